@@ -1,0 +1,1 @@
+"""What the platform team operates: registry, edge, identity, ledger, pages and the supervisor."""

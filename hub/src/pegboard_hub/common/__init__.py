@@ -1,0 +1,1 @@
+"""Small things several subjects of the hub share."""

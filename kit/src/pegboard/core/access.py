@@ -1,0 +1,140 @@
+"""The coarse rules: may this caller reach this server at all? Edge, gate, access check and explain share them.
+
+Each rule is a row: a name, what it looks at, and how its refusal reads. A decision is the list of rows that
+were looked at, in order, up to and including the first that failed. All of them must hold; an unknown server,
+an empty grant and an unknown caller fail. The edge enforces the same rows compiled to Envoy's RBAC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pegboard.core.caller import Caller
+from pegboard.core.names import ServerName
+from pegboard.core.refusal import Layer, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAccess:
+    """What edge and gate must know of one server: where it is, whose it is, and what was granted."""
+
+    server: ServerName
+    owner: str
+    support_channel: str
+    resource_url: str
+    groups: frozenset[str] = frozenset()
+    surfaces: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+    reason: str = field(default="", compare=False)
+
+    @property
+    def ask(self) -> str:
+        """Whom to ask, in words."""
+        return f"Ask {self.owner} in {self.support_channel}."
+
+
+class Check(NamedTuple):
+    """One rule, looked at: what it said, the fact that decided, and where the rule comes from."""
+
+    rule: str
+    holds: bool
+    fact: str
+    source: str
+
+
+class Rule(NamedTuple):
+    """A coarse rule. `missing` completes the sentence "You are refused because …"."""
+
+    name: str
+    holds: Callable[[Caller, ServerAccess], bool]
+    fact: Callable[[Caller, ServerAccess], str]
+    missing: Callable[[Caller, ServerAccess], str]
+
+
+def _may_by_identity(caller: Caller, access: ServerAccess) -> bool:
+    if caller.sub_type == "service":
+        return caller.sub in access.services
+    return not access.groups.isdisjoint(caller.groups)
+
+
+def _names(values: frozenset[str] | tuple[str, ...]) -> str:
+    return ", ".join(sorted(values)) or "none"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "audience",
+        lambda caller, access: caller.audience == access.resource_url,
+        lambda caller, access: f"the token is bound to {caller.audience}",
+        lambda caller, access: f"your token is bound to another server than {access.server}",
+    ),
+    Rule(
+        "surface",
+        lambda caller, access: caller.surface in access.surfaces,
+        lambda caller, access: f"called from {caller.surface}; granted are {_names(access.surfaces)}",
+        lambda caller, access: f"{access.server} may not be used from {caller.surface}",
+    ),
+    Rule(
+        "channel",
+        lambda caller, access: caller.surface != "bot" or caller.channel in access.channels,
+        lambda caller, access: (
+            f"channel is {caller.channel or 'none'}; granted to bots are {_names(access.channels)}"
+        ),
+        lambda caller, access: f"{access.server} may not be used by bots in channel {caller.channel or 'none'}",
+    ),
+    Rule(
+        "group",
+        _may_by_identity,
+        lambda caller, access: (
+            f"{caller.sub} is in {_names(caller.groups)}; granted are {_names(access.groups)}"
+            if caller.sub_type == "person"
+            else f"service {caller.sub}; granted services are {_names(access.services)}"
+        ),
+        lambda caller, access: f"{access.server} is not granted to any of your groups",
+    ),
+)
+"""The table. The edge compiles the rows by these names (`pegboard_hub.edge.config`); a test holds both to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessDecision:
+    """Whether a caller may reach a server, with every rule that was looked at."""
+
+    checks: tuple[Check, ...]
+    refusal: Refusal | None
+
+    @property
+    def allowed(self) -> bool:
+        """True when every rule holds."""
+        return self.refusal is None
+
+
+def decide_access(caller: Caller, access: ServerAccess, layer: Layer = "server") -> AccessDecision:
+    """Apply the coarse rules in order; the first that does not hold refuses."""
+    source = access.reason or "the operator's grants"
+    checks: list[Check] = []
+    for rule in RULES:
+        holds = rule.holds(caller, access)
+        checks.append(Check(rule.name, holds, rule.fact(caller, access), source))
+        if not holds:
+            return AccessDecision(tuple(checks), _refuse(rule, caller, access, layer))
+    return AccessDecision(tuple(checks), None)
+
+
+def may_reach(caller: Caller, access: ServerAccess) -> bool:
+    """`decide_access` without the words, for the path of every call."""
+    return all(rule.holds(caller, access) for rule in RULES)
+
+
+def _refuse(rule: Rule, caller: Caller, access: ServerAccess, layer: Layer) -> Refusal:
+    missing = rule.missing(caller, access)
+    return Refusal(
+        code="access_denied",
+        message=f"{missing[0].upper()}{missing[1:]}. {access.ask}",
+        layer=layer,
+        reason=f"{rule.name}_not_granted" if rule.name != "audience" else "token_wrong_audience",
+        what_to_do=access.ask,
+    )

@@ -1,0 +1,100 @@
+"""The signed document that edge and servers decide with, so that neither needs the hub per call.
+
+A bundle is a compact JWS (ES256, typ `pegboard-bundle+jws`) signed with a key of its own. A consumer holds the
+public half from its launch, refuses anything that does not verify or is meant for somebody else, never goes back
+to a lower version, and refuses every call once the bundle is older than `max_age_s`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pegboard.core.access import ServerAccess
+from pegboard.core.errors import BundleRefused
+from pegboard.core.jose import Signer, Verifier
+from pegboard.core.names import ServerName
+
+BUNDLE_TYPE = "pegboard-bundle+jws"
+EDGE = "edge"
+"""Consumer name of the edge's bundle; a server's is its own `namespace/name`."""
+
+MAX_AGE_S = 24 * 3600
+
+
+class BundledServer(BaseModel):
+    """One server as edge and gate need it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: str
+    owner: str
+    support_channel: str
+    release: str
+    groups: tuple[str, ...] = ()
+    surfaces: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    reason: str = ""
+
+    def access(self, public_url: str) -> ServerAccess:
+        """The decision's view of this server."""
+        name = ServerName.parse(self.server)
+        return ServerAccess(
+            server=name,
+            owner=self.owner,
+            support_channel=self.support_channel,
+            resource_url=name.resource_url(public_url),
+            groups=frozenset(self.groups),
+            surfaces=frozenset(self.surfaces),
+            channels=frozenset(self.channels),
+            services=frozenset(self.services),
+            reason=self.reason,
+        )
+
+
+class Bundle(BaseModel):
+    """What one consumer may know and decide with. Times are seconds since the epoch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    consumer: str
+    version: int
+    issued_at: int
+    issuer: str
+    jwks: dict[str, list[dict[str, Any]]]
+    servers: tuple[BundledServer, ...]
+    max_age_s: int = MAX_AGE_S
+
+    def too_old(self, now: float) -> bool:
+        """True when nothing may be decided with this bundle any more."""
+        return now - self.issued_at > self.max_age_s
+
+    def sign(self, signer: Signer) -> str:
+        """This bundle as text for its consumer's disk."""
+        return signer.sign(self.model_dump(mode="json"), BUNDLE_TYPE)
+
+
+def open_bundle(text: str, verifier: Verifier, consumer: str, at_least: int = 0) -> Bundle:
+    """Verify and read a bundle.
+
+    Args:
+        text: the file's content.
+        verifier: holds the hub's bundle keys, given at launch.
+        consumer: who is reading.
+        at_least: the version in use; a lower one is refused, so an old file cannot bring back old grants.
+
+    Raises:
+        BundleRefused: with the reason.
+    """
+    try:
+        bundle = Bundle.model_validate(verifier.verify(text.strip(), BUNDLE_TYPE))
+    except (ValueError, ValidationError) as error:
+        raise BundleRefused("it is not signed by this hub, or was changed") from error
+    if bundle.consumer != consumer:
+        raise BundleRefused(f"it was made for {bundle.consumer}")
+    if bundle.version < at_least:
+        raise BundleRefused(f"version {bundle.version} is older than {at_least}, which is in use")
+    return bundle

@@ -1,0 +1,76 @@
+"""Turning a failed model validation into lines a person can act on."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pegboard.core.errors import ConfigurationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_toml(model: type[M], text: str, where: str) -> M:
+    """Read TOML text as `model`.
+
+    Args:
+        model: the shape the file must have; unknown keys must be forbidden by it.
+        text: the file's content.
+        where: the file's name, for messages.
+
+    Raises:
+        ConfigurationError: the text is not TOML or does not fit; every fault is named at once.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(where, [f"not valid TOML: {error}"]) from error
+    return validate(model, data, where)
+
+
+def validate(model: type[M], data: Any, where: str) -> M:
+    """Fit `data` to `model`, naming every fault with its place and, for an unknown key, the nearest known one.
+
+    Raises:
+        ConfigurationError: the data does not fit.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_line(model, fault) for fault in error.errors(include_url=False, include_input=False)]
+        raise ConfigurationError(where, problems) from error
+
+
+def _line(model: type[BaseModel], fault: Any) -> str:
+    place = [str(part) for part in fault["loc"]]
+    name = ".".join(place)
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(place[-1], _keys_at(model, place[:-1]), n=1)
+        return f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if fault["type"] == "missing":
+        return f"{name}: missing"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(model: type[BaseModel], place: list[str]) -> list[str]:
+    """The keys `model` knows at a nested place; empty where the place is not a model of its own."""
+    for part in place:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        inner = _model_in(field.annotation) if field else None
+        if inner is None:
+            # A key of a mapping (servers."prod/presto") stays at the mapping's value model.
+            continue
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

@@ -1,0 +1,94 @@
+"""The one decide function: both layers' rules for a caller, a server and a tool, in the order a call meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pegboard.core.access import Check, ServerAccess, decide_access
+from pegboard.core.caller import Caller
+from pegboard.core.policy import Action, Policy
+from pegboard.core.refusal import Refusal, tool_unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class GovernedTool:
+    """A tool with the policy it names, ready to be decided on."""
+
+    name: str
+    policy: Policy
+    minutes_saved: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a call may go ahead, every rule looked at, and the refusal the caller would read."""
+
+    checks: tuple[Check, ...]
+    refusal: Refusal | None
+    detail: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """True when nothing refused."""
+        return self.refusal is None
+
+
+def decide_tool(
+    caller: Caller,
+    access: ServerAccess,
+    tools: Mapping[str, GovernedTool],
+    tool: str,
+    action: Action,
+    arguments: Mapping[str, Any] | None = None,
+) -> Decision:
+    """The fine rules alone, for a caller who has passed the coarse ones.
+
+    A tool that is not listed for a caller cannot be called by that caller, whatever its policy says of `call`;
+    so an unknown tool and a hidden one take the same path to the same answer.
+    """
+    checks: list[Check] = []
+    found = tools.get(tool)
+    if found is None:
+        checks.append(Check("tool", False, f"{access.server} has no tool {tool}", "the pinned release"))
+        return Decision(tuple(checks), _unavailable(tool, access), "unknown tool")
+    steps: tuple[Action, ...] = ("list",) if action == "list" else ("list", "call")
+    for step in steps:
+        decision = found.policy.decide(caller, access.server, tool, step, arguments)
+        source = f"policies/{found.policy.name}.cedar, version {found.policy.version}"
+        checks.append(Check(f"policy:{step}", decision.allowed, decision.reason, source))
+        if not decision.allowed and step == "list":
+            return Decision(tuple(checks), _unavailable(tool, access), decision.reason)
+        if not decision.allowed:
+            return Decision(tuple(checks), _not_permitted(tool, access), decision.reason)
+    return Decision(tuple(checks), None)
+
+
+def decide(
+    caller: Caller,
+    access: ServerAccess,
+    tools: Mapping[str, GovernedTool],
+    tool: str | None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Decision:
+    """Coarse rules, then the tool's own: what a call by this caller would meet. `tool=None` asks for the server."""
+    coarse = decide_access(caller, access, layer="edge")
+    if coarse.refusal is not None or tool is None:
+        return Decision(coarse.checks, coarse.refusal)
+    fine = decide_tool(caller, access, tools, tool, "call", arguments)
+    return Decision(coarse.checks + fine.checks, fine.refusal, fine.detail)
+
+
+def _unavailable(tool: str, access: ServerAccess) -> Refusal:
+    return tool_unavailable(tool, access.owner, access.support_channel)
+
+
+def _not_permitted(tool: str, access: ServerAccess) -> Refusal:
+    return Refusal(
+        code="call_not_permitted",
+        message=f"You may use {tool}, but not with these arguments. {access.ask}",
+        layer="server",
+        reason="policy_denied",
+        what_to_do=access.ask,
+    )

@@ -1,0 +1,43 @@
+"""The kit's error tree.
+
+PegboardError
+├── ConfigurationError      a file or setting is wrong: names the place and the mend
+├── DeclarationError        an author's server says something impossible, or too little
+├── TokenRefused            a bearer token did not verify
+└── BundleRefused           a bundle is missing, forged, too old, or older than the one in use
+"""
+
+from __future__ import annotations
+
+
+class PegboardError(Exception):
+    """Base of every error Pegboard raises on purpose."""
+
+
+class ConfigurationError(PegboardError):
+    """A file or setting is wrong. `problems` has one line per fault, each with its place and its mend."""
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        self.where = where
+        self.problems = problems
+        super().__init__(f"{where}: " + "; ".join(problems))
+
+
+class DeclarationError(PegboardError):
+    """A server's declarations are impossible or incomplete; the server does not start."""
+
+
+class TokenRefused(PegboardError):
+    """A bearer token did not verify. `reason` is a word from `token.REASONS`, safe to log and to show."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class BundleRefused(PegboardError):
+    """A bundle cannot be used. `reason` says why in words for the operator."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -1,0 +1,59 @@
+"""The operator's grants file: which servers exist, and who may reach each of them from where.
+
+    [servers."prod/presto"]
+    source   = "servers/presto"
+    groups   = ["ads-eng", "finance"]
+    surfaces = ["cli", "chat"]
+    reason   = "security review SEC-12"
+
+An empty list grants nobody: nothing is open by omission.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from pegboard.core.checks import load_toml
+from pegboard.core.manifest import Name, known_surfaces
+from pegboard.core.names import ServerName
+
+
+def _server_name(text: str) -> str:
+    return str(ServerName.parse(text))
+
+
+class Grant(BaseModel):
+    """What the operator grants one server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(description="folder of the server's project, relative to the grants file")
+    groups: tuple[Name, ...] = ()
+    surfaces: tuple[str, ...] = ()
+    channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': channels it may be used in")
+    services: tuple[str, ...] = Field(default=(), description="SPIFFE IDs of services that may call")
+    reason: str = Field(default="", description="who decided and why; shown by explain")
+
+    @field_validator("surfaces")
+    @classmethod
+    def _known_surfaces(cls, surfaces: tuple[str, ...]) -> tuple[str, ...]:
+        return known_surfaces(surfaces)
+
+
+class GrantsFile(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    servers: dict[Annotated[str, AfterValidator(_server_name)], Grant] = {}
+
+
+def read_grants(text: str, where: str) -> GrantsFile:
+    """Read the grants file's text.
+
+    Raises:
+        ConfigurationError: it does not fit; unknown keys are named with the nearest known one.
+    """
+    return load_toml(GrantsFile, text, where)

@@ -1,0 +1,79 @@
+"""The one door to joserfc: ES256 keys, and signing and verifying with exactly that algorithm (RFC 7515, 7518).
+
+An algorithm named by the message itself is never believed: verification is always told ES256.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+ALGORITHM = "ES256"
+
+Jwk = dict[str, Any]
+"""A JSON Web Key (RFC 7517) as plain JSON."""
+
+Jwks = dict[str, list[Jwk]]
+"""A JSON Web Key Set: {"keys": [...]}."""
+
+
+def new_private_key() -> Jwk:
+    """A fresh P-256 private key with its RFC 7638 thumbprint as `kid`."""
+    key = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM}, private=True, auto_kid=True)
+    return dict(key.as_dict(private=True))
+
+
+def public_jwks(*private_keys: Jwk) -> Jwks:
+    """The public halves of `private_keys`, as a key set."""
+    return {"keys": [dict(ECKey.import_key(key).as_dict(private=False)) for key in private_keys]}
+
+
+class Signer:
+    """Signs JSON documents with one private key; the key is parsed once."""
+
+    def __init__(self, private_key: Jwk) -> None:
+        self._key = ECKey.import_key(private_key)
+        self.kid = str(private_key["kid"])
+
+    def sign(self, payload: Mapping[str, Any], typ: str) -> str:
+        """`payload` as a compact JWS whose protected header carries `typ` and `kid`."""
+        header = {"alg": ALGORITHM, "typ": typ, "kid": self.kid}
+        body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
+        return jws.serialize_compact(header, body, self._key)
+
+
+class Verifier:
+    """Verifies compact JWS made by one of a set of public keys; the keys are parsed once."""
+
+    def __init__(self, keys: Jwks) -> None:
+        self._keys = {str(key["kid"]): ECKey.import_key(key) for key in keys["keys"]}
+        self._registry = jws.JWSRegistry(algorithms=[ALGORITHM])
+
+    def verify(self, text: str, typ: str) -> dict[str, Any]:
+        """The payload of `text`.
+
+        Raises:
+            ValueError: not a compact JWS of this `typ`, by a known key, in ES256, with a JSON object inside.
+        """
+        try:
+            found = jws.extract_compact(text.encode("ascii"))
+            header = found.headers()
+            key = self._keys.get(str(header.get("kid")))
+            if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None:
+                raise ValueError("wrong algorithm, type or key")
+            payload = json.loads(
+                jws.deserialize_compact(text.encode("ascii"), key, registry=self._registry).payload
+            )
+        except (JoseError, ValueError) as error:
+            raise ValueError("signature does not verify") from error
+        if not isinstance(payload, dict):
+            raise ValueError("payload is not an object")
+        return payload
+
+
+__all__ = ["ALGORITHM", "Jwk", "Jwks", "Signer", "Verifier", "new_private_key", "public_jwks"]

@@ -1,0 +1,106 @@
+"""`pegboard.toml`: what an author says of a server, and what the author asks for.
+
+What was *granted* is never here: it is the operator's (`grants.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from pegboard.core.checks import load_toml
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.names import NAME_PATTERN, SURFACES
+
+FILE_NAME = "pegboard.toml"
+
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+Sensitivity = Literal["public", "internal", "confidential", "restricted"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Requests(_Strict):
+    """The access the author asks for; the operator's grants decide."""
+
+    business_groups: tuple[Name, ...] = ()
+    surfaces: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+    @field_validator("surfaces")
+    @classmethod
+    def _known_surfaces(cls, surfaces: tuple[str, ...]) -> tuple[str, ...]:
+        return known_surfaces(surfaces)
+
+
+class Resources(_Strict):
+    """What one replica may use."""
+
+    memory_mb: int = Field(default=512, ge=64, le=65_536, description="address space, in MiB")
+    open_files: int = Field(default=256, ge=64, le=65_536)
+
+
+class Replicas(_Strict):
+    """How many replicas the platform keeps."""
+
+    min: int = Field(default=1, ge=0, le=100)
+    max: int = Field(default=1, ge=1, le=100)
+
+
+class Manifest(_Strict):
+    """One server's `pegboard.toml`."""
+
+    name: Name
+    entry: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:attribute of the Server")
+    title: str | None = None
+    description: str = Field(min_length=1, max_length=100, description="one line; the registry API's limit is 100")
+    owner: Name = Field(description="the owning team, a business group")
+    support_channel: str = Field(min_length=2, description="where people ask, for example #data-platform")
+    sensitivity: Sensitivity = "internal"
+    gallery: bool = Field(default=True, description="false keeps the server out of the public registry API")
+    requests: Requests = Requests()
+    resources: Resources = Resources()
+    replicas: Replicas = Replicas()
+    egress: tuple[str, ...] = Field(default=(), description="host:port pairs the server must reach")
+    secrets: dict[str, str] = Field(default={}, description="variable name to reference, env:NAME or file:PATH")
+
+    @field_validator("secrets")
+    @classmethod
+    def _by_reference(cls, secrets: dict[str, str]) -> dict[str, str]:
+        for name, reference in secrets.items():
+            if not reference.startswith(("env:", "file:")):
+                raise ValueError(f"{name} must be a reference, env:NAME or file:PATH, never the secret itself")
+            if name.startswith("PEGBOARD_"):
+                raise ValueError(f"{name}: names starting with PEGBOARD_ belong to the platform")
+        return secrets
+
+
+def known_surfaces(surfaces: tuple[str, ...]) -> tuple[str, ...]:
+    """Check surface names.
+
+    Raises:
+        ValueError: a name is not in `SURFACES`.
+    """
+    for surface in surfaces:
+        if surface not in SURFACES:
+            raise ValueError(f"unknown surface {surface!r}; known are {', '.join(SURFACES)}")
+    return surfaces
+
+
+def read_manifest(project: Path) -> Manifest:
+    """Read the manifest of the server project in folder `project`.
+
+    Raises:
+        ConfigurationError: there is none, or it does not fit.
+    """
+    path = project / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    return load_toml(Manifest, text, str(path))

@@ -1,0 +1,66 @@
+"""Names of namespaces, servers and surfaces, and the URLs that follow from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+NAME_PATTERN = r"[a-z][a-z0-9-]{0,30}[a-z0-9]"
+"""A namespace or a server name: what can stand in a path, a DNS label and a file name alike."""
+
+TOOL_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
+
+SURFACES = ("cli", "chat", "bot", "ide", "service")
+"""Where a call can come from. The hub sets a token's surface from the client's registration."""
+
+PERSON_SURFACES = tuple(surface for surface in SURFACES if surface != "service")
+
+MCP_PREFIX = "/mcp/"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServerName:
+    """A server's place in the registry, written `namespace/name`, for example `prod/presto`."""
+
+    namespace: str
+    name: str
+
+    def __post_init__(self) -> None:
+        for part in (self.namespace, self.name):
+            if not re.fullmatch(NAME_PATTERN, part):
+                raise ValueError(
+                    f"{part!r} is not a name: use 2 to 32 of a-z, 0-9 and '-', starting with a letter"
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> ServerName:
+        """Read `namespace/name`.
+
+        Raises:
+            ValueError: the text has another form; the message says which form is wanted.
+        """
+        namespace, slash, name = text.partition("/")
+        if not slash:
+            raise ValueError(f"{text!r} names no namespace: write it as NAMESPACE/NAME, for example prod/presto")
+        return cls(namespace, name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Path of the server's MCP endpoint at the edge."""
+        return f"{MCP_PREFIX}{self.namespace}/{self.name}"
+
+    def resource_url(self, public_url: str) -> str:
+        """The server's resource identifier (RFC 8707) and the only audience its tokens have."""
+        return public_url.rstrip("/") + self.path
+
+    def metadata_url(self, public_url: str) -> str:
+        """Where the server's protected-resource metadata is (RFC 9728 §3.1)."""
+        return f"{public_url.rstrip('/')}/.well-known/oauth-protected-resource{self.path}"
+
+
+def api_audience(public_url: str) -> str:
+    """The audience of tokens for the hub's own API."""
+    return f"{public_url.rstrip('/')}/api"

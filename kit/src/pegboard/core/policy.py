@@ -1,0 +1,151 @@
+"""Fine rules: a tool's named Cedar policy, evaluated alone (the one door to cedarpy).
+
+The model: principals `Person` and `Service` in `Group`s; actions `list` and `call`; a `Tool` in its `Server`
+in its `Namespace`; a context of `surface`, `namespace`, `channel` (bots only) and, for `call` alone, `args` with
+the arguments the policy file declares by an annotation on any of its policies:
+
+    @arguments("table, limit")
+    permit (principal in Group::"ads-eng", action, resource) unless { context has args && context.args.limit > 10 };
+
+Any diagnostic error is a denial: Cedar itself skips a `forbid` that errs, which would turn it into an allow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cedarpy
+
+from pegboard.core.caller import Caller
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.names import ServerName
+
+Action = Literal["list", "call"]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """What a policy said. `reason` is for the owner's log, never for the caller."""
+
+    allowed: bool
+    reason: str
+
+
+class Policy:
+    """One Cedar file, parsed once.
+
+    Attributes:
+        name: the file's name without `.cedar`, which is what a tool refers to.
+        version: the first 12 hex digits of the text's SHA-256; it stands in every record.
+        arguments: names of the call arguments the policy may see.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        """Parse.
+
+        Raises:
+            ConfigurationError: the text is not Cedar, or is a template, which authorizes nothing.
+        """
+        try:
+            parsed = json.loads(cedarpy.policies_to_json_str(text))
+            self._set = cedarpy.PolicySet.from_str(text)
+        except ValueError as error:
+            raise ConfigurationError(f"policies/{name}.cedar", [f"not valid Cedar: {error}"]) from error
+        if parsed["templates"] or not parsed["staticPolicies"]:
+            raise ConfigurationError(f"policies/{name}.cedar", ["needs at least one policy, and no templates"])
+        self.name = name
+        self.text = text
+        self.version = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.arguments = _declared_arguments(parsed["staticPolicies"])
+
+    def decide(
+        self,
+        caller: Caller,
+        server: ServerName,
+        tool: str,
+        action: Action,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> PolicyDecision:
+        """Evaluate for one caller, tool and action. `arguments` count for `call` only."""
+        context: dict[str, Any] = {"surface": caller.surface, "namespace": server.namespace}
+        if caller.channel is not None:
+            context["channel"] = caller.channel
+        if action == "call" and self.arguments:
+            try:
+                context["args"] = _cedar_record(arguments or {}, self.arguments)
+            except ValueError as error:
+                return PolicyDecision(False, f"argument cannot be judged: {error}")
+        principal = {"type": "Person" if caller.sub_type == "person" else "Service", "id": caller.sub}
+        request = {
+            "principal": principal,
+            "action": {"type": "Action", "id": action},
+            "resource": {"type": "Tool", "id": f"{server}/{tool}"},
+            "context": context,
+        }
+        result = cedarpy.is_authorized(request, self._set, _entities(principal, caller.groups, server, tool))
+        errors = result.diagnostics.errors
+        if errors:
+            return PolicyDecision(False, f"policy {self.name} erred: {errors[0]}")
+        if not result.allowed:
+            return PolicyDecision(False, f"policy {self.name} does not permit it")
+        return PolicyDecision(True, f"policy {self.name} permits it")
+
+
+def read_policies(folder: Path) -> dict[str, Policy]:
+    """Read every `*.cedar` file of `folder`, by name. An absent folder has none.
+
+    Raises:
+        ConfigurationError: a file is not valid Cedar.
+    """
+    return {
+        path.stem: Policy(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.cedar"))
+    }
+
+
+def _declared_arguments(policies: Mapping[str, Any]) -> tuple[str, ...]:
+    names: set[str] = set()
+    for policy in policies.values():
+        declared = policy.get("annotations", {}).get("arguments") or ""
+        names.update(name.strip() for name in declared.split(",") if name.strip())
+    return tuple(sorted(names))
+
+
+def _cedar_record(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The declared arguments as Cedar values. A null is left out: Cedar has none."""
+    return {name: _cedar_value(name, arguments[name]) for name in names if arguments.get(name) is not None}
+
+
+def _cedar_value(name: str, value: Any) -> Any:
+    match value:
+        case bool() | str():
+            return value
+        case int() if -(2**63) <= value < 2**63:
+            return value
+        case list():
+            return [_cedar_value(name, item) for item in value]
+        case dict() if not {"__entity", "__extn", "__expr"} & value.keys():
+            return {key: _cedar_value(name, item) for key, item in value.items()}
+    raise ValueError(f"{name} is {type(value).__name__}, which Cedar cannot compare")
+
+
+def _entities(
+    principal: Mapping[str, str], groups: tuple[str, ...], server: ServerName, tool: str
+) -> cedarpy.Entities:
+    def entity(uid: Mapping[str, str], *parents: Mapping[str, str]) -> dict[str, Any]:
+        return {"uid": uid, "attrs": {}, "parents": list(parents)}
+
+    namespace = {"type": "Namespace", "id": server.namespace}
+    place = {"type": "Server", "id": str(server)}
+    members = [{"type": "Group", "id": group} for group in groups]
+    document = [
+        entity(namespace),
+        entity(place, namespace),
+        entity({"type": "Tool", "id": f"{server}/{tool}"}, place),
+        entity(principal, *members),
+    ]
+    return cedarpy.Entities.from_json_str(json.dumps(document))

@@ -1,0 +1,51 @@
+"""The one shape in which every layer says no."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Layer = Literal["edge", "server", "hub"]
+
+META_KEY = "pegboard.dev/refusal"
+"""Key under `_meta` (MCP) that carries a refusal beside a tool's error text."""
+
+JSONRPC_CODE = -32003
+"""JSON-RPC error code of a refusal on an MCP endpoint; the refusal itself is the error's `data`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call was refused, by which layer, and what the caller can do. Holds nothing internal."""
+
+    code: str
+    message: str
+    layer: Layer
+    reason: str
+    what_to_do: str
+    request_id: str = ""
+
+    def for_request(self, request_id: str) -> Refusal:
+        """The same refusal with the id of the request it answers."""
+        return replace(self, request_id=request_id)
+
+    def as_json(self) -> dict[str, str]:
+        """The shape of design §4, Refusals."""
+        return asdict(self)
+
+    def as_jsonrpc(self, request_id: Any = None) -> dict[str, Any]:
+        """The refusal as a JSON-RPC error, for MCP endpoints."""
+        error = {"code": JSONRPC_CODE, "message": self.message, "data": self.as_json()}
+        return {"jsonrpc": "2.0", "id": request_id, "error": error}
+
+
+def tool_unavailable(tool: str, owner: str, support_channel: str) -> Refusal:
+    """The one answer for a tool that does not exist and for one that this caller may not use."""
+    ask = f"Ask {owner} in {support_channel}"
+    return Refusal(
+        code="tool_unavailable",
+        message=f"No tool {tool} here for you: it does not exist or you may not use it. {ask}.",
+        layer="server",
+        reason="tool_unavailable",
+        what_to_do=f"{ask}.",
+    )

@@ -1,0 +1,42 @@
+"""What a release declares: its tools and policies, read once in a sandbox and pinned from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pegboard.core.manifest import Manifest
+
+
+class ToolDeclaration(BaseModel):
+    """One tool as its author declared it. Titles, descriptions and schemas are untrusted text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str | None = None
+    description: str = ""
+    policy: str = Field(description="name of the Cedar policy that decides list and call")
+    minutes_saved: float = Field(
+        default=0, ge=0, description="minutes one call saves a person, as the owner declares"
+    )
+    input_schema: dict[str, Any] = {}
+
+
+class Declaration(BaseModel):
+    """Everything the hub knows of a release without running its code again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    manifest: Manifest
+    tools: tuple[ToolDeclaration, ...]
+    policies: dict[str, str] = Field(description="policy name to Cedar text")
+
+    @property
+    def digest(self) -> str:
+        """Content address: SHA-256 over the canonical JSON of the declaration, in hex."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
