@@ -66,9 +66,7 @@ class Verifier:
             key = self._keys.get(str(header.get("kid")))
             if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None:
                 raise ValueError("wrong algorithm, type or key")
-            payload = json.loads(
-                jws.deserialize_compact(text.encode("ascii"), key, registry=self._registry).payload
-            )
+            payload = json.loads(jws.deserialize_compact(text.encode("ascii"), key, registry=self._registry).payload)
         except (JoseError, ValueError) as error:
             raise ValueError("signature does not verify") from error
         if not isinstance(payload, dict):

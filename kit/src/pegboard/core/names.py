@@ -28,9 +28,7 @@ class ServerName:
     def __post_init__(self) -> None:
         for part in (self.namespace, self.name):
             if not re.fullmatch(NAME_PATTERN, part):
-                raise ValueError(
-                    f"{part!r} is not a name: use 2 to 32 of a-z, 0-9 and '-', starting with a letter"
-                )
+                raise ValueError(f"{part!r} is not a name: use 2 to 32 of a-z, 0-9 and '-', starting with a letter")
 
     @classmethod
     def parse(cls, text: str) -> ServerName:

@@ -102,9 +102,7 @@ def read_policies(folder: Path) -> dict[str, Policy]:
     Raises:
         ConfigurationError: a file is not valid Cedar.
     """
-    return {
-        path.stem: Policy(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.cedar"))
-    }
+    return {path.stem: Policy(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.cedar"))}
 
 
 def _declared_arguments(policies: Mapping[str, Any]) -> tuple[str, ...]:
