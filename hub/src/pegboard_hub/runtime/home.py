@@ -1,0 +1,258 @@
+"""Where one instance keeps its state, and where its sockets are.
+
+Everything an instance owns lies under one folder, `PEGBOARD_HOME`. Only the sockets may live elsewhere: the kernel
+takes 107 bytes for a socket's path (`unix(7)`), so a home that is too deep keeps its `run` folder under
+`$XDG_RUNTIME_DIR` or `/tmp` and a symbolic link to it at its usual place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.names import ServerName
+
+SOCKET_PATH_LIMIT = 100
+"""Bytes a socket's path may have here: the kernel's 107 less room for a temporary name beside it."""
+
+_SOCKET_FOLDER_LIMIT = 32
+_LONGEST_SOCKET = "/s/" + "x" * _SOCKET_FOLDER_LIMIT + "/mcp.sock"
+
+_FOLDERS = {
+    "data": 0o700,
+    "keys": 0o700,
+    "public": 0o755,
+    "bundles": 0o755,
+    "bundles/edge": 0o755,
+    "edge": 0o755,
+    "log": 0o755,
+    "releases": 0o755,
+    "credentials": 0o711,
+    "spool": 0o711,
+}
+"""Folders of every home with the mode they are created with; the home itself is 0700 until isolation opens it."""
+
+_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "s": 0o711}
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """One instance's folder.
+
+    Attributes:
+        root: the folder itself, absolute.
+        run: where sockets and other things of this run are; `root/run` or a short folder elsewhere.
+    """
+
+    root: Path
+    run: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> Home:
+        """The home at `path`, created with its folders where they are missing.
+
+        Raises:
+            ConfigurationError: a folder cannot be created or written, or a short run folder belongs to another user.
+        """
+        root = Path(path).expanduser().absolute()
+        try:
+            _make(root, 0o700)
+            root = root.resolve()
+            for name, mode in _FOLDERS.items():
+                _make(root / name, mode)
+            run = _run_folder(root)
+            for name, mode in _RUN_FOLDERS.items():
+                _make(run / name, mode)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            raise ConfigurationError(
+                f"PEGBOARD_HOME {root}",
+                [f"cannot be used ({what})", "choose a folder you may write to, with PEGBOARD_HOME=… or --home"],
+            ) from error
+        return cls(root, run)
+
+    @property
+    def instance(self) -> str:
+        """Twelve characters that name this instance on this machine: two homes never share them."""
+        return _fingerprint(self.root)
+
+    @property
+    def instance_file(self) -> Path:
+        """Port, public URL and grants file of the instance, as JSON."""
+        return self.root / "instance.json"
+
+    @property
+    def data(self) -> Path:
+        """Folder of the hub's database; the hub's alone."""
+        return self.root / "data"
+
+    @property
+    def database(self) -> Path:
+        """The hub's SQLite file."""
+        return self.data / "pegboard.db"
+
+    @property
+    def keys(self) -> Path:
+        """Folder of private keys (mode 0700); the hub's alone."""
+        return self.root / "keys"
+
+    @property
+    def bundle_keys(self) -> Path:
+        """Public JWKS that bundles are verified with; written by the hub."""
+        return self.root / "public" / "bundle-keys.json"
+
+    @property
+    def edge_bundle(self) -> Path:
+        """The edge's signed bundle."""
+        return self.root / "bundles" / "edge" / "edge.jws"
+
+    def bundle(self, server: ServerName) -> Path:
+        """One server's signed bundle, in a folder of its own that the server may read."""
+        return self.root / "bundles" / _file(server) / "bundle.jws"
+
+    @property
+    def edge(self) -> Path:
+        """Folder of Envoy's rendered configuration."""
+        return self.root / "edge"
+
+    @property
+    def edge_access_log(self) -> Path:
+        """Envoy's access log, a JSON line per request."""
+        return self.log("edge-access")
+
+    def log(self, name: str | ServerName) -> Path:
+        """Log file of a process: `hub`, `envoy`, or a server."""
+        return self.root / "log" / f"{_file(name) if isinstance(name, ServerName) else name}.log"
+
+    def release(self, server: ServerName) -> Path:
+        """Folder of a server's release: its environment and `declaration.json`."""
+        return self.root / "releases" / _file(server)
+
+    def declaration(self, server: ServerName) -> Path:
+        """What the server's release declares (`core.release.Declaration` as JSON)."""
+        return self.release(server) / "declaration.json"
+
+    def credentials(self, server: ServerName) -> Path:
+        """The server's channel token and digest key; readable by that server alone."""
+        return self.root / "credentials" / f"{_file(server)}.json"
+
+    def spool(self, server: ServerName) -> Path:
+        """Folder of the server's records that are not yet delivered."""
+        return self.root / "spool" / _file(server)
+
+    @property
+    def channels(self) -> Path:
+        """Which channel token (by SHA-256) is which server and release; written by the supervisor for the hub."""
+        return self.run / "channels.json"
+
+    @property
+    def operator_token(self) -> Path:
+        """The supervisor's own credential at the hub's internal door."""
+        return self.run / "operator.token"
+
+    @property
+    def status(self) -> Path:
+        """What the supervisor knows of its processes, as JSON."""
+        return self.run / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock) by the one supervisor of this home."""
+        return self.root / "supervisor.lock"
+
+    @property
+    def hub_socket(self) -> Path:
+        """The hub's public door; the edge proxies to it."""
+        return self.run / "hub" / "hub.sock"
+
+    @property
+    def internal_socket(self) -> Path:
+        """The hub's internal door: servers deliver records, the edge's agent delivers refusals."""
+        return self.run / "internal" / "internal.sock"
+
+    @property
+    def edge_admin_socket(self) -> Path:
+        """Envoy's administration, never on TCP."""
+        return self.run / "edge" / "admin.sock"
+
+    def socket(self, server: ServerName) -> Path:
+        """A server's socket, in a folder that only the server and the edge may enter."""
+        name = _file(server)
+        if len(name) > _SOCKET_FOLDER_LIMIT:
+            name = f"{name[:19]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        return self.run / "s" / name / "mcp.sock"
+
+    def add_server(self, server: ServerName) -> None:
+        """Create the folders that belong to one server, where they are missing."""
+        _make(self.bundle(server).parent, 0o755)
+        _make(self.release(server), 0o755)
+        _make(self.spool(server), 0o700)
+        _make(self.socket(server).parent, 0o755)
+
+
+def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write `text` to `path` so that a reader sees the old content or the new, never a part; parents are created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(handle, mode)
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _file(server: ServerName) -> str:
+    return f"{server.namespace}.{server.name}"
+
+
+def _fingerprint(root: Path) -> str:
+    return hashlib.sha256(str(root).encode()).hexdigest()[:12]
+
+
+def _make(folder: Path, mode: int) -> None:
+    """Create a folder with exactly this mode; one that exists is left as it is."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(mode)
+
+
+def _run_folder(root: Path) -> Path:
+    run = root / "run"
+    if len(os.fsencode(run)) + len(_LONGEST_SOCKET) <= SOCKET_PATH_LIMIT:
+        _make(run, 0o700)
+        return run
+    short = run.readlink() if run.is_symlink() else _short_base() / f"pegboard-{_fingerprint(root)}"
+    _make_private(short)
+    if not run.is_symlink():
+        run.symlink_to(short)
+    return short
+
+
+def _short_base() -> Path:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(runtime) if runtime and len(runtime) <= 40 and os.access(runtime, os.W_OK) else Path("/tmp")  # noqa: S108 - the folder below is checked
+
+
+def _make_private(folder: Path) -> None:
+    """Create a folder in a place where others may write too, and refuse one that somebody else put there."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    ours = found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
+    if not stat.S_ISDIR(found.st_mode) or not ours:
+        raise ConfigurationError(
+            str(folder),
+            [
+                "somebody else owns or may change this folder, so no socket goes there",
+                "remove it, or use a shorter PEGBOARD_HOME",
+            ],
+        )
