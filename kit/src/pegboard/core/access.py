@@ -46,7 +46,7 @@ class Check(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A coarse rule. `missing` completes the sentence "You are refused because …"."""
+    """A coarse rule. `missing` is the sentence a refused caller reads, without its full stop."""
 
     name: str
     holds: Callable[[Caller, ServerAccess], bool]
@@ -69,7 +69,7 @@ RULES: tuple[Rule, ...] = (
         "audience",
         lambda caller, access: caller.audience == access.resource_url,
         lambda caller, access: f"the token is bound to {caller.audience}",
-        lambda caller, access: f"your token is bound to another server than {access.server}",
+        lambda caller, access: f"Your token is bound to another server than {access.server}",
     ),
     Rule(
         "surface",
@@ -133,7 +133,7 @@ def _refuse(rule: Rule, caller: Caller, access: ServerAccess, layer: Layer) -> R
     missing = rule.missing(caller, access)
     return Refusal(
         code="access_denied",
-        message=f"{missing[0].upper()}{missing[1:]}. {access.ask}",
+        message=f"{missing}. {access.ask}",
         layer=layer,
         reason=f"{rule.name}_not_granted" if rule.name != "audience" else "token_wrong_audience",
         what_to_do=access.ask,

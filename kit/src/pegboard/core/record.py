@@ -51,7 +51,7 @@ class Outcome(_Record):
     """How a call ended. Durations are milliseconds."""
 
     kind: Literal["outcome"] = "outcome"
-    status: Literal["ok", "tool_error", "crashed", "cancelled"]
+    status: Literal["ok", "tool_error", "crashed", "cancelled", "input_required"]
     error_type: str = ""
     result_digest: str = ""
     result_bytes: int = 0

@@ -1,0 +1,172 @@
+"""The life of a request inside a server, in order.
+
+    admit      authenticate → identity headers agree → gate        every request, before any session or discovery
+    agree      the body has one meaning, and the headers share it   every POST
+    call       authorize → intent → run → outcome                   every tool call
+
+Each step knows nothing of the others; this file alone knows their order. Every refusal is recorded here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from pegboard.call.agree import disagreement, refuse_ambiguous
+from pegboard.call.authenticate import authenticate, identity_mismatch, refuse_mismatch, refuse_token
+from pegboard.call.authorize import Authorizer
+from pegboard.call.measure import CallIds, Measure
+from pegboard.call.ports import Recorder, Standing, Standings
+from pegboard.call.run import Run, ToolResult, run_tool
+from pegboard.core.access import decide_access, may_reach
+from pegboard.core.caller import Caller
+from pegboard.core.decide import GovernedTool
+from pegboard.core.errors import BundleRefused, TokenRefused
+from pegboard.core.refusal import Refusal
+
+logger = logging.getLogger(__name__)
+
+Headers = Mapping[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that passed the gate."""
+
+    caller: Caller
+    standing: Standing
+    request_id: str
+
+
+class Refused(Exception):
+    """A step said no. `status` is the HTTP status where the refusal is an HTTP answer."""
+
+    def __init__(self, refusal: Refusal, status: int) -> None:
+        self.refusal = refusal
+        self.status = status
+        super().__init__(refusal.reason)
+
+
+class Chain:
+    """The steps of one server, in their order."""
+
+    def __init__(
+        self,
+        tools: Mapping[str, GovernedTool],
+        standings: Standings,
+        recorder: Recorder,
+        release: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._standings = standings
+        self._authorizer = Authorizer(tools)
+        self._measure = Measure(recorder, release)
+        self._clock = clock
+
+    def admit(self, headers: Headers, request_id: str) -> Admitted:
+        """Let a request in, or refuse it before anything is opened, listed or read.
+
+        Raises:
+            Refused: with the refusal to answer with.
+        """
+        now = self._clock()
+        standing = self._standing(now)
+        try:
+            caller = authenticate(headers, standing, now)
+        except TokenRefused as error:
+            raise self._deny(refuse_token(error.reason), 401, request_id) from error
+        if mismatch := identity_mismatch(headers, caller):
+            refusal = refuse_mismatch(standing.access.ask)
+            raise self._deny(refusal, 403, request_id, caller=caller, detail=mismatch)
+        if not may_reach(caller, standing.access):
+            gated = decide_access(caller, standing.access).refusal
+            assert gated is not None  # noqa: S101 - the same table said no above
+            raise self._deny(gated, 403, request_id, caller=caller)
+        return Admitted(caller, standing, request_id)
+
+    def agree(self, admitted: Admitted, headers: Headers, body: bytes) -> None:
+        """Let a POST's body through if it can be read in one way only.
+
+        Raises:
+            Refused: it can be read in two.
+        """
+        if reason := disagreement(headers, body):
+            raise self._deny(refuse_ambiguous(reason), 400, admitted.request_id, caller=admitted.caller)
+
+    def visible(self, admitted: Admitted) -> set[str]:
+        """Names of the tools to list for this caller."""
+        return self._authorizer.visible(admitted.caller, admitted.standing.access, admitted.standing.version)
+
+    async def call(
+        self, admitted: Admitted, tool: str, arguments: dict[str, Any], run: Run, *, protocol: str, trace_id: str
+    ) -> ToolResult:
+        """Decide on a tool call, run it, and have both intent and outcome on disk before the answer leaves.
+
+        Raises:
+            Refused: the tool is not there for this caller, or nothing can be recorded.
+        """
+        caller, standing = admitted.caller, admitted.standing
+        decision = self._authorizer.decide(caller, standing.access, standing.version, tool, arguments)
+        governed = self._authorizer.tool(tool)
+        if decision.refusal is not None or governed is None:
+            refusal = decision.refusal
+            assert refusal is not None  # noqa: S101 - an unknown tool always has one
+            policy = governed.policy if governed else None
+            raise self._deny(
+                refusal,
+                403,
+                admitted.request_id,
+                caller=caller,
+                tool=tool,
+                detail=decision.detail,
+                policy=policy,
+                trace_id=trace_id,
+            )
+        ids = CallIds(uuid4().hex, admitted.request_id, trace_id)
+        try:
+            running = self._measure.begin(caller, governed, arguments, ids, protocol)
+            return await run_tool(run, running, caller, tool)
+        except OSError as error:
+            logger.exception("a call of %s could not be recorded", tool)
+            raise Refused(_unrecorded(standing, ids), 503) from error
+
+    def _standing(self, now: float) -> Standing:
+        try:
+            return self._standings.current(now)
+        except BundleRefused as error:
+            logger.error("every request is refused: the bundle cannot be used: %s", error.reason)
+            raise Refused(_no_standing(), 503) from error
+
+    def _deny(self, refusal: Refusal, status: int, request_id: str, **facts: Any) -> Refused:
+        """Record a denial and give back the exception that carries it."""
+        ids = CallIds(uuid4().hex, request_id, facts.pop("trace_id", ""))
+        try:
+            self._measure.deny(refusal, ids, facts.pop("caller", None), **facts)
+        except OSError:
+            logger.exception("a denial could not be recorded; it is refused all the same")
+        return Refused(refusal.for_request(request_id), status)
+
+
+def _no_standing() -> Refusal:
+    return Refusal(
+        code="unavailable",
+        message="This server has no current grants to decide with, so it refuses everything.",
+        layer="server",
+        reason="bundle_unusable",
+        what_to_do="Ask the platform team to look at the hub; it renews grants by itself once it is back.",
+    )
+
+
+def _unrecorded(standing: Standing, ids: CallIds) -> Refusal:
+    return Refusal(
+        code="unavailable",
+        message="The call cannot be recorded right now. It may or may not have run.",
+        layer="server",
+        reason="ledger_unavailable",
+        what_to_do=f"Check before you repeat it. {standing.access.ask}",
+        request_id=ids.request_id,
+    )

@@ -1,0 +1,146 @@
+"""Writing down a call: intent before, outcome after, or one denial. Nothing here decides."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import rfc8785
+
+from pegboard.call.ports import Recorder
+from pegboard.core.caller import Caller
+from pegboard.core.decide import GovernedTool
+from pegboard.core.record import Denial, Intent, Outcome, Who
+from pegboard.core.refusal import Refusal
+
+Status = Literal["ok", "tool_error", "crashed", "cancelled", "input_required"]
+
+
+def who(caller: Caller) -> Who:
+    """The caller as records name it."""
+    return Who(
+        sub=caller.sub,
+        sub_type=caller.sub_type,
+        surface=caller.surface,
+        channel=caller.channel,
+        client_id=caller.client_id,
+    )
+
+
+class Measure:
+    """Writes the records of one server process."""
+
+    def __init__(self, recorder: Recorder, release: str) -> None:
+        self._recorder = recorder
+        self._release = release
+
+    def begin(
+        self, caller: Caller, tool: GovernedTool, arguments: dict[str, Any], ids: CallIds, protocol: str
+    ) -> RunningCall:
+        """Write the intent of an allowed call.
+
+        Raises:
+            OSError: it cannot be made durable; the tool must not run.
+        """
+        document = canonical(arguments)
+        self._recorder.write(
+            Intent(
+                id=ids.call_id,
+                at_ms=now_ms(),
+                release=self._release,
+                who=who(caller),
+                tool=tool.name,
+                policy=tool.policy.name,
+                policy_version=tool.policy.version,
+                arguments_digest=self._recorder.digest(document),
+                arguments_bytes=len(document),
+                request_id=ids.request_id,
+                trace_id=ids.trace_id,
+                protocol=protocol,
+            )
+        )
+        return RunningCall(self._recorder, ids.call_id, tool.minutes_saved)
+
+    def deny(
+        self,
+        refusal: Refusal,
+        ids: CallIds,
+        caller: Caller | None,
+        tool: str = "",
+        detail: str = "",
+        policy: Any = None,
+    ) -> None:
+        """Write a denial; `detail` is for the owner.
+
+        Raises:
+            OSError: it cannot be made durable.
+        """
+        self._recorder.write(
+            Denial(
+                id=ids.call_id,
+                at_ms=now_ms(),
+                release=self._release,
+                who=who(caller) if caller else None,
+                tool=tool[:64],
+                code=refusal.code,
+                reason=refusal.reason,
+                detail=detail,
+                policy=policy.name if policy else "",
+                policy_version=policy.version if policy else "",
+                request_id=ids.request_id,
+                trace_id=ids.trace_id,
+            )
+        )
+
+
+class CallIds:
+    """The names one call goes by: its own, the edge's request id, the trace's."""
+
+    __slots__ = ("call_id", "request_id", "trace_id")
+
+    def __init__(self, call_id: str, request_id: str, trace_id: str) -> None:
+        self.call_id = call_id
+        self.request_id = request_id
+        self.trace_id = trace_id
+
+
+class RunningCall:
+    """A call whose intent is written and whose outcome is not."""
+
+    def __init__(self, recorder: Recorder, call_id: str, minutes_saved: float) -> None:
+        self._recorder = recorder
+        self._id = call_id
+        self._minutes = minutes_saved
+        self._started = time.perf_counter()
+
+    def end(self, status: Status, result: bytes = b"", error_type: str = "") -> None:
+        """Write the outcome.
+
+        Raises:
+            OSError: it cannot be made durable; the answer must not leave as if it were.
+        """
+        self._recorder.write(
+            Outcome(
+                id=self._id,
+                at_ms=now_ms(),
+                status=status,
+                error_type=error_type,
+                result_digest=self._recorder.digest(result) if result else "",
+                result_bytes=len(result),
+                duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+                minutes_saved=self._minutes if status == "ok" else 0,
+            )
+        )
+
+
+def canonical(document: Any) -> bytes:
+    """The canonical JSON (RFC 8785) of a value that came as JSON; of one it cannot hold (huge integers), its repr."""
+    try:
+        return rfc8785.dumps(document)
+    except rfc8785.CanonicalizationError:
+        return repr(document).encode("utf-8", "surrogatepass")
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,64 @@
+"""Step 6: run the tool, and say how it ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, InputRequiredResult, TextContent
+
+from pegboard.call.context import CALLER
+from pegboard.call.measure import RunningCall
+from pegboard.core.caller import Caller
+
+logger = logging.getLogger(__name__)
+
+ToolResult = CallToolResult | InputRequiredResult
+Run = Callable[[], Awaitable[ToolResult]]
+
+
+async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str) -> ToolResult:
+    """Run the tool for `caller` and write the outcome before the result is given back.
+
+    A failure the author anticipated (`ToolError`) reaches the caller with its text; a crash with the tool's name
+    only, while its trace goes to the log.
+
+    Raises:
+        MCPError: the tool answered with a protocol error; it is passed on, after being recorded.
+        OSError: the outcome could not be made durable.
+    """
+    held = CALLER.set(caller)
+    try:
+        result = await run()
+    except anyio.get_cancelled_exc_class():
+        running.end("cancelled", error_type="cancelled")
+        raise
+    except MCPError as error:
+        running.end("tool_error", error_type=f"MCPError {error.error.code}")
+        raise
+    except ToolError as error:
+        return _failed(running, error, tool)
+    finally:
+        CALLER.reset(held)
+    if isinstance(result, InputRequiredResult):
+        running.end("input_required")
+    else:
+        running.end("tool_error" if result.is_error else "ok", _bytes(result))
+    return result
+
+
+def _failed(running: RunningCall, error: ToolError, tool: str) -> CallToolResult:
+    cause = error.__cause__ or error
+    crashed = isinstance(error, UnexpectedToolError)
+    if crashed:
+        logger.error("tool %s crashed", tool, exc_info=cause)
+    result = CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+    running.end("crashed" if crashed else "tool_error", _bytes(result), type(cause).__name__)
+    return result
+
+
+def _bytes(result: CallToolResult) -> bytes:
+    return result.model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -1,0 +1,68 @@
+"""Bringing the spool to the hub, again and again, until the hub has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import anyio.to_thread
+import httpx2
+
+from pegboard.remote.spool import Batch, SpoolReader
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 0.2
+"""How long to wait before looking for new records, in seconds."""
+
+LONGEST_WAIT_S = 5.0
+"""The longest pause between two attempts while the hub is away, in seconds."""
+
+
+class Delivery:
+    """Delivers one spool over the hub's internal socket. One HTTP client serves all batches."""
+
+    def __init__(self, reader: SpoolReader, hub_socket: Path, channel_token: str) -> None:
+        self._reader = reader
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=str(hub_socket)),
+            base_url="http://hub",
+            headers={"authorization": f"Bearer {channel_token}"},
+            timeout=10,
+        )
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        wait = IDLE_S
+        while True:
+            try:
+                wait = IDLE_S if await self.deliver() else min(wait * 2, LONGEST_WAIT_S)
+            except (OSError, httpx2.HTTPError) as error:
+                logger.warning("records wait on disk: %s", type(error).__name__)
+                wait = min(wait * 2, LONGEST_WAIT_S)
+            await asyncio.sleep(wait)
+
+    async def deliver(self) -> bool:
+        """Deliver everything there is. False when the hub did not take a batch.
+
+        Raises:
+            httpx2.HTTPError: the hub cannot be reached.
+            OSError: the spool cannot be read.
+        """
+        while (batch := await anyio.to_thread.run_sync(self._reader.next)) is not None:
+            if batch.records and not await self._send(batch):
+                return False
+            await anyio.to_thread.run_sync(self._reader.acknowledge, batch)
+        return True
+
+    async def close(self) -> None:
+        """Close the connection to the hub."""
+        await self._client.aclose()
+
+    async def _send(self, batch: Batch) -> bool:
+        response = await self._client.post("/internal/v1/records", json={"records": batch.records})
+        if response.status_code != httpx2.codes.OK:
+            logger.warning("the hub answered %d to a batch of records", response.status_code)
+            return False
+        return True

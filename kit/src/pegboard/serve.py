@@ -1,0 +1,86 @@
+"""`python -m pegboard.serve`: one server process, configured by its environment alone. The runtime starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+
+from pegboard.core.environment import ServerEnvironment
+from pegboard.core.errors import PegboardError
+from pegboard.core.names import ServerName
+from pegboard.project import load_project
+from pegboard.remote.bundle import BundleFile
+from pegboard.remote.delivery import Delivery
+from pegboard.remote.spool import Spool, SpoolReader
+from pegboard.transport.application import build_application
+from pegboard.transport.http import GovernedApp
+
+logger = logging.getLogger("pegboard.serve")
+
+
+def assemble(environment: ServerEnvironment) -> GovernedApp:
+    """The application that `environment` describes.
+
+    Raises:
+        PegboardError: the project does not fit.
+        OSError: a file of the launch contract cannot be read.
+    """
+    server = ServerName.parse(environment.server)
+    credentials = json.loads(environment.credentials.read_text(encoding="utf-8"))
+    project = load_project(environment.project)
+    spool = Spool(environment.spool, bytes.fromhex(credentials["digest_key"]))
+    delivery = Delivery(SpoolReader(environment.spool), environment.hub_socket, credentials["channel_token"])
+
+    @asynccontextmanager
+    async def delivering() -> AsyncIterator[None]:
+        task = asyncio.create_task(delivery.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            with suppress(Exception):
+                # What the hub does not take now, the next start delivers.
+                await asyncio.wait_for(delivery.deliver(), timeout=1)
+            await delivery.close()
+            spool.close()
+
+    bundle = BundleFile(environment.bundle, environment.bundle_keys, server, environment.public_url)
+    return build_application(project, server, environment.public_url, bundle, spool, environment.release, delivering)
+
+
+def main() -> int:
+    """Run until told to stop. Exit status 2 means that the project or the environment is wrong."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    try:
+        environment = ServerEnvironment.read(os.environ)
+        application = assemble(environment)
+    except PegboardError as error:
+        logger.error("this server does not start: %s", error)
+        return 2
+    environment.socket.unlink(missing_ok=True)
+    config = uvicorn.Config(
+        application,
+        uds=str(environment.socket),
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=4,
+    )
+    uvicorn.Server(config).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The one adapter between Pegboard's chain and the official SDK.
+
+The SDK owns the protocol in both its eras: parsing, negotiation, sessions, schemas, streams. The chain owns who may
+list and call what. They meet in two request handlers, `tools/list` and `tools/call`, which replace the SDK's own at
+its handler layer, so that every answer is shaped, stamped and cached by the SDK as any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+)
+
+from pegboard.call.chain import Admitted, Chain, Refused
+from pegboard.call.run import ToolResult
+from pegboard.core.caller import Caller
+from pegboard.core.names import ServerName
+from pegboard.core.refusal import META_KEY, Refusal
+from pegboard.project import Project
+
+ADMITTED = "pegboard.admitted"
+"""Key in the ASGI scope's state under which an admitted request's facts travel to the handlers."""
+
+
+class SdkServer:
+    """An SDK server that lists and calls tools through the chain."""
+
+    def __init__(self, project: Project, server: ServerName, chain: Chain, version: str) -> None:
+        self._chain = chain
+        self._bus = InMemorySubscriptionBus()
+        self._mcp: MCPServer[Any] = MCPServer(
+            str(server),
+            title=project.manifest.title,
+            description=project.manifest.description,
+            instructions=project.server.instructions,
+            version=version,
+            tools=[Tool.from_function(tool.function, **tool.options) for tool in project.server.tools],
+            lifespan=project.server.lifespan,
+            cache_hints={"tools/list": CacheHint(ttl_ms=0, scope="private")},
+            subscriptions=self._bus,
+            log_level="WARNING",
+        )
+        if project.server.extend is not None:
+            project.server.extend(self._mcp)
+        self.sessions = self._take_over()
+
+    def _take_over(self) -> StreamableHTTPSessionManager:
+        """Replace the SDK's handlers for tools, and give back its HTTP side.
+
+        The SDK would look up a tool's schema to check `Mcp-Param-*` headers before any handler runs, and so answer
+        differently for a hidden tool than for an unknown one. Without that lookup it asks `tools/list`, as filtered
+        for the caller; where no tool uses such headers the check has nothing to do and is left out.
+        """
+        # Host and origin were checked at the edge, and this server is not reachable by any other name.
+        no_host_check = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        self._mcp.streamable_http_app(transport_security=no_host_check)
+        sessions = self._mcp.session_manager
+        sessions.app.add_request_handler("tools/list", PaginatedRequestParams, self._list_tools)
+        sessions.app.add_request_handler("tools/call", CallToolRequestParams, self._call_tool)
+        sessions.app.get_tool_input_schema = None if self._uses_param_headers() else _no_schema
+        return sessions
+
+    def _uses_param_headers(self) -> bool:
+        tools = self._mcp._tool_manager.list_tools()
+        return any("x-mcp-header" in str(tool.parameters) for tool in tools)
+
+    async def _list_tools(
+        self, ctx: ServerRequestContext[Any, Any], _params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        visible = self._chain.visible(_admitted(ctx))
+        return ListToolsResult(tools=[tool for tool in await self._mcp.list_tools() if tool.name in visible])
+
+    async def _call_tool(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> ToolResult:
+        arguments = params.arguments or {}
+        context = Context(request_context=ctx, mcp_server=self._mcp, input_params=params, subscriptions=self._bus)
+
+        async def run() -> ToolResult:
+            return await self._mcp.call_tool(params.name, arguments, context)
+
+        try:
+            return await self._chain.call(
+                _admitted(ctx), params.name, arguments, run, protocol=ctx.protocol_version, trace_id=_trace_id(ctx)
+            )
+        except Refused as refused:
+            return _refusal_result(refused.refusal)
+
+
+def session_user(caller: Caller, issuer: str) -> AuthenticatedUser:
+    """The principal the SDK binds a legacy session and a sealed `requestState` to.
+
+    A session belongs to one subject on one surface (and channel), through however many tokens; the SDK compares
+    client, issuer and subject, so surface and channel are folded into the subject.
+    """
+    subject = "|".join((caller.sub_type, caller.sub, caller.surface, caller.channel or ""))
+    token = AccessToken(
+        token="",
+        client_id=caller.client_id,
+        scopes=caller.scope.split(),
+        expires_at=caller.expires_at,
+        resource=caller.audience,
+        subject=subject,
+        claims={"iss": issuer},
+    )
+    return AuthenticatedUser(token)
+
+
+def _admitted(ctx: ServerRequestContext[Any, Any]) -> Admitted:
+    assert ctx.request is not None  # noqa: S101 - HTTP is the only transport
+    admitted = ctx.request.scope["state"][ADMITTED]
+    assert isinstance(admitted, Admitted)  # noqa: S101 - put there by the HTTP front, the only way in
+    return admitted
+
+
+def _trace_id(ctx: ServerRequestContext[Any, Any]) -> str:
+    """The trace id of a W3C `traceparent` in `_meta` or the headers; empty when there is none."""
+    headers = ctx.request.headers if ctx.request is not None else {}
+    parent = (ctx.meta or {}).get("traceparent") or headers.get("traceparent") or ""
+    parts = str(parent).split("-")
+    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else ""
+
+
+def _refusal_result(refusal: Refusal) -> CallToolResult:
+    """A refusal in the form in which the SDK answers an unknown tool: an error result with a text."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=refusal.message)],
+        is_error=True,
+        _meta={META_KEY: refusal.as_json()},
+    )
+
+
+def _no_schema(_name: str) -> None:
+    return None
