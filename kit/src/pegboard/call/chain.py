@@ -129,6 +129,7 @@ class Chain:
         ids = CallIds(uuid4().hex, admitted.request_id, trace_id)
         try:
             running = self._measure.begin(caller, governed, arguments, ids, protocol)
+            logger.info("call %s: %s by %s from %s", ids.request_id or ids.call_id, tool, caller.sub, caller.surface)
             return await run_tool(run, running, caller, tool)
         except OSError as error:
             logger.exception("a call of %s could not be recorded", tool)
@@ -144,8 +145,17 @@ class Chain:
     def _deny(self, refusal: Refusal, status: int, request_id: str, **facts: Any) -> Refused:
         """Record a denial and give back the exception that carries it."""
         ids = CallIds(uuid4().hex, request_id, facts.pop("trace_id", ""))
+        caller = facts.pop("caller", None)
+        logger.info(
+            "refused %s: %s for %s %s %r",
+            request_id or ids.call_id,
+            refusal.reason,
+            f"{caller.sub} from {caller.surface}" if caller else "nobody verified",
+            facts.get("detail", ""),
+            facts.get("tool", ""),
+        )
         try:
-            self._measure.deny(refusal, ids, facts.pop("caller", None), **facts)
+            self._measure.deny(refusal, ids, caller, **facts)
         except OSError:
             logger.exception("a denial could not be recorded; it is refused all the same")
         return Refused(refusal.for_request(request_id), status)

@@ -102,7 +102,7 @@ class InMemoryHub:
         """What the server wrote, oldest first."""
         return self._recorder.records
 
-    def token(self, person: str, groups: Iterable[str] = (), surface: str = "cli", **claims: object) -> str:
+    def token(self, person: str, groups: Iterable[str] = (), surface: str = "cli", /, **claims: object) -> str:
         """A token for this server; `claims` replace or add to the usual ones."""
         now = int(time.time())
         usual = {

@@ -1,0 +1,221 @@
+"""The bundle a server decides with, and the spool its records leave by."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+import uvicorn
+
+from pegboard.core.bundle import Bundle, BundledServer
+from pegboard.core.errors import BundleRefused
+from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
+from pegboard.core.names import ServerName
+from pegboard.core.record import Outcome
+from pegboard.remote import bundle as bundle_module
+from pegboard.remote.bundle import BundleFile
+from pegboard.remote.delivery import Delivery
+from pegboard.remote.spool import Spool, SpoolReader
+
+URL = "http://pegboard.test"
+NAME = ServerName("prod", "desk")
+
+
+class Home:
+    """A bundle file and the keys it verifies with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key = new_private_key()
+        self.file = folder / "desk.jws"
+        self.keys = folder / "keys.json"
+        self.keys.write_text(json.dumps(public_jwks(self.key)))
+        self.reader = BundleFile(self.file, self.keys, NAME, URL)
+
+    def publish(self, key: Jwk | None = None, **changes: Any) -> None:
+        server = BundledServer(
+            server=str(NAME),
+            owner="platform",
+            support_channel="#desk",
+            release="r",
+            groups=changes.pop("groups", ("a",)),
+        )
+        facts = {
+            "consumer": str(NAME),
+            "version": 3,
+            "issued_at": int(time.time()),
+            "issuer": URL,
+            "jwks": public_jwks(self.key),
+            "servers": (server,),
+        }
+        text = Bundle(**(facts | changes)).sign(Signer(key or self.key))
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.file)
+
+    def groups(self) -> set[str]:
+        return set(self.reader.current(time.time()).access.groups)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(bundle_module, "LOOK_AGAIN_S", 0)
+    return Home(tmp_path)
+
+
+def test_replaced_bundle_is_taken_up(home: Home) -> None:
+    home.publish()
+    assert home.groups() == {"a"}
+    home.publish(version=4, groups=("b",))
+    assert home.groups() == {"b"}
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        {"key": new_private_key(), "version": 9},
+        {"version": 2},
+        {"consumer": "prod/other", "version": 9},
+        {"issuer": "http://elsewhere.test", "version": 9},
+        {"servers": (), "version": 9},
+    ],
+    ids=["forged", "older version", "another consumer", "another hub", "names nobody"],
+)
+def test_bad_replacement_leaves_the_last_good_bundle_in_use(home: Home, replacement: dict[str, Any]) -> None:
+    home.publish()
+    assert home.groups() == {"a"}
+    home.publish(**{"groups": ("everyone",)} | replacement)
+    assert home.groups() == {"a"}
+
+
+def test_torn_file_leaves_the_last_good_bundle_in_use(home: Home) -> None:
+    home.publish()
+    home.groups()
+    home.file.write_text(home.file.read_text()[:100])
+    assert home.groups() == {"a"}
+
+
+def test_no_bundle_and_an_old_one_refuse_everything(home: Home) -> None:
+    with pytest.raises(BundleRefused, match="no bundle"):
+        home.groups()
+    home.publish(issued_at=int(time.time()) - 24 * 3600 - 1)
+    with pytest.raises(BundleRefused, match="last renewed"):
+        home.groups()
+    home.publish()
+    assert home.groups() == {"a"}
+
+
+def outcome(number: int) -> Outcome:
+    return Outcome(id=f"call-{number}", at_ms=number, status="ok", duration_ms=1)
+
+
+class HubDoor:
+    """The hub's internal door, real enough: HTTP on a Unix socket, refusing while `away`."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.away = False
+        self.tokens: set[str] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        self.tokens.add(dict(scope["headers"])[b"authorization"].decode())
+        if not self.away:
+            self.seen += [record["id"] for record in json.loads(body)["records"]]
+        status = 503 if self.away else 200
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def socket() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pgb", dir="/tmp") as folder:
+        yield Path(folder) / "hub.sock"
+
+
+@asynccontextmanager
+async def listening(door: HubDoor, socket: Path) -> AsyncIterator[None]:
+    server = uvicorn.Server(uvicorn.Config(door, uds=str(socket), log_config=None, lifespan="off"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.serve)
+        with anyio.fail_after(5):
+            while not server.started:
+                await anyio.sleep(0.01)
+        yield
+        server.should_exit = True
+
+
+@pytest.mark.anyio
+async def test_every_record_reaches_the_hub_through_outage_and_restart(tmp_path: Path, socket: Path) -> None:
+    door = HubDoor()
+    before = Spool(tmp_path, b"k")
+    for number in range(3):
+        before.write(outcome(number))
+    delivery = Delivery(SpoolReader(tmp_path), socket, "token-1")
+    with pytest.raises(httpx2.ConnectError):
+        await delivery.deliver()
+    async with listening(door, socket):
+        door.away = True
+        assert not await delivery.deliver()
+        door.away = False
+        assert await delivery.deliver()
+        after = Spool(tmp_path, b"k")  # the process started anew
+        for number in range(3, 6):
+            after.write(outcome(number))
+        restarted = Delivery(SpoolReader(tmp_path), socket, "token-1")
+        assert await restarted.deliver()
+        await restarted.close()
+    await delivery.close()
+    assert door.seen == [f"call-{number}" for number in range(6)]
+    assert door.tokens == {"Bearer token-1"}
+
+
+def test_torn_last_line_of_a_dead_process_is_skipped_and_the_rest_kept(tmp_path: Path) -> None:
+    dead = Spool(tmp_path, b"k")
+    dead.write(outcome(1))
+    dead.close()
+    (segment,) = tmp_path.glob("*.jsonl")
+    with segment.open("ab") as file:
+        file.write(b'{"kind":"outcome","id":"call-')
+    reader = SpoolReader(tmp_path)
+    first = reader.next()
+    assert first is not None
+    reader.acknowledge(first)
+    assert reader.next() is None  # it might still be being written
+    Spool(tmp_path, b"k").write(outcome(2))
+    ids = []
+    while (batch := reader.next()) is not None:
+        ids += [record["id"] for record in batch.records]
+        reader.acknowledge(batch)
+    assert ids == ["call-2"]
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
+def test_unreadable_cursor_delivers_again_rather_than_not_at_all(tmp_path: Path) -> None:
+    Spool(tmp_path, b"k").write(outcome(1))
+    reader = SpoolReader(tmp_path)
+    batch = reader.next()
+    assert batch is not None
+    reader.acknowledge(batch)
+    (tmp_path / "cursor.json").write_text("{")
+    assert reader.next() == batch
+
+
+def test_equal_documents_have_equal_digests_under_one_key_only() -> None:
+    one, same, other = Spool(Path(), b"a"), Spool(Path(), b"a"), Spool(Path(), b"b")
+    assert one.digest(b"x") == same.digest(b"x") != other.digest(b"x")
+    assert one.digest(b"y") != one.digest(b"x")
