@@ -1,0 +1,199 @@
+"""The steps of the story, in the order in which they are told. Each shows what it claims, or says that it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from pegboard_hub.demo.forgery import alg_none, claims_of, forged, key_confusion, tampered
+from pegboard_hub.demo.stage import Shown, Stage, Step, allowed, refused
+
+PRESTO = "/mcp/prod/presto"
+DELAY_PER_CARRIER = (
+    "SELECT carrier, round(avg(dep_delay), 2) AS average_delay, count(dep_delay) AS flights "
+    "FROM flights GROUP BY carrier ORDER BY average_delay DESC"
+)
+SHORT_LIFE_S = 1
+SKEW_S = 5
+
+
+async def rows_for_ana(stage: Stage) -> AsyncIterator[Shown]:
+    """ana asks the average departure delay per carrier"""
+    token = await stage.wire.token("ana")
+    reply = await stage.wire.call(token, "run_query", {"sql": DELAY_PER_CARRIER})
+    rows = (reply.result.get("structuredContent") or {}).get("rows") or []
+    detail = f"{len(rows)} carriers; worst {rows[0][0]} with {rows[0][1]} minutes" if rows else ""
+    yield allowed("ana runs a query on prod/presto from cli", reply, detail, right=len(rows) == 16)
+
+
+async def revenue_is_ads_only(stage: Stage) -> AsyncIterator[Shown]:
+    """Only Ads engineering sees revenue; to anyone else the tool does not exist"""
+    wire = stage.wire
+    ana, fay = await asyncio.gather(wire.token("ana"), wire.token("fay"))
+    yield allowed(
+        "ana calls get_revenue_metrics", await wire.call(ana, "get_revenue_metrics", {}), "figures came back"
+    )
+    listed = await wire.modern(fay, "tools/list")
+    names = sorted(tool["name"] for tool in listed.result.get("tools", []))
+    hides = bool(names) and "get_revenue_metrics" not in names
+    yield allowed("fay lists tools", listed, ", ".join(names), right=hides)
+    hidden = await wire.call(fay, "get_revenue_metrics", {})
+    shown = refused("fay calls get_revenue_metrics by name", hidden, "server", "tool_unavailable")
+    stage.refused.append(("fay", shown))
+    yield shown
+    unknown = await wire.call(fay, "get_unicorn_metrics", {})
+    same = _without(hidden.message, "get_revenue_metrics") == _without(unknown.message, "get_unicorn_metrics")
+    yield refused("fay calls a tool that does not exist", unknown, "server", "tool_unavailable")
+    yield Shown("both answers are the same but for the name", "same" if same else "different", "", "", same)
+
+
+async def strangers_see_nothing(stage: Stage) -> AsyncIterator[Shown]:
+    """gus and sam are refused before anything is listed, in both eras"""
+    wire = stage.wire
+    for person in ("gus", "sam"):
+        token = await wire.token(person)
+        for what, reply in (
+            ("opens a legacy session", await wire.initialize(token)),
+            ("discovers the server (modern)", await wire.modern(token, "server/discover")),
+            ("lists tools (modern)", await wire.modern(token, "tools/list")),
+        ):
+            shown = refused(f"{person} {what}", reply, "edge", "group_not_granted")
+            stage.refused.append((person, shown))
+            yield shown
+
+
+async def chat_may_not_reach_dev(stage: Stage) -> AsyncIterator[Shown]:
+    """ana's chat asks for dev/scratch, which is open to the command line alone"""
+    wire = stage.wire
+    cli = await wire.call(await wire.token("ana", "dev/scratch"), "echo", {"text": "hello"}, "dev/scratch")
+    yield allowed("ana echoes on dev/scratch from cli", cli)
+    chat = await wire.token("ana", "dev/scratch", "chat")
+    reply = await wire.call(chat, "echo", {"text": "hello from chat"}, "dev/scratch")
+    shown = refused("ana echoes on dev/scratch from chat", reply, "edge", "surface_not_granted")
+    stage.refused.append(("ana", shown))
+    yield shown
+    log = stage.log("dev/scratch")
+    arrived = reply.request_id in log
+    proof = cli.request_id in log and not arrived
+    yield Shown("the server's log", "has the first call alone" if proof else "is not as it should be", "", "", proof)
+
+
+async def bad_tokens(stage: Stage) -> AsyncIterator[Shown]:
+    """Tokens that do not verify, or are bound elsewhere"""
+    wire = stage.wire
+    good, short = await asyncio.gather(wire.token("ana"), wire.token("ana", lifetime_s=SHORT_LIFE_S))
+    public_key = stage.public_key()
+    cases = {
+        "no token": ("", "token_missing"),
+        "a forged token": (forged(good), "token_invalid"),
+        "claims changed after signing": (tampered(good, groups=["platform"]), "token_invalid"),
+        "alg: none": (alg_none(good), "token_invalid"),
+        "key confusion (HS256)": (key_confusion(good, public_key), "token_invalid"),
+        "another issuer": (forged(good, iss="http://elsewhere.example"), "token_invalid"),
+        "ana's own token for another server": (await wire.token("ana", "dev/scratch"), "token_wrong_audience"),
+    }
+    for what, (token, reason) in cases.items():
+        reply = await wire.modern(token, "tools/list")
+        shown = refused(what, reply, "edge", reason, *(("token_wrong_issuer",) if "issuer" in what else ()))
+        yield _with_metadata(shown, reply.status, reply.headers.get("www-authenticate", ""))
+    expires = float(claims_of(short)["exp"])
+    await asyncio.sleep(max(0.0, expires + SKEW_S + 1 - stage.now()))
+    reply = await wire.modern(short, "tools/list")
+    yield refused("an expired token", reply, "edge", "token_expired")
+
+
+async def tricks(stage: Stage) -> AsyncIterator[Shown]:
+    """Spoofed identity headers change nothing; requests with two readings get nowhere"""
+    wire = stage.wire
+    fay = await wire.token("fay")
+    session = (await wire.initialize(fay)).headers.get("mcp-session-id", "")
+    spoof = [("X-Forwarded-User", "ana"), ("x-FORWARDED-groups", '["ads-eng"]'), ("X-Forwarded-User", "pat")]
+    params = {"name": "get_revenue_metrics", "arguments": {}}
+    reply = await wire.legacy(fay, "tools/call", params, session=session, headers=spoof)
+    yield refused("fay says in headers that she is ana", reply, "server", "tool_unavailable")
+    reply = await wire.legacy(fay, "tools/call", params, session=session, headers=[("X_Forwarded_User", "ana")])
+    yield _nowhere("an identity header with underscores", reply.status, (400,))
+    lying = await wire.modern(fay, "tools/call", params, mcp_name="list_tables")
+    yield _nowhere("Mcp-Name names another tool than the body", lying.status, (400,))
+    for what, body in _AMBIGUOUS_BODIES.items():
+        reply = await wire.post(
+            PRESTO, body, fay, [("mcp-protocol-version", "2025-11-25"), ("mcp-session-id", session)]
+        )
+        yield _nowhere(what, reply.status, (400,))
+    listing = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}})
+    for path in ("/mcp/dev/scratch/../../prod/presto", "/mcp/prod%2fpresto", "/mcp/prod/presto/..%2f", "//mcp//x"):
+        gus = await wire.token("gus")
+        reply = await wire.post(path, listing, gus, [("mcp-protocol-version", "2025-11-25")])
+        yield _nowhere(f"gus asks for {path}", reply.status, (400, 401, 403, 404, 405))
+
+
+async def ledger_has_it(stage: Stage) -> AsyncIterator[Shown]:
+    """Every refusal of a person is in the ledger, and explain says why"""
+    wire = stage.wire
+    pat = await wire.token("pat", "api")
+    missing = [shown.what for person, shown in stage.refused if not await _recorded(stage, pat, person, shown)]
+    said = "all there" if not missing else "missing: " + "; ".join(missing)
+    yield Shown(f"{len(stage.refused)} refusals, by person, layer and reason", said, "", "", not missing)
+    answer = await wire.api(
+        pat, "explain", server="prod/presto", tool="get_revenue_metrics", person="fay", surface="cli"
+    )
+    checks = ", ".join(f"{check['rule']} {'holds' if check['holds'] else 'fails'}" for check in answer["checks"])
+    yield Shown("pat asks why fay has no revenue", "explained", "hub", checks, not answer["allowed"])
+
+
+STEPS: tuple[Step, ...] = (
+    rows_for_ana,
+    revenue_is_ads_only,
+    strangers_see_nothing,
+    chat_may_not_reach_dev,
+    bad_tokens,
+    tricks,
+    ledger_has_it,
+)
+
+_AMBIGUOUS_BODIES = {
+    "a body with duplicate keys": (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call",'
+        '"params":{"name":"list_tables","arguments":{},"name":"get_revenue_metrics"}}'
+    ),
+    "a batch of two calls": (
+        '[{"jsonrpc":"2.0","id":1,"method":"tools/list"},{"jsonrpc":"2.0","id":2,"method":"ping"}]'
+    ),
+}
+
+LEDGER_WAIT_S = 5.0
+"""How long the story waits for the last records to be delivered, in seconds."""
+
+
+async def _recorded(stage: Stage, token: str, person: str, shown: Shown) -> bool:
+    """Whether the ledger has this refusal; delivery takes a moment, so it is asked again for a while."""
+    until = stage.now() + LEDGER_WAIT_S
+    wanted = (shown.request_id, person, shown.layer, shown.reason)
+    while True:
+        calls = (await stage.wire.api(token, "calls", limit="500"))["calls"]
+        found = {(call["request_id"], call["person"], call["layer"], call["reason"]) for call in calls}
+        if wanted in found:
+            return True
+        if stage.now() > until:
+            return False
+        await asyncio.sleep(0.2)
+
+
+def _nowhere(what: str, status: int, expected: tuple[int, ...]) -> Shown:
+    return Shown(what, f"got {status}", "", "nothing ran", status in expected)
+
+
+def _with_metadata(shown: Shown, status: int, challenge: str) -> Shown:
+    """A 401 must name the resource metadata, so that a client knows where to sign in (RFC 9728 §5.1)."""
+    named = status != 401 or f"/.well-known/oauth-protected-resource{PRESTO}" in challenge
+    reason = f"{shown.reason} ({status}{', names the resource metadata' if status == 401 and named else ''})"
+    return Shown(shown.what, shown.decided, shown.layer, reason, shown.right and named, shown.request_id)
+
+
+def _without(message: dict[str, object], name: str) -> str:
+    """A message's text without the tool's name and the ids that differ from request to request."""
+    text = json.dumps(message, sort_keys=True).replace(name, "TOOL")
+    refusal = message.get("result", {})
+    request_id = json.dumps(refusal).partition('"request_id": "')[2].partition('"')[0]
+    return text.replace(request_id, "ID") if request_id else text
