@@ -1,0 +1,82 @@
+"""`call`: one governed tool call."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from pegboard.cli import render
+from pegboard.cli.arguments import parse_json, parse_pairs
+from pegboard.cli.catalogue import EraOption, era_named, server_name
+from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.options import Options, with_options
+from pegboard.cli.text import line
+from pegboard.core.names import ServerName
+
+
+@with_options
+def call(
+    options: Options,
+    server: Annotated[str, typer.Argument(metavar="NS/NAME", help="The server, for example prod/presto.")],
+    tool: Annotated[str, typer.Argument(metavar="TOOL", help="The tool; see: pegboard tools NS/NAME.")],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="An argument, read by the tool's schema. Repeatable."),
+    ] = None,
+    json_args: Annotated[
+        str | None,
+        typer.Option("--json-args", metavar="JSON|-", help="All arguments as one JSON object; - is stdin."),
+    ] = None,
+    era: EraOption = "auto",
+) -> None:
+    """Call a tool and print what it answers.
+
+    \b
+    Example:
+      pegboard call prod/presto list_tables --as ana
+      pegboard call prod/presto run_query --as ana --arg sql='SELECT carrier, count(*) FROM flights GROUP BY 1'
+      echo '{"text": "hello"}' | pegboard call dev/scratch echo --as sam --json-args -
+    """
+    name, chosen = server_name(server), era_named(era)
+    if arg and json_args is not None:
+        raise Failure.usage("--arg and --json-args exclude each other.", "Use one of them.")
+    whole = None if json_args is None else parse_json(sys.stdin.read() if json_args == "-" else json_args)
+    try:
+        result = _call(options, name, tool, arg or [], whole, chosen)
+    except Failure as failure:
+        if failure.refused and failure.status is ExitStatus.DENIED:
+            explain = f"pegboard explain --server {name} --tool {tool}{options.as_arguments()}"
+            failure.hints = (f"Rule by rule: {explain}",)
+        raise
+    _show(options, name, tool, result)
+
+
+def _call(
+    options: Options, name: ServerName, tool: str, pairs: list[str], whole: dict[str, Any] | None, era: Any
+) -> dict[str, Any]:
+    from pegboard.cli.client import HubClient
+    from pegboard.cli.mcp_client import Session, converse
+
+    with HubClient(options) as hub:
+        token = hub.server_token(name)
+
+    async def talk(session: Session) -> dict[str, Any]:
+        if whole is not None:
+            return await session.call(tool, whole)
+        listed = {each["name"]: each.get("inputSchema", {}) for each in await session.tools()}
+        return await session.call(tool, parse_pairs(pairs, listed.get(tool)))
+
+    return converse(token, era, talk)
+
+
+def _show(options: Options, name: ServerName, tool: str, result: dict[str, Any]) -> None:
+    if options.as_json:
+        render.document({"server": str(name), "tool": tool, "result": result})
+    if result.get("isError"):
+        for block in result.get("content") or ():
+            render.hint(f"{line(tool)} failed: {render.content_block(block)}")
+        raise typer.Exit(ExitStatus.FAILED)
+    if not options.as_json:
+        render.tool_result(result)

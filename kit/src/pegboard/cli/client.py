@@ -1,0 +1,193 @@
+"""The hub as the command sees it: tokens and the API, over HTTP through the edge."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from pegboard.cli.exit import ExitStatus, Failure, read_refusal, refused
+from pegboard.cli.options import Options
+from pegboard.core.names import ServerName, api_audience
+
+DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
+CONNECT_S = 10.0
+API_S = 30.0
+TOOL_S = 300.0
+"""A tool may take its time; nothing else here does."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token as it was issued. It lives in memory, for one run of the command."""
+
+    value: str = field(repr=False)
+    resource: str
+    answer: Mapping[str, Any] = field(repr=False)
+
+    def claims(self) -> dict[str, Any]:
+        """What the token states, decoded for reading and not verified: the edge and the server verify it.
+
+        Raises:
+            Failure: the hub issued something that is not a JWT.
+        """
+        try:
+            payload = self.value.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except (IndexError, ValueError) as error:
+            raise not_pegboard(self.resource) from error
+        return dict(claims)
+
+
+class HubClient:
+    """One connection to the hub for one command. Use it as a context manager."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._http = httpx2.Client(
+            base_url=options.url,
+            timeout=httpx2.Timeout(API_S, connect=CONNECT_S),
+            trust_env=trusts_proxies(options.url),
+        )
+
+    def __enter__(self) -> HubClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def server_token(self, server: ServerName) -> Token:
+        """A token bound to one server's URL."""
+        return self._token(server.resource_url(self._options.url))
+
+    def api_token(self) -> Token:
+        """A token bound to the hub's own API."""
+        return self._token(api_audience(self._options.url))
+
+    def get(self, path: str, **query: str | None) -> dict[str, Any]:
+        """What the API answers under `/api/v1/`.
+
+        Raises:
+            Failure: refused, unreachable, or not an answer of Pegboard's.
+        """
+        token = self.api_token()
+        with reaching(self._options.url):
+            response = self._http.get(
+                f"/api/v1/{path}",
+                params={name: value for name, value in query.items() if value is not None},
+                headers={"Authorization": f"Bearer {token.value}"},
+            )
+        answer = _document(response)
+        if response.is_success and answer is not None:
+            return answer
+        raise failure_of(response.status_code, answer, self._options.url)
+
+    def _token(self, resource: str) -> Token:
+        if self._options.person is None:
+            raise self._not_signed_in()
+        response = self._ask(
+            {
+                "person": self._options.person,
+                "surface": self._options.surface or "cli",
+                "channel": self._options.channel or "",
+                "resource": resource,
+            }
+        )
+        answer = _document(response)
+        if response.is_success and answer is not None and isinstance(answer.get("access_token"), str):
+            return Token(answer["access_token"], resource, answer)
+        raise _token_failure(response.status_code, answer, self._options.url)
+
+    def _ask(self, form: Mapping[str, str]) -> httpx2.Response:
+        fields = {name: value for name, value in form.items() if value}
+        with reaching(self._options.url):
+            return self._http.post("/oauth/token", data={"grant_type": DEMO_GRANT, **fields})
+
+    def _not_signed_in(self) -> Failure:
+        """The hub knows who its people are; asked without a person it names them."""
+        answer = _document(self._ask({"surface": "cli", "resource": api_audience(self._options.url)})) or {}
+        people = answer.get("error_description")
+        return Failure.here(
+            ExitStatus.UNREACHABLE,
+            "not_signed_in",
+            "You are not signed in.",
+            "Use --as PERSON with the demo directory" + (f" ({people})." if isinstance(people, str) else "."),
+        )
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Turn what goes wrong on the way to `url` into the one failure that says so."""
+    try:
+        yield
+    except httpx2.ConnectError as error:
+        raise Failure.here(
+            ExitStatus.UNREACHABLE, "unreachable", f"Nothing answers at {url}.", "Start it with: make up"
+        ) from error
+    except httpx2.TimeoutException as error:
+        raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"{url} did not answer in time.") from error
+    except httpx2.HTTPError as error:
+        raise Failure.here(
+            ExitStatus.UNREACHABLE, "unreachable", f"The connection to {url} broke: {type(error).__name__}."
+        ) from error
+
+
+def failure_of(status: int, answer: Mapping[str, Any] | None, url: str) -> Failure:
+    """The failure for an HTTP answer that is an error: a refusal where it is one, else what the status says."""
+    refusal = read_refusal((answer or {}).get("error"))
+    if refusal is None:
+        return not_pegboard(url)
+    if status == 400 or status == 422:
+        return Failure(ExitStatus.USAGE, refusal)
+    if status == 500:
+        return Failure(ExitStatus.FAILED, refusal)
+    return refused(refusal, status)
+
+
+def not_pegboard(url: str) -> Failure:
+    """Something answers, but not as Pegboard does."""
+    return Failure.here(
+        ExitStatus.UNREACHABLE,
+        "not_pegboard",
+        f"What answers at {url} is not a working Pegboard.",
+        "Check --url, PEGBOARD_PUBLIC_URL and PEGBOARD_PORT.",
+    )
+
+
+def trusts_proxies(url: str) -> bool:
+    """Whether proxies named in the environment apply: never for this machine itself."""
+    return (urlsplit(url).hostname or "") not in LOOPBACK
+
+
+def _token_failure(status: int, answer: Mapping[str, Any] | None, url: str) -> Failure:
+    """The failure for an error of the token endpoint, which speaks RFC 6749 §5.2."""
+    code = (answer or {}).get("error")
+    if not isinstance(code, str):
+        return failure_of(status, answer, url)
+    said = (answer or {}).get("error_description")
+    message = said if isinstance(said, str) and said else f"No token: {code}."
+    if status >= 500:
+        return Failure.here(ExitStatus.UNREACHABLE, code, message)
+    # RFC 8707 §2: the resource is unknown here; that is the same answer as a server one may not use.
+    if code in ("invalid_target", "access_denied"):
+        return Failure(ExitStatus.DENIED, Failure.here(ExitStatus.DENIED, code, message).error | {"layer": "hub"})
+    return Failure.here(ExitStatus.USAGE, code, message)
+
+
+def _document(response: httpx2.Response) -> dict[str, Any] | None:
+    try:
+        answer = response.json()
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

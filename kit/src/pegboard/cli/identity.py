@@ -1,0 +1,71 @@
+"""`whoami` and `token`: who one is here, and the token for a client of one's own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pegboard.cli import render
+from pegboard.cli.catalogue import server_name
+from pegboard.cli.options import Options, with_options
+
+API = "api"
+"""What `--server` calls the hub's own API."""
+
+
+@with_options
+def whoami(options: Options) -> None:
+    """Say who you are here: person, groups, surface.
+
+    \b
+    Example:
+      pegboard whoami --as ana
+    """
+    from pegboard.cli.client import HubClient
+
+    with HubClient(options) as hub:
+        answer = hub.get("whoami")
+    if options.as_json:
+        render.document(answer)
+        return
+    for name, value in answer.items():
+        if value not in (None, "", []):
+            render.text(f"{name:<11}{_words(value)}")
+
+
+@with_options
+def token(
+    options: Options,
+    server: Annotated[str, typer.Option("--server", metavar="NS/NAME|api", help="What the token shall be good for.")],
+) -> None:
+    """Print an access token for one server, or for the hub's API.
+
+    The token alone goes to stdout. It is good for that one resource and for 15 minutes at most, and whoever has it
+    can act as you there.
+
+    \b
+    Example:
+      pegboard token --server prod/presto --as ana
+      curl -H "Authorization: Bearer $(pegboard token --server api --as ana)" http://localhost:8400/api/v1/whoami
+    """
+    name = None if server == API else server_name(server)
+    from pegboard.cli.client import HubClient
+
+    with HubClient(options) as hub:
+        issued = hub.api_token() if name is None else hub.server_token(name)
+    claims = issued.claims()
+    if options.as_json:
+        render.document({**issued.answer, "claims": claims})
+    else:
+        print(issued.value)
+    minutes, seconds = divmod(int(issued.answer.get("expires_in", 0)), 60)
+    channel = f" in {claims['channel']}" if claims.get("channel") else ""
+    render.hint(
+        f"Bound to {claims.get('aud')} for {claims.get('sub')} from {claims.get('surface')}{channel}; "
+        f"valid for {minutes} min {seconds} s."
+    )
+
+
+def _words(value: Any) -> str:
+    return ", ".join(str(each) for each in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,73 @@
+"""Commands that other distributions add to `pegboard`, through the entry-point group `pegboard.commands`.
+
+An entry point names a function that typer can read. It is imported when its command runs or is asked for its help,
+and not before: `pegboard --help` reads only the first line of its docstring, out of its source.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from pegboard.cli.exit import ExitStatus, Failure
+
+GROUP = "pegboard.commands"
+
+
+class PluginGroup(TyperGroup):
+    """The command's own subcommands, followed by those of other distributions."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for entry in sorted(entry_points(group=GROUP)):
+            # What the kit itself is called for cannot be taken over by something that happens to be installed.
+            if entry.name not in self.commands:
+                self.add_command(Deferred(entry))
+
+
+class Deferred(TyperCommand):
+    """A command known by name and summary; the real one takes over when arguments are to be read."""
+
+    def __init__(self, entry: EntryPoint) -> None:
+        super().__init__(name=entry.name, help=_summary(entry))
+        self._entry = entry
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The real command's context: the group invokes what the context belongs to."""
+        return self.load().make_context(*args, **kwargs)
+
+    def load(self) -> Any:
+        """The real command.
+
+        Raises:
+            Failure: it could not be imported.
+        """
+        try:
+            function = self._entry.load()
+        except (ImportError, AttributeError) as error:
+            owner = self._entry.dist.name if self._entry.dist else self._entry.module
+            message = f"The command {self._entry.name}, which {owner} adds, does not load: {error}."
+            raise Failure.here(ExitStatus.FAILED, "broken_plugin", message, f"Install {owner} again.") from error
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(self._entry.name)(function)
+        return get_command(app)
+
+
+def _summary(entry: EntryPoint) -> str:
+    """The first line of the function's docstring, read without running its module."""
+    try:
+        found = importlib.util.find_spec(entry.module)
+        tree = ast.parse(Path(found.origin).read_text(encoding="utf-8")) if found and found.origin else None
+    except (ImportError, OSError, SyntaxError):
+        tree = None
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
