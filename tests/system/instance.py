@@ -1,0 +1,111 @@
+"""A whole Pegboard as its users start it: `pegboard up` in a process of its own, on its own port and home."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.runtime.home import Home
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_S = 240.0
+"""A first start builds the servers' environments, which may have to be downloaded."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A running instance."""
+
+    public_url: str
+    home: Home
+    process: subprocess.Popen[bytes]
+
+    def token(self, person: str, server: str = "prod/presto", surface: str = "cli") -> str:
+        """A demo person's token for one server, or for `api`."""
+        resource = f"{self.public_url}/api" if server == "api" else f"{self.public_url}/mcp/{server}"
+        form = {"grant_type": DEMO_GRANT, "person": person, "surface": surface, "resource": resource}
+        response = httpx2.post(f"{self.public_url}/oauth/token", data=form)
+        response.raise_for_status()
+        return str(response.json()["access_token"])
+
+
+def free_port() -> int:
+    """A loopback port that nobody holds right now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def running(*options: str) -> Iterator[Instance]:
+    """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started."""
+    folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    folder.chmod(0o755)
+    port = free_port()
+    log = (folder / "up.log").open("wb")
+    command = [sys.executable, "-m", "pegboard.cli.main", "up", "--no-story", *options]
+    command += ["--home", str(folder / "home"), "--port", str(port)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=REPOSITORY)
+    try:
+        instance = Instance(f"http://localhost:{port}", Home.open(folder / "home"), process)
+        _wait_until_live(instance, folder / "up.log")
+        yield instance
+    finally:
+        _end(process)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def statuses(home: Home) -> dict[str, str]:
+    """State of each process by name, as the supervisor says; empty while it says nothing."""
+    try:
+        status = json.loads(home.status.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {process["name"]: process["state"] for process in status["processes"]}
+
+
+def _wait_until_live(instance: Instance, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if instance.process.poll() is not None:
+            raise AssertionError(f"pegboard up ended with {instance.process.returncode}:\n{log.read_text()}")
+        states = statuses(instance.home)
+        if states and set(states.values()) == {"live"} and _answers(instance.public_url):
+            return
+        time.sleep(0.1)
+    raise AssertionError(
+        f"pegboard up was not ready within {START_S} s: {statuses(instance.home)}\n{log.read_text()}"
+    )
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz").status_code == httpx2.codes.OK
+    except httpx2.HTTPError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
