@@ -35,6 +35,8 @@ _FOLDERS = {
     "releases": 0o755,
     "credentials": 0o711,
     "spool": 0o711,
+    "work": 0o711,
+    "secrets": 0o700,
 }
 """Folders of every home with the mode they are created with; the home itself is 0700 until isolation opens it."""
 
@@ -145,6 +147,22 @@ class Home:
     def spool(self, server: ServerName) -> Path:
         """Folder of the server's records that are not yet delivered."""
         return self.root / "spool" / _file(server)
+
+    def environment(self, server: ServerName) -> Path:
+        """The server's own Python environment."""
+        return self.release(server) / "env"
+
+    def project(self, server: ServerName) -> Path:
+        """What the release keeps of the server's project: `pegboard.toml` and `policies/`."""
+        return self.release(server) / "project"
+
+    def work(self, server: ServerName) -> Path:
+        """The server's working folder, its HOME and TMPDIR; emptied at every start."""
+        return self.root / "work" / _file(server)
+
+    def secrets(self, server: ServerName) -> Path:
+        """Folder where the operator puts the secret files that the server may name in its manifest."""
+        return self.root / "secrets" / _file(server)
 
     @property
     def channels(self) -> Path:

@@ -1,0 +1,63 @@
+"""What the kernel tells of running processes (proc(5)): children, memory, who holds a port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_LISTEN = "0A"
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process; none when it is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in (_PROC / str(pid) / "task").iterdir():
+            with suppress(OSError):
+                found += [int(child) for child in (thread / "children").read_text(encoding="ascii").split()]
+    return found
+
+
+def tree(pid: int) -> Iterator[int]:
+    """A process and everything it started that is still below it, parents first."""
+    yield pid
+    for child in children(pid):
+        yield from tree(child)
+
+
+def private_memory(pid: int) -> int:
+    """Bytes of memory that a process alone uses (RssAnon); 0 when it is gone."""
+    with suppress(OSError):
+        for line in (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def holder_of_port(port: int) -> str:
+    """Process id and command of who listens on a TCP port, in words; empty when it cannot be seen."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(table, port)}
+    for process in _PROC.iterdir():
+        if process.name.isdigit() and _has_socket(process, inodes):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            return f"process {process.name} ({command[:80]})"
+    return ""
+
+
+def _listening(table: str, port: int) -> Iterator[str]:
+    with suppress(OSError):
+        for line in (_PROC / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                yield f"socket:[{fields[9]}]"
+
+
+def _has_socket(process: Path, inodes: set[str]) -> bool:
+    with suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with suppress(OSError):
+                if str(descriptor.readlink()) in inodes:
+                    return True
+    return False

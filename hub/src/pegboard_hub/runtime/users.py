@@ -1,0 +1,79 @@
+"""The user ids of one instance: its hub, its edge and each of its servers have their own where the machine allows it.
+
+They need no entry in /etc/passwd. They follow from the instance and the role, so that a restart finds its files again
+and two instances on one machine share none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+HUB = "hub"
+EDGE = "edge"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user id with a primary group of the same number and no other groups."""
+
+    uid: int
+
+    @property
+    def gid(self) -> int:
+        """The user's own and only group."""
+        return self.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Who each part of one instance runs as."""
+
+    by_role: dict[str, User]
+
+    @classmethod
+    def of(cls, instance: str, servers: Iterable[str], id_map: str | None = None) -> Users:
+        """The users of `instance`.
+
+        Args:
+            instance: the home's fingerprint.
+            servers: `namespace/name` of each server.
+            id_map: what /proc/self/uid_map says; read from there when None.
+        """
+        first, count = _range(Path("/proc/self/uid_map").read_text(encoding="ascii") if id_map is None else id_map)
+        taken: dict[int, str] = {}
+        for role in [HUB, EDGE, *sorted(servers)]:
+            digest = hashlib.sha256(f"{instance}/{role}".encode()).digest()
+            offset = int.from_bytes(digest[:8], "big") % count
+            while first + offset in taken:
+                offset = (offset + 1) % count
+            taken[first + offset] = role
+        return cls({role: User(uid) for uid, role in taken.items()})
+
+    @property
+    def hub(self) -> User:
+        """Holds the signing keys."""
+        return self.by_role[HUB]
+
+    @property
+    def edge(self) -> User:
+        """Envoy; the one that may connect to servers."""
+        return self.by_role[EDGE]
+
+
+def is_root() -> bool:
+    """True when this process may start others under other users."""
+    return os.geteuid() == 0
+
+
+def _range(id_map: str) -> tuple[int, int]:
+    """First id and how many to choose from: far above people's where there is room, above 20000 in a container."""
+    extents = [(int(line.split()[0]), int(line.split()[2])) for line in id_map.splitlines() if line.strip()]
+    start, length = max(extents, key=lambda extent: extent[1])
+    if start + length > 1 << 31:
+        return 1 << 29, 1 << 29
+    first = max(start, 20_000)
+    return first, max(start + length - first, 1)
