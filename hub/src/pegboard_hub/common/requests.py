@@ -1,0 +1,171 @@
+"""What surrounds every request of both doors: an id, a log line, safe headers, and one shape for every refusal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pegboard.core.refusal import Refusal
+
+log = logging.getLogger("pegboard_hub.request")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""No script at all, nothing from elsewhere, never in a frame."""
+
+
+class Refused(Exception):
+    """A request that is answered with a refusal instead of what it asked for."""
+
+    def __init__(self, status: int, refusal: Refusal, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.refusal = refusal
+        self.headers = dict(headers or {})
+        super().__init__(refusal.message)
+
+
+def refuse(status: int, code: str, message: str, what_to_do: str, reason: str = "") -> Refused:
+    """A refusal by the hub; the reason is the code where no finer word is given."""
+    return Refused(status, Refusal(code, message, "hub", reason or code, what_to_do))
+
+
+def request_id(request: Request) -> str:
+    """The id of the request: the edge's, or one made here when there was none."""
+    return str(request.state.request_id)
+
+
+class RequestEnvelope:
+    """ASGI middleware: gives the request an id, logs one line, and keeps an unexpected error's insides here.
+
+    The log line has the path without its query and no header, so no token can be in it.
+    """
+
+    def __init__(self, app: ASGIApp, door: str) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        identity = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = identity
+        status = 0
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                extra = {**SECURITY_HEADERS, "X-Request-Id": identity}
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_enveloped)
+        except Exception:
+            log.exception("unexpected error", extra={"request_id": identity})
+            if status:
+                raise
+            await _unexpected(identity)(scope, receive, send_enveloped)
+        finally:
+            self._log(scope, identity, status, began)
+
+    def _log(self, scope: Scope, identity: str, status: int, began: float) -> None:
+        facts = {
+            "door": self._door,
+            "request_id": identity,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "duration_ms": round((time.perf_counter() - began) * 1000, 2),
+        }
+        if caller := scope["state"].get("caller"):
+            facts["sub"] = caller.sub
+        log.info("request", extra=facts)
+
+
+def add_refusal_handlers(app: FastAPI) -> None:
+    """Answer every error of `app` in the one refusal shape, under the key `error`."""
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return _answer(request, error.status, error.refusal, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        known = _HTTP.get(error.status_code, ("bad_request", "The request cannot be answered.", "Look at the API."))
+        return _answer(request, error.status_code, refuse(error.status_code, *known).refusal, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]]
+        message = f"The request is not as it must be: {'; '.join(faults)}."
+        return _answer(request, 422, refuse(422, "invalid_request", message, "Mend the named fields.").refusal)
+
+
+_HTTP: dict[int, tuple[str, str, str]] = {
+    404: ("not_found", "There is nothing here.", "Look at /api/v1/openapi.json for what there is."),
+    405: ("method_not_allowed", "This cannot be done here.", "Look at /api/v1/openapi.json for what can be done."),
+}
+
+
+def _answer(
+    request: Request, status: int, refusal: Refusal, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    body = {"error": refusal.for_request(request_id(request)).as_json()}
+    return JSONResponse(body, status, dict(headers or {}))
+
+
+def _unexpected(identity: str) -> JSONResponse:
+    message = "Something went wrong here; it is in the hub's log under this request id."
+    refusal = refuse(500, "internal_error", message, "Try again; if it stays, tell the platform team the request id.")
+    return JSONResponse({"error": refusal.refusal.for_request(identity).as_json()}, 500)
+
+
+def _request_id(scope: Scope) -> str:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+async def read_json(request: Request, limit: int) -> Any:
+    """The request's body as JSON.
+
+    Raises:
+        Refused: it is longer than `limit` bytes, or is not JSON.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise refuse(413, "too_large", f"The body is longer than {limit} bytes.", "Send smaller batches.")
+    try:
+        return json.loads(bytes(body))
+    except ValueError as error:
+        raise refuse(400, "invalid_request", "The body is not JSON.", "Send JSON.") from error

@@ -1,0 +1,20 @@
+"""Errors of signing in, in the form of RFC 6749 §5.2 and RFC 8707 §2."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pegboard.core.errors import PegboardError
+
+OAuthCode = Literal[
+    "invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target", "unsupported_grant_type"
+]
+
+
+class OAuthRefused(PegboardError):
+    """A token request that is answered with an OAuth error; the description is for the person who made it."""
+
+    def __init__(self, code: OAuthCode, description: str) -> None:
+        self.code = code
+        self.description = description
+        super().__init__(f"{code}: {description}")

@@ -1,0 +1,75 @@
+"""The internal door: where servers deliver records and the edge's agent delivers refusals.
+
+It is a socket of its own that the edge does not route to, and each delivery carries a credential that says who
+delivers. What a record claims about its own origin does not count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter, ValidationError
+
+from pegboard.core.record import RECORDS
+from pegboard_hub.common.requests import Refused, read_json, refuse
+from pegboard_hub.ledger.channels import Channels
+from pegboard_hub.ledger.errors import DeliveryMalformed, DeliveryRefused
+from pegboard_hub.ledger.service import EdgeRefusal, Ledger
+
+BODY_LIMIT = 8 * 1024 * 1024
+"""Bytes of one delivery; some 10,000 records."""
+
+_REFUSALS: TypeAdapter[list[EdgeRefusal]] = TypeAdapter(list[EdgeRefusal])
+
+
+def internal_routes(ledger: Ledger, channels: Channels) -> APIRouter:
+    """The routes of the internal door."""
+    router = APIRouter(prefix="/internal/v1", include_in_schema=False)
+
+    @router.post("/records")
+    async def records(request: Request) -> dict[str, int]:
+        try:
+            channel = channels.of(_bearer(request))
+            delivered = RECORDS.validate_python(await _list(request, "records"))
+            return {"accepted": await ledger.take_records(channel, delivered)}
+        except (DeliveryRefused, DeliveryMalformed, ValidationError) as error:
+            raise _refusal(error) from error
+
+    @router.post("/edge/refusals")
+    async def edge_refusals(request: Request) -> dict[str, int]:
+        try:
+            channels.check_operator(_bearer(request))
+            delivered = _REFUSALS.validate_python(await _list(request, "refusals"))
+            return {"accepted": await ledger.take_edge_refusals(delivered)}
+        except (DeliveryRefused, DeliveryMalformed, ValidationError) as error:
+            raise _refusal(error) from error
+
+    return router
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise DeliveryRefused("no bearer token came with the delivery")
+    return token.strip()
+
+
+async def _list(request: Request, name: str) -> list[Any]:
+    body = await read_json(request, BODY_LIMIT)
+    if not isinstance(body, dict) or set(body) != {name} or not isinstance(body[name], list):
+        raise DeliveryMalformed(f'the body must be {{"{name}": […]}}')
+    return list(body[name])
+
+
+def _refusal(error: Exception) -> Refused:
+    if isinstance(error, DeliveryRefused):
+        return refuse(
+            401, "unauthenticated", f"Nothing was taken: {error}.", "Deliver with the credential given at start."
+        )
+    if isinstance(error, ValidationError):
+        fault = error.errors(include_url=False, include_input=False)[0]
+        words = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+    else:
+        words = str(error)
+    return refuse(422, "invalid_request", f"Nothing was taken: {words}.", "Mend the delivery and send it again.")

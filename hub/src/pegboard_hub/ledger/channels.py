@@ -1,0 +1,79 @@
+"""Who may deliver to the ledger: servers by their channel tokens, the edge's agent by the operator's."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from pegboard_hub.ledger.errors import DeliveryRefused
+from pegboard_hub.registry.sources import Fingerprint, fingerprint
+from pegboard_hub.runtime.home import Home
+
+log = logging.getLogger(__name__)
+
+
+class Channel(BaseModel):
+    """Which server, in which release, speaks on a channel. The record's own word on that does not count."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    server: str
+    release: str
+
+
+_CHANNELS: TypeAdapter[dict[str, Channel]] = TypeAdapter(dict[str, Channel])
+
+
+class _Read(NamedTuple):
+    state: Fingerprint | None
+    channels: dict[str, Channel]
+
+
+class Channels:
+    """The channels the supervisor has opened; its file is read again when it changed."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.channels
+        self._operator = home.operator_token
+        self._read = _Read(None, {})
+
+    def of(self, token: str) -> Channel:
+        """The channel a token opens. The file has digests only, so a look-up tells nothing by its duration.
+
+        Raises:
+            DeliveryRefused: no channel has that token.
+        """
+        state = fingerprint(self._path)
+        if state != self._read.state:
+            self._read = _Read(state, self._load())
+        channel = self._read.channels.get(hashlib.sha256(token.encode()).hexdigest())
+        if channel is None:
+            raise DeliveryRefused("this channel token is not known")
+        return channel
+
+    def check_operator(self, token: str) -> None:
+        """Let the supervisor's own credential pass.
+
+        Raises:
+            DeliveryRefused: the token is another, or the supervisor left none.
+        """
+        try:
+            expected = self._operator.read_text(encoding="utf-8").strip()
+        except OSError:
+            expected = ""
+        if not expected or not hmac.compare_digest(expected.encode(), token.encode()):
+            raise DeliveryRefused("this operator token is not known")
+
+    def _load(self) -> dict[str, Channel]:
+        try:
+            return _CHANNELS.validate_python(json.loads(self._path.read_bytes()))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, ValidationError) as error:
+            log.error("channels file cannot be read", extra={"path": str(self._path), "error": type(error).__name__})
+            return {}

@@ -1,0 +1,13 @@
+"""Errors of the ledger's intake."""
+
+from __future__ import annotations
+
+from pegboard.core.errors import PegboardError
+
+
+class DeliveryRefused(PegboardError):
+    """Whoever delivers is not known at the internal door."""
+
+
+class DeliveryMalformed(PegboardError):
+    """A delivery does not have the agreed shape; nothing of it was taken."""

@@ -1,0 +1,222 @@
+"""The hub's process: `python -m pegboard_hub.main --home DIR`. Puts the parts together and opens the two doors."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from pegboard.core.errors import ConfigurationError, PegboardError
+from pegboard.core.names import api_audience
+from pegboard.core.token import TokenVerifier
+from pegboard_hub.common.logs import configure_logging
+from pegboard_hub.common.settings import DEMO, HubSettings
+from pegboard_hub.identity.directory import open_directory
+from pegboard_hub.identity.keys import Keys, open_keys
+from pegboard_hub.identity.service import DemoSignIn
+from pegboard_hub.ledger.channels import Channels
+from pegboard_hub.ledger.service import Ledger
+from pegboard_hub.registry.bundles import BundleWriter
+from pegboard_hub.registry.service import Registry
+from pegboard_hub.registry.sources import Declarations
+from pegboard_hub.registry.status import StatusReader
+from pegboard_hub.runtime.home import Home
+from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.migrate import migrate
+from pegboard_hub.web.app import internal_app, public_app
+from pegboard_hub.web.parts import Parts
+
+log = logging.getLogger(__name__)
+
+FORGET_EVERY_S = 3600
+
+
+@asynccontextmanager
+async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
+    """The hub's parts, ready to serve: keys there, schema newest, registry loaded, bundles written.
+
+    Raises:
+        PegboardError: something the operator must mend; the message says what.
+    """
+    directory = open_directory(settings.directory, settings.public_url)
+    keys = open_keys(home)
+    database = Database.at(home.database)
+    try:
+        await migrate(database)
+        registry = _registry(home, settings, keys, database)
+        await registry.start()
+        yield Parts(
+            settings=settings,
+            database=database,
+            registry=registry,
+            sign_in=DemoSignIn(
+                directory,
+                keys.tokens,
+                settings.public_url,
+                lambda name: registry.current.deployed(name) is not None,
+                settings.token_lifetime_s,
+            ),
+            api_tokens=TokenVerifier(keys.token_jwks, settings.public_url, api_audience(settings.public_url)),
+            ledger=Ledger(database, lambda name: name in registry.current.servers),
+            channels=Channels(home),
+            status=StatusReader(home.status, settings.status_stale_s),
+        )
+    finally:
+        await database.close()
+
+
+def _registry(home: Home, settings: HubSettings, keys: Keys, database: Database) -> Registry:
+    writer = BundleWriter(home, database, keys.bundles, settings.public_url, keys.token_jwks)
+    return Registry(database, Declarations(home), writer, settings.grants)
+
+
+async def serve(home: Home, settings: HubSettings) -> None:
+    """Serve both doors until SIGTERM or SIGINT, finishing the requests that are under way.
+
+    Raises:
+        PegboardError: as `open_hub`.
+        OSError: a socket cannot be opened.
+    """
+    async with open_hub(home, settings) as parts:
+        doors = [
+            (_Door(public_app(parts)), home.hub_socket),
+            (_Door(internal_app(parts)), home.internal_socket),
+        ]
+        with contextlib.ExitStack() as sockets:
+            opened = [(door, sockets.enter_context(_listen(path))) for door, path in doors]
+            _on_signals([door for door, _ in doors])
+            keepers = [
+                asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
+                asyncio.create_task(_forget(parts.ledger)),
+            ]
+            log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
+            await asyncio.gather(*(door.serve(sockets=[listener]) for door, listener in opened))
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+    log.info("hub ended")
+
+
+class _Door(uvicorn.Server):
+    """One uvicorn server beside another in the same loop; signals are handled once, for both."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`."""
+        yield
+
+
+def _on_signals(doors: list[_Door]) -> None:
+    def end() -> None:
+        for door in doors:
+            door.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+
+
+@contextlib.contextmanager
+def _listen(path: Path) -> Iterator[socket.socket]:
+    """A listening Unix socket; who may reach it is decided by the folder it is in.
+
+    One that is there already was left by a hub that was killed: the supervisor's lock keeps a home to one hub.
+    """
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(1024)
+        listener.setblocking(False)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+async def _forget(ledger: Ledger) -> None:
+    while True:
+        try:
+            await ledger.forget_counted()
+        except Exception:
+            log.exception("counted refusals could not be forgotten")
+        await asyncio.sleep(FORGET_EVERY_S)
+
+
+def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
+    """The home and settings that a command line names; what it leaves out comes from `instance.json`.
+
+    Raises:
+        ConfigurationError: the home cannot be used, or nothing says the public URL.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pegboard_hub.main", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="folder of this instance")
+    parser.add_argument("--public-url", help="the edge's origin, for example http://localhost:8400")
+    parser.add_argument("--grants", type=Path, help="the operator's grants file (default: the demo's)")
+    parser.add_argument("--directory", type=Path, help="the demo directory's file (default: the demo's)")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    options = parser.parse_args(arguments)
+    home = Home.open(options.home)
+    instance = _instance(home)
+    public_url = options.public_url or instance.get("public_url")
+    if not public_url:
+        raise ConfigurationError("public URL", [f"neither --public-url nor {home.instance_file} says it"])
+    settings = HubSettings(
+        public_url=str(public_url).rstrip("/"),
+        grants=Path(options.grants or instance.get("grants") or DEMO / "grants.toml").absolute(),
+        directory=Path(options.directory or DEMO / "directory.toml").absolute(),
+        log_level=options.log_level,
+    )
+    return home, settings
+
+
+def _instance(home: Home) -> dict[str, str]:
+    try:
+        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(str(home.instance_file), ["cannot be read as JSON"]) from error
+    return found if isinstance(found, dict) else {}
+
+
+def main() -> int:
+    """Run the hub; the exit status is 1 when it cannot start."""
+    configure_logging()
+    os.umask(0o022)
+    try:
+        home, settings = read_settings(sys.argv[1:])
+        configure_logging(settings.log_level)
+        asyncio.run(serve(home, settings))
+    except (PegboardError, OSError) as error:
+        log.error("the hub cannot start: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

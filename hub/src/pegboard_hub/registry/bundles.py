@@ -1,0 +1,81 @@
+"""Writing the signed bundles that edge and servers decide with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pegboard.core.bundle import EDGE, Bundle, BundledServer
+from pegboard.core.jose import Jwks, Signer
+from pegboard_hub.registry.model import RegisteredServer, Snapshot
+from pegboard_hub.registry.store import bundle_versions, save_bundle_versions
+from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.storage.database import Database
+
+
+class BundleWriter:
+    """Signs one document per consumer and puts it where the consumer looks.
+
+    A version goes up when what its consumer decides with changes, and never falls behind the clock: a database that
+    was lost or restored from a backup cannot make consumers refuse every new bundle as older than the one in use.
+    """
+
+    def __init__(self, home: Home, database: Database, signer: Signer, issuer: str, jwks: Jwks) -> None:
+        self._home = home
+        self._database = database
+        self._signer = signer
+        self._issuer = issuer
+        self._jwks = jwks
+
+    async def write(self, snapshot: Snapshot, now: float, *, refresh: bool) -> list[str]:
+        """Write the bundles whose content changed; with `refresh` also the others, freshly dated.
+
+        Returns:
+            The consumers whose content changed.
+
+        Raises:
+            OSError: a bundle cannot be written; the next call tries again, because versions are kept last.
+        """
+        async with self._database.write() as connection:
+            known = await bundle_versions(connection)
+            changed: list[tuple[str, int, str]] = []
+            for consumer, path, bundled in self._consumers(snapshot):
+                content = self._digest(bundled)
+                version, before = known.get(consumer, (0, ""))
+                if content != before:
+                    version = max(version + 1, int(now))
+                    changed.append((consumer, version, content))
+                if content != before or refresh:
+                    replace_file(path, self._signed(consumer, version, bundled, now))
+            await save_bundle_versions(connection, changed)
+        return [consumer for consumer, _, _ in changed]
+
+    def _consumers(self, snapshot: Snapshot) -> Iterable[tuple[str, Path, tuple[BundledServer, ...]]]:
+        deployed = snapshot.all_deployed
+        yield EDGE, self._home.edge_bundle, tuple(server.bundled() for server in deployed)
+        for server in deployed:
+            yield self._own(server, server.bundled())
+        for server in snapshot.withdrawn:
+            # Its process may still run: it must learn that nobody is granted, not go on with what it has.
+            nobody = {"groups": (), "surfaces": (), "channels": (), "services": (), "reason": "withdrawn"}
+            yield self._own(server, server.bundled().model_copy(update=nobody))
+
+    def _own(self, server: RegisteredServer, bundled: BundledServer) -> tuple[str, Path, tuple[BundledServer, ...]]:
+        return str(server.name), self._home.bundle(server.name), (bundled,)
+
+    def _digest(self, bundled: tuple[BundledServer, ...]) -> str:
+        content = [self._issuer, self._jwks, [server.model_dump(mode="json") for server in bundled]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _signed(self, consumer: str, version: int, bundled: tuple[BundledServer, ...], now: float) -> str:
+        bundle = Bundle(
+            consumer=consumer,
+            version=version,
+            issued_at=int(now),
+            issuer=self._issuer,
+            jwks=self._jwks,
+            servers=bundled,
+        )
+        return bundle.sign(self._signer)

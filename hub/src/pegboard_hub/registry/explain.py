@@ -1,0 +1,66 @@
+"""May this caller use this server, or this tool? The answers are made by the core's one decide function."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pegboard.core.access import Check, may_reach
+from pegboard.core.caller import Caller
+from pegboard.core.decide import Decision, decide, decide_tool
+from pegboard.core.release import ToolDeclaration
+from pegboard_hub.registry.model import RegisteredServer
+
+SECURITY = "security"
+"""The group that may look at everybody's access."""
+
+
+def bound_to(caller: Caller, server: RegisteredServer, public_url: str) -> Caller:
+    """The caller as if with a token for this server: a token for the API is bound to the API."""
+    return replace(caller, audience=server.name.resource_url(public_url))
+
+
+def reaches(caller: Caller, server: RegisteredServer, public_url: str) -> bool:
+    """Whether the coarse rules let this caller reach the server at all."""
+    if server.release is None:
+        return False
+    return may_reach(bound_to(caller, server, public_url), server.access(public_url))
+
+
+def visible_tools(caller: Caller, server: RegisteredServer, public_url: str) -> list[ToolDeclaration]:
+    """The tools this caller would find listed; none where the server is out of reach."""
+    if server.release is None or not reaches(caller, server, public_url):
+        return []
+    access, bound, governed = server.access(public_url), bound_to(caller, server, public_url), server.release.governed
+    return [tool for tool in server.release.tools if decide_tool(bound, access, governed, tool.name, "list").allowed]
+
+
+def explain(
+    caller: Caller, server: RegisteredServer, tool: str | None, public_url: str, *, insider: bool
+) -> Decision:
+    """What a call by this caller would meet.
+
+    Args:
+        caller: whose call it would be.
+        server: a deployed server.
+        tool: None asks for the server alone.
+        public_url: the edge's origin.
+        insider: whether the one who asks may know tools that the caller may not. Otherwise a hidden tool and one
+            that does not exist are explained in the same words.
+
+    Raises:
+        ValueError: the server is not deployed.
+    """
+    access = server.access(public_url)
+    assert server.release is not None  # noqa: S101 - access() has raised
+    decision = decide(bound_to(caller, server, public_url), access, server.release.governed, tool)
+    if insider or decision.refusal is None or decision.refusal.code != "tool_unavailable":
+        return decision
+    coarse = tuple(check for check in decision.checks if not check.rule.startswith(("tool", "policy:")))
+    veiled = Check("tool", False, "it does not exist or you may not use it", "the pinned release and its policies")
+    return Decision((*coarse, veiled), decision.refusal)
+
+
+def insider(caller: Caller, server: RegisteredServer) -> bool:
+    """Whether this caller may know everybody's access to the server: its owners and security may."""
+    owner = server.release.manifest.owner if server.release else None
+    return caller.sub_type == "person" and (owner in caller.groups or SECURITY in caller.groups)

@@ -1,0 +1,136 @@
+"""The registry: what exists, whose it is and who may reach it, kept in line with its sources while the hub runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.grants import GrantsFile
+from pegboard_hub.registry import store
+from pegboard_hub.registry.bundles import BundleWriter
+from pegboard_hub.registry.model import RegisteredServer, Release, Snapshot
+from pegboard_hub.registry.sources import Declarations, Fingerprint, fingerprint, read_grants_file
+from pegboard_hub.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+_State = tuple[Fingerprint | None, tuple[Fingerprint | None, ...]]
+
+
+class Registry:
+    """Loads the sources into the tables, the tables into a snapshot, and the snapshot into bundles."""
+
+    def __init__(
+        self,
+        database: Database,
+        declarations: Declarations,
+        bundles: BundleWriter,
+        grants: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._declarations = declarations
+        self._bundles = bundles
+        self._grants = grants
+        self._clock = clock
+        self._file: GrantsFile | None = None
+        self._parsed: dict[tuple[str, str], Release] = {}
+        self._seen: _State | None = None
+        self.current = Snapshot()
+
+    async def start(self) -> None:
+        """Begin with what the tables say from last time, then take over what the sources say now.
+
+        Raises:
+            OSError: bundles cannot be written.
+        """
+        async with self._database.read() as connection:
+            self._replace(await store.load(connection, self._parsed), [])
+        await self.refresh()
+
+    async def refresh(self) -> bool:
+        """Look at the sources and take over what changed.
+
+        A broken grants file changes nothing but the list of problems: the last good one stays in force, also across
+        a restart, because the tables still say it.
+
+        Returns:
+            True when something changed.
+
+        Raises:
+            OSError: bundles cannot be written.
+        """
+        names = self._names()
+        state = await asyncio.to_thread(self._look, names)
+        if state == self._seen:
+            return False
+        await self._take_over()
+        changed = await self._bundles.write(self.current, self._clock(), refresh=self._seen is None)
+        # A grants file that names other servers brings declarations nobody has looked at: look once more, next time.
+        self._seen = state if self._names() == names else None
+        for problem in self.current.problems:
+            log.error("registry problem", extra={"problem": problem})
+        log.info("registry loaded", extra={"servers": len(self.current.servers), "new_bundles": changed})
+        return True
+
+    async def resign(self) -> None:
+        """Sign every bundle again with the time of now, so that its age tells consumers the hub is alive."""
+        await self._bundles.write(self.current, self._clock(), refresh=True)
+
+    async def watch(self, poll_s: float, resign_s: float) -> None:
+        """Follow the sources until cancelled. A failure is logged and tried again at the next look."""
+        due = time.monotonic() + resign_s
+        while True:
+            await asyncio.sleep(poll_s)
+            try:
+                await self.refresh()
+                if time.monotonic() >= due:
+                    await self.resign()
+                    due = time.monotonic() + resign_s
+            except Exception:
+                log.exception("the registry could not be refreshed")
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._file.servers) if self._file else tuple(self.current.servers)
+
+    def _look(self, names: tuple[str, ...]) -> _State:
+        return fingerprint(self._grants), self._declarations.fingerprints(names)
+
+    async def _take_over(self) -> None:
+        problems: list[str] = []
+        try:
+            self._file = await asyncio.to_thread(read_grants_file, self._grants)
+        except ConfigurationError as error:
+            problems.append(f"The grants file has a fault, so the last good one stays in force. {error}")
+        async with self._database.write() as connection:
+            if self._file is not None:
+                deployed = await self._deployed(self._file, problems)
+                await store.sync(connection, self._file, deployed, int(self._clock() * 1000))
+            servers = await store.load(connection, self._parsed)
+        self._replace(servers, problems)
+
+    async def _deployed(self, file: GrantsFile, problems: list[str]) -> dict[str, Release | None]:
+        """The release of each server; where its declaration is broken, the last good one."""
+        deployed: dict[str, Release | None] = {}
+        for name in file.servers:
+            found = await asyncio.to_thread(self._declarations.read, name)
+            deployed[name] = found.release
+            if found.problem:
+                problems.append(found.problem)
+                before = self.current.servers.get(name)
+                deployed[name] = before.release if before else None
+            elif found.release:
+                deployed[name] = self._parsed.get((name, found.release.digest), found.release)
+        return deployed
+
+    def _replace(self, servers: list[RegisteredServer], problems: list[str]) -> None:
+        self._parsed = {(str(s.name), s.release.digest): s.release for s in servers if s.release}
+        self.current = Snapshot(
+            servers={str(server.name): server for server in servers if server.registered},
+            withdrawn=tuple(server for server in servers if not server.registered and server.release),
+            problems=tuple(problems),
+        )

@@ -1,0 +1,33 @@
+"""The parts of the hub that its two doors are built on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pegboard.core.token import TokenVerifier
+from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.identity.service import DemoSignIn
+from pegboard_hub.ledger.channels import Channels
+from pegboard_hub.ledger.service import Ledger
+from pegboard_hub.registry.service import Registry
+from pegboard_hub.registry.status import StatusReader
+from pegboard_hub.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything the doors need, opened and put together by `pegboard_hub.main`."""
+
+    settings: HubSettings
+    database: Database
+    registry: Registry
+    sign_in: DemoSignIn
+    api_tokens: TokenVerifier
+    ledger: Ledger
+    channels: Channels
+    status: StatusReader
+
+    @property
+    def public_url(self) -> str:
+        """The edge's origin."""
+        return self.settings.public_url
