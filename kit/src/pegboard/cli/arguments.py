@@ -64,8 +64,9 @@ def parse_json(text: str) -> dict[str, Any]:
 def type_label(schema: Schema, root: Schema) -> str:
     """A property's type in a word or two, for a list of arguments."""
     types = [name for name in _types(schema, root) if name != "null"]
-    if types == ["array"] and isinstance(items := schema.get("items"), Mapping):
-        return f"array of {type_label(items, root)}"
+    arrays = [each for each in (schema, *schema.get("anyOf", ())) if isinstance(each.get("items"), Mapping)]
+    if types == ["array"] and len(arrays) == 1:
+        return f"array of {type_label(arrays[0]['items'], root)}"
     return " or ".join(types) or "any"
 
 

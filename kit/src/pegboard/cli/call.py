@@ -12,7 +12,6 @@ from pegboard.cli.arguments import parse_json, parse_pairs
 from pegboard.cli.catalogue import EraOption, era_named, server_name
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import line
 from pegboard.core.names import ServerName
 
 
@@ -76,7 +75,9 @@ def _show(options: Options, name: ServerName, tool: str, result: dict[str, Any])
         render.document({"server": str(name), "tool": tool, "result": result})
     if result.get("isError"):
         for block in result.get("content") or ():
-            render.hint(f"{line(tool)} failed: {render.content_block(block)}")
+            # The SDK says which tool it was; the person who called it knows.
+            said = render.content_block(block).removeprefix(f"Error executing tool {tool}: ")
+            render.hint(f"the tool failed: {said}")
         raise typer.Exit(ExitStatus.FAILED)
     if not options.as_json:
         render.tool_result(result)

@@ -132,4 +132,5 @@ def _argument_lines(schema: Mapping[str, Any]) -> list[str]:
 def _need(required: bool, schema: Mapping[str, Any]) -> str:
     if required:
         return "required"
-    return f"default {line(json.dumps(schema['default']))}" if "default" in schema else "optional"
+    default = schema.get("default")
+    return "optional" if default is None else f"default {line(json.dumps(default))}"

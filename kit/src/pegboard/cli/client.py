@@ -18,6 +18,9 @@ from pegboard.cli.options import Options
 from pegboard.core.names import ServerName, api_audience
 
 DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
+NOBODY = "?"
+"""No person can be called this (`core.names.NAME_PATTERN`)."""
+
 CONNECT_S = 10.0
 API_S = 30.0
 TOOL_S = 300.0
@@ -115,15 +118,13 @@ class HubClient:
             return self._http.post("/oauth/token", data={"grant_type": DEMO_GRANT, **fields})
 
     def _not_signed_in(self) -> Failure:
-        """The hub knows who its people are; asked without a person it names them."""
-        answer = _document(self._ask({"surface": "cli", "resource": api_audience(self._options.url)})) or {}
-        people = answer.get("error_description")
-        return Failure.here(
-            ExitStatus.UNREACHABLE,
-            "not_signed_in",
-            "You are not signed in.",
-            "Use --as PERSON with the demo directory" + (f" ({people})." if isinstance(people, str) else "."),
+        """Nobody was named. The hub knows who its people are, and names them when asked for one who cannot exist."""
+        answer = _document(
+            self._ask({"person": NOBODY, "surface": "cli", "resource": api_audience(self._options.url)})
         )
+        known = str((answer or {}).get("error_description", "")).partition("; ")[2]
+        mend = "Use --as PERSON with the demo directory" + (f": {known}." if known else ", for example --as ana.")
+        return Failure.here(ExitStatus.UNREACHABLE, "not_signed_in", "You are not signed in.", mend)
 
 
 @contextmanager

@@ -1,0 +1,5 @@
+"""`python -m pegboard.cli` is the `pegboard` command."""
+
+from pegboard.cli.main import main
+
+main()

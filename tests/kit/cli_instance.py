@@ -1,0 +1,278 @@
+"""An instance for the command's tests: a stand-in for hub and edge on a loopback port, and the real kit behind it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import uvicorn
+from mcp_types import CallToolResult, ImageContent, TextContent
+
+from pegboard import Server, ToolError, authorize_tool, saves
+from pegboard.core.refusal import Refusal
+from pegboard.testing import InMemoryHub
+
+PEOPLE = {"ana": ["ads-eng"], "fay": ["finance"], "sam": ["search-eng"], "gus": []}
+GROUPS_OF_DESK = ["ads-eng", "finance"]
+
+MANIFEST = """
+name = "desk"
+entry = "desk:server"
+description = "Tests of the command"
+owner = "platform"
+support_channel = "#desk"
+
+[requests]
+business_groups = ["ads-eng", "finance"]
+surfaces = ["cli", "ide"]
+"""
+POLICIES = {
+    "granted": "permit (principal, action, resource);",
+    "ads-revenue": 'permit (principal in Group::"ads-eng", action, resource);',
+    "small-orders": (
+        '@arguments("amount") permit (principal, action == Action::"list", resource);\n'
+        'permit (principal, action == Action::"call", resource) when { context.args.amount <= 10 };'
+    ),
+}
+
+HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;owned\x07title \x9b2Jwiped \u202egnp.exe \x08\x00end"
+HARMLESS = "red title wiped gnp.exe end"
+
+
+def desk(started: threading.Event) -> Server:
+    """A server with one tool for each kind of answer."""
+    server = Server()
+
+    @server.tool(title="Echo")
+    @authorize_tool(policy="granted")
+    @saves(minutes=1)
+    async def echo(text: str, times: int = 1, loud: bool = False, tags: list[str] | None = None) -> str:
+        """Say it back.
+
+        The second paragraph."""
+        return " ".join([text.upper() if loud else text] * times + (tags or []))
+
+    @server.tool()
+    @authorize_tool(policy="ads-revenue")
+    async def revenue(day: str = "today") -> dict[str, Any]:
+        """Revenue of a day."""
+        return {"day": day, "nested": {"usd": 12.5}}
+
+    @server.tool()
+    @authorize_tool(policy="small-orders")
+    async def order(amount: int) -> str:
+        """Order something."""
+        return f"ordered {amount}"
+
+    @server.tool()
+    @authorize_tool(policy="granted")
+    async def rows() -> dict[str, Any]:
+        """A table."""
+        columns = [{"name": "carrier", "type": "VARCHAR"}, {"name": "delay", "type": "DOUBLE"}]
+        return {
+            "columns": columns,
+            "rows": [["UA", 12.1], ["\x1b[2J[bold]AA", None]],
+            "notice": "showing 2\nof 3 rows",
+        }
+
+    @server.tool(structured_output=False)
+    @authorize_tool(policy="granted")
+    async def hostile() -> CallToolResult:
+        """Try the terminal: \x1b[31mred\x1b[0m."""
+        return CallToolResult(content=[TextContent(type="text", text=HOSTILE)])
+
+    @server.tool(structured_output=False)
+    @authorize_tool(policy="granted")
+    async def picture() -> CallToolResult:
+        """A picture."""
+        data = base64.b64encode(b"x" * 1000).decode()
+        return CallToolResult(content=[ImageContent(type="image", data=data, mime_type="image/png")])
+
+    @server.tool()
+    @authorize_tool(policy="granted")
+    async def fail() -> str:
+        """Fail."""
+        raise ToolError("no such \x1b[31mtable")
+
+    @server.tool()
+    @authorize_tool(policy="granted")
+    async def linger() -> str:
+        """Never end."""
+        import anyio
+
+        started.set()
+        await anyio.sleep_forever()
+        return ""
+
+    return server
+
+
+def refusal(code: str, reason: str) -> Refusal:
+    return Refusal(code, "Not for you. Ask platform in #desk.", "edge", reason, "Ask platform in #desk.", "req-1")
+
+
+class Instance:
+    """The stand-in: tokens, the API, and an edge that knows a few ways to say no.
+
+    Attributes:
+        url: its public URL, once it is running.
+        started: set when the tool `linger` runs.
+        asked: (path, query) of every API request.
+    """
+
+    def __init__(self, project: Path) -> None:
+        (project / "policies").mkdir(parents=True)
+        (project / "pegboard.toml").write_text(MANIFEST)
+        for name, text in POLICIES.items():
+            (project / "policies" / f"{name}.cedar").write_text(text)
+        self.started = threading.Event()
+        self.hub = InMemoryHub(project, desk(self.started))
+        self.desk = self.hub.application()
+        self.url = ""
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self.desk(scope, receive, send)
+        elif scope["path"] == "/oauth/token":
+            status, answer = self._token({k: v[0] for k, v in parse_qs((await _body(receive)).decode()).items()})
+            await respond(send, status, answer)
+        elif scope["path"].startswith("/api/v1/"):
+            await respond(send, *self._api(scope))
+        else:
+            await self._edge(scope, receive, send)
+
+    def _token(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        person, surface, resource = form["person"], form["surface"], form["resource"]
+        if person not in PEOPLE:
+            said = f"unknown person {person!r}; the demo directory has {', '.join(PEOPLE)}"
+            return 400, {"error": "invalid_grant", "error_description": said}
+        if resource.endswith("/nowhere"):
+            return 400, {"error": "invalid_target", "error_description": f"{resource!r} is no registered server"}
+        # The kit behind this stand-in believes in its own origin, so its tokens are bound to that.
+        audience = {} if "/mcp/" in resource else {"aud": resource}
+        value = self.hub.token(person, PEOPLE[person], surface, **audience)
+        return 200, {"access_token": value, "token_type": "Bearer", "expires_in": 899, "scope": ""}
+
+    def _api(self, scope: Any) -> tuple[int, dict[str, Any]]:
+        claims = _claims(scope)
+        assert claims["aud"] == f"{self.url}/api"
+        query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
+        self.asked.append((scope["path"], query))
+        person = claims["sub"]
+        match scope["path"].removeprefix("/api/v1/"):
+            case "whoami":
+                return 200, {"person": person, "groups": PEOPLE[person], "surface": claims["surface"]}
+            case "servers":
+                return 200, {"servers": [] if person == "gus" else [LISTED]}
+            case "explain" if query["server"] == "dev/desk":
+                return 200, explained(query.get("person", person), query)
+        return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
+
+    async def _edge(self, scope: Any, receive: Any, send: Any) -> None:
+        claims = _claims(scope)
+        match scope["path"]:
+            case "/mcp/dev/desk" if claims["surface"] == "ide":
+                await respond(send, 403, refusal("access_denied", "surface_not_granted").as_jsonrpc())
+            case "/mcp/dev/desk":
+                identity = {
+                    "x-forwarded-user": claims["sub"],
+                    "x-forwarded-groups": json.dumps(claims["groups"]),
+                    "x-forwarded-surface": claims["surface"],
+                    "x-request-id": "req-7",
+                }
+                headers = [*scope["headers"], *((k.encode(), v.encode()) for k, v in identity.items())]
+                await self.desk({**scope, "headers": headers}, receive, send)
+            case "/mcp/dev/expired":
+                await respond(send, 401, refusal("unauthenticated", "token_expired").as_jsonrpc())
+            case "/mcp/dev/plain":
+                await respond(send, 403, {"error": refusal("access_denied", "group_not_granted").as_json()})
+            case "/mcp/dev/unknown":
+                await respond(send, 404, {"error": refusal("unknown_server", "unknown_server").as_json()})
+            case "/mcp/dev/down":
+                await respond(send, 503, refusal("server_unavailable", "server_unavailable").as_jsonrpc())
+            case "/mcp/dev/broken":
+                await respond(
+                    send, 500, {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": HOSTILE}}
+                )
+            case _:
+                await respond(send, 502, "<html>bad gateway</html>", b"text/html")
+
+
+LISTED = {
+    "server": "dev/desk",
+    "title": "Desk",
+    "description": f"Tests {HOSTILE}",
+    "owner": "platform",
+    "support_channel": "#desk",
+    "sensitivity": "internal",
+    "release": "0123",
+    "status": "live",
+    "resource_url": "http://pegboard.test/mcp/dev/desk",
+    "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1}],
+}
+
+
+def explained(person: str, query: dict[str, str]) -> dict[str, Any]:
+    allowed = "ads-eng" in PEOPLE[person]
+    check = {"rule": "group", "holds": allowed, "fact": f"{person} is in \x1b[1m{PEOPLE[person]}", "source": "grants"}
+    return {
+        "server": query["server"],
+        "person": person,
+        "surface": "cli",
+        "tool": query.get("tool"),
+        "allowed": allowed,
+        "checks": [check],
+        "refusal": None if allowed else refusal("access_denied", "group_not_granted").as_json(),
+    }
+
+
+def _claims(scope: Any) -> dict[str, Any]:
+    token = dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer ")
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return claims
+
+
+async def _body(receive: Any) -> bytes:
+    parts = b""
+    while True:
+        message = await receive()
+        parts += message.get("body", b"")
+        if not message.get("more_body"):
+            return parts
+
+
+async def respond(send: Any, status: int, answer: Any, kind: bytes = b"application/json") -> None:
+    body = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def running(project: Path) -> Iterator[Instance]:
+    """An instance on a free loopback port, ended with the block."""
+    instance = Instance(project)
+    server = uvicorn.Server(uvicorn.Config(instance, log_level="warning", timeout_graceful_shutdown=1))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        instance.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), "the instance died at its start"
+            assert time.monotonic() < deadline, "the instance did not start"
+            threading.Event().wait(0.01)
+        yield instance
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the instance did not end"
