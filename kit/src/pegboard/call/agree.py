@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pegboard.core.refusal import Refusal
 
@@ -21,20 +21,30 @@ class _DuplicateKeyError(ValueError):
     pass
 
 
-def disagreement(headers: Mapping[str, list[str]], body: bytes) -> str:
-    """What is ambiguous about a POST, as a reason word; empty when nothing is.
+class Disagreement(NamedTuple):
+    """What is ambiguous about a request, and the JSON-RPC id to answer with; None where no one id can be read."""
+
+    reason: str
+    message_id: str | int | None = None
+
+
+def disagreement(headers: Mapping[str, list[str]], body: bytes) -> Disagreement | None:
+    """What is ambiguous about a POST; None when nothing is.
 
     A body that is not JSON at all is left to the SDK, whose answer to it is standard.
     """
     try:
         message = json.loads(body, object_pairs_hook=_unique)
     except _DuplicateKeyError:
-        return "duplicate_keys"
+        return Disagreement("duplicate_keys")
     except (ValueError, RecursionError):
-        return ""
+        return None
     if not isinstance(message, dict):
-        return "not_one_message"
-    return _header_disagreement(headers, message)
+        return Disagreement("not_one_message")
+    if _headers_agree(headers, message):
+        return None
+    message_id = message.get("id")
+    return Disagreement("header_mismatch", message_id if isinstance(message_id, str | int) else None)
 
 
 def refuse_ambiguous(reason: str) -> Refusal:
@@ -48,15 +58,15 @@ def refuse_ambiguous(reason: str) -> Refusal:
     )
 
 
-def _header_disagreement(headers: Mapping[str, list[str]], message: dict[str, Any]) -> str:
+def _headers_agree(headers: Mapping[str, list[str]], message: dict[str, Any]) -> bool:
     method = message.get("method")
     params = message.get("params")
     named = params.get(_NAMED_BY.get(str(method), "")) if isinstance(params, dict) else None
     for header, said in ((METHOD_HEADER, method), (NAME_HEADER, named)):
         values = headers.get(header, [])
         if values and values != [said]:
-            return "header_mismatch"
-    return ""
+            return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

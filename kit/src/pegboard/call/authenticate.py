@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from pegboard.call.ports import Standing
+from pegboard.core.access import ServerAccess
 from pegboard.core.caller import Caller
 from pegboard.core.errors import TokenRefused
 from pegboard.core.refusal import Refusal
@@ -14,6 +15,7 @@ from pegboard.core.token import REASONS
 USER_HEADER = "x-forwarded-user"
 GROUPS_HEADER = "x-forwarded-groups"
 SURFACE_HEADER = "x-forwarded-surface"
+ORIGIN_HEADER = "origin"
 
 
 def authenticate(headers: Mapping[str, list[str]], standing: Standing, now: float) -> Caller:
@@ -55,6 +57,16 @@ def identity_mismatch(headers: Mapping[str, list[str]], caller: Caller) -> str:
     return ""
 
 
+def foreign_origin(headers: Mapping[str, list[str]], access: ServerAccess) -> str:
+    """The origin of a web page that is not ours and sends this request; empty when there is none.
+
+    Only browsers name an origin, and a page must not reach a server by a rebound name (MCP 2025-11-25,
+    Transports: Security Warning, which asks for 403). Ours is the origin of the server's own URL.
+    """
+    ours = access.resource_url.removesuffix(access.server.path)
+    return next((origin for origin in headers.get(ORIGIN_HEADER, []) if origin != ours), "")
+
+
 def _read(name: str, value: str) -> object:
     if name != GROUPS_HEADER:
         return value
@@ -83,4 +95,15 @@ def refuse_mismatch(ask: str) -> Refusal:
         layer="server",
         reason="identity_mismatch",
         what_to_do="Send requests through the edge and let it set the identity headers.",
+    )
+
+
+def refuse_origin(ask: str) -> Refusal:
+    """The refusal of a request that a foreign web page sent."""
+    return Refusal(
+        code="foreign_origin",
+        message=f"A web page of another origin sent this request, so it was not run. {ask}",
+        layer="server",
+        reason="foreign_origin",
+        what_to_do="Call from a client of your own, or from a page at Pegboard's own address.",
     )

@@ -1,8 +1,8 @@
 """The life of a request inside a server, in order.
 
-    admit      authenticate → identity headers agree → gate        every request, before any session or discovery
-    agree      the body has one meaning, and the headers share it   every POST
-    call       authorize → intent → run → outcome                   every tool call
+    admit      authenticate → identity headers agree → origin → gate   every request, before any session or discovery
+    agree      the body has one meaning, and the headers share it      every POST
+    call       authorize → intent → run → outcome                      every tool call
 
 Each step knows nothing of the others; this file alone knows their order. Every refusal is recorded here.
 """
@@ -17,7 +17,14 @@ from typing import Any
 from uuid import uuid4
 
 from pegboard.call.agree import disagreement, refuse_ambiguous
-from pegboard.call.authenticate import authenticate, identity_mismatch, refuse_mismatch, refuse_token
+from pegboard.call.authenticate import (
+    authenticate,
+    foreign_origin,
+    identity_mismatch,
+    refuse_mismatch,
+    refuse_origin,
+    refuse_token,
+)
 from pegboard.call.authorize import Authorizer
 from pegboard.call.measure import CallIds, Measure
 from pegboard.call.ports import Recorder, Standing, Standings
@@ -43,11 +50,12 @@ class Admitted:
 
 
 class Refused(Exception):
-    """A step said no. `status` is the HTTP status where the refusal is an HTTP answer."""
+    """A step said no. `status` and `message_id` are the HTTP status and JSON-RPC id where it is an HTTP answer."""
 
-    def __init__(self, refusal: Refusal, status: int) -> None:
+    def __init__(self, refusal: Refusal, status: int, message_id: str | int | None = None) -> None:
         self.refusal = refusal
         self.status = status
+        self.message_id = message_id
         super().__init__(refusal.reason)
 
 
@@ -82,6 +90,9 @@ class Chain:
         if mismatch := identity_mismatch(headers, caller):
             refusal = refuse_mismatch(standing.access.ask)
             raise self._deny(refusal, 403, request_id, caller=caller, detail=mismatch)
+        if origin := foreign_origin(headers, standing.access):
+            refusal = refuse_origin(standing.access.ask)
+            raise self._deny(refusal, 403, request_id, caller=caller, detail=f"origin {origin[:200]}")
         if not may_reach(caller, standing.access):
             gated = decide_access(caller, standing.access).refusal
             assert gated is not None  # noqa: S101 - the same table said no above
@@ -94,8 +105,9 @@ class Chain:
         Raises:
             Refused: it can be read in two.
         """
-        if reason := disagreement(headers, body):
-            raise self._deny(refuse_ambiguous(reason), 400, admitted.request_id, caller=admitted.caller)
+        if found := disagreement(headers, body):
+            denied = self._deny(refuse_ambiguous(found.reason), 400, admitted.request_id, caller=admitted.caller)
+            raise Refused(denied.refusal, denied.status, found.message_id)
 
     def visible(self, admitted: Admitted) -> set[str]:
         """Names of the tools to list for this caller."""

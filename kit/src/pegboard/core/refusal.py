@@ -13,6 +13,9 @@ META_KEY = "pegboard.dev/refusal"
 JSONRPC_CODE = -32003
 """JSON-RPC error code of a refusal on an MCP endpoint; the refusal itself is the error's `data`."""
 
+PROTOCOL_CODES = {"header_mismatch": -32020}
+"""Reasons for which the protocol has a code of its own (MCP 2026-07-28, Streamable HTTP: Server Validation)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -35,7 +38,8 @@ class Refusal:
 
     def as_jsonrpc(self, request_id: Any = None) -> dict[str, Any]:
         """The refusal as a JSON-RPC error, for MCP endpoints."""
-        error = {"code": JSONRPC_CODE, "message": self.message, "data": self.as_json()}
+        code = PROTOCOL_CODES.get(self.reason, JSONRPC_CODE)
+        error = {"code": code, "message": self.message, "data": self.as_json()}
         return {"jsonrpc": "2.0", "id": request_id, "error": error}
 
 

@@ -151,7 +151,7 @@ def _too_large() -> Refusal:
 
 async def _refuse(send: Send, refused: Refused) -> None:
     extra = [(b"www-authenticate", b'Bearer error="invalid_token"')] if refused.status == 401 else []
-    await _respond(send, refused.status, refused.refusal.as_jsonrpc(), extra)
+    await _respond(send, refused.status, refused.refusal.as_jsonrpc(refused.message_id), extra)
 
 
 async def _respond(send: Send, status: int, document: object, extra: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -66,7 +66,7 @@ class SdkServer:
         differently for a hidden tool than for an unknown one. Without that lookup it asks `tools/list`, as filtered
         for the caller; where no tool uses such headers the check has nothing to do and is left out.
         """
-        # Host and origin were checked at the edge, and this server is not reachable by any other name.
+        # The edge answers to no other Host, and the chain has looked at the Origin.
         no_host_check = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         self._mcp.streamable_http_app(transport_security=no_host_check)
         sessions = self._mcp.session_manager
