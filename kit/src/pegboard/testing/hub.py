@@ -70,6 +70,7 @@ class InMemoryHub:
         namespace: str = "dev",
         groups: Iterable[str] | None = None,
         surfaces: Iterable[str] | None = None,
+        public_url: str = PUBLIC_URL,
     ) -> None:
         """Load the project in folder `project`.
 
@@ -79,7 +80,9 @@ class InMemoryHub:
             namespace: where it is published.
             groups: business groups granted; all that the manifest asks for unless given.
             surfaces: surfaces granted; all that the manifest asks for unless given.
+            public_url: the edge's origin, where a test puts the application behind a real port.
         """
+        self.public_url = public_url
         self.project: Project = load_project(project, server)
         manifest = self.project.manifest
         self.name = ServerName(namespace, manifest.name)
@@ -89,12 +92,12 @@ class InMemoryHub:
             server=self.name,
             owner=manifest.owner,
             support_channel=manifest.support_channel,
-            resource_url=self.name.resource_url(PUBLIC_URL),
+            resource_url=self.name.resource_url(self.public_url),
             groups=frozenset(manifest.requests.business_groups if groups is None else groups),
             surfaces=frozenset(manifest.requests.surfaces if surfaces is None else surfaces),
         )
         keys = public_jwks(self._private_key)
-        self.standings = InMemoryStanding(access, TokenVerifier(keys, PUBLIC_URL, access.resource_url))
+        self.standings = InMemoryStanding(access, TokenVerifier(keys, self.public_url, access.resource_url))
         self._recorder = InMemoryRecorder()
 
     @property
@@ -106,14 +109,14 @@ class InMemoryHub:
         """A token for this server; `claims` replace or add to the usual ones."""
         now = int(time.time())
         usual = {
-            "iss": PUBLIC_URL,
+            "iss": self.public_url,
             "sub": person,
             "sub_type": "person",
             "email": f"{person}@example.com",
             "groups": list(groups),
             "client_id": f"pegboard-{surface}",
             "surface": surface,
-            "aud": self.name.resource_url(PUBLIC_URL),
+            "aud": self.name.resource_url(self.public_url),
             "iat": now,
             "exp": now + 300,
             "jti": uuid4().hex,
@@ -133,7 +136,7 @@ class InMemoryHub:
     def application(self) -> GovernedApp:
         """A fresh ASGI application of the server."""
         return build_application(
-            self.project, self.name, PUBLIC_URL, self.standings, self._recorder, self.project.declaration.digest
+            self.project, self.name, self.public_url, self.standings, self._recorder, self.project.declaration.digest
         )
 
     @asynccontextmanager
@@ -142,7 +145,7 @@ class InMemoryHub:
         application = self.application()
         async with application.running():
             transport = httpx2.ASGITransport(app=application)
-            async with httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
+            async with httpx2.AsyncClient(transport=transport, base_url=self.public_url, headers=headers) as client:
                 yield client
 
     @asynccontextmanager
@@ -152,6 +155,6 @@ class InMemoryHub:
         """The official MCP client, signed in as `person`. `era` is `modern` or `legacy`."""
         mode = "legacy" if era == "legacy" else "auto"
         async with self.http(self.headers(person, groups, surface)) as http:
-            transport = streamable_http_client(self.name.resource_url(PUBLIC_URL), http_client=http)
+            transport = streamable_http_client(self.name.resource_url(self.public_url), http_client=http)
             async with Client(transport, mode=mode) as client:
                 yield client
