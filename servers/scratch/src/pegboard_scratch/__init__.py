@@ -1,0 +1,1 @@
+"""The server `dev/scratch`: a place to try Pegboard."""
