@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pegboard.cli import plugins, reference
+from pegboard.cli import plugins, reference, render
 from pegboard.cli.arguments import parse_pairs, type_label
 from pegboard.cli.exit import ExitStatus, Failure, read_refusal, refused
 from pegboard.cli.main import run
@@ -135,7 +136,24 @@ def test_a_line_is_one_line() -> None:
     assert line("two\n\nerror: lines\x1b[2J") == "two error: lines"
 
 
-@pytest.mark.parametrize("value", [None, "no", [], {}, {"code": 1, "message": "x"}, {"message": "x"}])
+def test_a_document_is_json_whatever_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    render.document({"x": [float("nan"), float("-inf"), 1.5]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"x": [None, None, 1.5]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "no",
+        [],
+        {},
+        {"layer": "edge"},
+        {"code": "x", "message": "y"},
+        {"code": 1, "message": "x", "layer": "edge"},
+        {"code": "x", "message": "y", "layer": "command"},
+    ],
+)
 def test_what_is_no_refusal_is_not_read_as_one(value: object) -> None:
     assert read_refusal(value) is None
 
@@ -152,7 +170,7 @@ def test_what_is_no_refusal_is_not_read_as_one(value: object) -> None:
     ],
 )
 def test_refusal_s_exit_status(code: str, http_status: int | None, status: ExitStatus) -> None:
-    refusal = read_refusal({"code": code, "message": "No."})
+    refusal = read_refusal({"code": code, "message": "No.", "layer": "edge"})
     assert refusal is not None
     assert refused(refusal, http_status).status is status
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -109,7 +110,8 @@ def _tool_names(server: Mapping[str, Any]) -> str:
 def _tool_text(tool: Mapping[str, Any]) -> str:
     title = line(tool.get("title", ""))
     head = line(tool["name"]) + (f": {title}" if title else "")
-    described = [f"  {each}".rstrip() for each in clean(tool.get("description", "")).strip().splitlines()]
+    # Descriptions are docstrings: their later lines carry the indentation of the source.
+    described = [f"  {each}".rstrip() for each in cleandoc(clean(tool.get("description", ""))).splitlines()]
     return "\n".join([head, *described, *_argument_lines(tool.get("inputSchema", {}))])
 
 

@@ -123,7 +123,9 @@ class HubClient:
             self._ask({"person": NOBODY, "surface": "cli", "resource": api_audience(self._options.url)})
         )
         known = str((answer or {}).get("error_description", "")).partition("; ")[2]
-        mend = "Use --as PERSON with the demo directory" + (f": {known}." if known else ", for example --as ana.")
+        mend = (
+            f"Use --as PERSON: {known}." if known else "Use --as PERSON, where the instance has the demo directory."
+        )
         return Failure.here(ExitStatus.UNREACHABLE, "not_signed_in", "You are not signed in.", mend)
 
 

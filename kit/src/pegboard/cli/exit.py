@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, get_args
+
+from pegboard.core.refusal import Layer
 
 REFUSAL_FIELDS = ("code", "message", "layer", "reason", "what_to_do", "request_id")
 """The keys of a refusal as every layer writes it (`pegboard.core.refusal.Refusal`)."""
@@ -65,7 +67,9 @@ class Failure(Exception):
 
 def read_refusal(value: Any) -> dict[str, str] | None:
     """`value` as a refusal, or None when it has another shape. What a server sends is not trusted to be one."""
-    if not isinstance(value, Mapping) or not all(isinstance(value.get(key), str) for key in ("code", "message")):
+    if not isinstance(value, Mapping) or value.get("layer") not in get_args(Layer):
+        return None
+    if not all(isinstance(value.get(key), str) for key in ("code", "message")):
         return None
     return {key: text if isinstance(text := value.get(key), str) else "" for key in REFUSAL_FIELDS}
 

@@ -24,8 +24,9 @@ PIPED_WIDTH = 10_000
 
 
 def document(value: Any) -> None:
-    """Print the one JSON document of `--json`."""
-    print(json.dumps(value, indent=2))
+    """Print the one JSON document of `--json`. NaN and infinities, which are not JSON (RFC 8259 §6), become null."""
+    exact = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    print(json.dumps(exact, indent=2))
 
 
 def text(value: Any) -> None:
