@@ -113,6 +113,8 @@ def choose(setting: str, home: Home, servers: Iterable[str], edge_program: Path)
     if setting not in ("auto", *Mode):
         raise ConfigurationError(SETTING, [f"{setting!r} is unknown: use auto, {', '.join(Mode)}"])
     users = Users.of(home.instance, servers) if is_root() else None
+    if users is not None:
+        home.root.chmod(0o711)  # other users may pass through, and list nothing
     faults: list[str] = []
     for attempt in (_bubblewrap, _user):
         if setting not in ("auto", attempt.__name__.lstrip("_")):

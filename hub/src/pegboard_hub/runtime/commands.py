@@ -1,0 +1,158 @@
+"""`pegboard up`: run one instance in the foreground until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pegboard.core.checks import load_toml
+from pegboard_hub.common.settings import DEMO
+from pegboard_hub.identity.directory import DemoDirectory
+from pegboard_hub.runtime.instance import Instance, InstanceSettings
+from pegboard_hub.runtime.isolation import SETTING
+from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
+
+DEFAULT_PORT = 8400
+
+STORY_FAILED = 1
+"""Exit status when the story went wrong; the instance stays up until it is stopped, so that one can look."""
+
+
+def up(
+    home: Annotated[Path, typer.Option(envvar="PEGBOARD_HOME", help="Folder of this instance's state.")] = Path(
+        ".pegboard"
+    ),
+    port: Annotated[
+        int, typer.Option(envvar="PEGBOARD_PORT", min=1, max=65535, help="Port of the edge, on loopback.")
+    ] = DEFAULT_PORT,
+    public_url: Annotated[
+        str,
+        typer.Option(envvar="PEGBOARD_PUBLIC_URL", help="Origin that callers use. [default: http://localhost:PORT]"),
+    ] = "",
+    grants: Annotated[
+        Path, typer.Option(envvar="PEGBOARD_GRANTS", help="The operator's grants file. [default: the demo's]")
+    ] = DEMO / "grants.toml",
+    story: Annotated[
+        bool, typer.Option("--story/--no-story", help="Show the main job once everything is up.")
+    ] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")] = False,
+    die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
+) -> None:
+    """Run Pegboard: hub, edge and every granted server, until Ctrl-C.
+
+    Example: pegboard up --port 8500 --home /srv/pegboard
+    """
+    if die_with_parent:
+        # Under `make up`: should make be killed outright, its child is asked to stop rather than left behind.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    url = (public_url or f"http://localhost:{port}").rstrip("/")
+    settings = InstanceSettings(home, port, url, grants.absolute(), os.environ.get(SETTING, "auto"))
+    progress = Progress(quiet)
+    raise typer.Exit(asyncio.run(_run(settings, progress, story)))
+
+
+class Progress:
+    """Lines of progress on stdout, each with the seconds since the start."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._began = time.monotonic()
+
+    def step(self, line: str) -> None:
+        """A step on the way."""
+        problem = " NOT " in line
+        if not self._quiet or problem:
+            elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
+            print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, line, sep="", flush=True)
+
+    def say(self, line: str) -> None:
+        """A line as it is."""
+        if not self._quiet:
+            print(line, flush=True)
+
+
+async def _run(settings: InstanceSettings, progress: Progress, story: bool) -> int:
+    """Start, stay, stop. The second request to stop kills."""
+    instance = Instance(settings, progress.step)
+    told = asyncio.Event()
+    _on_signals(told, instance.kill)
+    starting = asyncio.create_task(_start(instance, settings, progress, story))
+    stopping = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        status = await starting if starting.done() else 0
+        if not told.is_set():
+            progress.say("Running. Ctrl-C stops everything.")
+            await stopping
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        progress.step("stopping")
+        await instance.stop()
+        stopping.cancel()
+    progress.step("stopped; nothing is left running")
+    return status
+
+
+async def _start(instance: Instance, settings: InstanceSettings, progress: Progress, story: bool) -> int:
+    await instance.start()
+    status = 0
+    if story:
+        from pegboard_hub.demo.story import run_story  # the story is no part of a start without it
+
+        if not await run_story(settings.public_url, instance.home, progress.say):
+            status = STORY_FAILED
+            progress.step("the story did NOT go as it should; see ✗ above")
+    _welcome(settings, progress)
+    return status
+
+
+def _welcome(settings: InstanceSettings, progress: Progress) -> None:
+    port = urlport if (urlport := settings.port) != DEFAULT_PORT else None
+    prefix = f"PEGBOARD_PORT={port} " if port else ""
+    directory = load_toml(DemoDirectory, (DEMO / "directory.toml").read_text(encoding="utf-8"), "directory.toml")
+    progress.say("")
+    progress.say(f"Pegboard is up: {settings.public_url}")
+    progress.say("")
+    progress.say("People of the demo:")
+    for name, person in directory.people.items():
+        progress.say(f"  {name:<5} {person.about}")
+    progress.say("")
+    progress.say("Try, in another terminal:")
+    pegboard = _program()
+    for command in (
+        "servers --as ana",
+        "call prod/presto run_query --as ana --arg sql='SELECT carrier, avg(dep_delay) AS delay FROM flights GROUP BY 1'",
+        "explain --server prod/presto --tool get_revenue_metrics --as fay",
+    ):
+        progress.say(f"  {prefix}{pegboard} {command}")
+    progress.say("")
+
+
+def _program() -> str:
+    """How the command is called from here: by its path in a clone, else by its name."""
+    program = Path(sys.argv[0])
+    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+        return str(program.relative_to(Path.cwd()))
+    return sys.argv[0] if "/" in sys.argv[0] else "pegboard"
+
+
+def _on_signals(told: asyncio.Event, kill: Callable[[], None]) -> None:
+    def tell() -> None:
+        if told.is_set():
+            kill()
+            os._exit(128 + signal.SIGINT)
+        told.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, tell)

@@ -1,0 +1,87 @@
+"""What each server process shows to the hub, made by the supervisor at every start.
+
+The channel token, not the record, says which server a record is from. The hub knows only its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.names import ServerName
+from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.runtime.isolation import Isolation
+from pegboard_hub.runtime.permissions import give_file
+from pegboard_hub.runtime.releases import Release
+
+SECRET_VARIABLE = "PEGBOARD_SECRET_"  # noqa: S105 - the start of variables' names
+
+
+def issue(home: Home, isolation: Isolation, releases: Iterable[Release]) -> None:
+    """Write new channel tokens and the operator's own credential, each readable by those alone who need it.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    channels = {}
+    for release in releases:
+        token = secrets.token_urlsafe(32)
+        path = home.credentials(release.server)
+        content = {"channel_token": token, "digest_key": _digest_key(path)}
+        replace_file(path, json.dumps(content), mode=0o400)
+        give_file(path, str(release.server), isolation)
+        fingerprint = hashlib.sha256(token.encode()).hexdigest()
+        channels[fingerprint] = {"server": str(release.server), "release": release.digest}
+    replace_file(home.channels, json.dumps(channels), mode=0o400)
+    replace_file(home.operator_token, secrets.token_urlsafe(32), mode=0o400)
+    for shared_with_hub in (home.channels, home.operator_token):
+        give_file(shared_with_hub, "hub", isolation)
+
+
+def resolve_secrets(home: Home, server: ServerName, references: dict[str, str]) -> dict[str, str]:
+    """The values of a manifest's secrets.
+
+    An author names secrets, and must not reach the operator's others by naming them: `env:NAME` is the variable
+    `PEGBOARD_SECRET_<NAMESPACE>_<SERVER>_NAME` (capitals, '-' as '_'), `file:PATH` lies in `secrets/<ns>.<name>/`.
+
+    Raises:
+        ConfigurationError: one or more are not there; all are named.
+    """
+    values, problems = {}, []
+    for variable, reference in references.items():
+        kind, _, name = reference.partition(":")
+        value, place = _from_variable(server, name) if kind == "env" else _from_file(home.secrets(server), name)
+        if value is None:
+            problems.append(f"secrets.{variable}: put it into {place}")
+        else:
+            values[variable] = value
+    if problems:
+        raise ConfigurationError(str(server), problems)
+    return values
+
+
+def _from_variable(server: ServerName, name: str) -> tuple[str | None, str]:
+    prefix = f"{SECRET_VARIABLE}{server.namespace}_{server.name}_".replace("-", "_").upper()
+    return os.environ.get(prefix + name), f"the variable {prefix}{name}"
+
+
+def _from_file(folder: Path, name: str) -> tuple[str | None, str]:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        return None, f"a file in {folder}; {name!r} leads out of it"
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8").strip(), str(path)
+    return None, f"the file {path}"
+
+
+def _digest_key(path: Path) -> str:
+    """The server's key for digests, kept over restarts so that equal arguments keep equal digests."""
+    with suppress(OSError, ValueError, KeyError):
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest_key"])
+    return secrets.token_hex(32)

@@ -1,0 +1,166 @@
+"""One running instance, from nothing to ready and back to nothing: the order of things, on one screen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pegboard.core.errors import ConfigurationError, PegboardError
+from pegboard.core.grants import GrantsFile, read_grants
+from pegboard.core.names import ServerName
+from pegboard_hub.edge.agent import EdgeAgent
+from pegboard_hub.edge.command import envoy_command
+from pegboard_hub.edge.command import ready as envoy_ready
+from pegboard_hub.runtime import credentials, preflight
+from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.runtime.isolation import Isolation, choose
+from pegboard_hub.runtime.permissions import prepare
+from pegboard_hub.runtime.releases import Release, ReleaseFailed, ReleaseMaker
+from pegboard_hub.runtime.status import StatusFile
+from pegboard_hub.runtime.supervisor import Supervisor
+from pegboard_hub.runtime.table import EDGE, HUB, edge_process, hub_process, server_process
+
+HUB_LIMIT_S = 60.0
+SERVER_LIMIT_S = 60.0
+EDGE_LIMIT_S = 30.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSettings:
+    """What one instance is started with.
+
+    Attributes:
+        home: folder of its state.
+        port: TCP port of the edge, on loopback.
+        public_url: origin under which callers reach it.
+        grants: the operator's grants file.
+        isolation: auto, bubblewrap, user or off.
+    """
+
+    home: Path
+    port: int
+    public_url: str
+    grants: Path
+    isolation: str = "auto"
+
+
+class Instance:
+    """Starts and stops everything that belongs to one home.
+
+    Args:
+        settings: what to start.
+        report: takes one line of progress at a time.
+    """
+
+    def __init__(self, settings: InstanceSettings, report: Report) -> None:
+        self._settings = settings
+        self._report = report
+        self.home = Home.open(settings.home)
+        self._lock = preflight.lock(self.home)
+        preflight.check_port(settings.port)
+        self._envoy = preflight.find_envoy()
+        self._uv = preflight.find_uv()
+        self._grants = _read_grants(settings.grants)
+        self._servers = [ServerName.parse(name) for name in self._grants.servers]
+        self.isolation = choose(settings.isolation, self.home, self._grants.servers, self._envoy)
+        self._status = StatusFile(self.home, self.isolation)
+        self._supervisor = Supervisor(self._status.write)
+        self._agent: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bring everything up.
+
+        Raises:
+            PegboardError: something that everything else needs does not start.
+        """
+        home, public_url = self.home, self._settings.public_url
+        self._report(f"isolation is {self.isolation.mode}: {self.isolation.why}")
+        prepare(home, self.isolation, self._servers)
+        self._write_instance()
+        releases = await self._make_releases()
+        credentials.issue(home, self.isolation, releases)
+        hub = self._supervisor.start(hub_process(home, self.isolation, public_url))
+        await self._supervisor.require(hub, HUB_LIMIT_S)
+        self._report("hub is live")
+        await asyncio.gather(*(self._start_server(release) for release in releases))
+        await self._start_edge()
+        self._report(f"edge is live at {public_url}")
+
+    async def stop(self) -> None:
+        """End everything: the edge first, so that no new call arrives; the hub last, so that records still do."""
+        servers = [str(server) for server in self._servers]
+        await self._supervisor.stop([[EDGE], servers])
+        if self._agent is not None:
+            self._agent.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._agent
+        self._status.remove()
+
+    def kill(self) -> None:
+        """End everything at once, without asking."""
+        self._supervisor.kill()
+
+    def _write_instance(self) -> None:
+        settings = self._settings
+        document = {"port": settings.port, "public_url": settings.public_url, "grants": str(settings.grants)}
+        replace_file(self.home.instance_file, json.dumps(document) + "\n")
+
+    async def _make_releases(self) -> list[Release]:
+        """The releases that could be made; one that could not does not keep the others from starting."""
+        maker = ReleaseMaker(self.home, self.isolation, self._uv)
+        made = await asyncio.gather(*(self._make_release(maker, server) for server in self._servers))
+        return [release for release in made if release is not None]
+
+    async def _make_release(self, maker: ReleaseMaker, server: ServerName) -> Release | None:
+        folder = (self._settings.grants.parent / self._grants.servers[str(server)].source).resolve()
+        began = time.monotonic()
+        try:
+            release = await maker.make(server, folder, lambda line: self._report(f"{server}: {line}"))
+        except ReleaseFailed as error:
+            self._report(f"{server} is NOT deployed: {error}")
+            return None
+        tools = len(release.declaration.tools)
+        took = time.monotonic() - began
+        self._report(f"{server}: release {release.digest[:12]} with {tools} tools is ready ({took:.1f} s)")
+        return release
+
+    async def _start_server(self, release: Release) -> None:
+        server = release.server
+        try:
+            spec = server_process(self.home, self.isolation, release, self._settings.public_url)
+        except ConfigurationError as error:
+            self._report(f"{server} is NOT started: {error}")
+            return
+        process = self._supervisor.start(spec)
+        if await self._supervisor.live(process, SERVER_LIMIT_S):
+            self._report(f"{server} is live")
+        else:
+            self._report(f"{server} is NOT live: it {process.last_error or 'does not answer'}; see {spec.log}")
+
+    async def _start_edge(self) -> None:
+        agent = EdgeAgent(self.home, self._settings.public_url, self._settings.port)
+        self._agent = asyncio.create_task(agent.run(), name="edge agent")
+        rendered = asyncio.create_task(agent.rendered.wait())
+        await asyncio.wait({self._agent, rendered}, timeout=EDGE_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not agent.rendered.is_set():
+            rendered.cancel()
+            raise PegboardError("the edge has no configuration: the hub wrote no bundle that verifies")
+        spec = edge_process(self.home, self.isolation, envoy_command(self.home), lambda: envoy_ready(self.home))
+        await self._supervisor.require(self._supervisor.start(spec), EDGE_LIMIT_S)
+
+
+def _read_grants(path: Path) -> GrantsFile:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            str(path), [f"cannot be read: {error.strerror}", "name another with --grants"]
+        ) from error
+    return read_grants(text, str(path))

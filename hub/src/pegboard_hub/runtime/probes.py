@@ -1,0 +1,24 @@
+"""Asking a process over its Unix socket whether it works."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx2
+
+PROBE_TIMEOUT_S = 2.0
+
+
+def answers_ok(socket: Path, path: str = "/healthz") -> Callable[[], Awaitable[bool]]:
+    """A question that is true when GET `path` on `socket` is answered with 200 and `{"status": "ok"}`."""
+    client = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(socket)), timeout=PROBE_TIMEOUT_S)
+
+    async def ask() -> bool:
+        try:
+            response = await client.get(f"http://localhost{path}")
+            return response.status_code == httpx2.codes.OK and response.json() == {"status": "ok"}
+        except (httpx2.HTTPError, OSError, ValueError):
+            return False
+
+    return ask

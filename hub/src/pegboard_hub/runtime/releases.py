@@ -1,0 +1,218 @@
+"""Making a server's release: its own environment, a copy of its project, and what it declares, read in isolation.
+
+A release needs nothing of the folder it was made from: the project and its local packages are installed, not linked.
+A stamp with the digest of everything it was made from lets the next start take it as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pegboard.core.errors import ConfigurationError, PegboardError
+from pegboard.core.manifest import FILE_NAME, Resources, read_manifest
+from pegboard.core.names import ServerName
+from pegboard.core.release import Declaration
+from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.runtime.isolation import Isolation
+from pegboard_hub.runtime.launching import Launch
+from pegboard_hub.runtime.permissions import prepare
+from pegboard_hub.runtime.processes import end_session
+from pegboard_hub.runtime.sandbox import View, python_folders
+from pegboard_hub.runtime.source import Source
+
+DESCRIBE_TIMEOUT_S = 30
+DESCRIBE_BYTES = 8 * 1024 * 1024
+"""The largest declaration taken; beyond it the author's code is stopped."""
+
+FORMAT = "1"
+"""Changes when releases are laid out anew, so that old ones are made again."""
+
+Report = Callable[[str], None]
+
+
+class ReleaseFailed(PegboardError):
+    """A server's release could not be made. The message says which step, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One server's release on disk, ready to run."""
+
+    server: ServerName
+    declaration: Declaration
+    python: Path
+
+    @property
+    def digest(self) -> str:
+        """Content address of what the release declares."""
+        return self.declaration.digest
+
+
+class ReleaseMaker:
+    """Makes the releases of one instance.
+
+    Args:
+        home: where releases are kept.
+        isolation: how an author's code is run.
+        uv: the program that builds environments.
+    """
+
+    def __init__(self, home: Home, isolation: Isolation, uv: Path) -> None:
+        self._home = home
+        self._isolation = isolation
+        self._uv = uv
+
+    async def make(self, server: ServerName, project: Path, report: Report) -> Release:
+        """The release of the project in folder `project`: the one on disk if it is still right, else a new one.
+
+        Raises:
+            ReleaseFailed: a step failed; the server has no release then.
+        """
+        home = self._home
+        try:
+            source = Source.read(project)
+            digest = source.digest(FORMAT, str(self._isolation.python), str(home.release(server)))
+            if (kept := self._kept(server, digest)) is not None:
+                return kept
+            for stale in (self._stamp(server), home.declaration(server)):
+                stale.unlink(missing_ok=True)
+            if (name := read_manifest(project).name) != server.name:
+                raise ReleaseFailed(f"pegboard.toml names it {name!r}, and it is granted as {server}")
+            report("installing its environment")
+            await self._install(server, source, report)
+            self._copy_project(server, project)
+            prepare(home, self._isolation, [server])
+            report("reading its tools in isolation")
+            declaration = await self._describe(server)
+        except (ConfigurationError, OSError) as error:
+            raise ReleaseFailed(str(error)) from error
+        replace_file(home.declaration(server), declaration.model_dump_json() + "\n")
+        replace_file(self._stamp(server), digest + "\n")
+        return Release(server, declaration, self._python(server))
+
+    def _kept(self, server: ServerName, digest: str) -> Release | None:
+        with suppress(OSError, ValidationError):
+            if self._stamp(server).read_text(encoding="utf-8").strip() == digest and self._python(server).exists():
+                text = self._home.declaration(server).read_text(encoding="utf-8")
+                return Release(server, Declaration.model_validate_json(text), self._python(server))
+        return None
+
+    async def _install(self, server: ServerName, source: Source, report: Report) -> None:
+        """Install what the lock file says from wheels, then the local packages, built without running their code."""
+        home = self._home
+        environment = {
+            **os.environ,
+            "UV_PROJECT_ENVIRONMENT": str(home.environment(server)),
+            "UV_PYTHON": str(self._isolation.python),
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_PROGRESS": "1",
+        }
+        environment.pop("VIRTUAL_ENV", None)
+        sync = ["sync", "--frozen", "--no-dev", "--no-build", "--no-install-local", "--compile-bytecode"]
+        await self._run_uv([*sync, "--project", str(source.project)], environment, server, report)
+        wheels = home.release(server) / "wheels"
+        shutil.rmtree(wheels, ignore_errors=True)
+        for package in source.packages:
+            await self._run_uv(
+                ["build", "--wheel", "--out-dir", str(wheels), str(package)], environment, server, report
+            )
+        install = ["pip", "install", "--no-deps", "--offline", "--no-index", "--reinstall", "--compile-bytecode"]
+        built = [str(path) for path in sorted(wheels.glob("*.whl"))]
+        await self._run_uv([*install, "--python", str(self._python(server)), *built], environment, server, report)
+
+    async def _run_uv(
+        self, arguments: list[str], environment: dict[str, str], server: ServerName, report: Report
+    ) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *Launch().command([str(self._uv), *arguments]),
+            env=environment,
+            cwd=self._home.release(server),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        lines: list[str] = []
+        try:
+            assert process.stderr is not None  # noqa: S101 - a pipe was asked for
+            async for raw in process.stderr:
+                line = raw.decode(errors="replace").strip()
+                lines = [*lines, line][-20:]
+                if line.startswith(("Downloading", "Building", "Prepared", "Installed")):
+                    report(line[0].lower() + line[1:])
+            status = await process.wait()
+        finally:
+            if process.returncode is None:
+                end_session(process)
+        if status != 0:
+            told = " | ".join(line for line in lines if line)
+            raise ReleaseFailed(f"`uv {arguments[0]}` ended with status {status}: {told}")
+
+    def _copy_project(self, server: ServerName, project: Path) -> None:
+        kept = self._home.project(server)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        shutil.copy(project / FILE_NAME, kept / FILE_NAME)
+        if (project / "policies").is_dir():
+            shutil.copytree(project / "policies", kept / "policies")
+
+    async def _describe(self, server: ServerName) -> Declaration:
+        """What the release declares. Reading it runs the author's code: confined, alone and with a limit."""
+        home, python = self._home, self._python(server)
+        view = View((home.environment(server), home.project(server), *python_folders(python)), (home.work(server),))
+        command = [str(python), "-I", "-m", "pegboard.describe", "--project", str(home.project(server))]
+        process = await asyncio.create_subprocess_exec(
+            *self._isolation.confined(str(server), view, Resources(), home.work(server), command),
+            env=base_environment(home.work(server)),
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
+                out, told = await asyncio.gather(_limited(process.stdout), _limited(process.stderr))
+                status = await process.wait()
+        except TimeoutError as error:
+            raise ReleaseFailed(
+                f"reading its tools took longer than {DESCRIBE_TIMEOUT_S} s: importing it must not wait"
+            ) from error
+        finally:
+            end_session(process)
+        if status != 0:
+            lines = told.decode(errors="replace").strip().splitlines()
+            raise ReleaseFailed(f"its tools cannot be read: {' | '.join(lines[-3:]) or f'exit status {status}'}")
+        try:
+            return Declaration.model_validate_json(out)
+        except ValidationError as error:
+            raise ReleaseFailed("its tools cannot be read: what it printed is no declaration") from error
+
+    def _python(self, server: ServerName) -> Path:
+        return self._home.environment(server) / "bin" / "python"
+
+    def _stamp(self, server: ServerName) -> Path:
+        return self._home.release(server) / "made-from.sha256"
+
+
+async def _limited(stream: asyncio.StreamReader | None) -> bytes:
+    assert stream is not None  # noqa: S101 - a pipe was asked for
+    taken = b""
+    while chunk := await stream.read(65_536):
+        taken += chunk
+        if len(taken) > DESCRIBE_BYTES:
+            raise ReleaseFailed(f"reading its tools printed more than {DESCRIBE_BYTES // 2**20} MiB")
+    return taken
+
+
+def base_environment(folder: Path) -> dict[str, str]:
+    """Variables that every confined process has; none of the operator's own."""
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}

@@ -1,0 +1,99 @@
+"""What a release is made from: a server's project and the local packages its lock file names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pegboard.core.errors import ConfigurationError
+
+BUILD_BACKEND = "uv_build"
+"""The one build backend of local packages: uv carries it, so that building runs none of the author's code."""
+
+_SKIPPED = {
+    ".venv",
+    "__pycache__",
+    ".git",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    "node_modules",
+    "tests",
+    "dist",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One server's project on disk.
+
+    Attributes:
+        project: its folder.
+        packages: folders of the local packages to build: the project itself and those it depends on by path.
+    """
+
+    project: Path
+    packages: tuple[Path, ...]
+
+    @classmethod
+    def read(cls, project: Path) -> Source:
+        """The source in folder `project`.
+
+        Raises:
+            ConfigurationError: there is no project or lock file, or a local package has another build backend.
+        """
+        lock = _toml(project / "uv.lock", "make it with `uv lock` in the server's folder and commit it")
+        local = {path for package in lock.get("package", []) if (path := _local_path(project, package)) is not None}
+        packages = (project, *sorted(local - {project}))
+        for package in packages:
+            _check_backend(package)
+        return cls(project, packages)
+
+    def digest(self, *more: str) -> str:
+        """SHA-256 over every file a release is made from, and over `more`, in hex."""
+        total = hashlib.sha256()
+        for text in more:
+            total.update(f"{text}\0".encode())
+        for package in self.packages:
+            for path in _files(package):
+                total.update(f"{path.relative_to(package)}\0{path.stat().st_size}\0".encode())
+                total.update(path.read_bytes())
+        return total.hexdigest()
+
+
+def _local_path(project: Path, package: dict[str, Any]) -> Path | None:
+    source = package.get("source", {})
+    place = source.get("editable") or source.get("directory")
+    return (project / place).resolve() if place else None
+
+
+def _check_backend(package: Path) -> None:
+    system = _toml(package / "pyproject.toml", "a server is a uv project").get("build-system", {})
+    if system.get("build-backend") != BUILD_BACKEND or "backend-path" in system:
+        raise ConfigurationError(
+            str(package / "pyproject.toml"),
+            [
+                f"build-system.build-backend is {system.get('build-backend', 'not set')!r}",
+                f"set it to {BUILD_BACKEND!r}: another would run the author's code outside the sandbox",
+            ],
+        )
+
+
+def _toml(path: Path, mend: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(str(path), [f"cannot be read: {error.strerror}", mend]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(str(path), [f"not valid TOML: {error}"]) from error
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        yield from (Path(parent) / name for name in sorted(names) if not name.endswith(".pyc"))

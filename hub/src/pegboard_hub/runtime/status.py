@@ -1,0 +1,50 @@
+"""The supervisor's word on its processes, written where hub and operators read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+
+from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.runtime.isolation import Isolation
+from pegboard_hub.runtime.processes import Supervised
+
+
+class StatusFile:
+    """`run/status.json`: replaced on every change and at least every second while the supervisor lives."""
+
+    def __init__(self, home: Home, isolation: Isolation) -> None:
+        self._path = home.status
+        self._isolation = isolation
+        self._since = time.time()
+
+    def write(self, processes: Iterable[Supervised]) -> None:
+        """Replace the file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        document = {
+            "at": time.time(),
+            "supervisor": {"pid": os.getpid(), "since": self._since},
+            "isolation": {"mode": self._isolation.mode, "why": self._isolation.why},
+            "processes": [_process(each) for each in processes],
+        }
+        replace_file(self._path, json.dumps(document) + "\n")
+
+    def remove(self) -> None:
+        """Take the file away: nothing runs any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def _process(process: Supervised) -> dict[str, object]:
+    return {
+        "name": process.spec.name,
+        "state": process.state,
+        "pid": process.pid,
+        "since": process.since,
+        "restarts": process.restarts,
+        "last_error": process.last_error,
+    }

@@ -1,0 +1,139 @@
+"""The processes of one instance: what each is started with, and how it is asked whether it works."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+from pegboard.core.environment import ServerEnvironment
+from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
+from pegboard_hub.runtime.home import Home
+from pegboard_hub.runtime.isolation import Isolation, Mode
+from pegboard_hub.runtime.launching import Launch
+from pegboard_hub.runtime.probes import answers_ok
+from pegboard_hub.runtime.processes import ProcessSpec
+from pegboard_hub.runtime.releases import Release, base_environment
+from pegboard_hub.runtime.sandbox import View, python_folders
+
+HUB = "hub"
+EDGE = "edge"
+
+_SWEEP = "import os; os.kill(-1, 9)"
+
+
+def hub_process(home: Home, isolation: Isolation, public_url: str) -> ProcessSpec:
+    """The hub: it holds the signing keys and runs no author's code."""
+    command = [
+        sys.executable,
+        "-I",
+        "-u",
+        "-m",
+        "pegboard_hub.main",
+        "--home",
+        str(home.root),
+        "--public-url",
+        public_url,
+    ]
+    return ProcessSpec(
+        name=HUB,
+        command=isolation.trusted(HUB, command),
+        environment=_trusted_environment(home),
+        ready=answers_ok(home.hub_socket),
+        log=home.log("hub"),
+        socket=home.hub_socket,
+    )
+
+
+def edge_process(
+    home: Home, isolation: Isolation, command: list[str], ready: Callable[[], Awaitable[bool]]
+) -> ProcessSpec:
+    """Envoy. Command and probe are the edge's own knowledge."""
+    return ProcessSpec(
+        name=EDGE,
+        command=isolation.trusted(EDGE, command),
+        environment=_trusted_environment(home),
+        ready=ready,
+        log=home.log("envoy"),
+        socket=home.edge_admin_socket,
+    )
+
+
+def server_process(home: Home, isolation: Isolation, release: Release, public_url: str) -> ProcessSpec:
+    """One author's server, with nothing of the operator's environment.
+
+    Raises:
+        ConfigurationError: a secret that its manifest names is not there.
+    """
+    server = release.server
+    manifest = release.declaration.manifest
+    environment = ServerEnvironment(
+        server=str(server),
+        release=release.digest,
+        project=home.project(server),
+        public_url=public_url,
+        socket=home.socket(server),
+        bundle=home.bundle(server),
+        bundle_keys=home.bundle_keys,
+        spool=home.spool(server),
+        hub_socket=home.internal_socket,
+        credentials=home.credentials(server),
+    )
+    command = [str(release.python), "-I", "-u", "-m", "pegboard.serve"]
+    work = home.work(server)
+    return ProcessSpec(
+        name=str(server),
+        command=isolation.confined(str(server), _view(home, release), manifest.resources, work, command),
+        environment={
+            **base_environment(work),
+            **resolve_secrets(home, server, manifest.secrets),
+            **environment.variables(),
+        },
+        ready=answers_ok(home.socket(server)),
+        log=home.log(server),
+        socket=home.socket(server),
+        memory_mb=manifest.resources.memory_mb,
+        sandboxed=isolation.mode is Mode.BUBBLEWRAP,
+        sweep=_sweeper(isolation, str(server)),
+    )
+
+
+def _view(home: Home, release: Release) -> View:
+    server = release.server
+    return View(
+        readable=(
+            home.environment(server),
+            home.project(server),
+            *python_folders(release.python),
+            home.bundle(server).parent,
+            home.bundle_keys.parent,
+            home.credentials(server),
+            home.internal_socket.parent,
+        ),
+        writable=(home.socket(server).parent, home.spool(server), home.work(server)),
+        network=bool(release.declaration.manifest.egress),
+    )
+
+
+def _trusted_environment(home: Home) -> dict[str, str]:
+    """The platform's own settings pass; the rest of the operator's environment, and servers' secrets, do not."""
+    own = {n: v for n, v in os.environ.items() if n.startswith("PEGBOARD_") and not n.startswith(SECRET_VARIABLE)}
+    return {**own, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(home.root)}
+
+
+def _sweeper(isolation: Isolation, role: str) -> Callable[[], Awaitable[None]] | None:
+    """In mode user: end everything that runs under the server's own user, wherever it hides from its session.
+
+    A sandbox needs none, since its processes end with it; without own users nobody can tell whose a process is.
+    """
+    user = isolation.user(role)
+    if isolation.mode is not Mode.USER or user is None:
+        return None
+    command = Launch(user).command([str(isolation.python), "-I", "-S", "-c", _SWEEP])
+
+    async def sweep() -> None:
+        process = await asyncio.create_subprocess_exec(*command, env={}, cwd="/", stderr=asyncio.subprocess.DEVNULL)
+        await process.wait()
+
+    return sweep
