@@ -123,20 +123,20 @@ class Instance:
     """The stand-in: tokens, the API, and an edge that knows a few ways to say no.
 
     Attributes:
-        url: its public URL, once it is running.
+        url: its public URL.
         started: set when the tool `linger` runs.
         asked: (path, query) of every API request.
     """
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, url: str) -> None:
         (project / "policies").mkdir(parents=True)
         (project / "pegboard.toml").write_text(MANIFEST)
         for name, text in POLICIES.items():
             (project / "policies" / f"{name}.cedar").write_text(text)
         self.started = threading.Event()
-        self.hub = InMemoryHub(project, desk(self.started))
+        self.hub = InMemoryHub(project, desk(self.started), public_url=url)
         self.desk = self.hub.application()
-        self.url = ""
+        self.url = url
         self.asked: list[tuple[str, dict[str, str]]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -158,9 +158,7 @@ class Instance:
             return 400, {"error": "invalid_grant", "error_description": said}
         if resource.endswith("/nowhere"):
             return 400, {"error": "invalid_target", "error_description": f"{resource!r} is no registered server"}
-        # The kit behind this stand-in believes in its own origin, so its tokens are bound to that.
-        audience = {} if "/mcp/" in resource else {"aud": resource}
-        value = self.hub.token(person, PEOPLE[person], surface, **audience)
+        value = self.hub.token(person, PEOPLE[person], surface, aud=resource)
         return 200, {"access_token": value, "token_type": "Bearer", "expires_in": 899, "scope": ""}
 
     def _api(self, scope: Any) -> tuple[int, dict[str, Any]]:
@@ -171,7 +169,8 @@ class Instance:
         person = claims["sub"]
         match scope["path"].removeprefix("/api/v1/"):
             case "whoami":
-                return 200, {"person": person, "groups": PEOPLE[person], "surface": claims["surface"]}
+                names = ("sub", "sub_type", "email", "groups", "surface", "client_id")
+                return 200, {"channel": None, **{name: claims[name] for name in names}}
             case "servers":
                 return 200, {"servers": [] if person == "gus" else [LISTED]}
             case "explain" if query["server"] == "dev/desk":
@@ -217,7 +216,7 @@ LISTED = {
     "sensitivity": "internal",
     "release": "0123",
     "status": "live",
-    "resource_url": "http://pegboard.test/mcp/dev/desk",
+    "resource_url": "http://127.0.0.1/mcp/dev/desk",
     "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1}],
 }
 
@@ -261,10 +260,9 @@ async def respond(send: Any, status: int, answer: Any, kind: bytes = b"applicati
 @contextmanager
 def running(project: Path) -> Iterator[Instance]:
     """An instance on a free loopback port, ended with the block."""
-    instance = Instance(project)
-    server = uvicorn.Server(uvicorn.Config(instance, log_level="warning", timeout_graceful_shutdown=1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        instance.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        instance = Instance(project, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        server = uvicorn.Server(uvicorn.Config(instance, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         deadline = time.monotonic() + 20

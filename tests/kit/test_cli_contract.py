@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kit.cli_instance import HARMLESS, Instance, running
 
 from pegboard.cli.exit import REFUSAL_FIELDS
 from pegboard.cli.main import run
+from tests.kit.cli_instance import HARMLESS, Instance, running
 
 DESK = ["call", "dev/desk"]
 
@@ -220,6 +220,15 @@ def test_tools_shows_arguments_with_the_required_ones_marked(capsys: pytest.Capt
     assert "--arg times= integer default 1" in lines
     assert "--arg tags= array of string optional" in lines
     assert "revenue" not in out, "a tool fay may not use"
+
+
+def test_whoami_names_person_groups_and_surface(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["whoami", "--as", "ana"])
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (shown["person"], shown["groups"], shown["surface"]) == ("ana", "ads-eng", "cli")
+    run(["whoami", "--as", "gus", "--surface", "ide"])
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (shown["person"], shown["groups"], shown["surface"]) == ("gus", "none", "ide")
 
 
 def test_servers_has_a_helpful_empty_state(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,7 @@ def failure_of(status: int, answer: Mapping[str, Any] | None, url: str) -> Failu
     refusal = read_refusal((answer or {}).get("error"))
     if refusal is None:
         return not_pegboard(url)
-    if status == 400 or status == 422:
+    if status in (400, 422) or refusal["code"] == "unknown_person":
         return Failure(ExitStatus.USAGE, refusal)
     if status == 500:
         return Failure(ExitStatus.FAILED, refusal)

@@ -9,6 +9,7 @@ import typer
 from pegboard.cli import render
 from pegboard.cli.catalogue import server_name
 from pegboard.cli.options import Options, with_options
+from pegboard.cli.text import line
 
 API = "api"
 """What `--server` calls the hub's own API."""
@@ -29,9 +30,10 @@ def whoami(options: Options) -> None:
     if options.as_json:
         render.document(answer)
         return
-    for name, value in answer.items():
-        if value not in (None, "", []):
-            render.text(f"{name:<11}{_words(value)}")
+    for label, name in _SHOWN:
+        value = answer.get(name)
+        if value is not None:
+            render.text(f"{label:<9}{_words(value)}")
 
 
 @with_options
@@ -68,4 +70,16 @@ def token(
 
 
 def _words(value: Any) -> str:
-    return ", ".join(str(each) for each in value) if isinstance(value, list) else str(value)
+    words = ", ".join(str(each) for each in value) if isinstance(value, list) else str(value)
+    return line(words) or "none"
+
+
+_SHOWN = (
+    ("person", "sub"),
+    ("email", "email"),
+    ("groups", "groups"),
+    ("surface", "surface"),
+    ("channel", "channel"),
+    ("client", "client_id"),
+)
+"""What `whoami` shows a person, and the API's names for it."""
