@@ -117,8 +117,7 @@ async def _start(instance: Instance, settings: InstanceSettings, progress: Progr
 
 
 def _welcome(settings: InstanceSettings, progress: Progress) -> None:
-    port = urlport if (urlport := settings.port) != DEFAULT_PORT else None
-    prefix = f"PEGBOARD_PORT={port} " if port else ""
+    prefix = "" if settings.port == DEFAULT_PORT else f"PEGBOARD_PORT={settings.port} "
     directory = load_toml(DemoDirectory, (DEMO / "directory.toml").read_text(encoding="utf-8"), "directory.toml")
     progress.say("")
     progress.say(f"Pegboard is up: {settings.public_url}")
@@ -131,7 +130,7 @@ def _welcome(settings: InstanceSettings, progress: Progress) -> None:
     pegboard = _program()
     for command in (
         "servers --as ana",
-        "call prod/presto run_query --as ana --arg sql='SELECT carrier, avg(dep_delay) AS delay FROM flights GROUP BY 1'",
+        "call prod/presto run_query --as ana --arg sql='SELECT carrier, avg(dep_delay) FROM flights GROUP BY 1'",
         "explain --server prod/presto --tool get_revenue_metrics --as fay",
     ):
         progress.say(f"  {prefix}{pegboard} {command}")

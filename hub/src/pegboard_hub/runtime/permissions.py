@@ -12,6 +12,7 @@ from pathlib import Path
 from pegboard.core.names import ServerName
 from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation
+from pegboard_hub.runtime.users import is_root
 
 ROOT = 0
 
@@ -37,7 +38,7 @@ def prepare(home: Home, isolation: Isolation, servers: Iterable[ServerName]) -> 
         home.add_server(server)
         shutil.rmtree(home.work(server), ignore_errors=True)
         home.work(server).mkdir(parents=True, mode=0o700)
-    if isolation.users is None:
+    if not is_root():
         return
     for right in _rights(home, isolation, servers):
         _give(right)

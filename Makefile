@@ -1,0 +1,59 @@
+# Pegboard. `make help` names the verbs. Everything is installed into the clone: .tools/ (uv) and .venv/.
+
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+IN := .venv/bin/
+
+# The Python that everything is made from: python3.11 where there is one, else any python3 that is new enough.
+PYTHON := $(shell for name in python3.11 python3; do \
+	path=$$(command -v $$name) && $$path -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$path && break; done)
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON = $(PYTHON)
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help up install check test test-servers test-heavy bench clean
+
+help:  ## name the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
+
+up: install  ## run Pegboard in the foreground, show the demo; Ctrl-C ends everything
+	@exec $(IN)pegboard up --die-with-parent
+
+install: .venv/.installed  ## install what the lock file says
+
+check: install  ## lint, format, types, direction of imports
+	$(IN)ruff check .
+	$(IN)ruff format --check .
+	$(IN)mypy
+	$(IN)lint-imports
+
+test: check test-servers  ## everything that must hold before a change goes in
+	$(IN)pytest -n 2 -m "not heavy"
+
+test-servers: install  # each server is a project of its own, with its own lock file
+	@set -e; for server in servers/*/; do echo "== $$server"; \
+		(cd $$server && ../../$(UV) run --frozen --quiet pytest -q); done
+
+test-heavy: install  ## the long tests
+	$(IN)pytest -m heavy
+
+bench: install  ## make the figures in the docs again
+	@set -e; for script in bench/[a-z]*.py; do echo "== $$script"; $(IN)python $$script; done
+
+clean:  ## remove what was installed and cached; the state in .pegboard stays
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache servers/*/.venv
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: uv.lock pyproject.toml kit/pyproject.toml hub/pyproject.toml $(UV)
+	@echo "Installing Pegboard's packages into .venv"
+	@$(UV) sync --frozen
+	@touch $@
+
+$(UV): Makefile
+	@test -n "$(PYTHON)" || { echo "Pegboard needs Python 3.11 or newer: apt-get install python3"; exit 1; }
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "$(PYTHON) has no pip: apt-get install python3-pip"; exit 1; }
+	@echo "Installing uv $(UV_VERSION) into .tools"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target .tools uv==$(UV_VERSION)
+	@touch $@
