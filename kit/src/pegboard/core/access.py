@@ -120,7 +120,7 @@ def decide_access(caller: Caller, access: ServerAccess, layer: Layer = "server")
         holds = rule.holds(caller, access)
         checks.append(Check(rule.name, holds, rule.fact(caller, access), source))
         if not holds:
-            return AccessDecision(tuple(checks), _refuse(rule, caller, access, layer))
+            return AccessDecision(tuple(checks), refusal_by(rule, caller, access, layer))
     return AccessDecision(tuple(checks), None)
 
 
@@ -129,7 +129,8 @@ def may_reach(caller: Caller, access: ServerAccess) -> bool:
     return all(rule.holds(caller, access) for rule in RULES)
 
 
-def _refuse(rule: Rule, caller: Caller, access: ServerAccess, layer: Layer) -> Refusal:
+def refusal_by(rule: Rule, caller: Caller, access: ServerAccess, layer: Layer) -> Refusal:
+    """The refusal that says that `rule` does not hold."""
     missing = rule.missing(caller, access)
     return Refusal(
         code="access_denied",

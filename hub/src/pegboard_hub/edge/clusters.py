@@ -1,0 +1,44 @@
+"""Clusters: a server is one Unix socket, and so is the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pegboard.core.names import ServerName
+from pegboard_hub.edge.envoy import Json, typed
+from pegboard_hub.edge.snapshot import EdgeSnapshot
+
+HUB = "hub"
+
+UPSTREAM_IDLE_S = 3
+"""Seconds an unused connection is kept. Shorter than a server's own keep-alive (uvicorn: 5 s), so that no call is
+sent into a connection that the server is just closing."""
+
+
+def cluster_name(server: ServerName) -> str:
+    """A server's cluster."""
+    return f"mcp/{server}"
+
+
+def clusters(snapshot: EdgeSnapshot) -> list[Json]:
+    """The hub's cluster and one for each server."""
+    servers = [_cluster(cluster_name(server.access.server), server.socket) for server in snapshot.servers]
+    return [_cluster(HUB, snapshot.hub_socket), *servers]
+
+
+def _cluster(name: str, socket: Path) -> Json:
+    endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
+    return typed(
+        "envoy.config.cluster.v3.Cluster",
+        name=name,
+        type="STATIC",
+        connect_timeout="1s",
+        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        typed_extension_protocol_options={
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {}},
+                common_http_protocol_options={"idle_timeout": f"{UPSTREAM_IDLE_S}s"},
+            )
+        },
+    )

@@ -1,0 +1,242 @@
+"""The refusals of Envoy itself: a table of cases, first match first.
+
+The sentences of the coarse rules are `core.access`'s own, with Envoy's placeholders where a caller's and a server's
+facts go; Envoy escapes what it fills in. How a case becomes a response is in `replies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from pegboard.core.access import RULES, ServerAccess, refusal_by
+from pegboard.core.caller import Caller
+from pegboard.core.names import ServerName
+from pegboard.core.refusal import JSONRPC_CODE, Refusal
+from pegboard.core.token import REASONS
+from pegboard_hub.edge.envoy import JWT_METADATA, MCP_METADATA, Json, claim, exactly, metadata_value, route_fact
+from pegboard_hub.edge.filters import AGREEMENT, FAILED, MAX_BODY_BYTES, MODERN
+from pegboard_hub.edge.rules import DECIDED, RBAC_METADATA, RULE_NAMES
+
+HEADER_MISMATCH = -32020
+"""JSON-RPC code of MCP 2026-07-28 for a header that differs from the body."""
+
+_TOKEN_FAILURES = {
+    "Jwt is missing": "token_missing",
+    "Jwt is expired": "token_expired",
+    "Jwt not yet valid": "token_not_yet_valid",
+    "Jwt issuer is not configured": "token_wrong_issuer",
+}
+"""The JWT filter's words that say more than that a token is not ours."""
+
+# ServerName would check the placeholder's spelling; only its text is wanted here.
+_ANY_SERVER = ServerAccess(cast(ServerName, route_fact("server")), route_fact("owner"), route_fact("support"), "")
+_ANY_CALLER = Caller(
+    sub=claim("sub"),
+    sub_type="person",
+    groups=(),
+    surface=claim("surface"),
+    client_id=claim("client_id"),
+    audience=claim("aud"),
+    expires_at=0,
+    token_id="",
+    channel=claim("channel"),
+)
+
+Place = Literal["mcp", "hub", "both"]
+"""Where a case is answered: under /mcp/ (as JSON-RPC), elsewhere (as plain JSON), or in both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One refusal of Envoy's own.
+
+    Attributes:
+        when: Envoy's AccessLogFilter that recognises the case; None always does.
+        refusal: what is said, with placeholders.
+        status: replaces Envoy's own status.
+        challenge: parameters of `WWW-Authenticate` beside the metadata's address; None for no challenge.
+        code: of the JSON-RPC error.
+        where: which paths the case is for.
+    """
+
+    when: Json | None
+    refusal: Refusal
+    status: int | None = None
+    challenge: str | None = None
+    code: int = JSONRPC_CODE
+    where: Place = "mcp"
+
+
+def _all(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}
+
+
+def _status(code: int) -> Json:
+    # Envoy lets an operator override the number at run time under this key; nothing sets it.
+    value = {"default_value": code, "runtime_key": "pegboard.unused"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _flags(*flags: str) -> Json:
+    return {"response_flag_filter": {"flags": list(flags)}}
+
+
+def _metadata(namespace: str, *path: str, value: str) -> Json:
+    matcher = metadata_value(namespace, *path, **exactly(value))
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+
+
+def _refusal(code: str, message: str, reason: str, what_to_do: str) -> Refusal:
+    return Refusal(code, message, "edge", reason, what_to_do)
+
+
+def _token(reason: str, when: Json, challenge: str = ', error="invalid_token"') -> Case:
+    refusal = _refusal(
+        "unauthenticated",
+        f"Not signed in: {REASONS[reason]}.",
+        reason,
+        "Sign in again and use a token for this server.",
+    )
+    return Case(when, refusal, 401, challenge)
+
+
+def _tokens() -> list[Case]:
+    """What the JWT filter found wrong (RFC 6750 §3.1: a request without a token gets no error code)."""
+    known = []
+    for words, reason in _TOKEN_FAILURES.items():
+        when = _metadata(JWT_METADATA, FAILED, "message", value=words)
+        known.append(_token(reason, when, "") if reason == "token_missing" else _token(reason, when))
+    return [*known, _token("token_invalid", _status(401))]
+
+
+def _rules() -> list[Case]:
+    """A rule's refusal in the words of `core.access`, with placeholders for the facts.
+
+    Envoy notes that a filter denied only after it has answered, but that one allowed before the next is asked. So
+    the rule that refused is the one behind the last that allowed, and the table goes from the last rule to the first.
+    """
+    steps = (AGREEMENT, *RULE_NAMES)
+    allowed = {name: _metadata(RBAC_METADATA, f"{name}_{DECIDED}", value="allowed") for name in steps}
+    replies = []
+    for before, rule in reversed(list(zip(steps, RULES, strict=False))):
+        when = _all(_status(403), allowed[before])
+        if rule.name == "audience":
+            replies.append(_token("token_wrong_audience", when))
+        else:
+            replies.append(Case(when, refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")))
+    return [*replies, _ambiguous("header_mismatch", _status(403), 400, HEADER_MISMATCH)]
+
+
+def _ambiguous(reason: str, when: Json, status: int = 400, code: int = JSONRPC_CODE) -> Case:
+    refusal = _refusal(
+        "ambiguous_request",
+        f"The request can be read in more than one way ({reason}), so it was not run.",
+        reason,
+        "Send one JSON-RPC object with unique keys, and Mcp-Method and Mcp-Name equal to its body.",
+    )
+    return Case(when, refusal, status, code=code)
+
+
+def _bodies() -> list[Case]:
+    """Requests whose body is not one well-formed MCP message."""
+    too_large = _refusal(
+        "request_too_large",
+        f"The request is larger than {MAX_BODY_BYTES} bytes.",
+        "request_too_large",
+        "Send less in one call.",
+    )
+    not_mcp = _refusal(
+        "not_mcp",
+        "The request is not one JSON-RPC message of MCP.",
+        "not_mcp",
+        "POST one JSON object as application/json, and accept application/json and text/event-stream.",
+    )
+    modern = {"header_filter": {"header": {"name": "mcp-protocol-version", "string_match": {"exact": MODERN}}}}
+    return [
+        _ambiguous("duplicate_keys", _body("mcp_duplicate_keys")),
+        Case(_body("mcp_body_too_large"), too_large, 413),
+        Case(_status(413), too_large),
+        # Of a modern request the filter does not tell a wrong header from a wrong body.
+        _ambiguous("header_mismatch", _all(_body("mcp_not_jsonrpc"), modern), 400, HEADER_MISMATCH),
+        Case(_status(400), not_mcp),
+    ]
+
+
+def _body(status: str) -> Json:
+    return _metadata(MCP_METADATA, "status", value=status)
+
+
+def _addresses() -> list[Case]:
+    """Requests that are for nobody here."""
+    wrong_host = _refusal(
+        "wrong_host",
+        "This host is not served here.",
+        "wrong_host",
+        "Use the address that the platform team gives, by its own name.",
+    )
+    unknown = _refusal(
+        "unknown_server",
+        "There is no server at this address.",
+        "unknown_server",
+        "Look at the list of servers for the right address.",
+    )
+    return [
+        Case(_status(421), wrong_host, where="both"),
+        Case(_status(404), unknown, where="both"),
+    ]
+
+
+def _unavailable() -> list[Case]:
+    """The edge found nothing wrong, and nobody answers, or nothing may be decided any more."""
+    server, ask = _ANY_SERVER.server, _ANY_SERVER.ask
+    down = _refusal(
+        "server_unavailable",
+        f"{server} does not answer right now; the call did not run. {ask}",
+        "server_unreachable",
+        f"Try again in a moment. {ask}",
+    )
+    lost = _refusal(
+        "server_unavailable",
+        f"{server} stopped answering; the call may or may not have run. {ask}",
+        "server_gone",
+        f"Check before you repeat it. {ask}",
+    )
+    slow = _refusal(
+        "server_timeout",
+        f"{server} was silent for too long; the call may or may not have run. {ask}",
+        "server_timeout",
+        f"Check before you repeat it. {ask}",
+    )
+    busy = _refusal("edge_busy", "The edge has too much to do.", "edge_busy", "Try again in a moment.")
+    hub = _refusal("hub_unavailable", "The hub does not answer.", "hub_unreachable", "Try again in a moment.")
+    expired = _refusal(
+        "unavailable",
+        "The edge has no current grants to decide with, so it refuses everything.",
+        "bundle_unusable",
+        "Ask the platform team to look at the hub; it renews grants by itself once it is back.",
+    )
+    return [
+        Case(_flags("OM"), busy, 503, where="both"),
+        Case(_flags("UF", "UO", "NC", "UH"), down, 503),
+        Case(_flags("UC", "UR", "LR", "UPE"), lost, 502),
+        Case(_flags("SI", "UT", "DT"), slow, 504),
+        Case(_flags("UF", "UO", "NC", "UH", "UC", "UR", "LR", "UPE", "UT"), hub, 503, where="hub"),
+        # A route's own answer is the only 503 without a flag.
+        Case(_status(503), expired),
+    ]
+
+
+def _anything() -> Case:
+    """What no row foresees: bytes that are not HTTP, for example. It says nothing of its cause."""
+    refusal = _refusal(
+        "bad_request",
+        "The edge could not handle this request.",
+        "http_%RESPONSE_CODE%",
+        "Send a well-formed request, without underscores in the names of headers.",
+    )
+    return Case(None, refusal, where="both")
+
+
+CASES: tuple[Case, ...] = (*_rules(), *_tokens(), *_bodies(), *_addresses(), *_unavailable(), _anything())
+"""Every case, first match first."""

@@ -1,0 +1,63 @@
+"""How Envoy says no: each case of `refusals` as a response, JSON-RPC under /mcp/ and plain JSON elsewhere.
+
+Every answer of Envoy's own carries its reason in `REASON_HEADER`, which is where the access log takes it from.
+"""
+
+from __future__ import annotations
+
+from pegboard.core.names import MCP_PREFIX
+from pegboard_hub.edge.envoy import Json, literal
+from pegboard_hub.edge.refusals import CASES, Case
+
+REASON_HEADER = "x-pegboard-refused"
+"""Response header with the refusal's reason; believed only where Envoy itself answered."""
+
+REQUEST_ID = "%STREAM_ID%"
+"""The id that Envoy gave the request, also where it could not read the request's headers."""
+
+_UNDER_MCP: Json = {"header_filter": {"header": {"name": ":path", "string_match": {"prefix": MCP_PREFIX}}}}
+_ALWAYS: Json = {"not_health_check_filter": {}}
+
+
+def local_replies(public_url: str) -> Json:
+    """The connection manager's `local_reply_config`."""
+    mappers = []
+    for case in CASES:
+        if case.where != "hub":
+            mappers.append(_mapper(case, _as_jsonrpc(case), public_url, [_UNDER_MCP]))
+        if case.where != "mcp":
+            mappers.append(_mapper(case, _as_json(case), public_url, []))
+    return {"mappers": mappers}
+
+
+def _mapper(case: Case, body: Json, public_url: str, conditions: list[Json]) -> Json:
+    filters = [*conditions, *([case.when] if case.when else [])] or [_ALWAYS]
+    headers = {REASON_HEADER: case.refusal.reason}
+    if case.challenge is not None:
+        headers["www-authenticate"] = _challenge(public_url, case.challenge)
+    mapper: Json = {
+        "filter": filters[0] if len(filters) == 1 else {"and_filter": {"filters": filters}},
+        "body_format_override": {"json_format": body, "content_type": "application/json"},
+        "headers_to_add": [_header(name, value) for name, value in headers.items()],
+    }
+    return mapper | ({"status_code": case.status} if case.status else {})
+
+
+def _as_jsonrpc(case: Case) -> Json:
+    body = case.refusal.for_request(REQUEST_ID).as_jsonrpc()
+    body["error"]["code"] = case.code
+    return body
+
+
+def _as_json(case: Case) -> Json:
+    return {"error": case.refusal.for_request(REQUEST_ID).as_json()}
+
+
+def _challenge(public_url: str, parameters: str) -> str:
+    """RFC 9728 §5.1. The path is safe inside the quotes: only a well-formed server's path asks for a token."""
+    metadata = f"{literal(public_url.rstrip('/'))}/.well-known/oauth-protected-resource%PATH(NQ)%"
+    return f'Bearer resource_metadata="{metadata}"{parameters}'
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,0 +1,93 @@
+"""Routes: one exact-match table from path to server, and what happens to every other path."""
+
+from __future__ import annotations
+
+from pegboard.core.names import MCP_PREFIX, NAME_PATTERN
+from pegboard_hub.edge.clusters import HUB, cluster_name
+from pegboard_hub.edge.envoy import ROUTE_METADATA, Json, header_input, typed
+from pegboard_hub.edge.filters import AGREEMENT, FOR_SERVERS, switched_off
+from pegboard_hub.edge.rules import RULE_NAMES, route_facts
+from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
+
+ROUTES = "pegboard"
+"""Name of the one route configuration."""
+
+IDLE_S = 300
+"""Seconds a call, or a stream, may be silent."""
+
+AFTER_SIGN_IN = ("cookies", "identity", "mcp", AGREEMENT, *RULE_NAMES)
+"""What an address without a server does not pass: a token is still wanted, so that nobody can probe for names."""
+
+
+def route_configuration(snapshot: EdgeSnapshot) -> Json:
+    """The route table. A name in the URL's path that is no server asks for a token first, as a server would."""
+    return typed(
+        "envoy.config.route.v3.RouteConfiguration",
+        name=ROUTES,
+        virtual_hosts=[
+            {"name": "public", "domains": list(snapshot.host_names), "matcher": _paths(snapshot)},
+            {"name": "foreign", "domains": ["*"], "routes": [_answer(421, *FOR_SERVERS)]},
+        ],
+    )
+
+
+def _paths(snapshot: EdgeSnapshot) -> Json:
+    servers = {s.access.server.path: _on_match(_server(s, snapshot.expired)) for s in snapshot.servers}
+    others = {"matcher": {"matcher_list": {"matchers": _others()}, "on_no_match": _on_match(_hub())}}
+    if not servers:
+        return others["matcher"]
+    tree = {"input": header_input(":path"), "exact_match_map": {"map": servers}}
+    return {"matcher_tree": tree, "on_no_match": others}
+
+
+def _others() -> list[Json]:
+    """Paths that are no server's: a well-formed name asks for a token, all else under /mcp/ is no address at all.
+
+    The difference matters: an answer that asks for a token names the path, so a path that could break out of the
+    header's quotes never gets that far.
+    """
+    named = rf"{MCP_PREFIX}{NAME_PATTERN}/{NAME_PATTERN}(\?.*)?"
+    return [
+        _when({"safe_regex": {"google_re2": {}, "regex": named}}, _answer(404, *AFTER_SIGN_IN)),
+        _when({"prefix": MCP_PREFIX}, _answer(404, *FOR_SERVERS)),
+        _when({"prefix": "/metrics"}, _answer(404, *FOR_SERVERS)),
+    ]
+
+
+def _server(server: EdgeServer, expired: bool) -> Json:
+    """A server's route: the facts its rules compare with, and its cluster. Filters are all on by default."""
+    facts = {"filter_metadata": {ROUTE_METADATA: route_facts(server.access)}}
+    if expired:
+        return _answer(503, *AFTER_SIGN_IN) | {"metadata": facts}
+    action = {
+        "cluster": cluster_name(server.access.server),
+        # The whole request may take as long as it speaks: a legacy stream stays open for hours.
+        "timeout": "0s",
+        "idle_timeout": f"{IDLE_S}s",
+    }
+    return _route(route=action, metadata=facts)
+
+
+def _hub() -> Json:
+    return _route(
+        route={"cluster": HUB, "timeout": "60s"},
+        typed_per_filter_config=switched_off(*FOR_SERVERS),
+    )
+
+
+def _answer(status: int, *off: str) -> Json:
+    """A route that Envoy answers itself; the words come from `replies`."""
+    return _route(direct_response={"status": status}, typed_per_filter_config=switched_off(*off))
+
+
+def _route(**fields: object) -> Json:
+    return {"match": {"prefix": "/"}, **fields}
+
+
+def _on_match(route: Json) -> Json:
+    return {"action": {"name": "route", "typed_config": typed("envoy.config.route.v3.Route", **route)}}
+
+
+def _when(value: Json, route: Json) -> Json:
+    predicate = {"single_predicate": {"input": header_input(":path"), "value_match": value}}
+    return {"predicate": predicate, "on_match": _on_match(route)}

@@ -1,0 +1,60 @@
+"""What the edge is told: everything Envoy's configuration depends on, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pegboard.core.access import ServerAccess
+from pegboard.core.jose import Jwks
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeServer:
+    """One server as the edge knows it: what was granted, and the socket it answers on."""
+
+    access: ServerAccess
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSnapshot:
+    """The input of `config.render`.
+
+    Attributes:
+        public_url: origin under which callers reach the edge; the only Host that is answered.
+        hosts: addresses to listen on.
+        port: TCP port to listen on.
+        issuer: whose tokens count.
+        jwks: public keys of the issuer.
+        servers: every registered server.
+        hub_socket: where everything outside `/mcp/` goes.
+        access_log: file that gets one JSON line per request.
+        admin_socket: Envoy's administration; a Unix socket, never TCP.
+        folder: where the rendered files lie, absolute: Envoy watches them there.
+        expired: the grants are too old to decide with, so every call is refused.
+    """
+
+    public_url: str
+    hosts: tuple[str, ...]
+    port: int
+    issuer: str
+    jwks: Jwks
+    servers: tuple[EdgeServer, ...]
+    hub_socket: Path
+    access_log: Path
+    admin_socket: Path
+    folder: Path
+    expired: bool = False
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The values of Host that are answered: with the port, and without it.
+
+        Envoy compares them exactly, so a name that an attacker points at this address (DNS rebinding) finds nothing.
+        """
+        parts = urlsplit(self.public_url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else str(parts.hostname)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        return host, f"{host}:{port}"
