@@ -46,7 +46,7 @@ def _private_key(path: Path) -> Jwk:
         Signer(key)
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be read or made: {error.strerror}"]) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         # The fault is not repeated: a parser's message may quote the key.
         fault = "holds no private key; restore it from a backup, or remove it and every token and bundle starts anew"
         raise ConfigurationError(str(path), [fault]) from error

@@ -36,8 +36,8 @@ calls = Table(
     Column("tool", Text, nullable=False),
     Column("method", Text, nullable=False, comment="the MCP method, of an edge refusal"),
     Column("code", String(CODE_LENGTH), nullable=False, comment="of a refusal, as the caller was told"),
-    Column("reason", Text, nullable=False, comment="of a refusal, as only the owner is told"),
-    Column("detail", Text, nullable=False, comment="of a refusal, for the owner"),
+    Column("reason", Text, nullable=False, comment="of a refusal, in one word"),
+    Column("detail", Text, nullable=False, comment="of a refusal, for the owner alone"),
     Column("policy", Text, nullable=False),
     Column("policy_version", Text, nullable=False),
     Column("arguments_digest", Text, nullable=False),
@@ -91,8 +91,9 @@ class Call:
     """One call, or one refusal, as the ledger tells it. Times are milliseconds.
 
     Attributes:
-        status: ok, tool_error, crashed, cancelled; denied; running; unknown, when no outcome came.
-        reason: of a refusal, what the reader may know of why.
+        status: ok, tool_error, crashed, cancelled, input_required; denied; running; unknown, when no outcome came.
+        reason: of a refusal, in the word the caller was told.
+        detail: of a refusal, what only the server's owners may know; empty for other readers.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Call:
     layer: Literal["edge", "server"]
     code: str
     reason: str
+    detail: str
     policy: str
     policy_version: str
     status: str

@@ -150,7 +150,7 @@ def _check_lengths(record: Intent | Outcome | Denial) -> None:
 def _row(server: str, kind: str, who: Who, **values: Any) -> dict[str, Any]:
     """A row of `calls`; every column has a value, so that rows of all kinds go into one statement."""
     blank = dict.fromkeys(_TEXTS, "")
-    return {"server": server, "kind": kind, "arguments_bytes": 0, **blank, **who.model_dump(), **values}
+    return {**blank, "server": server, "kind": kind, "arguments_bytes": 0, **who.model_dump(), **values}
 
 
 def _intent_row(channel: Channel, record: Intent) -> dict[str, Any]:
@@ -193,14 +193,15 @@ def _outcome_row(channel: Channel, record: Outcome) -> dict[str, Any]:
 
 def _call(row: dict[str, Any], owner: bool, now_ms: int, is_live: Callable[[str], bool]) -> Call:
     denied = row["kind"] != "intent"
-    # A caller is not told whether a tool is hidden or absent, in the ledger no more than in the answer.
-    veiled = denied and not owner and row["kind"] == "denial"
+    # Why a tool is unavailable, hidden or absent, is the owner's to know: the caller reads here what the answer said.
+    veiled = not owner and row["code"] == "tool_unavailable"
     return Call(
         **{name: row[name] for name in ("id", "at_ms", "server", "release", "tool", "sub", "surface", "channel")},
         **{name: row[name] for name in ("client_id", "code", "request_id", "trace_id")},
         decision="denied" if denied else "allowed",
         layer="edge" if row["kind"] == "edge" else "server",
         reason=row["code"] if veiled else row["reason"],
+        detail=row["detail"] if owner else "",
         policy="" if veiled else row["policy"],
         policy_version="" if veiled else row["policy_version"],
         status="denied" if denied else row["status"] or _unfinished(row, now_ms, is_live),

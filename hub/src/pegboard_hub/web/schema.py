@@ -105,9 +105,10 @@ class CallEntry(BaseModel):
     layer: Literal["edge", "server"]
     code: str
     reason: str
+    detail: str = Field(description="of a refusal, for the server's owners alone")
     policy: str
     policy_version: str
-    status: str = Field(description="ok, tool_error, crashed, cancelled, running, unknown or denied")
+    status: str = Field(description="ok, tool_error, crashed, cancelled, input_required, running, unknown or denied")
     duration_ms: float | None
     minutes_saved: float
     request_id: str

@@ -37,8 +37,18 @@ class Signer:
     """Signs JSON documents with one private key; the key is parsed once."""
 
     def __init__(self, private_key: Jwk) -> None:
-        self._key = ECKey.import_key(private_key)
-        self.kid = str(private_key["kid"])
+        """Parse.
+
+        Raises:
+            ValueError: it is not a private EC key with a `kid`; the key is not repeated.
+        """
+        try:
+            self._key = ECKey.import_key(private_key)
+            self.kid = str(private_key["kid"])
+        except (JoseError, KeyError) as error:
+            raise ValueError("not an EC key with a kid") from error
+        if not self._key.is_private:
+            raise ValueError("not a private key")
 
     def sign(self, payload: Mapping[str, Any], typ: str) -> str:
         """`payload` as a compact JWS whose protected header carries `typ` and `kid`."""

@@ -1,0 +1,238 @@
+"""A small company to test the hub with: its servers, its grants, and a hub opened on them without a socket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from pegboard.core.names import ServerName
+from pegboard.core.release import Declaration
+from pegboard_hub.common.settings import DEMO, HubSettings
+from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.main import open_hub
+from pegboard_hub.runtime.home import Home
+from pegboard_hub.web.app import internal_app, public_app
+from pegboard_hub.web.parts import Parts
+
+URL = "http://localhost:8400"
+PRESTO = f"{URL}/mcp/prod/presto"
+API = f"{URL}/api"
+OPERATOR = "operator-token-of-the-test"
+
+GRANTED = "permit (principal, action, resource);"
+ADS_ONLY = 'permit (principal in Group::"ads-eng", action, resource);'
+
+
+def presto(**changes: Any) -> dict[str, Any]:
+    """The declaration of prod/presto, with some of its manifest changed."""
+    manifest = {
+        "name": "presto",
+        "entry": "presto:server",
+        "description": "Query the warehouse",
+        "owner": "platform",
+        "support_channel": "#data-platform",
+        "sensitivity": "confidential",
+        "requests": {"business_groups": ["ads-eng", "sales"], "surfaces": ["cli", "bot"]},
+    }
+    return {
+        "manifest": manifest | changes,
+        "tools": [
+            {"name": "run_query", "description": "Run SQL.", "policy": "granted", "minutes_saved": 6},
+            {"name": "get_revenue_metrics", "description": "Revenue.", "policy": "ads-revenue", "minutes_saved": 25},
+        ],
+        "policies": {"granted": GRANTED, "ads-revenue": ADS_ONLY},
+    }
+
+
+def scratch(**changes: Any) -> dict[str, Any]:
+    """The declaration of dev/scratch, with some of its manifest changed."""
+    manifest = {
+        "name": "scratch",
+        "entry": "scratch:server",
+        "description": "Says what it heard",
+        "owner": "tools-team",
+        "support_channel": "#tools",
+    }
+    tools = [{"name": "echo", "policy": "granted"}]
+    return {"manifest": manifest | changes, "tools": tools, "policies": {"granted": GRANTED}}
+
+
+@dataclass
+class Company:
+    """One instance's files, written as the runtime and the operator write them."""
+
+    home: Home
+    grants: Path
+
+    @property
+    def settings(self) -> HubSettings:
+        return HubSettings(public_url=URL, grants=self.grants)
+
+    def deploy(self, server: str, declaration: Mapping[str, Any] | str) -> str:
+        """Put a release's declaration where the runtime puts it; gives its digest (empty for broken text)."""
+        name = ServerName.parse(server)
+        self.home.add_server(name)
+        if isinstance(declaration, str):
+            self.home.declaration(name).write_text(declaration)
+            return ""
+        declared = Declaration.model_validate(declaration)
+        self.home.declaration(name).write_text(declared.model_dump_json())
+        return declared.digest
+
+    def open_channel(self, server: str, release: str) -> str:
+        """Let a server deliver to the ledger, as the supervisor does; gives its token."""
+        token = f"channel-of-{server}"
+        path = self.home.channels
+        channels = json.loads(path.read_text()) if path.exists() else {}
+        channels[hashlib.sha256(token.encode()).hexdigest()] = {"server": server, "release": release}
+        path.write_text(json.dumps(channels))
+        return token
+
+    def report(self, **status: Any) -> None:
+        """Write the supervisor's status file."""
+        self.home.status.write_text(json.dumps(status))
+
+
+@dataclass
+class Hub:
+    """An open hub with a client at each of its doors."""
+
+    parts: Parts
+    public: httpx2.AsyncClient
+    internal: httpx2.AsyncClient
+
+    async def token(self, person: str, surface: str = "cli", resource: str = API, **more: str) -> str:
+        """A token, got the way the command gets one."""
+        form = {"grant_type": DEMO_GRANT, "person": person, "surface": surface, "resource": resource, **more}
+        response = await self.public.post("/oauth/token", data=form)
+        assert response.status_code == 200, response.text
+        return str(response.json()["access_token"])
+
+    async def api(self, person: str, path: str, /, on: str = "cli", **query: Any) -> httpx2.Response:
+        """Ask the API as a person."""
+        headers = {"Authorization": f"Bearer {await self.token(person, on)}"}
+        return await self.public.get(f"/api/v1/{path}", params=query, headers=headers)
+
+    async def calls(self, person: str, /, **query: Any) -> list[dict[str, Any]]:
+        """The calls a person may read."""
+        found: list[dict[str, Any]] = (await self.api(person, "calls", **query)).json()["calls"]
+        return found
+
+    async def deliver(self, token: str, *records: Mapping[str, Any]) -> httpx2.Response:
+        """Deliver records as a server does."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self.internal.post("/internal/v1/records", json={"records": records}, headers=headers)
+
+    async def deliver_edge(self, *refusals: Mapping[str, Any], token: str = OPERATOR) -> httpx2.Response:
+        """Deliver refusals as the edge's agent does."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self.internal.post("/internal/v1/edge/refusals", json={"refusals": refusals}, headers=headers)
+
+    async def page(self, **query: str) -> str:
+        """The home page's text."""
+        response = await self.public.get("/", params=query)
+        assert response.status_code == 200
+        return response.text
+
+
+def found_company(root: Path) -> Company:
+    """A company with the demo's grants, both servers deployed, and the supervisor's credential."""
+    company = Company(Home.open(root / "home"), root / "grants.toml")
+    company.grants.write_text((DEMO / "grants.toml").read_text())
+    company.deploy("prod/presto", presto())
+    company.deploy("dev/scratch", scratch())
+    company.home.operator_token.write_text(OPERATOR)
+    return company
+
+
+@asynccontextmanager
+async def opened(company: Company) -> AsyncIterator[Hub]:
+    """The company's hub, without its watching tasks."""
+    async with open_hub(company.home, company.settings) as parts:
+        public = httpx2.ASGITransport(public_app(parts))
+        internal = httpx2.ASGITransport(internal_app(parts))
+        async with (
+            httpx2.AsyncClient(transport=public, base_url=URL) as outside,
+            httpx2.AsyncClient(transport=internal, base_url="http://hub") as inside,
+        ):
+            yield Hub(parts, outside, inside)
+
+
+def who(sub: str = "ana", surface: str = "cli") -> dict[str, Any]:
+    """A verified caller as records have it."""
+    return {"sub": sub, "sub_type": "person", "surface": surface, "client_id": f"pegboard-{surface}"}
+
+
+def intent(id_: str, at_ms: int, sub: str = "ana", tool: str = "run_query") -> dict[str, Any]:
+    """The record of an allowed call."""
+    return {
+        "kind": "intent",
+        "id": id_,
+        "at_ms": at_ms,
+        "release": "what the record claims",
+        "who": who(sub),
+        "tool": tool,
+        "policy": "granted",
+        "policy_version": "abc",
+        "arguments_digest": "d",
+        "arguments_bytes": 2,
+        "request_id": f"request-{id_}",
+        "trace_id": f"trace-{id_}",
+    }
+
+
+def outcome(id_: str, at_ms: int, status: str = "ok", minutes: float = 6) -> dict[str, Any]:
+    """The record of how a call ended."""
+    return {
+        "kind": "outcome",
+        "id": id_,
+        "at_ms": at_ms,
+        "status": status,
+        "duration_ms": 12.5,
+        "minutes_saved": minutes,
+    }
+
+
+def denial(id_: str, at_ms: int, sub: str | None = "fay", **changes: Any) -> dict[str, Any]:
+    """The record of a refusal in the server."""
+    told = {
+        "code": "tool_unavailable",
+        "reason": "tool_unavailable",
+        "detail": "policy ads-revenue does not permit it",
+    }
+    return {
+        "kind": "denial",
+        "id": id_,
+        "at_ms": at_ms,
+        "release": "r",
+        "who": who(sub) if sub else None,
+        "tool": "get_revenue_metrics",
+        "policy": "ads-revenue",
+        "policy_version": "abc",
+        "request_id": f"request-{id_}",
+        **told,
+        **changes,
+    }
+
+
+def edge_refusal(request_id: str, at_ms: int, sub: str | None = "ana", **changes: Any) -> dict[str, Any]:
+    """One refusal from the edge's access log."""
+    return {
+        "request_id": request_id,
+        "at_ms": at_ms,
+        "server": "dev/scratch",
+        "status": 403,
+        "code": "access_denied",
+        "reason": "surface_not_granted",
+        "who": who(sub, "chat") if sub else None,
+        "tool": "echo",
+        "method": "tools/call",
+        **changes,
+    }

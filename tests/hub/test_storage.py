@@ -1,0 +1,65 @@
+"""The database: made from nothing, equal to what the code expects, and never misread."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.errors import SchemaTooNew
+from pegboard_hub.storage.metadata import metadata
+from pegboard_hub.storage.migrate import migrate
+from tests.hub.company import Company, opened
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_migrations_make_exactly_the_tables_the_code_declares(company: Company) -> None:
+    database = Database.at(company.home.database)
+    await migrate(database)
+    await migrate(database)
+    async with database.read() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
+        )
+    await database.close()
+    assert differences == []
+    assert len(metadata.tables) == 10
+
+
+async def test_a_database_of_a_newer_version_is_refused(company: Company) -> None:
+    async with opened(company):
+        pass
+    with sqlite3.connect(company.home.database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(SchemaTooNew, match="9999"):
+        async with opened(company):
+            pass
+
+
+async def test_a_transaction_that_fails_leaves_nothing(company: Company) -> None:
+    database = Database.at(company.home.database)
+    await migrate(database)
+    with pytest.raises(RuntimeError):
+        async with database.write() as connection:
+            await connection.execute(text("INSERT INTO bundles VALUES ('edge', 1, 'x')"))
+            raise RuntimeError
+    async with database.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM bundles")) == 0
+    await database.close()
+
+
+async def test_the_embedded_database_is_opened_for_surviving_a_kill(company: Company) -> None:
+    database = Database.at(company.home.database)
+    async with database.read() as connection:
+        settings = [
+            await connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "foreign_keys", "busy_timeout")
+        ]
+    await database.close()
+    assert settings == ["wal", 1, 5000]
