@@ -59,7 +59,7 @@ class NodeTools:
 
         Neither tool has telemetry or an updater to switch off.
         """
-        return {"HOME": str(home), "PATH": f"{self.node.parent}:/usr/bin:/bin", "NO_COLOR": "1"}
+        return {"HOME": str(home), "TMPDIR": str(home), "PATH": f"{self.node.parent}:/usr/bin:/bin", "NO_COLOR": "1"}
 
 
 def provide() -> NodeTools:
@@ -110,7 +110,8 @@ def _install(node: Path, npm: Path) -> None:
         done = subprocess.run(
             [str(node), str(npm), "ci", *quiet],
             cwd=INSTALLED,
-            env=os.environ | {"PATH": f"{node.parent}:{os.environ.get('PATH', '')}"},
+            env=os.environ
+            | {"PATH": f"{node.parent}:{os.environ.get('PATH', '')}", "NODE_DISABLE_COMPILE_CACHE": "1"},
             capture_output=True,
             text=True,
             timeout=INSTALL_TIMEOUT_S,
