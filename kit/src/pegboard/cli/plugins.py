@@ -43,6 +43,11 @@ class Deferred(TyperCommand):
         """The real command's context: the group invokes what the context belongs to."""
         return self.load().make_context(*args, **kwargs)
 
+    @property
+    def distribution(self) -> str:
+        """The name of the distribution that adds the command."""
+        return self._entry.dist.name if self._entry.dist else self._entry.module
+
     def load(self) -> Any:
         """The real command.
 
@@ -52,7 +57,7 @@ class Deferred(TyperCommand):
         try:
             function = self._entry.load()
         except (ImportError, AttributeError) as error:
-            owner = self._entry.dist.name if self._entry.dist else self._entry.module
+            owner = self.distribution
             message = f"The command {self._entry.name}, which {owner} adds, does not load: {error}."
             raise Failure.here(ExitStatus.FAILED, "broken_plugin", message, f"Install {owner} again.") from error
         app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -22,19 +22,33 @@ also when it fails: `{"error": {"code", "message", "layer", "reason", "what_to_d
 is no refusal: its document is a result with `"isError": true`, and the exit status is 1.
 Text that servers wrote is printed without control characters and escape sequences.
 """
+ADDED = """
+## Commands of other distributions
+
+`pegboard NAME --help` tells their options.
+
+| command | what it does | added by |
+|---|---|---|
+"""
 
 
 def page() -> str:
     """The whole page as Markdown."""
     group: Any = get_command(app)
-    parts = [HEAD, _statuses()]
+    parts, added = [HEAD, _statuses()], []
     with group.make_context("pegboard", [], resilient_parsing=True) as top:
-        for name, found in group.commands.items():
-            command = found.load() if isinstance(found, Deferred) else found
-            with command.context_class(command, info_name=name, parent=top, max_content_width=WIDTH) as context:
-                context.terminal_width = WIDTH
-                parts.append(f"## `pegboard {name}`\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
-    return "\n".join(parts)
+        for name, command in group.commands.items():
+            if isinstance(command, Deferred):
+                added.append(f"| `{name}` | {command.help} | `{command.distribution}` |\n")
+            else:
+                parts.append(f"## `pegboard {name}`\n\n```text\n{_help(name, command, top)}\n```\n")
+    return "\n".join(parts) + ADDED + "".join(added)
+
+
+def _help(name: str, command: Any, top: Any) -> str:
+    with command.context_class(command, info_name=name, parent=top, max_content_width=WIDTH) as context:
+        context.terminal_width = WIDTH
+        return str(command.get_help(context)).rstrip()
 
 
 def _statuses() -> str:

@@ -50,7 +50,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], right: frozens
         grid.add_column(Text(line(heading)), justify="right" if place in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(clean(cell)) for cell in row))
-    _console().print(grid)
+    console = _console()
+    with console.capture() as drawn:
+        console.print(grid)
+    # Cells are padded to their column's width, the last one too: of use to nobody in a file.
+    print("\n".join(row.rstrip() for row in drawn.get().splitlines()))
 
 
 def failure(error: Failure, as_json: bool) -> None:
