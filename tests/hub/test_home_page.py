@@ -1,0 +1,182 @@
+"""The home page: what it shows to whom, and what it never shows."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.hub.company import Company, Hub, denial, edge_refusal, intent, opened, outcome, presto
+
+pytestmark = pytest.mark.anyio
+
+NOW = int(time.time() * 1000)
+
+
+def live(company: Company, mode: str = "user", why: str = "", age_s: float = 0) -> None:
+    company.report(
+        at=time.time() - age_s,
+        isolation={"mode": mode, "why": why},
+        processes=[
+            {"name": "prod/presto", "state": "live", "pid": 7, "since": 1, "restarts": 0, "last_error": ""},
+            {"name": "dev/scratch", "state": "down", "pid": None, "since": 1, "restarts": 3, "last_error": "x"},
+        ],
+    )
+
+
+async def test_every_server_is_shown_with_whose_it_is_and_who_was_granted(hub: Hub, company: Company) -> None:
+    live(company)
+    page = await hub.page()
+    for words in (
+        "prod/presto",
+        "Query the warehouse",
+        "#data-platform",
+        "confidential",
+        "ads-eng, data-infra, finance, platform",
+        "chat, cli, ide",
+        "dev/scratch",
+        'class="state live">live',
+        'class="state down">down',
+    ):
+        assert words in page
+
+
+async def test_nobody_in_particular_sees_no_tool(hub: Hub) -> None:
+    page = await hub.page()
+    assert "Choose a person to see the tools they may use." in page
+    for tool in ("<code>run_query</code>", "<code>echo</code>", "Run SQL.", "Recent calls"):
+        assert tool not in page
+
+
+@pytest.mark.parametrize(
+    ("person", "surface", "seen", "hidden"),
+    [
+        ("ana", "cli", {"run_query", "get_revenue_metrics", "echo"}, set()),
+        ("ana", "chat", {"run_query", "get_revenue_metrics"}, {"echo"}),
+        ("fay", "cli", {"run_query", "echo"}, {"get_revenue_metrics"}),
+        ("sam", "cli", {"echo"}, {"run_query", "get_revenue_metrics"}),
+        ("gus", "cli", set(), {"run_query", "get_revenue_metrics", "echo"}),
+    ],
+)
+async def test_a_person_sees_their_own_tools_and_no_others(
+    company: Company, person: str, surface: str, seen: set[str], hidden: set[str]
+) -> None:
+    async with opened(company) as hub:
+        # The three commands for beginners name a tool; they go once there was a call.
+        channel = company.open_channel("prod/presto", "r")
+        await hub.deliver(channel, intent("1", NOW, sub="zoe", tool="run_query"), outcome("1", NOW))
+        page = await hub.page(**{"as": person, "surface": surface})
+    for tool in seen:
+        assert f"<code>{tool}</code>" in page
+    for tool in hidden:
+        assert tool not in page
+
+
+async def test_somebody_without_any_server_is_told_whom_to_ask(hub: Hub) -> None:
+    page = await hub.page(**{"as": "gus"})
+    assert "Gus may use no server from cli yet." in page
+    assert "is not granted to any of your groups. Ask platform in #data-platform." in page
+    assert "Gus has called nothing yet." in page
+
+
+async def test_an_unknown_person_is_told_who_there_is(hub: Hub) -> None:
+    page = await hub.page(**{"as": "<b>eve"})
+    assert "&lt;b&gt;eve" in page
+    assert "<b>eve" not in page
+    assert "ana, fay, sam, pat, gus" in page
+
+
+async def test_what_authors_write_is_text_and_never_markup(company: Company) -> None:
+    evil = "<script>alert(1)</script>"
+    declared = presto(description=evil, support_channel='"><img src=x>')
+    declared["tools"][0]["description"] = evil
+    company.deploy("prod/presto", declared)
+    async with opened(company) as hub:
+        page = await hub.page(**{"as": "ana"})
+    assert page.count("&lt;script&gt;") == 2
+    assert "<script" not in page
+    assert "<img src=x" not in page
+
+
+async def test_figures_and_calls_are_told(hub: Hub, company: Company) -> None:
+    channel = company.open_channel("prod/presto", "r")
+    await hub.deliver(
+        channel,
+        *(intent("1", NOW), outcome("1", NOW, minutes=90)),
+        *(intent("2", NOW, sub="pat"), outcome("2", NOW, minutes=60)),
+        denial("3", NOW),
+    )
+    await hub.deliver_edge(edge_refusal("e", NOW))
+    page = " ".join((await hub.page(**{"as": "ana"})).split())
+    assert '<dt>Hours saved</dt><dd>2.5</dd><dd class="note">as declared by owners</dd>' in page
+    assert "<dt>Callers</dt><dd>2</dd>" in page
+    assert "surface not granted" in page
+    assert "Try it" not in page
+    own = " ".join((await hub.page(**{"as": "fay"})).split())
+    assert "tool unavailable" in own
+    assert "ads-revenue" not in own
+
+
+async def test_an_owner_sees_all_calls_on_their_servers_with_reasons(hub: Hub, company: Company) -> None:
+    await hub.deliver(company.open_channel("prod/presto", "r"), denial("3", NOW))
+    page = await hub.page(**{"as": "pat"})
+    assert "policy ads-revenue does not permit it" in page
+    assert ">fay<" in page
+
+
+async def test_before_the_first_call_there_are_three_commands_to_try(hub: Hub) -> None:
+    page = await hub.page()
+    assert page.count("\npegboard ") + page.count("<code>pegboard ") == 3
+
+
+@pytest.mark.parametrize("age_s", [60.0, None])
+async def test_a_supervisor_that_does_not_report_makes_every_state_unknown(
+    hub: Hub, company: Company, age_s: float | None
+) -> None:
+    if age_s is not None:
+        live(company, age_s=age_s)
+    page = await hub.page()
+    assert page.count('class="state unknown"') == 2
+    assert "isolation: unknown" in page
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "soon"}'])
+async def test_a_broken_status_file_makes_every_state_unknown(hub: Hub, company: Company, text: str) -> None:
+    company.home.status.write_text(text)
+    assert (await hub.page()).count('class="state unknown"') == 2
+
+
+async def test_isolation_that_is_off_is_said_plainly(hub: Hub, company: Company) -> None:
+    live(company, mode="off", why="bwrap is not installed")
+    page = await hub.page()
+    assert "Isolation is off." in page
+    assert "bwrap is not installed" in page
+    live(company, mode="bubblewrap")
+    assert "Isolation is off." not in await hub.page()
+
+
+async def test_an_empty_registry_says_how_a_server_gets_here(company: Company) -> None:
+    company.grants.write_text("")
+    async with opened(company) as hub:
+        assert "No server is registered." in await hub.page()
+
+
+async def test_pages_run_no_script_load_nothing_from_elsewhere_and_are_not_kept(hub: Hub) -> None:
+    response = await hub.public.get("/")
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert "script-src" not in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-frame-options"] == "DENY"
+    assert response.headers["cache-control"] == "no-store"
+    assert "style=" not in response.text
+    assert "//" not in response.text.replace("http://localhost:8400", "")
+
+
+async def test_the_pages_own_files_are_served(hub: Hub) -> None:
+    page = await hub.page()
+    style = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
+    assert (await hub.public.get(style)).headers["content-type"].startswith("text/css")
+    assert (await hub.public.get("/static/pegboard.svg")).status_code == 200
+    assert (await hub.public.get("/static/%2e%2e/pages.py")).status_code == 404
