@@ -238,9 +238,16 @@ def _fingerprint(root: Path) -> str:
 
 def _make(folder: Path, mode: int) -> None:
     """Create a folder with exactly this mode; one that exists is left as it is."""
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        folder.chmod(mode)
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if folder.is_dir():
+            return  # another process of this instance was faster
+        raise
+    folder.chmod(mode)
 
 
 def _run_folder(root: Path) -> Path:
@@ -250,7 +257,7 @@ def _run_folder(root: Path) -> Path:
         return run
     short = run.readlink() if run.is_symlink() else _short_base() / f"pegboard-{_fingerprint(root)}"
     _make_private(short)
-    if not run.is_symlink():
+    with contextlib.suppress(FileExistsError):
         run.symlink_to(short)
     return short
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Resources
@@ -78,7 +79,15 @@ class Isolation:
         """The command that starts hub or edge."""
         return Launch(user=self.user(role)).command(command)
 
-    def confined(self, server: str, view: View, resources: Resources, folder: Path, command: list[str]) -> list[str]:
+    def confined(
+        self,
+        server: str,
+        view: View,
+        resources: Resources,
+        folder: Path,
+        command: list[str],
+        more_limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[str]:
         """The command that starts an author's code.
 
         Args:
@@ -87,9 +96,10 @@ class Isolation:
             resources: its limits.
             folder: its working folder.
             command: what to run; its first word is the Python of the release.
+            more_limits: names and values of setrlimit(2) beside those that follow from `resources`.
         """
         user = self.user(server)
-        limits = _limits(resources, own_user=user is not None)
+        limits = {**_limits(resources, own_user=user is not None), **more_limits}
         if self.bwrap is None:
             closed = self.network_closed and not view.network
             return Launch(user, limits, close_network=closed, umask=0o007, folder=folder).command(command)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pydantic import ValidationError
 
@@ -152,6 +154,7 @@ class ReleaseMaker:
         finally:
             if process.returncode is None:
                 end_session(process)
+                await process.wait()
         if status != 0:
             told = " | ".join(line for line in lines if line)
             raise ReleaseFailed(f"`uv {arguments[0]}` ended with status {status}: {told}")
@@ -169,32 +172,22 @@ class ReleaseMaker:
         home, python = self._home, self._python(server)
         view = View((home.environment(server), home.project(server), *python_folders(python)), (home.work(server),))
         command = [str(python), "-I", "-m", "pegboard.describe", "--project", str(home.project(server))]
-        process = await asyncio.create_subprocess_exec(
-            *self._isolation.confined(str(server), view, Resources(), home.work(server), command),
-            env=base_environment(home.work(server)),
-            cwd="/",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+        confined = self._isolation.confined(
+            str(server), view, Resources(), home.work(server), command, more_limits={"RLIMIT_FSIZE": DESCRIBE_BYTES}
         )
-        try:
-            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
-                out, told = await asyncio.gather(_limited(process.stdout), _limited(process.stderr))
-                status = await process.wait()
-        except TimeoutError as error:
-            raise ReleaseFailed(
-                f"reading its tools took longer than {DESCRIBE_TIMEOUT_S} s: importing it must not wait"
-            ) from error
-        finally:
-            end_session(process)
-        if status != 0:
-            lines = told.decode(errors="replace").strip().splitlines()
-            raise ReleaseFailed(f"its tools cannot be read: {' | '.join(lines[-3:]) or f'exit status {status}'}")
-        try:
-            return Declaration.model_validate_json(out)
-        except ValidationError as error:
-            raise ReleaseFailed("its tools cannot be read: what it printed is no declaration") from error
+        # Into files, not pipes: whatever the author's code leaves behind cannot keep us reading.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
+            process = await asyncio.create_subprocess_exec(
+                *confined,
+                env=base_environment(home.work(server)),
+                cwd="/",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=told,
+                start_new_session=True,
+            )
+            status = await _ended(process)
+            return _read_declaration(status, _content(out), _content(told))
 
     def _python(self, server: ServerName) -> Path:
         return self._home.environment(server) / "bin" / "python"
@@ -203,14 +196,32 @@ class ReleaseMaker:
         return self._home.release(server) / "made-from.sha256"
 
 
-async def _limited(stream: asyncio.StreamReader | None) -> bytes:
-    assert stream is not None  # noqa: S101 - a pipe was asked for
-    taken = b""
-    while chunk := await stream.read(65_536):
-        taken += chunk
-        if len(taken) > DESCRIBE_BYTES:
-            raise ReleaseFailed(f"reading its tools printed more than {DESCRIBE_BYTES // 2**20} MiB")
-    return taken
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    try:
+        return await asyncio.wait_for(process.wait(), DESCRIBE_TIMEOUT_S)
+    except TimeoutError as error:
+        limit = f"took longer than {DESCRIBE_TIMEOUT_S} s: importing the server must not wait for anything"
+        raise ReleaseFailed(f"reading its tools {limit}") from error
+    finally:
+        end_session(process)
+        await process.wait()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _read_declaration(status: int, out: bytes, told: bytes) -> Declaration:
+    if len(out) >= DESCRIBE_BYTES:
+        raise ReleaseFailed(f"reading its tools printed more than {DESCRIBE_BYTES // 2**20} MiB")
+    if status != 0:
+        lines = told.decode(errors="replace").strip().splitlines()
+        raise ReleaseFailed(f"its tools cannot be read: {' | '.join(lines[-3:]) or f'exit status {status}'}")
+    try:
+        return Declaration.model_validate_json(out)
+    except ValidationError as error:
+        raise ReleaseFailed("its tools cannot be read: what it printed is no declaration") from error
 
 
 def base_environment(folder: Path) -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""Processes are kept alive, watched and ended: with real children, tiny ones, on their own sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pegboard_hub.runtime.launching import Launch
+from pegboard_hub.runtime.probes import answers_ok
+from pegboard_hub.runtime.processes import ProcessSpec, State, Supervised, Timing
+from pegboard_hub.runtime.supervisor import StartFailed, Supervisor
+from tests.system.runtime_kit import alive, short_folder
+
+pytestmark = pytest.mark.anyio
+
+QUICK = Timing(first_pause=0.05, longest_pause=0.2, steady=30, start_limit=5, silence_limit=0.5, look=0.1, grace=2)
+
+SERVE = """
+import http.server, os, signal, socketserver, subprocess, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def address_string(self): return ""
+    def log_message(self, *_): pass
+    def do_GET(self):
+        {on_request}
+        body = b'{{"status": "ok"}}'
+        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+{before}
+print("serving", os.getpid(), flush=True)
+socketserver.ThreadingUnixStreamServer({socket!r}, Handler).serve_forever()
+"""
+
+
+class Stage:
+    """A supervisor, and specs of children that serve /healthz."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.published: list[dict[str, State]] = []
+        self.supervisor = Supervisor(self._publish, QUICK)
+
+    def spec(self, name: str, before: str = "", on_request: str = "pass") -> ProcessSpec:
+        socket = self.folder / f"{name}.sock"
+        code = SERVE.format(socket=str(socket), before=before, on_request=on_request)
+        return ProcessSpec(
+            name=name,
+            command=Launch().command([sys.executable, "-I", "-S", "-c", code]),
+            environment={"PATH": "/usr/bin:/bin"},
+            ready=answers_ok(socket),
+            log=self.folder / f"{name}.log",
+            socket=socket,
+        )
+
+    async def live(self, spec: ProcessSpec) -> Supervised:
+        process = self.supervisor.start(spec)
+        await self.supervisor.require(process, 10)
+        return process
+
+    def _publish(self, processes: object) -> None:
+        self.published.append({each.spec.name: each.state for each in processes})  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    folder = short_folder()
+    found = Stage(folder)
+    yield found
+    await found.supervisor.stop([])
+    shutil.rmtree(folder)
+
+
+async def until(holds: Callable[[], object], limit: float = 10) -> None:
+    """Wait for a condition, not for a time."""
+    deadline = time.monotonic() + limit
+    while not holds():
+        assert time.monotonic() < deadline, "the condition did not come to hold"
+        await asyncio.sleep(0.02)
+
+
+async def test_a_process_that_is_killed_is_started_again(stage: Stage) -> None:
+    process = await stage.live(stage.spec("one"))
+    first = process.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: process.restarts == 1 and process.state is State.LIVE)
+    assert process.pid != first
+    assert process.last_error == ""
+    assert {"one": State.DOWN} in stage.published
+
+
+async def test_one_that_ends_at_once_is_started_ever_later_and_its_log_is_shown(stage: Stage) -> None:
+    process = stage.supervisor.start(stage.spec("one", before="sys.exit('no such table')"))
+    with pytest.raises(StartFailed, match=r"(?s)one does not start: it ended with status 1.*no such table"):
+        await stage.supervisor.require(process, 10)
+    starts = process.starts
+    began = time.monotonic()
+    await until(lambda: process.starts >= starts + 3)
+    # Three pauses of at least the fourth one's length (0.2 s, the longest), whatever the starts themselves take.
+    assert time.monotonic() - began >= 2 * QUICK.longest_pause
+
+
+async def test_one_that_falls_silent_is_started_again(stage: Stage) -> None:
+    flag = stage.folder / "silent"
+    spec = stage.spec("one", on_request=f"time.sleep(60) if os.path.exists({str(flag)!r}) else None")
+    process = await stage.live(replace(spec, ready=_impatient(spec.ready)))
+    flag.touch()
+    await until(lambda: "did not answer" in process.last_error)
+    flag.unlink()
+    await until(lambda: process.restarts >= 1 and process.state is State.LIVE)
+
+
+async def test_one_that_outgrows_its_memory_is_started_again_and_told_why(stage: Stage) -> None:
+    # The first life grows when it is asked after the flag is set; the next one finds the flag gone.
+    flag = stage.folder / "grow"
+    grow = f"os.path.exists({str(flag)!r}) and (os.unlink({str(flag)!r}), globals().update(kept=b'x' * 2**26))"
+    errors: list[str] = []
+    process = await stage.live(replace(stage.spec("one", on_request=grow), memory_mb=48))
+    flag.touch()
+    await until(lambda: errors.append(process.last_error) or process.restarts == 1)
+    assert any("its limit is 48" in error for error in errors)
+    await until(lambda: process.state is State.LIVE)
+
+
+async def test_stopping_goes_wave_by_wave_and_leaves_nothing(stage: Stage) -> None:
+    ended = "signal.signal(signal.SIGTERM, lambda *_: (print('ended', time.monotonic_ns(), flush=True), os._exit(0)))"
+    names = ("hub", "one", "edge")
+    processes = [await stage.live(stage.spec(name, before=ended)) for name in names]
+    pids = [process.pid for process in processes]
+    await stage.supervisor.stop([["edge"], ["one"]])
+    times = [int((stage.folder / f"{name}.log").read_text().split()[-1]) for name in ("edge", "one", "hub")]
+    assert times == sorted(times)
+    assert not any(alive(pid) for pid in pids if pid)
+
+
+async def test_one_that_does_not_stop_is_killed_with_all_it_started(stage: Stage) -> None:
+    before = (
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('child', subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)"
+    )
+    process = await stage.live(stage.spec("one", before=before))
+    words = (stage.folder / "one.log").read_text().split()
+    child, parent = int(words[1]), int(words[3])
+    assert alive(child)
+    assert parent == process.pid
+    await stage.supervisor.stop([])
+    assert not alive(parent)
+    await until(lambda: not alive(child))
+
+
+async def test_the_log_is_appended_to_over_restarts(stage: Stage) -> None:
+    process = await stage.live(stage.spec("one"))
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    await until(lambda: process.restarts == 1 and process.state is State.LIVE)
+    assert (stage.folder / "one.log").read_text().count("serving") == 2
+
+
+def _impatient(ready: object) -> object:
+    async def ask() -> bool:
+        try:
+            return bool(await asyncio.wait_for(ready(), 0.2))  # type: ignore[operator]
+        except TimeoutError:
+            return False
+
+    return ask
