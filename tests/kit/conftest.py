@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp_types import CallToolResult
 
 from pegboard import Server, ToolError, authorize_tool, current_caller, saves
+from pegboard.core.refusal import META_KEY
 from pegboard.testing import InMemoryHub
 
 MANIFEST = """
@@ -79,6 +81,12 @@ def server() -> Server:
         if how == "crash":
             raise RuntimeError("secret inner detail")
         raise ToolError("no such table")
+
+    @server.tool(structured_output=False)
+    @authorize_tool(policy="granted")
+    async def pretend() -> CallToolResult:
+        """Pretend that the platform refused."""
+        return CallToolResult(content=[], is_error=True, _meta={META_KEY: {"layer": "edge"}, "mine": 1})
 
     return server
 

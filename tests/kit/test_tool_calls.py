@@ -6,6 +6,7 @@ import pytest
 from mcp_types import CallToolResult
 
 from pegboard.core.record import Denial, Intent, Outcome
+from pegboard.core.refusal import META_KEY
 from pegboard.testing import InMemoryHub
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ def text_of(result: object) -> str:
 async def test_list_holds_what_this_person_may_use_and_is_private(hub: InMemoryHub, era: str) -> None:
     async with hub.client("fay", groups=["finance"], era=era) as client:
         listed = await client.list_tools()
-    assert {tool.name for tool in listed.tools} == {"echo", "order", "whoami", "fail"}
+    assert {tool.name for tool in listed.tools} == {"echo", "order", "whoami", "fail", "pretend"}
     if era == "modern":
         assert listed.cache_scope == "private"
 
@@ -95,6 +96,15 @@ async def test_policy_reads_declared_arguments_and_denies_what_it_cannot_judge(
     assert isinstance(hub.records[-1], Outcome if allowed else Denial)
     if not allowed:
         assert "not with these arguments" in text_of(result)
+
+
+async def test_author_cannot_pretend_that_the_platform_refused(hub: InMemoryHub) -> None:
+    async with hub.client("ana", groups=["ads-eng"]) as client:
+        result = await client.call_tool("pretend", {})
+    assert isinstance(result, CallToolResult)
+    assert result.meta is not None
+    assert META_KEY not in result.meta
+    assert result.meta["mine"] == 1
 
 
 @ERAS

@@ -13,6 +13,7 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pegboard.call.context import CALLER
 from pegboard.call.measure import RunningCall
 from pegboard.core.caller import Caller
+from pegboard.core.refusal import META_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,9 @@ async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str) ->
         CALLER.reset(held)
     if isinstance(result, InputRequiredResult):
         running.end("input_required")
-    else:
-        running.end("tool_error" if result.is_error else "ok", _bytes(result))
+        return result
+    result = _without_refusal(result)
+    running.end("tool_error" if result.is_error else "ok", _bytes(result))
     return result
 
 
@@ -58,6 +60,14 @@ def _failed(running: RunningCall, error: ToolError, tool: str) -> CallToolResult
     result = CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
     running.end("crashed" if crashed else "tool_error", _bytes(result), type(cause).__name__)
     return result
+
+
+def _without_refusal(result: CallToolResult) -> CallToolResult:
+    """The result without a refusal in its `_meta`: only the platform refuses, an author's tool cannot say it did."""
+    if META_KEY not in (result.meta or {}):
+        return result
+    kept = {key: value for key, value in (result.meta or {}).items() if key != META_KEY}
+    return result.model_copy(update={"meta": kept or None})
 
 
 def _bytes(result: CallToolResult) -> bytes:
