@@ -1,0 +1,38 @@
+"""Asking Envoy how it is, over its administration socket."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx2
+
+_VERSION = re.compile(r'^(?P<name>[\w.]+)\.version_text: "(?P<version>\w*)"$', re.MULTILINE)
+
+
+class EnvoyAdmin:
+    """Envoy's administration. One client is kept for the life of the edge."""
+
+    def __init__(self, socket: Path) -> None:
+        transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+        self._client = httpx2.AsyncClient(transport=transport, base_url="http://envoy", timeout=2)
+
+    async def ready(self) -> bool:
+        """True when Envoy has its listeners and routes and takes calls."""
+        return await self._get("/ready") is not None
+
+    async def versions(self) -> dict[str, str] | None:
+        """The version in use of each watched source, by its statistics' name; None when Envoy does not answer."""
+        text = await self._get("/stats?filter=version_text")
+        return None if text is None else {found["name"]: found["version"] for found in _VERSION.finditer(text)}
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+    async def _get(self, path: str) -> str | None:
+        try:
+            response = await self._client.get(path)
+        except (httpx2.HTTPError, OSError):
+            return None
+        return response.text if response.status_code == httpx2.codes.OK else None

@@ -1,0 +1,134 @@
+"""The agent beside Envoy: keeps its files true to the signed bundle, and brings its refusals to the ledger.
+
+It works without the hub: it decides with the last good bundle, refuses everything past that bundle's age, and keeps
+its place in the access log until the hub is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+import httpx2
+
+from pegboard_hub.edge.accesslog import AccessLog
+from pegboard_hub.edge.admin import EnvoyAdmin
+from pegboard_hub.edge.config import render
+from pegboard_hub.edge.delivery import RefusalDelivery
+from pegboard_hub.edge.publish import Publisher
+from pegboard_hub.edge.snapshot import EdgeSnapshot
+from pegboard_hub.edge.standing import EdgeStanding
+from pegboard_hub.runtime.home import Home
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.2
+"""How often bundle and access log are looked at, in seconds."""
+
+LONGEST_WAIT_S = 5.0
+"""The longest pause between two deliveries while the hub is away, in seconds."""
+
+
+class EdgeAgent:
+    """One instance's agent.
+
+    Attributes:
+        rendered: set once Envoy's files are there, so that Envoy can be started.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        public_url: str,
+        port: int,
+        hosts: tuple[str, ...] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare; nothing is read or written yet.
+
+        Args:
+            home: the instance.
+            public_url: the edge's origin.
+            port: TCP port to listen on.
+            hosts: addresses to listen on; by default what `localhost` means on this machine.
+            clock: seconds since the epoch.
+        """
+        self.rendered = asyncio.Event()
+        self._clock = clock
+        self._standing = EdgeStanding(home, public_url, hosts or loopback_hosts(), port)
+        self._admin = EnvoyAdmin(home.edge_admin_socket)
+        self._publisher = Publisher(home.edge, self._admin)
+        log = AccessLog(home.edge_access_log, home.edge / "log.offset")
+        self._delivery = RefusalDelivery(log, home.internal_socket, home.operator_token)
+        self._published: EdgeSnapshot | None = None
+
+    async def run(self) -> None:
+        """Work until cancelled. No trouble with a file or the hub ends it."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_configured())
+                tasks.create_task(self._keep_delivering())
+        finally:
+            await self._admin.close()
+            await self._delivery.close()
+
+    async def refresh(self) -> bool:
+        """Look at the bundle once and publish what follows from it. True when there is a configuration.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        self._standing.look()
+        snapshot = self._standing.snapshot(self._clock())
+        if snapshot is None:
+            return False
+        if snapshot != self._published:
+            # With thousands of servers this takes seconds, and the supervisor shares this loop.
+            await self._publisher.publish(await asyncio.to_thread(render, snapshot))
+            self._published = snapshot
+        self.rendered.set()
+        return True
+
+    async def deliver(self) -> bool:
+        """Deliver the next part of the access log. False when there was nothing new.
+
+        Raises:
+            httpx2.HTTPError: the hub cannot be reached.
+            OSError: the log cannot be read.
+        """
+        return await self._delivery.deliver()
+
+    async def _keep_configured(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except Exception:
+                # Whatever is wrong, Envoy goes on with the files it has, and the next look may find it mended.
+                logger.exception("the edge's configuration could not be renewed")
+            await asyncio.sleep(LOOK_S)
+
+    async def _keep_delivering(self) -> None:
+        wait = LOOK_S
+        while True:
+            try:
+                wait = 0.0 if await self.deliver() else LOOK_S
+            except (httpx2.HTTPError, OSError) as error:
+                wait = min(max(wait, LOOK_S) * 2, LONGEST_WAIT_S)
+                logger.warning("refusals wait in the access log: %s", type(error).__name__)
+            except Exception:
+                wait = LONGEST_WAIT_S
+                logger.exception("the access log could not be delivered")
+            await asyncio.sleep(wait)
+
+
+def loopback_hosts() -> tuple[str, ...]:
+    """The loopback addresses of this machine: a browser may take either for `localhost`."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return ("127.0.0.1",)
+    return ("127.0.0.1", "::1")

@@ -1,0 +1,112 @@
+"""Bringing the edge's own refusals to the ledger."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from pegboard_hub.edge.accesslog import AccessLog, Line
+from pegboard_hub.edge.refusals import CASES
+
+logger = logging.getLogger(__name__)
+
+DOOR = "/internal/v1/edge/refusals"
+MOST_TEXT = 128
+"""Longest text of a caller's that is passed on."""
+
+NOT_REFUSED = frozenset({"server_gone", "server_timeout", "hub_unreachable"})
+"""Answers of Envoy's own that refuse nothing: a call may have run, and the server's records tell."""
+
+_CODES = {case.refusal.reason: case.refusal.code for case in CASES}
+_OTHER_CODE = "bad_request"
+
+
+class RefusalDelivery:
+    """Delivers until the hub has everything. The place in the log moves on only then, so nothing is lost between."""
+
+    def __init__(self, log: AccessLog, hub_socket: Path, operator_token: Path) -> None:
+        self._log = log
+        self._operator_token = operator_token
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=str(hub_socket)), base_url="http://hub", timeout=10
+        )
+
+    async def deliver(self) -> bool:
+        """Deliver the next part of the log. False when there was nothing new.
+
+        Raises:
+            httpx2.HTTPError: the hub cannot be reached, or is not in a state to take it.
+            OSError: the log or the credential cannot be read.
+        """
+        lines, place = self._log.read()
+        refusals = [refusal for line in lines if (refusal := refusal_of(line)) is not None]
+        if refusals:
+            await self._send(refusals)
+        self._log.done(place)
+        return bool(lines)
+
+    async def close(self) -> None:
+        """Close the connection to the hub."""
+        await self._client.aclose()
+
+    async def _send(self, refusals: list[dict[str, Any]]) -> None:
+        response = await self._post(refusals)
+        if response.status_code == httpx2.codes.UNPROCESSABLE_ENTITY:
+            if len(refusals) == 1:
+                # Repeating cannot mend it, and it must not keep the others waiting.
+                logger.error("the hub does not understand refusal %s", refusals[0]["request_id"])
+                return
+            for refusal in refusals:
+                await self._send([refusal])
+            return
+        response.raise_for_status()
+
+    async def _post(self, refusals: list[dict[str, Any]]) -> httpx2.Response:
+        token = self._operator_token.read_text(encoding="utf-8").strip()
+        headers = {"authorization": f"Bearer {token}"}
+        return await self._client.post(DOOR, json={"refusals": refusals}, headers=headers)
+
+
+def refusal_of(line: Line) -> dict[str, Any] | None:
+    """The refusal a line tells of; None when Envoy refused nothing there.
+
+    `reason` is read from a response header, so it counts only where the response is Envoy's own.
+    """
+    reason = line.get("reason")
+    if not reason or line.get("details") == "via_upstream" or reason in NOT_REFUSED or not line.get("request_id"):
+        return None
+    return {
+        "request_id": str(line["request_id"]),
+        "at_ms": _milliseconds(line.get("at")),
+        "server": _text(line, "server") or "",
+        "status": int(line.get("status") or 0),
+        "code": _CODES.get(reason, _OTHER_CODE),
+        "reason": str(reason),
+        "who": _who(line),
+        "tool": _text(line, "tool"),
+        "method": _text(line, "mcp_method"),
+    }
+
+
+def _who(line: Line) -> dict[str, str | None] | None:
+    """The verified caller. Envoy knows the claims only of a token that verified."""
+    fields = {name: _text(line, name) for name in ("sub", "sub_type", "surface", "client_id")}
+    if not all(fields.values()) or fields["sub_type"] not in ("person", "service"):
+        return None
+    return {**fields, "channel": _text(line, "channel")}
+
+
+def _text(line: Line, name: str) -> str | None:
+    value = line.get(name)
+    return value[:MOST_TEXT] if isinstance(value, str) and value else None
+
+
+def _milliseconds(at: object) -> int:
+    try:
+        return int(datetime.fromisoformat(str(at)).astimezone(UTC).timestamp() * 1000)
+    except ValueError:
+        return 0

@@ -1,0 +1,85 @@
+"""Putting a rendered configuration where Envoy sees it, in an order in which nothing points at what is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from pathlib import Path
+
+from pegboard_hub.edge.admin import EnvoyAdmin
+from pegboard_hub.edge.config import CLUSTERS, ROUTES
+from pegboard_hub.edge.envoy import Json, discovery
+from pegboard_hub.runtime.home import replace_file
+
+logger = logging.getLogger(__name__)
+
+ACKNOWLEDGED_WITHIN_S = 3.0
+"""How long Envoy may take to say that it uses a file, in seconds."""
+
+_STATISTICS = {CLUSTERS: "cluster_manager.cds", ROUTES: "http.edge.rds.pegboard"}
+"""Files whose use is waited for, by the statistics that name their version."""
+
+
+class Publisher:
+    """Writes the files of one edge. A file whose content did not change is left alone."""
+
+    def __init__(self, folder: Path, admin: EnvoyAdmin) -> None:
+        self._folder = folder
+        self._admin = admin
+        self._written: dict[str, str] = {}
+
+    async def publish(self, documents: dict[str, Json]) -> None:
+        """Make `documents` the configuration.
+
+        Clusters come before the routes that name them and go after them.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        leaving = self._leaving(documents[CLUSTERS])
+        if leaving:
+            both = discovery(*documents[CLUSTERS]["resources"], *leaving)
+            documents = {**documents, CLUSTERS: both}
+        for name, document in documents.items():
+            await self._put(name, document)
+        if leaving:
+            stays = [resource for resource in documents[CLUSTERS]["resources"] if resource not in leaving]
+            await self._put(CLUSTERS, discovery(*stays))
+
+    def _leaving(self, clusters: Json) -> list[Json]:
+        """Clusters that are on disk and will not be any more."""
+        names = {cluster["name"] for cluster in clusters["resources"]}
+        try:
+            present: list[Json] = json.loads(self._text(CLUSTERS))["resources"]
+        except (ValueError, KeyError):
+            return []
+        return [cluster for cluster in present if cluster["name"] not in names]
+
+    async def _put(self, name: str, document: Json) -> None:
+        text = json.dumps(document, separators=(",", ":"))
+        if text == self._text(name):
+            return
+        replace_file(self._folder / name, text)
+        self._written[name] = text
+        if name in _STATISTICS:
+            await self._acknowledged(_STATISTICS[name], document["version_info"])
+
+    def _text(self, name: str) -> str:
+        if name not in self._written:
+            try:
+                self._written[name] = (self._folder / name).read_text(encoding="utf-8")
+            except OSError:
+                self._written[name] = ""
+        return self._written[name]
+
+    async def _acknowledged(self, source: str, version: str) -> None:
+        """Wait until Envoy uses this version. An Envoy that is not running needs no waiting for."""
+        deadline = time.monotonic() + ACKNOWLEDGED_WITHIN_S
+        while time.monotonic() < deadline:
+            versions = await self._admin.versions()
+            if versions is None or versions.get(source) == version:
+                return
+            await asyncio.sleep(0.02)
+        logger.error("envoy does not use version %s of %s; its log says why", version, source)

@@ -1,0 +1,102 @@
+"""What the edge may decide with: its signed bundle, verified, never older than one it has already accepted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from pegboard.core.bundle import EDGE, Bundle, open_bundle
+from pegboard.core.errors import BundleRefused
+from pegboard.core.jose import Verifier
+from pegboard.core.names import ServerName
+from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
+from pegboard_hub.runtime.home import Home, replace_file
+
+logger = logging.getLogger(__name__)
+
+
+class EdgeStanding:
+    """The bundle in use. A bad replacement leaves the last good one; a copy of that survives a restart.
+
+    The copy makes versions monotonic over restarts: an old bundle put back while the edge was down is refused.
+    """
+
+    def __init__(self, home: Home, public_url: str, hosts: tuple[str, ...], port: int) -> None:
+        self._home = home
+        self._public_url = public_url
+        self._hosts = hosts
+        self._port = port
+        self._accepted = home.edge / "accepted.jws"
+        self._bundle: Bundle | None = None
+        self._seen: tuple[int, int] | None = None
+        self._complaint = ""
+
+    def look(self) -> None:
+        """Read the accepted copy on the first look, and the hub's file whenever it was replaced."""
+        if self._bundle is None and self._accepted.exists():
+            self._try(self._accepted)
+        try:
+            stat = self._home.edge_bundle.stat()
+        except OSError as error:
+            self._complain(f"no bundle at {self._home.edge_bundle}: {error.strerror}")
+            return
+        if (seen := (stat.st_mtime_ns, stat.st_ino)) != self._seen and self._try(self._home.edge_bundle):
+            self._seen = seen
+
+    def snapshot(self, now: float) -> EdgeSnapshot | None:
+        """What Envoy is to know at `now`, seconds since the epoch; None before the first good bundle."""
+        bundle = self._bundle
+        if bundle is None:
+            return None
+        if expired := bundle.too_old(now):
+            self._complain(f"the bundle was last renewed {int(now - bundle.issued_at)} s ago: every call is refused")
+        servers = tuple(
+            EdgeServer(server.access(self._public_url), self._home.socket(ServerName.parse(server.server)))
+            for server in bundle.servers
+        )
+        return EdgeSnapshot(
+            public_url=self._public_url,
+            hosts=self._hosts,
+            port=self._port,
+            issuer=bundle.issuer,
+            jwks=bundle.jwks,
+            servers=servers,
+            hub_socket=self._home.hub_socket,
+            access_log=self._home.edge_access_log,
+            admin_socket=self._home.edge_admin_socket,
+            folder=self._home.edge,
+            expired=expired,
+        )
+
+    def _try(self, path: Path) -> bool:
+        """Take the bundle at `path` into use. False when it could not be read, so that it is tried again."""
+        try:
+            verifier = Verifier(json.loads(self._home.bundle_keys.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self._complain(f"a bundle cannot be verified yet: {type(error).__name__}: {error}")
+            return False
+        try:
+            self._take(text, verifier)
+        except BundleRefused as refused:
+            self._complain(f"the bundle {path.name} is not used, and the last good one stays: {refused.reason}")
+        else:
+            self._complaint = ""
+        return True
+
+    def _take(self, text: str, verifier: Verifier) -> None:
+        current = self._bundle
+        bundle = open_bundle(text, verifier, EDGE, current.version if current else 0)
+        if bundle.issuer != self._public_url:
+            raise BundleRefused(f"it is for {bundle.issuer}, and this edge is {self._public_url}")
+        if current and bundle.version == current.version and bundle.issued_at < current.issued_at:
+            raise BundleRefused("it was signed before the one in use")
+        self._bundle = bundle
+        replace_file(self._accepted, text)
+
+    def _complain(self, words: str) -> None:
+        """Log a trouble once, not at every look."""
+        if words != self._complaint:
+            self._complaint = words
+            logger.error("%s", words)
