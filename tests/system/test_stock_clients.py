@@ -130,8 +130,7 @@ async def test_inspector_calls_a_tool(inspector: Inspector, era: str) -> None:
 @pytest.mark.parametrize("era", INSPECTOR_ERAS)
 async def test_inspector_gets_nothing_for_a_person_without_the_group(inspector: Inspector, era: str) -> None:
     status, document = await inspector.run("gus", era, "--method", "tools/list")
-    assert status != 0
-    assert "result" not in document
+    assert (status, document["error"]["code"]) == (3, "auth_required")
 
 
 def _text(result: CallToolResult) -> str:
