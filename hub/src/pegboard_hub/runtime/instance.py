@@ -17,10 +17,11 @@ from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
 from pegboard_hub.runtime import credentials, preflight
+from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.permissions import prepare
-from pegboard_hub.runtime.releases import Release, ReleaseFailed, ReleaseMaker
+from pegboard_hub.runtime.releases import Release, ReleaseMaker
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
 from pegboard_hub.runtime.table import EDGE, edge_process, hub_process, server_process

@@ -95,7 +95,7 @@ class Isolation:
             view: what it may see, where the mode can limit that.
             resources: its limits.
             folder: its working folder.
-            command: what to run; its first word is the Python of the release.
+            command: what to run.
             more_limits: names and values of setrlimit(2) beside those that follow from `resources`.
         """
         user = self.user(server)
@@ -104,7 +104,7 @@ class Isolation:
             closed = self.network_closed and not view.network
             return Launch(user, limits, close_network=closed, umask=0o007, folder=folder).command(command)
         inner = Launch(user, limits, umask=0o007, folder=folder, tied=False)
-        inside = inner.command(command, python=command[0], script=INNER_LAUNCH)
+        inside = inner.command(command, python=self.python, script=INNER_LAUNCH)
         return Launch().command([*bwrap_arguments(self.bwrap, view, becomes_user=user is not None), *inside])
 
 

@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 from pydantic import ValidationError
 
-from pegboard.core.errors import ConfigurationError, PegboardError
-from pegboard.core.manifest import FILE_NAME, Resources, read_manifest
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.manifest import FILE_NAME, read_manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
+from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.launching import Launch
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.processes import end_session
 from pegboard_hub.runtime.sandbox import View, python_folders
+from pegboard_hub.runtime.sdists import SdistBuilder
 from pegboard_hub.runtime.source import Source
 
 DESCRIBE_TIMEOUT_S = 30
@@ -38,10 +39,6 @@ FORMAT = "1"
 """Changes when releases are laid out anew, so that old ones are made again."""
 
 Report = Callable[[str], None]
-
-
-class ReleaseFailed(PegboardError):
-    """A server's release could not be made. The message says which step, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +116,16 @@ class ReleaseMaker:
         }
         environment.pop("VIRTUAL_ENV", None)
         sync = ["sync", "--frozen", "--no-dev", "--no-build", "--no-install-local", "--compile-bytecode"]
-        await self._run_uv([*sync, "--project", str(source.project)], environment, server, report)
+        later = [word for each in source.unbuilt for word in ("--no-install-package", each.name)]
+        await self._run_uv([*sync, *later, "--project", str(source.project)], environment, server, report)
         wheels = home.release(server) / "wheels"
         shutil.rmtree(wheels, ignore_errors=True)
+        wheels.mkdir()
+        wanted = await self._wanted(server, source, environment) if source.unbuilt else set()
+        for sdist in (each for each in source.unbuilt if each.name in wanted):
+            report(f"building {sdist.name} in isolation: it has no wheel")
+            run_uv = partial(self._run_uv, environment=environment, server=server, report=lambda _: None)
+            await SdistBuilder(home, self._isolation, self._uv, run_uv).build(server, sdist, wheels)
         for package in source.packages:
             await self._run_uv(
                 ["build", "--wheel", "--out-dir", str(wheels), str(package)], environment, server, report
@@ -132,7 +136,7 @@ class ReleaseMaker:
 
     async def _run_uv(
         self, arguments: list[str], environment: dict[str, str], server: ServerName, report: Report
-    ) -> None:
+    ) -> list[str]:
         process = await asyncio.create_subprocess_exec(
             *Launch().command([str(self._uv), *arguments]),
             env=environment,
@@ -147,7 +151,7 @@ class ReleaseMaker:
             assert process.stderr is not None  # noqa: S101 - a pipe was asked for
             async for raw in process.stderr:
                 line = raw.decode(errors="replace").strip()
-                lines = [*lines, line][-20:]
+                lines.append(line)
                 if line.startswith(("Downloading", "Building", "Prepared", "Installed")):
                     report(line[0].lower() + line[1:])
             status = await process.wait()
@@ -156,8 +160,16 @@ class ReleaseMaker:
                 end_session(process)
                 await process.wait()
         if status != 0:
-            told = " | ".join(line for line in lines if line)
+            told = " | ".join(line for line in lines[-20:] if line)
             raise ReleaseFailed(f"`uv {arguments[0]}` ended with status {status}: {told}")
+        return lines
+
+    async def _wanted(self, server: ServerName, source: Source, environment: dict[str, str]) -> set[str]:
+        """Names of what an empty environment would get on this machine: the lock file has other machines' too."""
+        elsewhere = {**environment, "UV_PROJECT_ENVIRONMENT": str(self._home.release(server) / "nowhere")}
+        sync = ["sync", "--frozen", "--no-dev", "--no-install-local", "--dry-run", "--project", str(source.project)]
+        lines = await self._run_uv(sync, elsewhere, server, lambda _: None)
+        return {line[2:].partition("==")[0].strip() for line in lines if line.startswith("+ ")}
 
     def _copy_project(self, server: ServerName, project: Path) -> None:
         kept = self._home.project(server)
@@ -172,58 +184,24 @@ class ReleaseMaker:
         home, python = self._home, self._python(server)
         view = View((home.environment(server), home.project(server), *python_folders(python)), (home.work(server),))
         command = [str(python), "-I", "-m", "pegboard.describe", "--project", str(home.project(server))]
-        confined = self._isolation.confined(
-            str(server), view, Resources(), home.work(server), command, more_limits={"RLIMIT_FSIZE": DESCRIBE_BYTES}
+        run = await run_confined(
+            self._isolation,
+            server,
+            view,
+            home.work(server),
+            command,
+            limit_s=DESCRIBE_TIMEOUT_S,
+            most_bytes=DESCRIBE_BYTES,
         )
-        # Into files, not pipes: whatever the author's code leaves behind cannot keep us reading.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
-            process = await asyncio.create_subprocess_exec(
-                *confined,
-                env=base_environment(home.work(server)),
-                cwd="/",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=told,
-                start_new_session=True,
-            )
-            status = await _ended(process)
-            return _read_declaration(status, _content(out), _content(told))
+        if run.status != 0:
+            raise ReleaseFailed(f"its tools cannot be read: {run.reason}")
+        try:
+            return Declaration.model_validate_json(run.out)
+        except ValidationError as error:
+            raise ReleaseFailed("its tools cannot be read: what it printed is no declaration") from error
 
     def _python(self, server: ServerName) -> Path:
         return self._home.environment(server) / "bin" / "python"
 
     def _stamp(self, server: ServerName) -> Path:
         return self._home.release(server) / "made-from.sha256"
-
-
-async def _ended(process: asyncio.subprocess.Process) -> int:
-    try:
-        return await asyncio.wait_for(process.wait(), DESCRIBE_TIMEOUT_S)
-    except TimeoutError as error:
-        limit = f"took longer than {DESCRIBE_TIMEOUT_S} s: importing the server must not wait for anything"
-        raise ReleaseFailed(f"reading its tools {limit}") from error
-    finally:
-        end_session(process)
-        await process.wait()
-
-
-def _content(file: IO[bytes]) -> bytes:
-    file.seek(0)
-    return file.read()
-
-
-def _read_declaration(status: int, out: bytes, told: bytes) -> Declaration:
-    if len(out) >= DESCRIBE_BYTES:
-        raise ReleaseFailed(f"reading its tools printed more than {DESCRIBE_BYTES // 2**20} MiB")
-    if status != 0:
-        lines = told.decode(errors="replace").strip().splitlines()
-        raise ReleaseFailed(f"its tools cannot be read: {' | '.join(lines[-3:]) or f'exit status {status}'}")
-    try:
-        return Declaration.model_validate_json(out)
-    except ValidationError as error:
-        raise ReleaseFailed("its tools cannot be read: what it printed is no declaration") from error
-
-
-def base_environment(folder: Path) -> dict[str, str]:
-    """Variables that every confined process has; none of the operator's own."""
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}

@@ -29,16 +29,27 @@ _SKIPPED = {
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDistribution:
+    """A locked package that has no wheel, so that somebody must run its build."""
+
+    name: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One server's project on disk.
 
     Attributes:
         project: its folder.
         packages: folders of the local packages to build: the project itself and those it depends on by path.
+        unbuilt: third-party packages without a wheel that it needs, on this machine or on another.
     """
 
     project: Path
     packages: tuple[Path, ...]
+    unbuilt: tuple[SourceDistribution, ...] = ()
 
     @classmethod
     def read(cls, project: Path) -> Source:
@@ -52,7 +63,7 @@ class Source:
         packages = (project, *sorted(local - {project}))
         for package in packages:
             _check_backend(package)
-        return cls(project, packages)
+        return cls(project, packages, tuple(_unbuilt(project, lock)))
 
     def digest(self, *more: str) -> str:
         """SHA-256 over every file a release is made from, and over `more`, in hex."""
@@ -70,6 +81,29 @@ def _local_path(project: Path, package: dict[str, Any]) -> Path | None:
     source = package.get("source", {})
     place = source.get("editable") or source.get("directory")
     return (project / place).resolve() if place else None
+
+
+def _unbuilt(project: Path, lock: dict[str, Any]) -> Iterator[SourceDistribution]:
+    packages = {package["name"]: package for package in lock.get("package", [])}
+    own = next((name for name, package in packages.items() if _local_path(project, package) == project), None)
+    for name in sorted(_needed(packages, own)):
+        package = packages[name]
+        if "sdist" in package and "wheels" not in package and _local_path(project, package) is None:
+            sdist = package["sdist"]
+            yield SourceDistribution(name, sdist.get("url", ""), sdist.get("hash", "").removeprefix("sha256:"))
+
+
+def _needed(packages: dict[str, Any], start: str | None) -> set[str]:
+    """Names of what a package needs to run, at any depth; development groups are not among them."""
+    found: set[str] = set()
+    waiting = [start] if start else []
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in packages:
+            found.add(name)
+            extras = packages[name].get("optional-dependencies", {}).values()
+            waiting += [each["name"] for group in (packages[name].get("dependencies", []), *extras) for each in group]
+    return found
 
 
 def _check_backend(package: Path) -> None:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from pegboard.core.environment import ServerEnvironment
+from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
 from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation, Mode
 from pegboard_hub.runtime.launching import Launch
 from pegboard_hub.runtime.probes import answers_ok
 from pegboard_hub.runtime.processes import ProcessSpec
-from pegboard_hub.runtime.releases import Release, base_environment
+from pegboard_hub.runtime.releases import Release
 from pegboard_hub.runtime.sandbox import View, python_folders
 
 HUB = "hub"
