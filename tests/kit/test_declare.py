@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.kit.conftest import MANIFEST
 
 from pegboard import Server, authorize_tool, saves
 from pegboard.core.errors import ConfigurationError, DeclarationError
 from pegboard.core.manifest import read_manifest
 from pegboard.project import load_project
+from tests.kit.conftest import MANIFEST
 
 
 def test_decorators_give_the_function_back_in_any_order(project: Path) -> None:
