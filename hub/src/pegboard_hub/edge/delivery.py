@@ -77,10 +77,11 @@ def refusal_of(line: Line) -> dict[str, Any] | None:
     `reason` is read from a response header, so it counts only where the response is Envoy's own.
     """
     reason = line.get("reason")
-    if not reason or line.get("details") == "via_upstream" or reason in NOT_REFUSED or not line.get("request_id"):
+    if not reason or line.get("details") == "via_upstream" or reason in NOT_REFUSED:
         return None
     return {
-        "request_id": str(line["request_id"]),
+        # What Envoy could not read has no id of its own; a connection ends with it.
+        "request_id": _text(line, "request_id") or f"connection-{line.get('connection')}-{line.get('at')}",
         "at_ms": _milliseconds(line.get("at")),
         "server": _text(line, "server") or "",
         "status": int(line.get("status") or 0),

@@ -14,6 +14,7 @@ BUFFER_BYTES = 4 * 1024 * 1024 + 64 * 1024
 LOG_FIELDS: Json = {
     "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": REQUEST_ID,
+    "connection": "%CONNECTION_ID%",
     "method": "%REQ(:method)%",
     "path": "%PATH(NQ)%",
     "server": route_fact("server"),

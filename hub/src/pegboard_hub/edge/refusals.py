@@ -58,6 +58,7 @@ class Case:
         challenge: parameters of `WWW-Authenticate` beside the metadata's address; None for no challenge.
         code: of the JSON-RPC error.
         where: which paths the case is for.
+        identified: false where Envoy could not read the request, so that it has no id.
     """
 
     when: Json | None
@@ -66,6 +67,7 @@ class Case:
     challenge: str | None = None
     code: int = JSONRPC_CODE
     where: Place = "mcp"
+    identified: bool = True
 
 
 def _all(*filters: Json) -> Json:
@@ -227,16 +229,17 @@ def _unavailable() -> list[Case]:
     ]
 
 
-def _anything() -> Case:
-    """What no row foresees: bytes that are not HTTP, for example. It says nothing of its cause."""
+def _anything() -> list[Case]:
+    """What no row foresees, for example bytes that are not HTTP. It says nothing of its cause."""
     refusal = _refusal(
         "bad_request",
         "The edge could not handle this request.",
         "http_%RESPONSE_CODE%",
         "Send a well-formed request, without underscores in the names of headers.",
     )
-    return Case(None, refusal, where="both")
+    unread = {"header_filter": {"header": {"name": ":path", "present_match": True, "invert_match": True}}}
+    return [Case(unread, refusal, where="hub", identified=False), Case(None, refusal, where="both")]
 
 
-CASES: tuple[Case, ...] = (*_rules(), *_tokens(), *_bodies(), *_addresses(), *_unavailable(), _anything())
+CASES: tuple[Case, ...] = (*_rules(), *_tokens(), *_bodies(), *_addresses(), *_unavailable(), *_anything())
 """Every case, first match first."""

@@ -13,7 +13,7 @@ REASON_HEADER = "x-pegboard-refused"
 """Response header with the refusal's reason; believed only where Envoy itself answered."""
 
 REQUEST_ID = "%STREAM_ID%"
-"""The id that Envoy gave the request, also where it could not read the request's headers."""
+"""The id that Envoy gave the request."""
 
 _UNDER_MCP: Json = {"header_filter": {"header": {"name": ":path", "string_match": {"prefix": MCP_PREFIX}}}}
 _ALWAYS: Json = {"not_health_check_filter": {}}
@@ -50,7 +50,7 @@ def _as_jsonrpc(case: Case) -> Json:
 
 
 def _as_json(case: Case) -> Json:
-    return {"error": case.refusal.for_request(REQUEST_ID).as_json()}
+    return {"error": case.refusal.for_request(REQUEST_ID if case.identified else "").as_json()}
 
 
 def _challenge(public_url: str, parameters: str) -> str:
