@@ -1,0 +1,219 @@
+"""One read-only database, and running one statement on it within its limits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import duckdb
+
+from pegboard import ToolError
+
+logger = logging.getLogger(__name__)
+
+Configuration = dict[str, str | bool | int | float | list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one engine and one statement may use.
+
+    Attributes:
+        memory_mb: of all statements running at once; nothing is ever written to disk instead.
+        threads: of the engine, shared by all statements.
+        seconds: one statement may run.
+        at_once: statements running; further ones wait.
+    """
+
+    memory_mb: int = 128
+    threads: int = 2
+    seconds: float = 20.0
+    at_once: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a statement gave: at most the rows that were asked for."""
+
+    columns: list[tuple[str, str]]
+    rows: list[tuple[Any, ...]]
+    elapsed_ms: float
+
+
+def configuration(limits: Limits) -> Configuration:
+    """The engine's settings. They shut the outside out, and the last one shuts the settings."""
+    return {
+        "access_mode": "read_only",
+        "enable_external_access": False,  # no files, no network, no ATTACH, COPY or INSTALL
+        "python_enable_replacements": False,  # a table's name never reaches a variable of this process
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "allow_persistent_secrets": False,
+        "temp_directory": "",
+        "memory_limit": f"{limits.memory_mb}MiB",
+        "threads": limits.threads,
+        "integer_division": True,  # as in Presto: 7 / 2 is 3
+        "lock_configuration": True,
+    }
+
+
+class Engine:
+    """A database file opened once; every statement gets a cursor of its own."""
+
+    def __init__(self, file: Path, limits: Limits, on_broken: Callable[[], None] | None = None) -> None:
+        """Open `file`.
+
+        Args:
+            file: the database; it may be unlinked as soon as this returns.
+            limits: of memory and time.
+            on_broken: called when the engine declares itself unusable; ends the process unless given, so that its
+                supervisor starts a sound one.
+
+        Raises:
+            duckdb.Error: the file is no database.
+        """
+        self.limits = limits
+        self._database = duckdb.connect(file, config=configuration(limits))
+        self._slots = anyio.CapacityLimiter(limits.at_once)
+        self._on_broken = on_broken or _end_process
+        views = self._database.execute("SELECT lower(view_name) FROM duckdb_views()").fetchall()
+        self.reserved = frozenset(name for (name,) in views)
+        """Names that the engine resolves by itself."""
+
+    def close(self) -> None:
+        """Close the database; statements still running fail."""
+        self._database.close()
+
+    async def run(
+        self,
+        prepare: Callable[[duckdb.DuckDBPyConnection], str],
+        parameters: Mapping[str, Any] | Sequence[Any] = (),
+        *,
+        max_rows: int,
+    ) -> Fetched:
+        """Run the statement that `prepare` gives, in a worker thread, and fetch at most `max_rows` rows.
+
+        A time-out and a cancelled caller interrupt the statement, and the wait for it to stop is part of the call:
+        nothing runs on unseen.
+
+        Args:
+            prepare: translates and checks; it is given the cursor, and its time counts.
+            parameters: bound to the statement.
+            max_rows: rows to fetch.
+
+        Raises:
+            ToolError: the statement was refused, failed, or took too long; the text is for the caller.
+        """
+        async with self._slots:
+            with self._database.cursor() as cursor:
+                work = _Work(cursor, prepare, parameters, max_rows)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(work.watch, self.limits.seconds)
+                    await work.run()
+                    group.cancel_scope.cancel()
+        if work.fetched is not None:
+            return work.fetched
+        raise self._explain(work)
+
+    def _explain(self, work: _Work) -> BaseException:
+        error = work.error
+        match error:
+            case duckdb.InterruptException() if work.timed_out:
+                return ToolError(
+                    f"The query was stopped after {self.limits.seconds:g} s. "
+                    "Filter or aggregate earlier, or ask for less."
+                )
+            case duckdb.OutOfMemoryException() | MemoryError():
+                return ToolError(
+                    f"The query needs more memory than the {self.limits.memory_mb} MB that queries share. "
+                    "Aggregate, select fewer columns, or add a LIMIT to an ORDER BY."
+                )
+            case duckdb.InternalException() | duckdb.FatalException():
+                logger.critical("the engine broke and is not usable any more: %s", error)
+                self._on_broken()
+                return ToolError("The engine failed on this query and starts again. Do not repeat it unchanged.")
+            case duckdb.IOException() | duckdb.PermissionException():
+                logger.error("the engine was asked for something outside: %s", error)
+                return ToolError("The engine does not offer this: it reads the listed tables and nothing else.")
+            case duckdb.Error():
+                return ToolError(_for_caller(str(error)))
+        return error or RuntimeError("a statement ended without rows and without an error")
+
+
+class _Work:
+    """One statement on its way through a worker thread."""
+
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        prepare: Callable[[duckdb.DuckDBPyConnection], str],
+        parameters: Mapping[str, Any] | Sequence[Any],
+        max_rows: int,
+    ) -> None:
+        self.fetched: Fetched | None = None
+        self.error: Exception | None = None
+        self.timed_out = False
+        self._cursor = cursor
+        self._prepare = prepare
+        self._parameters = parameters
+        self._max_rows = max_rows
+        self._ended = threading.Event()
+
+    async def run(self) -> None:
+        """Run to the end, whatever happens to the caller; `watch` is what stops it."""
+        try:
+            await anyio.to_thread.run_sync(self._execute)
+        finally:
+            self._ended.set()
+
+    async def watch(self, seconds: float) -> None:
+        """Interrupt the statement when its time is over or the caller has gone."""
+        try:
+            await anyio.sleep(seconds)
+            self.timed_out = True
+        finally:
+            with anyio.CancelScope(shield=True):
+                # More than once: an interrupt that comes before the statement has begun is lost.
+                while not self._ended.is_set():
+                    self._cursor.interrupt()
+                    await anyio.sleep(0.02)
+
+    def _execute(self) -> None:
+        started = time.perf_counter()
+        try:
+            self._cursor.execute(self._prepare(self._cursor), self._parameters or None)
+            columns = [(name, str(kind)) for name, kind, *_ in self._cursor.description or ()]
+            _refuse_zones(columns)
+            rows = self._cursor.fetchmany(self._max_rows)
+            self.fetched = Fetched(columns, rows, (time.perf_counter() - started) * 1000)
+        except Exception as error:  # handed to the caller's task, which explains it
+            self.error = error
+        finally:
+            self._ended.set()
+
+
+def _refuse_zones(columns: list[tuple[str, str]]) -> None:
+    for name, kind in columns:
+        if "WITH TIME ZONE" in kind:
+            raise ToolError(f"Column {name!r} is a time with a zone: cast it to timestamp. All times here are UTC.")
+
+
+def _for_caller(message: str) -> str:
+    """The engine's message without the statement's text and without advice that does not hold here."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    kept = lines[:1] + [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
+    return " ".join(kept)[:600] or "The engine could not run this query."
+
+
+def _end_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
