@@ -47,6 +47,20 @@ async def test_a_token_has_exactly_the_final_claims(hub: Hub, company: Company) 
     }
 
 
+@pytest.mark.parametrize(("asked", "lives"), [("1", 1), ("600", 600), ("900", MAX_LIFETIME_S)])
+async def test_a_token_may_be_asked_to_end_sooner(hub: Hub, company: Company, asked: str, lives: int) -> None:
+    answer = (await hub.public.post("/oauth/token", data={**GOOD, "lifetime": asked})).json()
+    found = await claims(company, answer["access_token"])
+    assert answer["expires_in"] == found["exp"] - found["iat"] == lives
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "901", "1e3", "99999999999", "x", "１"])
+async def test_a_token_never_lives_longer_than_the_rule(hub: Hub, asked: str) -> None:
+    answer = await hub.public.post("/oauth/token", data={**GOOD, "lifetime": asked})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert "lifetime" in answer.json()["error_description"]
+
+
 async def test_every_token_has_an_id_of_its_own(hub: Hub, company: Company) -> None:
     first, second = [await claims(company, await hub.token("ana")) for _ in range(2)]
     assert first["jti"] != second["jti"]
@@ -117,6 +131,13 @@ async def test_a_token_request_must_be_a_form(hub: Hub) -> None:
     response = await hub.public.post("/oauth/token", json=GOOD)
     assert response.status_code == 400
     assert "x-www-form-urlencoded" in response.json()["error_description"]
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"person=%ff", 400), (b"person", 400), (b"a=" + b"x" * 20_000, 413)])
+async def test_a_form_that_cannot_be_read_is_refused(hub: Hub, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = await hub.public.post("/oauth/token", content=body, headers=headers)
+    assert response.status_code == status
 
 
 async def test_resource_metadata_names_the_server_and_where_to_sign_in(hub: Hub) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from starlette.datastructures import FormData, UploadFile
 
 from pegboard.core.names import ServerName
+from pegboard.core.token import MAX_LIFETIME_S
+from pegboard_hub.common.requests import read_body
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.service import DEMO_GRANT, DemoSignIn, Issued
 
@@ -20,6 +22,10 @@ _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """RFC 6749 §5.1: nobody keeps a copy of a token response."""
 
 _FORM = "application/x-www-form-urlencoded"
+_FORM_LIMIT = 16 * 1024
+"""Bytes of a token request; a real one has some 300."""
+
+Form = dict[str, list[str]]
 
 
 def identity_routes(sign_in: DemoSignIn, public_url: str, title_of: Callable[[str], str | None]) -> APIRouter:
@@ -61,7 +67,7 @@ def _metadata(name: ServerName, title: str, public_url: str) -> dict[str, Any]:
     }
 
 
-async def _form(request: Request, public_url: str) -> FormData:
+async def _form(request: Request, public_url: str) -> Form:
     """The request's form.
 
     A page of another site could make a browser post here. It could not read the answer, but it has no business
@@ -72,24 +78,40 @@ async def _form(request: Request, public_url: str) -> FormData:
         raise OAuthRefused("invalid_request", "token requests from pages of other sites are refused")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise OAuthRefused("invalid_request", f"send the parameters as {_FORM} (RFC 6749 §4)")
-    return await request.form(max_files=0)
+    try:
+        body = (await read_body(request, _FORM_LIMIT)).decode()
+        return parse_qs(body, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=50)
+    except ValueError as error:
+        raise OAuthRefused("invalid_request", "the parameters cannot be read as a form in UTF-8") from error
 
 
-def _issue(sign_in: DemoSignIn, form: FormData) -> Issued:
+def _issue(sign_in: DemoSignIn, form: Form) -> Issued:
     if _parameter(form, "grant_type") != DEMO_GRANT:
         raise OAuthRefused("unsupported_grant_type", f"grant_type must be {DEMO_GRANT}")
-    channel = _parameter(form, "channel") if "channel" in form else None
+    channel = _parameter(form, "channel") if any(form.get("channel", [])) else None
     person, surface = _parameter(form, "person"), _parameter(form, "surface")
-    issued = sign_in.issue(person, surface, channel or None, _parameter(form, "resource"))
+    issued = sign_in.issue(person, surface, channel, _parameter(form, "resource"), _lifetime(form))
     log.info("token issued", extra={"sub": person, "surface": surface, "resource": _parameter(form, "resource")})
     return issued
 
 
-def _parameter(form: FormData, name: str) -> str:
+def _lifetime(form: Form) -> int | None:
+    """Our own optional parameter `lifetime`: seconds, when a caller wants a token that ends sooner."""
+    if not any(form.get("lifetime", [])):
+        return None
+    text = _parameter(form, "lifetime")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIFETIME_S):
+        raise OAuthRefused(
+            "invalid_request", f"lifetime {text[:20]!r} is not a number of seconds from 1 to {MAX_LIFETIME_S}"
+        )
+    return int(text)
+
+
+def _parameter(form: Form, name: str) -> str:
     """One parameter. RFC 6749 §3.2: none may be repeated, and one without a value counts as absent."""
-    values = form.getlist(name)
+    values = form.get(name, [])
     if len(values) > 1:
         raise OAuthRefused("invalid_request", f"{name} came {len(values)} times; send it once")
-    if not values or isinstance(values[0], UploadFile) or (not values[0] and name != "channel"):
+    if not values or not values[0]:
         raise OAuthRefused("invalid_request", f"{name} is missing")
     return values[0]

@@ -67,8 +67,17 @@ class DemoSignIn:
         self._lifetime_s = min(lifetime_s, MAX_LIFETIME_S)
         self._clock = clock
 
-    def issue(self, person: str, surface: str, channel: str | None, resource: str) -> Issued:
+    def issue(
+        self, person: str, surface: str, channel: str | None, resource: str, lifetime_s: int | None = None
+    ) -> Issued:
         """A token for one person on one surface, bound to one resource (RFC 8707).
+
+        Args:
+            person: name in the directory.
+            surface: where the calls will come from.
+            channel: the bot's channel.
+            resource: a registered server's URL, or the API's.
+            lifetime_s: a shorter life than the usual, in seconds; never a longer one.
 
         Raises:
             OAuthRefused: person, surface, channel or resource is not one of the known ones, which are named.
@@ -76,6 +85,7 @@ class DemoSignIn:
         caller = self.caller(person, surface, channel)
         scope = self._scope(resource)
         now = int(self._clock())
+        lifetime = min(lifetime_s or self._lifetime_s, self._lifetime_s)
         claims: dict[str, Any] = {
             "iss": self._public_url,
             "sub": caller.sub,
@@ -88,12 +98,12 @@ class DemoSignIn:
             "sid": uuid.uuid4().hex,
             "aud": resource,
             "iat": now,
-            "exp": now + self._lifetime_s,
+            "exp": now + lifetime,
             "jti": uuid.uuid4().hex,
         }
         if caller.channel is not None:
             claims["channel"] = caller.channel
-        return Issued(self._signer.sign(claims, TOKEN_TYPE), self._lifetime_s, scope)
+        return Issued(self._signer.sign(claims, TOKEN_TYPE), lifetime, scope)
 
     def caller(self, person: str, surface: str, channel: str | None = None) -> Caller:
         """The caller a person of the directory would be on a surface; bound to nothing yet.
