@@ -62,13 +62,13 @@ async def test_starting_again_changes_nothing(company: Company) -> None:
         assert [await rows(hub, table) for table in tables] == before
 
 
-async def test_a_changed_grant_reaches_the_bundles_within_a_second(hub: Hub, company: Company) -> None:
+async def test_a_changed_grant_reaches_the_bundles_while_the_hub_runs(hub: Hub, company: Company) -> None:
     before = edge_bundle(company)
     watching = asyncio.create_task(hub.parts.registry.watch(poll_s=0.05, resign_s=60))
     try:
         text = company.grants.read_text()
         company.grants.write_text(text.replace('surfaces = ["cli", "chat", "ide"]', 'surfaces = ["cli"]'))
-        until = time.monotonic() + 1
+        until = time.monotonic() + 10
         while edge_bundle(company).servers[1].surfaces != ("cli",):
             assert time.monotonic() < until
             await asyncio.sleep(0.02)
@@ -90,7 +90,7 @@ async def test_a_server_whose_grants_did_not_change_keeps_its_bundles_version(hu
 
 async def test_bundles_are_signed_again_while_the_hub_lives(hub: Hub, company: Company) -> None:
     before = edge_bundle(company)
-    until = time.monotonic() + 3
+    until = time.monotonic() + 10
     while edge_bundle(company).issued_at == before.issued_at:
         assert time.monotonic() < until
         await asyncio.sleep(0.1)
@@ -122,6 +122,21 @@ async def test_the_last_good_grants_survive_a_restart_with_a_broken_file(company
     async with opened(company) as hub:
         assert edge_bundle(company).servers == before.servers
         assert "Needs an operator" in await hub.page()
+
+
+async def test_a_grants_file_that_is_still_being_written_is_not_believed(
+    hub: Hub, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pegboard_hub.registry.service.SETTLE_S", 1.0)
+    before, good = edge_bundle(company), company.grants.read_text()
+    company.grants.write_text("")
+    taking = asyncio.create_task(hub.parts.registry.refresh())
+    await asyncio.sleep(0.2)
+    company.grants.write_text(good.replace('"ads-eng", ', ""))
+    assert await taking is False
+    assert edge_bundle(company).servers == before.servers
+    await hub.parts.registry.refresh()
+    assert "ads-eng" not in edge_bundle(company).servers[1].groups
 
 
 async def test_a_mended_grants_file_is_taken_over(hub: Hub, company: Company) -> None:

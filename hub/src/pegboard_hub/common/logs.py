@@ -32,3 +32,5 @@ def configure_logging(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Which dialect a migration runs on is news to nobody; that one runs is logged by the hub itself.
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -154,18 +154,27 @@ def _request_id(scope: Scope) -> str:
     return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
 
 
+async def read_body(request: Request, limit: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        Refused: it is longer than `limit` bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise refuse(413, "too_large", f"The body is longer than {limit} bytes.", "Send less at once.")
+    return bytes(body)
+
+
 async def read_json(request: Request, limit: int) -> Any:
     """The request's body as JSON.
 
     Raises:
         Refused: it is longer than `limit` bytes, or is not JSON.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise refuse(413, "too_large", f"The body is longer than {limit} bytes.", "Send smaller batches.")
     try:
-        return json.loads(bytes(body))
+        return json.loads(await read_body(request, limit))
     except ValueError as error:
         raise refuse(400, "invalid_request", "The body is not JSON.", "Send JSON.") from error

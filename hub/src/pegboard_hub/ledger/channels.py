@@ -49,8 +49,8 @@ class Channels:
             DeliveryRefused: no channel has that token.
         """
         state = fingerprint(self._path)
-        if state != self._read.state:
-            self._read = _Read(state, self._load())
+        if state is None or state != self._read.state:
+            self._read = self._load(state)
         channel = self._read.channels.get(hashlib.sha256(token.encode()).hexdigest())
         if channel is None:
             raise DeliveryRefused("this channel token is not known")
@@ -69,11 +69,12 @@ class Channels:
         if not expected or not hmac.compare_digest(expected.encode(), token.encode()):
             raise DeliveryRefused("this operator token is not known")
 
-    def _load(self) -> dict[str, Channel]:
+    def _load(self, state: Fingerprint | None) -> _Read:
         try:
-            return _CHANNELS.validate_python(json.loads(self._path.read_bytes()))
+            return _Read(state, _CHANNELS.validate_python(json.loads(self._path.read_bytes())))
         except FileNotFoundError:
-            return {}
+            return _Read(None, {})
         except (OSError, ValueError, ValidationError) as error:
+            # Nobody delivers meanwhile; without a state it is read again at the next delivery.
             log.error("channels file cannot be read", extra={"path": str(self._path), "error": type(error).__name__})
-            return {}
+            return _Read(None, {})

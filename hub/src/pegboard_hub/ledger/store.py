@@ -10,7 +10,7 @@ from sqlalchemy import and_, delete, distinct, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.ledger.model import Figures, calls, counted, outcomes, refusal_counts
-from pegboard_hub.storage.database import insert_new
+from pegboard_hub.storage.database import insert_and_tell_new, insert_new
 
 HOUR_MS = 3_600_000
 
@@ -34,7 +34,7 @@ async def count_refusals(
     """Count refusals without a verified caller, each once by its id."""
     by_id = {refusal[0]: refusal for refusal in refused}
     rows = [{"layer": layer, "server": deliverer, "id": id_, "seen_at_ms": now_ms} for id_ in by_id]
-    new = await insert_new(connection, counted, rows)
+    new = await insert_and_tell_new(connection, counted, rows)
     counts: Counter[tuple[str, str, int]] = Counter()
     for _, _, id_ in new:
         _, code, at_ms, server = by_id[id_]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Iterable
@@ -13,6 +14,9 @@ from pegboard_hub.registry.model import RegisteredServer, Snapshot
 from pegboard_hub.registry.store import bundle_versions, save_bundle_versions
 from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.storage.database import Database
+
+Versions = dict[str, tuple[int, str]]
+"""Version and content digest of each consumer's newest bundle."""
 
 
 class BundleWriter:
@@ -28,6 +32,7 @@ class BundleWriter:
         self._signer = signer
         self._issuer = issuer
         self._jwks = jwks
+        self._one_at_a_time = asyncio.Lock()
 
     async def write(self, snapshot: Snapshot, now: float, *, refresh: bool) -> list[str]:
         """Write the bundles whose content changed; with `refresh` also the others, freshly dated.
@@ -38,19 +43,27 @@ class BundleWriter:
         Raises:
             OSError: a bundle cannot be written; the next call tries again, because versions are kept last.
         """
-        async with self._database.write() as connection:
-            known = await bundle_versions(connection)
-            changed: list[tuple[str, int, str]] = []
-            for consumer, path, bundled in self._consumers(snapshot):
-                content = self._digest(bundled)
-                version, before = known.get(consumer, (0, ""))
-                if content != before:
-                    version = max(version + 1, int(now))
-                    changed.append((consumer, version, content))
-                if content != before or refresh:
-                    replace_file(path, self._signed(consumer, version, bundled, now))
-            await save_bundle_versions(connection, changed)
+        async with self._one_at_a_time:
+            async with self._database.read() as connection:
+                known = await bundle_versions(connection)
+            # Signing thousands of bundles takes seconds: the loop goes on answering meanwhile.
+            changed = await asyncio.to_thread(self._write, snapshot, known, now, refresh)
+            if changed:
+                async with self._database.write() as connection:
+                    await save_bundle_versions(connection, changed)
         return [consumer for consumer, _, _ in changed]
+
+    def _write(self, snapshot: Snapshot, known: Versions, now: float, refresh: bool) -> list[tuple[str, int, str]]:
+        changed: list[tuple[str, int, str]] = []
+        for consumer, path, bundled in self._consumers(snapshot):
+            content = self._digest(bundled)
+            version, before = known.get(consumer, (0, ""))
+            if content != before:
+                version = max(version + 1, int(now))
+                changed.append((consumer, version, content))
+            if content != before or refresh:
+                replace_file(path, self._signed(consumer, version, bundled, now))
+        return changed
 
     def _consumers(self, snapshot: Snapshot) -> Iterable[tuple[str, Path, tuple[BundledServer, ...]]]:
         deployed = snapshot.all_deployed

@@ -18,6 +18,9 @@ from pegboard_hub.storage.database import Database
 
 log = logging.getLogger(__name__)
 
+SETTLE_S = 0.1
+"""Seconds a grants file must stay as it is before it is believed."""
+
 _State = tuple[Fingerprint | None, tuple[Fingerprint | None, ...]]
 
 
@@ -50,7 +53,8 @@ class Registry:
         """
         async with self._database.read() as connection:
             self._replace(await store.load(connection, self._parsed), [])
-        await self.refresh()
+        while not await self.refresh():
+            log.info("waiting for the grants file to be written")
 
     async def refresh(self) -> bool:
         """Look at the sources and take over what changed.
@@ -66,7 +70,7 @@ class Registry:
         """
         names = self._names()
         state = await asyncio.to_thread(self._look, names)
-        if state == self._seen:
+        if state == self._seen or not await self._settled(state[0]):
             return False
         await self._take_over()
         changed = await self._bundles.write(self.current, self._clock(), refresh=self._seen is None)
@@ -93,6 +97,16 @@ class Registry:
                     due = time.monotonic() + resign_s
             except Exception:
                 log.exception("the registry could not be refreshed")
+
+    async def _settled(self, seen: Fingerprint | None) -> bool:
+        """Whether the grants file has stopped changing; what an editor is still writing may be half of it.
+
+        Half a grants file can be a good one that grants less, down to an empty one that withdraws every server.
+        """
+        if seen is None or time.time() - seen.changed_ns / 1e9 > SETTLE_S:
+            return True
+        await asyncio.sleep(SETTLE_S)
+        return await asyncio.to_thread(fingerprint, self._grants) == seen
 
     def _names(self) -> tuple[str, ...]:
         return tuple(self._file.servers) if self._file else tuple(self.current.servers)

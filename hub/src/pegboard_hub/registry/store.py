@@ -25,7 +25,7 @@ from pegboard_hub.registry.model import (
     servers,
     tools,
 )
-from pegboard_hub.storage.database import insert_new
+from pegboard_hub.storage.database import insert_and_tell_new, insert_new
 
 _GrantKey = tuple[str, str, str]
 _Grants = dict[_GrantKey, tuple[bool, bool]]
@@ -93,17 +93,20 @@ async def _add_releases(connection: AsyncConnection, deployed: Mapping[str, Rele
         for name, release in deployed.items()
         if release is not None
     ]
-    for server, digest in await insert_new(connection, releases, rows):
-        release = deployed[server]
-        assert release is not None  # noqa: S101 - `rows` holds only those
-        key = {"server": server, "release": digest}
-        texts = [{**key, "name": name, "text": text} for name, text in release.policies.items()]
-        await insert_new(connection, policies, texts)
-        declared = [
-            {**key, "position": position, **tool.model_dump(mode="json")}
-            for position, tool in enumerate(release.tools)
-        ]
-        await insert_new(connection, tools, declared)
+    new = {(server, digest) for server, digest in await insert_and_tell_new(connection, releases, rows)}
+    added = [(name, release) for name, release in deployed.items() if release and (name, release.digest) in new]
+    texts = [
+        {"server": server, "release": release.digest, "name": name, "text": text}
+        for server, release in added
+        for name, text in release.policies.items()
+    ]
+    declared = [
+        {"server": server, "release": release.digest, "position": position, **tool.model_dump(mode="json")}
+        for server, release in added
+        for position, tool in enumerate(release.tools)
+    ]
+    await insert_new(connection, policies, texts)
+    await insert_new(connection, tools, declared)
 
 
 async def _sync_grants(connection: AsyncConnection, file: GrantsFile, deployed: Mapping[str, Release | None]) -> None:
@@ -207,7 +210,8 @@ async def bundle_versions(connection: AsyncConnection) -> dict[str, tuple[int, s
 
 async def save_bundle_versions(connection: AsyncConnection, versions: Iterable[tuple[str, int, str]]) -> None:
     """Remember new versions, as (consumer, version, content digest)."""
-    for consumer, version, content in versions:
-        await connection.execute(delete(bundles).where(bundles.c.consumer == consumer))
-        row = {"consumer": consumer, "version": version, "content": content}
-        await insert_new(connection, bundles, [row])
+    rows = [{"consumer": consumer, "version": version, "content": content} for consumer, version, content in versions]
+    await connection.execute(
+        delete(bundles).where(bundles.c.consumer == bindparam("key")), [{"key": row["consumer"]} for row in rows]
+    )
+    await insert_new(connection, bundles, rows)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, event, inspect
+from sqlalchemy import Connection, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _WRITES = "pegboard_writes"
-
-_ROWS_PER_STATEMENT = 500
-"""Keeps a statement's bound values under SQLite's limit of 32,766 with some 30 columns."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -60,29 +57,36 @@ class Database:
         await self.engine.dispose()
 
 
-async def insert_new(
-    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+async def insert_new(connection: AsyncConnection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert the rows whose primary key is not there yet, and leave the others alone. All have the same columns."""
+    if batch := _unique(table, rows):
+        await connection.execute(_insert_or_leave(connection, table), batch)
+
+
+async def insert_and_tell_new(
+    connection: AsyncConnection, table: Table, rows: Iterable[Mapping[str, Any]]
 ) -> list[tuple[Any, ...]]:
-    """Insert the rows whose primary key is not there yet, and leave the others alone.
+    """`insert_new` that also gives the primary keys of the rows that were new."""
+    batch = _unique(table, rows)
+    if not batch:
+        return []
+    statement = _insert_or_leave(connection, table).returning(*table.primary_key.columns)
+    return [tuple(row) for row in await connection.execute(statement, batch)]
 
-    Returns:
-        The primary keys of the rows that were new.
-    """
+
+def _insert_or_leave(connection: AsyncConnection, table: Table) -> Any:
+    # Both dialects spell it alike; SQLAlchemy keeps the two apart all the same.
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    key: list[Column[Any]] = list(table.primary_key.columns)
-    unique = list({tuple(row[column.name] for column in key): row for row in reversed(rows)}.values())[::-1]
-    found: list[tuple[Any, ...]] = []
-    for start in range(0, len(unique), _ROWS_PER_STATEMENT):
-        batch = [dict(row) for row in unique[start : start + _ROWS_PER_STATEMENT]]
-        statement = insert(table).values(batch).on_conflict_do_nothing().returning(*key)
-        found += [tuple(row) for row in await connection.execute(statement)]
-    return found
+    return insert(table).on_conflict_do_nothing()
 
 
-async def table_names(database: Database) -> set[str]:
-    """Names of the tables that exist."""
-    async with database.read() as connection:
-        return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+def _unique(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without those that repeat an earlier one's primary key."""
+    key = [column.name for column in table.primary_key.columns]
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(tuple(row[name] for name in key), dict(row))
+    return list(first.values())
 
 
 def _engine(url: str) -> AsyncEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +15,8 @@ from sqlalchemy import Connection
 
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.errors import SchemaTooNew
+
+log = logging.getLogger(__name__)
 
 
 async def migrate(database: Database) -> None:
@@ -37,4 +40,7 @@ def _upgrade(connection: Connection) -> None:
             scripts.get_revision(current)
         except (CommandError, ResolutionError) as error:
             raise SchemaTooNew(current, scripts.get_current_head() or "none") from error
+    head = scripts.get_current_head()
+    if current != head:
+        log.info("database schema brought up to date", extra={"found": current, "now": head})
     command.upgrade(config, "head")

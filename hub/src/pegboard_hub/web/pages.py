@@ -23,7 +23,7 @@ from pegboard_hub.web.api import owned_servers
 from pegboard_hub.web.parts import Parts
 
 HERE = Path(__file__).parent
-RECENT_CALLS = 20
+RECENT_CALLS = 12
 MOST_SERVERS = 200
 
 
