@@ -86,9 +86,11 @@ class Engine:
         self._database = duckdb.connect(file, config=configuration(limits))
         self._slots = anyio.CapacityLimiter(limits.at_once)
         self._on_broken = on_broken or _end_process
-        views = self._database.execute("SELECT lower(view_name) FROM duckdb_views()").fetchall()
+        views = self._database.execute(
+            "SELECT lower(view_name) FROM duckdb_views() WHERE schema_name <> 'information_schema'"
+        ).fetchall()
         self.reserved = frozenset(name for (name,) in views)
-        """Names that the engine resolves by itself."""
+        """Names that the engine resolves by itself, without a schema."""
 
     def close(self) -> None:
         """Close the database; statements still running fail."""

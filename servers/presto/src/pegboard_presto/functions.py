@@ -28,7 +28,8 @@ cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_ran
 _NUMBERS = _words("""
 abs acos acosh asin asinh atan atan2 atanh bit_count cbrt ceil ceiling cos cosh cot degrees divide even exp
 factorial fdiv floor fmod gamma gcd greatest greatest_common_divisor isfinite isinf isnan lcm least
-least_common_multiple lgamma ln log log10 log2 mod multiply nextafter pi pow power radians random round sign signbit sin sinh sqrt subtract
+least_common_multiple lgamma
+ln log log10 log2 mod multiply nextafter pi pow power radians random round sign signbit sin sinh sqrt subtract
 tan tanh trunc add xor
 """)
 

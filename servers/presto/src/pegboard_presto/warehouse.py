@@ -7,12 +7,13 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import duckdb
 
 from pegboard_presto import ads, guard
@@ -42,6 +43,8 @@ class Warehouse:
 
     open: Engine
     ads: Engine
+    parsing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
+    """One statement is parsed at a time: it is all interpreter's work, so more would only wait for one another."""
 
     async def query(self, sql: str, max_rows: int) -> QueryResult:
         """Run a caller's Presto SQL on the open tables.
@@ -49,7 +52,7 @@ class Warehouse:
         Raises:
             ToolError: it was refused, failed, or took too long.
         """
-        match await anyio.to_thread.run_sync(read_presto, sql, max_rows):
+        match await anyio.to_thread.run_sync(read_presto, sql, max_rows, limiter=self.parsing):
             case ShowTables():
                 return _listing()
             case Describe(table):
