@@ -44,8 +44,8 @@ async def test_every_server_is_shown_with_whose_it_is_and_who_was_granted(hub: H
 async def test_nobody_in_particular_sees_no_tool(hub: Hub) -> None:
     page = await hub.page()
     assert "Choose a person to see the tools they may use." in page
-    for tool in ("<code>run_query</code>", "<code>echo</code>", "Run SQL.", "Recent calls"):
-        assert tool not in page
+    for words in ("run_query", "get_revenue_metrics", "echo", "Run SQL.", "Recent calls"):
+        assert words not in page
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,9 @@ async def test_nobody_in_particular_sees_no_tool(hub: Hub) -> None:
     ],
 )
 async def test_a_person_sees_their_own_tools_and_no_others(
-    company: Company, person: str, surface: str, seen: set[str], hidden: set[str]
+    hub: Hub, person: str, surface: str, seen: set[str], hidden: set[str]
 ) -> None:
-    async with opened(company) as hub:
-        # The three commands for beginners name a tool; they go once there was a call.
-        channel = company.open_channel("prod/presto", "r")
-        await hub.deliver(channel, intent("1", NOW, sub="zoe", tool="run_query"), outcome("1", NOW))
-        page = await hub.page(**{"as": person, "surface": surface})
+    page = await hub.page(**{"as": person, "surface": surface})
     for tool in seen:
         assert f"<code>{tool}</code>" in page
     for tool in hidden:
@@ -124,7 +120,7 @@ async def test_an_owner_sees_all_calls_on_their_servers_with_reasons(hub: Hub, c
     assert ">fay<" in page
 
 
-async def test_before_the_first_call_there_are_three_commands_to_try(hub: Hub) -> None:
+async def test_a_newcomer_finds_three_commands_to_try(hub: Hub) -> None:
     page = await hub.page()
     assert page.count("\npegboard ") + page.count("<code>pegboard ") == 3
 
