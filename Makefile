@@ -4,12 +4,11 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 IN := .venv/bin/
 
-# The Python that everything is made from: python3.11 where there is one, else any python3 that is new enough.
+# The Python that uv comes with and is told of: python3.11 where there is one, else a python3 that is new enough.
 PYTHON := $(shell for name in python3.11 python3; do \
 	path=$$(command -v $$name) && $$path -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$path && break; done)
 
 export UV_PYTHON_DOWNLOADS := never
-export UV_PYTHON = $(PYTHON)
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
@@ -18,8 +17,8 @@ unexport VIRTUAL_ENV
 help:  ## name the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-up: install  ## run Pegboard in the foreground, show the demo; Ctrl-C ends everything
-	@exec $(IN)pegboard up --die-with-parent
+up: install  ## run Pegboard in the foreground and show the demo (options: make up UP="--no-story"); Ctrl-C ends it
+	@exec $(IN)pegboard up --die-with-parent $(UP)
 
 install: .venv/.installed  ## install what the lock file says
 
@@ -48,6 +47,7 @@ clean:  ## remove what was installed and cached; the state in .pegboard stays
 
 .venv/.installed: uv.lock pyproject.toml kit/pyproject.toml hub/pyproject.toml $(UV)
 	@echo "Installing Pegboard's packages into .venv"
+	@test -d .venv || $(UV) venv --quiet --python "$(PYTHON)" .venv
 	@$(UV) sync --frozen
 	@touch $@
 

@@ -1,0 +1,230 @@
+"""`pegboard up` from start to end: everything comes up, what fails says why, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from pegboard_hub.runtime import preflight, procfs
+from pegboard_hub.runtime.home import Home
+from tests.system.instance import free_port
+from tests.system.runtime_kit import ONE, alive, short_folder, status_of, write_project
+
+pytestmark = pytest.mark.system
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_S = 120
+READY = "Running. Ctrl-C stops everything."
+
+GRANT = """
+[servers."prod/{name}"]
+source = "{name}"
+groups = ["ads-eng"]
+surfaces = ["cli"]
+"""
+
+
+@dataclass
+class Place:
+    """Where one test's instance lives."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+
+    @property
+    def home(self) -> Home:
+        return Home.open(self.folder / "home")
+
+    def grant(self, *names: str) -> None:
+        (self.folder / "grants.toml").write_text("".join(GRANT.format(name=name) for name in names))
+
+    def variables(self) -> dict[str, str]:
+        own = {
+            "PEGBOARD_HOME": str(self.folder / "home"),
+            "PEGBOARD_PORT": str(self.port),
+            "PEGBOARD_GRANTS": str(self.folder / "grants.toml"),
+            "PEGBOARD_SECRET_PROD_ONE_KEY": "one's own",
+        }
+        return {**os.environ, **own}
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        """Run it to its end: for starts that fail."""
+        return subprocess.run(UP, env=self.variables(), cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+
+    @contextmanager
+    def running(self, command: list[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        """The process once everything is up, and what it said until then."""
+        process = subprocess.Popen(
+            command or UP,
+            env=self.variables(),
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            said = ""
+            while READY not in said:
+                line = process.stdout.readline()
+                assert line, f"it ended: {said}"
+                said += line
+            yield process, said
+        finally:
+            with process:
+                if process.poll() is None:
+                    process.terminate()
+
+
+MAKE_UP = ["make", "-o", "install", "up", "UP=--no-story"]
+"""As a person types it, but for the installation: other tests are running from what it would renew."""
+
+UP = [sys.executable, "-m", "pegboard.cli", "up", "--no-story"]
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    found = Place(short_folder())
+    write_project(found.folder / "one", "one")
+    found.grant("one")
+    yield found
+    shutil.rmtree(found.folder)
+
+
+def until(holds: Callable[[], object], limit: float = 20) -> None:
+    deadline = time.monotonic() + limit
+    while not holds():
+        assert time.monotonic() < deadline, "the condition did not come to hold"
+        time.sleep(0.05)
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_says_how_servers_are_kept_apart_and_leaves_nothing(place: Place, number: signal.Signals) -> None:
+    with place.running() as (process, said):
+        assert "isolation is " in said
+        assert f"http://localhost:{place.port}" in said
+        assert httpx2.get(f"http://localhost:{place.port}/healthz").json() == {"status": "ok"}
+        assert {name: each["state"] for name, each in status_of(place.home).items()} == {
+            "hub": "live",
+            "prod/one": "live",
+            "edge": "live",
+        }
+        started = list(procfs.tree(process.pid))
+        process.send_signal(number)
+        assert process.wait(30) == 0
+    assert gone(started)
+    assert not place.home.status.exists()
+
+
+def test_each_killed_process_comes_back_and_killing_the_supervisor_ends_them_all(place: Place) -> None:
+    with place.running() as (process, _):
+        for name, each in status_of(place.home).items():
+            os.kill(each["pid"], signal.SIGKILL)
+            until(lambda name=name: status_of(place.home)[name]["restarts"] == 1)
+            until(lambda name=name: status_of(place.home)[name]["state"] == "live")
+        assert httpx2.get(f"http://localhost:{place.port}/healthz").json() == {"status": "ok"}
+        started = list(procfs.tree(process.pid))
+        process.kill()
+        process.wait(30)
+    until(lambda: gone(started))
+    with place.running():  # what the killed one left does not stand in the way of the next
+        assert httpx2.get(f"http://localhost:{place.port}/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ending_make_ends_what_make_started(place: Place, number: signal.Signals) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    with place.running(MAKE_UP) as (make, _):
+        started = list(procfs.tree(make.pid))
+        assert len(started) > 4
+        make.send_signal(number)
+        make.wait(30)
+        until(lambda: gone(started))
+
+
+def test_ctrl_c_at_make_ends_everything(place: Place) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    with place.running(MAKE_UP) as (make, _):
+        started = list(procfs.tree(make.pid))
+        os.killpg(make.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        make.wait(30)
+        until(lambda: gone(started))
+
+
+def test_a_server_that_cannot_be_deployed_does_not_keep_the_others_down(place: Place) -> None:
+    write_project(place.folder / "two", "two", describe="import sys; sys.exit('tool x says nothing about access')")
+    place.grant("one", "two", "three")
+    with place.running() as (_, said):
+        assert "prod/two is NOT deployed: its tools cannot be read: tool x says nothing about access" in said
+        assert "prod/three is NOT deployed" in said
+        assert status_of(place.home)[str(ONE)]["state"] == "live"
+
+
+def test_a_missing_secret_names_where_to_put_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_project(place.folder / "two", "two")
+    place.grant("one", "two")
+    with place.running() as (_, said):
+        assert "prod/two is NOT started" in said
+        assert "secrets.API_KEY: put it into the variable PEGBOARD_SECRET_PROD_TWO_KEY" in said
+
+
+def test_a_taken_port_names_the_port_its_holder_and_the_mend(place: Place) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", place.port))
+        holder.listen()
+        ended = place.up()
+    assert ended.returncode == 1
+    assert f"port {place.port}: is taken by process {os.getpid()}" in ended.stderr
+    assert f"PEGBOARD_PORT={place.port + 1}" in ended.stderr
+
+
+def test_a_second_up_on_the_same_home_is_refused(place: Place) -> None:
+    held = preflight.lock(place.home)
+    try:
+        ended = place.up()
+    finally:
+        os.close(held)
+    assert ended.returncode == 1
+    assert f"already runs on this home, as process {os.getpid()}" in ended.stderr
+
+
+def test_a_home_that_cannot_be_written_is_refused(place: Place) -> None:
+    (place.folder / "home").write_text("a file, where a folder should be")
+    ended = place.up()
+    assert ended.returncode == 1
+    assert "choose a folder you may write to, with PEGBOARD_HOME=… or --home" in ended.stderr
+
+
+def test_a_grants_file_that_is_not_there_is_refused(place: Place) -> None:
+    (place.folder / "grants.toml").unlink()
+    ended = place.up()
+    assert ended.returncode == 1
+    assert "grants.toml: cannot be read" in ended.stderr
+    assert "name another with --grants" in ended.stderr
+
+
+def test_a_hub_that_does_not_start_ends_everything_and_shows_its_log(place: Place) -> None:
+    place.home.database.write_text("this is no database, and long enough to be looked at as one " * 20)
+    ended = place.up()
+    assert ended.returncode == 1
+    assert "hub does not start" in ended.stderr
+    assert not place.home.status.exists()
