@@ -194,6 +194,7 @@ SLOW_OR_LARGE: list[tuple[str, str]] = [
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT t.n FROM t, flights) SELECT count(*) FROM t",
     ),
     ("array of a cross join", "SELECT array_agg(a.dep_delay) FROM flights a, flights b"),
+    ("array fetched twice over", "SELECT array_agg(a.tailnum || b.name) FROM flights a, airports b"),
     ("text of a cross join", "SELECT array_join(array_agg(a.tailnum), '') FROM flights a, flights b"),
     (
         "distinct texts of a cross join",

@@ -1,6 +1,5 @@
 """Nothing that a caller can write gets out of the open tables, or holds the server up."""
 
-import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from hostile import HOSTILE, SLOW_OR_LARGE
 from pegboard_presto.build import OPEN_FILE
 from pegboard_presto.engine import Engine, Limits
+from pegboard_presto.memory import GROWTH_MB, bounded_memory
 from pegboard_presto.warehouse import ADS_LIMITS, Warehouse
 
 from pegboard import ToolError
@@ -30,13 +30,10 @@ INTERNALS = (
 
 
 @pytest.fixture
-def address_space_of_the_manifest() -> Iterator[None]:
-    """What the runtime gives the process: the last limit on a value that grows inside one expression."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    size = read_manifest(Path(__file__).parents[1]).resources.memory_mb * 1024 * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (size, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+def production_memory() -> Iterator[None]:
+    """The ceiling the process has in production."""
+    with bounded_memory():
+        yield
 
 
 @pytest.mark.parametrize(("statement"), [pytest.param(sql, id=what) for what, sql in HOSTILE])
@@ -54,7 +51,7 @@ async def test_a_hostile_statement_is_refused_at_once_and_learns_nothing(
 
 @pytest.mark.parametrize(("statement"), [pytest.param(sql, id=what) for what, sql in SLOW_OR_LARGE])
 async def test_a_query_without_measure_is_stopped_by_time_or_memory(
-    data: Path, tmp_path: Path, address_space_of_the_manifest: None, statement: str
+    data: Path, tmp_path: Path, production_memory: None, statement: str
 ) -> None:
     engine = Engine(Path(copy(data / OPEN_FILE, tmp_path)), Limits(seconds=1.0))
     try:
@@ -111,3 +108,14 @@ async def test_what_is_hidden_answers_as_what_does_not_exist(warehouse: Warehous
 
 def test_ads_has_limits_of_its_own() -> None:
     assert ADS_LIMITS.memory_mb < Limits().memory_mb
+
+
+def test_the_process_refuses_before_the_platform_would_start_it_again() -> None:
+    limit = read_manifest(Path(__file__).parents[1]).resources.memory_mb
+    assert limit >= GROWTH_MB + 150, "150 MB is what the server uses by itself"
+
+
+def test_the_ceiling_on_memory_holds_and_is_taken_away_again() -> None:
+    with bounded_memory(64), pytest.raises(MemoryError):
+        bytearray(128 * 1024 * 1024)
+    assert len(bytearray(128 * 1024 * 1024)) == 128 * 1024 * 1024

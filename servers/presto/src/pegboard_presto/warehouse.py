@@ -20,6 +20,7 @@ from pegboard_presto import ads, guard
 from pegboard_presto.ads import GroupBy
 from pegboard_presto.build import ADS_FILE, OPEN_FILE
 from pegboard_presto.engine import Engine, Fetched, Limits
+from pegboard_presto.memory import bounded_memory
 from pegboard_presto.results import (
     ColumnDescription,
     Cutter,
@@ -115,7 +116,8 @@ async def open_warehouse(limits: Limits | None = None) -> AsyncIterator[Warehous
             Engine(Path(folder, OPEN_FILE), limits or Limits()), Engine(Path(folder, ADS_FILE), ADS_LIMITS)
         )
     try:
-        yield warehouse
+        with bounded_memory():
+            yield warehouse
     finally:
         warehouse.open.close()
         warehouse.ads.close()
