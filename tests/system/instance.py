@@ -22,6 +22,7 @@ from pegboard_hub.identity.service import DEMO_GRANT
 from pegboard_hub.runtime.home import Home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+EXPECTED = {"hub", "edge", "prod/presto", "dev/scratch"}
 START_S = 240.0
 """A first start builds the servers' environments, which may have to be downloaded."""
 
@@ -57,7 +58,7 @@ def running(*options: str) -> Iterator[Instance]:
     folder.chmod(0o755)
     port = free_port()
     log = (folder / "up.log").open("wb")
-    command = [sys.executable, "-m", "pegboard.cli.main", "up", "--no-story", *options]
+    command = [sys.executable, "-m", "pegboard.cli", "up", "--no-story", *options]
     command += ["--home", str(folder / "home"), "--port", str(port)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=REPOSITORY)
@@ -86,7 +87,7 @@ def _wait_until_live(instance: Instance, log: Path) -> None:
         if instance.process.poll() is not None:
             raise AssertionError(f"pegboard up ended with {instance.process.returncode}:\n{log.read_text()}")
         states = statuses(instance.home)
-        if states and set(states.values()) == {"live"} and _answers(instance.public_url):
+        if EXPECTED <= states.keys() and set(states.values()) == {"live"} and _answers(instance.public_url):
             return
         time.sleep(0.1)
     raise AssertionError(

@@ -50,6 +50,25 @@ def key_confusion(token: str, public_key: dict[str, Any]) -> str:
     return f"{signed}.{_encode(mac)}"
 
 
+def forgeries(good: str, public_key: dict[str, Any], elsewhere: str) -> dict[str, tuple[str, str]]:
+    """Every bad token the story tries, by what it is: the token, and the reason for which it must be refused.
+
+    Args:
+        good: a token that works.
+        public_key: of the issuer.
+        elsewhere: the same person's good token for another server.
+    """
+    return {
+        "no token": ("", "token_missing"),
+        "a forged token": (forged(good), "token_invalid"),
+        "claims changed after signing": (tampered(good, groups=["platform"]), "token_invalid"),
+        "alg: none": (alg_none(good), "token_invalid"),
+        "key confusion (HS256)": (key_confusion(good, public_key), "token_invalid"),
+        "another issuer's token": (forged(good, iss="http://elsewhere.example"), "token_invalid"),
+        "ana's own token for another server": (elsewhere, "token_wrong_audience"),
+    }
+
+
 def _encode(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 

@@ -12,6 +12,17 @@ from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.demo.wire import Reply, Wire
 from pegboard_hub.runtime.home import Home
 
+AMBIGUOUS_BODIES = {
+    "a body with duplicate keys": (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call",'
+        '"params":{"name":"list_tables","arguments":{},"name":"get_revenue_metrics"}}'
+    ),
+    "a batch of two calls": (
+        '[{"jsonrpc":"2.0","id":1,"method":"tools/list"},{"jsonrpc":"2.0","id":2,"method":"ping"}]'
+    ),
+}
+"""Bodies that two parsers could read as two different calls."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -41,6 +52,13 @@ class Stage:
     home: Home
     refused: list[tuple[str, Shown]] = field(default_factory=list)
     """(person, what was shown) of every refusal of a verified person; the ledger must have them all."""
+    expired: str = ""
+    """A token of ana's that has expired meanwhile."""
+
+    def note(self, person: str, shown: Shown) -> Shown:
+        """Remember a verified person's refusal for the ledger's step, and give it back."""
+        self.refused.append((person, shown))
+        return shown
 
     def now(self) -> float:
         """Seconds since the epoch."""

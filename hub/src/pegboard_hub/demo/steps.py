@@ -6,8 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
-from pegboard_hub.demo.forgery import alg_none, claims_of, forged, key_confusion, tampered
-from pegboard_hub.demo.stage import Shown, Stage, Step, allowed, refused
+from pegboard.core.token import CLOCK_SKEW_S
+from pegboard_hub.demo.alone import each_layer_alone
+from pegboard_hub.demo.forgery import claims_of, forgeries
+from pegboard_hub.demo.stage import AMBIGUOUS_BODIES, Shown, Stage, Step, allowed, refused
 
 PRESTO = "/mcp/prod/presto"
 DELAY_PER_CARRIER = (
@@ -15,7 +17,6 @@ DELAY_PER_CARRIER = (
     "FROM flights GROUP BY carrier ORDER BY average_delay DESC"
 )
 SHORT_LIFE_S = 1
-SKEW_S = 5
 
 
 async def rows_for_ana(stage: Stage) -> AsyncIterator[Shown]:
@@ -39,9 +40,7 @@ async def revenue_is_ads_only(stage: Stage) -> AsyncIterator[Shown]:
     hides = bool(names) and "get_revenue_metrics" not in names
     yield allowed("fay lists tools", listed, ", ".join(names), right=hides)
     hidden = await wire.call(fay, "get_revenue_metrics", {})
-    shown = refused("fay calls get_revenue_metrics by name", hidden, "server", "tool_unavailable")
-    stage.refused.append(("fay", shown))
-    yield shown
+    yield stage.note("fay", refused("fay calls get_revenue_metrics by name", hidden, "server", "tool_unavailable"))
     unknown = await wire.call(fay, "get_unicorn_metrics", {})
     same = _without(hidden.message, "get_revenue_metrics") == _without(unknown.message, "get_unicorn_metrics")
     yield refused("fay calls a tool that does not exist", unknown, "server", "tool_unavailable")
@@ -58,9 +57,7 @@ async def strangers_see_nothing(stage: Stage) -> AsyncIterator[Shown]:
             ("discovers the server (modern)", await wire.modern(token, "server/discover")),
             ("lists tools (modern)", await wire.modern(token, "tools/list")),
         ):
-            shown = refused(f"{person} {what}", reply, "edge", "group_not_granted")
-            stage.refused.append((person, shown))
-            yield shown
+            yield stage.note(person, refused(f"{person} {what}", reply, "edge", "group_not_granted"))
 
 
 async def chat_may_not_reach_dev(stage: Stage) -> AsyncIterator[Shown]:
@@ -70,9 +67,7 @@ async def chat_may_not_reach_dev(stage: Stage) -> AsyncIterator[Shown]:
     yield allowed("ana echoes on dev/scratch from cli", cli)
     chat = await wire.token("ana", "dev/scratch", "chat")
     reply = await wire.call(chat, "echo", {"text": "hello from chat"}, "dev/scratch")
-    shown = refused("ana echoes on dev/scratch from chat", reply, "edge", "surface_not_granted")
-    stage.refused.append(("ana", shown))
-    yield shown
+    yield stage.note("ana", refused("ana echoes on dev/scratch from chat", reply, "edge", "surface_not_granted"))
     log = stage.log("dev/scratch")
     arrived = reply.request_id in log
     proof = cli.request_id in log and not arrived
@@ -82,25 +77,17 @@ async def chat_may_not_reach_dev(stage: Stage) -> AsyncIterator[Shown]:
 async def bad_tokens(stage: Stage) -> AsyncIterator[Shown]:
     """Tokens that do not verify, or are bound elsewhere"""
     wire = stage.wire
-    good, short = await asyncio.gather(wire.token("ana"), wire.token("ana", lifetime_s=SHORT_LIFE_S))
-    public_key = stage.public_key()
-    cases = {
-        "no token": ("", "token_missing"),
-        "a forged token": (forged(good), "token_invalid"),
-        "claims changed after signing": (tampered(good, groups=["platform"]), "token_invalid"),
-        "alg: none": (alg_none(good), "token_invalid"),
-        "key confusion (HS256)": (key_confusion(good, public_key), "token_invalid"),
-        "another issuer": (forged(good, iss="http://elsewhere.example"), "token_invalid"),
-        "ana's own token for another server": (await wire.token("ana", "dev/scratch"), "token_wrong_audience"),
-    }
-    for what, (token, reason) in cases.items():
+    good, elsewhere, short = await asyncio.gather(
+        wire.token("ana"), wire.token("ana", "dev/scratch"), wire.token("ana", lifetime_s=SHORT_LIFE_S)
+    )
+    for what, (token, reason) in forgeries(good, stage.public_key(), elsewhere).items():
         reply = await wire.modern(token, "tools/list")
+        # Envoy looks at the issuer before the signature.
         shown = refused(what, reply, "edge", reason, *(("token_wrong_issuer",) if "issuer" in what else ()))
         yield _with_metadata(shown, reply.status, reply.headers.get("www-authenticate", ""))
-    expires = float(claims_of(short)["exp"])
-    await asyncio.sleep(max(0.0, expires + SKEW_S + 1 - stage.now()))
-    reply = await wire.modern(short, "tools/list")
-    yield refused("an expired token", reply, "edge", "token_expired")
+    await asyncio.sleep(max(0.0, float(claims_of(short)["exp"]) + CLOCK_SKEW_S + 1 - stage.now()))
+    stage.expired = short
+    yield refused("an expired token", await wire.modern(short, "tools/list"), "edge", "token_expired")
 
 
 async def tricks(stage: Stage) -> AsyncIterator[Shown]:
@@ -114,9 +101,9 @@ async def tricks(stage: Stage) -> AsyncIterator[Shown]:
     yield refused("fay says in headers that she is ana", reply, "server", "tool_unavailable")
     reply = await wire.legacy(fay, "tools/call", params, session=session, headers=[("X_Forwarded_User", "ana")])
     yield _nowhere("an identity header with underscores", reply.status, (400,))
-    lying = await wire.modern(fay, "tools/call", params, mcp_name="list_tables")
+    lying = await wire.modern(fay, "tools/call", params, headers=[("mcp-name", "list_tables")])
     yield _nowhere("Mcp-Name names another tool than the body", lying.status, (400,))
-    for what, body in _AMBIGUOUS_BODIES.items():
+    for what, body in AMBIGUOUS_BODIES.items():
         reply = await wire.post(
             PRESTO, body, fay, [("mcp-protocol-version", "2025-11-25"), ("mcp-session-id", session)]
         )
@@ -149,18 +136,9 @@ STEPS: tuple[Step, ...] = (
     chat_may_not_reach_dev,
     bad_tokens,
     tricks,
+    each_layer_alone,
     ledger_has_it,
 )
-
-_AMBIGUOUS_BODIES = {
-    "a body with duplicate keys": (
-        '{"jsonrpc":"2.0","id":1,"method":"tools/call",'
-        '"params":{"name":"list_tables","arguments":{},"name":"get_revenue_metrics"}}'
-    ),
-    "a batch of two calls": (
-        '[{"jsonrpc":"2.0","id":1,"method":"tools/list"},{"jsonrpc":"2.0","id":2,"method":"ping"}]'
-    ),
-}
 
 LEDGER_WAIT_S = 5.0
 """How long the story waits for the last records to be delivered, in seconds."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 
-from pegboard_hub.demo.stage import Shown, Stage
+from pegboard_hub.demo.stage import Shown, Stage, Step
 from pegboard_hub.demo.steps import STEPS
 from pegboard_hub.demo.wire import Wire
 from pegboard_hub.runtime.home import Home
@@ -24,9 +24,6 @@ async def run_story(public_url: str, home: Home, report: Report) -> bool:
 
     Returns:
         Whether everything was decided as it should be.
-
-    Raises:
-        httpx2.HTTPError: the instance does not answer.
     """
     shown = await tell(public_url, home, report)
     wrong = [line for line in shown if not line.right]
@@ -43,7 +40,16 @@ async def tell(public_url: str, home: Home, report: Report) -> list[Shown]:
         for number, step in enumerate(STEPS, 1):
             report("")
             report(f"{number}. {step.__doc__}")
-            async for shown in step(stage):
+            async for shown in _told(step, stage):
                 everything.append(shown)
                 report(f"   {shown.line}")
     return everything
+
+
+async def _told(step: Step, stage: Stage) -> AsyncIterator[Shown]:
+    """A step's lines. One that breaks is a line of its own, and the story goes on."""
+    try:
+        async for shown in step(stage):
+            yield shown
+    except (httpx2.HTTPError, OSError, LookupError, ValueError) as error:
+        yield Shown("this step", "broke off", "", f"{type(error).__name__}: {error}", right=False)

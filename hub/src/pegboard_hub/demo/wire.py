@@ -17,6 +17,9 @@ from pegboard_hub.identity.service import DEMO_GRANT
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
+Headers = list[tuple[str, str]]
+"""Names and values in the order, case and number in which they are sent."""
+
 ACCEPT = "application/json, text/event-stream"
 
 
@@ -79,27 +82,26 @@ class Wire:
         method: str,
         params: dict[str, Any] | None = None,
         server: str = "prod/presto",
-        **headers: str,
+        headers: Headers | None = None,
     ) -> Reply:
-        """One modern request: self-contained, with its routing headers. `headers` use `_` for `-`."""
+        """One modern request: self-contained, with its routing headers unless `headers` has them."""
         params = dict(params or {})
-        sent = {"mcp-protocol-version": MODERN, "mcp-method": method}
-        if "name" in params:
-            sent["mcp-name"] = str(params["name"])
+        sent = [("mcp-protocol-version", MODERN), ("mcp-method", method), *(headers or [])]
+        if "name" in params and "mcp-name" not in {name.lower() for name, _ in sent}:
+            sent.append(("mcp-name", str(params["name"])))
         params["_meta"] = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
             "io.modelcontextprotocol/clientCapabilities": {},
             "io.modelcontextprotocol/clientInfo": {"name": "pegboard-story", "version": "1"},
         }
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        return await self.post(ServerName.parse(server).path, json.dumps(message), token, list(sent.items()))
+        return await self.post(ServerName.parse(server).path, json.dumps(message), token, sent)
 
-    async def initialize(self, token: str, server: str = "prod/presto") -> Reply:
+    async def initialize(self, token: str, server: str = "prod/presto", headers: Headers | None = None) -> Reply:
         """Open a legacy session, which is the first thing a client of that era does."""
         client = {"name": "pegboard-story", "version": "1"}
         params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client}
-        return await self.legacy(token, "initialize", params, server)
+        return await self.legacy(token, "initialize", params, server, headers=headers)
 
     async def legacy(
         self,
@@ -108,7 +110,7 @@ class Wire:
         params: dict[str, Any],
         server: str = "prod/presto",
         session: str = "",
-        headers: list[tuple[str, str]] | None = None,
+        headers: Headers | None = None,
     ) -> Reply:
         """One legacy request, in `session` when there is one."""
         sent = [
@@ -119,7 +121,7 @@ class Wire:
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         return await self.post(ServerName.parse(server).path, json.dumps(message), token, sent)
 
-    async def post(self, path: str, body: str, token: str, headers: list[tuple[str, str]]) -> Reply:
+    async def post(self, path: str, body: str, token: str, headers: Headers) -> Reply:
         """Send exactly this body and these headers to exactly this path."""
         sent = [("accept", ACCEPT), ("content-type", "application/json"), *headers]
         if token:

