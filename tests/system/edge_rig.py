@@ -96,10 +96,11 @@ class Upstream:
 
 @dataclass(slots=True)
 class InternalDoor:
-    """The hub's internal door: keeps refusals by their id, and can be told to be broken."""
+    """The hub's internal door: keeps refusals by their id, and can be told to be broken, or to refuse a reason."""
 
     refusals: dict[str, dict[str, Any]] = field(default_factory=dict)
     status: int = 200
+    not_understood: str = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -107,8 +108,11 @@ class InternalDoor:
         body = (await receive()).get("body", b"")
         authorised = (b"authorization", f"Bearer {OPERATOR}".encode()) in scope["headers"]
         status = self.status if authorised and scope["path"] == "/internal/v1/edge/refusals" else 401
+        refusals = json.loads(body)["refusals"]
+        if status == 200 and self.not_understood in {refusal["reason"] for refusal in refusals}:
+            status = 422
         if status == 200:
-            self.refusals.update({refusal["request_id"]: refusal for refusal in json.loads(body)["refusals"]})
+            self.refusals.update({refusal["request_id"]: refusal for refusal in refusals})
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
         )
@@ -118,9 +122,9 @@ class InternalDoor:
 class Rig:
     """One instance's edge. Everything runs on a loop in a thread of its own, so that tests read as plain calls."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         self.home = Home.open(folder)
-        self.port = free_port()
+        self.port = port or free_port()
         self.public_url = f"http://localhost:{self.port}"
         self.key = new_private_key()
         self.hub = Upstream("hub")
@@ -136,7 +140,7 @@ class Rig:
         self._servers: dict[Path, tuple[uvicorn.Server, asyncio.Future[None]]] = {}
         self._agent_task: asyncio.Future[None] | None = None
 
-    def start(self) -> None:
+    def start(self, envoy: bool = True) -> None:
         self._thread.start()
         replace_file(self.home.bundle_keys, json.dumps(public_jwks(self._bundle_key)))
         replace_file(self.home.operator_token, OPERATOR)
@@ -146,7 +150,8 @@ class Rig:
         self.serve(self.presto, self.socket("prod/presto"))
         self.serve(self.scratch, self.socket("dev/scratch"))
         self.start_agent()
-        self.start_envoy()
+        if envoy:
+            self.start_envoy()
 
     def stop(self) -> None:
         for upstream in (self.presto, self.scratch):
@@ -315,12 +320,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_edge() -> Iterator[Rig]:
+def running_edge(port: int | None = None, envoy: bool = True) -> Iterator[Rig]:
     """A rig that is up, and gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
-    rig = Rig(folder)
+    rig = Rig(folder, port)
     try:
-        rig.start()
+        rig.start(envoy)
         yield rig
     finally:
         rig.stop()

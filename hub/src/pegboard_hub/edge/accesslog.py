@@ -67,25 +67,30 @@ class AccessLog:
             replace_file(self._mark, json.dumps({"inode": place.inode, "offset": place.offset}))
 
     def _file(self) -> tuple[Path | None, Place]:
-        """The file to read next: a rotated one until its end, then the log itself from its beginning."""
-        try:
-            current = self._path.stat()
-        except FileNotFoundError:
+        """The file to read next: where we were until its end, then the one that was begun after it."""
+        files = self._files()
+        if not files:
             return None, self._place
-        place = self._place
-        if current.st_ino == place.inode:
-            # A log that was cut to nothing in place starts again.
-            return self._path, place if current.st_size >= place.offset else Place(place.inode, 0)
-        old = next((path for path, inode in self._rotated() if inode == place.inode), None)
-        if old is not None and old.stat().st_size > place.offset:
-            return old, place
-        return self._path, Place(current.st_ino, 0)
+        inodes = [inode for _, inode, _ in files]
+        if self._place.inode not in inodes:
+            # Nothing is known to be dealt with: the hub takes each refusal once, so all of it is read.
+            path, inode, _ = files[0]
+            return path, Place(inode, 0)
+        at = inodes.index(self._place.inode)
+        path, inode, size = files[at]
+        if size < self._place.offset:
+            return path, Place(inode, 0)  # it was cut to nothing in place
+        if size == self._place.offset and at + 1 < len(files):
+            path, inode, _ = files[at + 1]
+            return path, Place(inode, 0)
+        return path, self._place
 
-    def _rotated(self) -> Iterator[tuple[Path, int]]:
+    def _files(self) -> list[tuple[Path, int, int]]:
+        """The log and what it was rotated to, oldest first, with inode and size. The log itself is the last."""
         with os.scandir(self._path.parent) as entries:
-            for entry in entries:
-                if entry.name.startswith(self._path.name) and entry.is_file():
-                    yield Path(entry.path), entry.inode()
+            found = [(Path(e.path), e.stat()) for e in entries if e.name.startswith(self._path.name) and e.is_file()]
+        found.sort(key=lambda item: (item[0] == self._path, item[1].st_mtime_ns))
+        return [(path, stat.st_ino, stat.st_size) for path, stat in found]
 
     def _remembered(self) -> Place:
         try:

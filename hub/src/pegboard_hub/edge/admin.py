@@ -18,8 +18,13 @@ class EnvoyAdmin:
         self._client = httpx2.AsyncClient(transport=transport, base_url="http://envoy", timeout=2)
 
     async def ready(self) -> bool:
-        """True when Envoy has its listeners and routes and takes calls."""
-        return await self._get("/ready") is not None
+        """True when Envoy takes calls.
+
+        Envoy calls itself ready also when it could not bind its listener, so the listener is asked for.
+        """
+        if await self._get("/ready") is None:
+            return False
+        return "total_listeners_active: 1\n" in (await self._get("/stats?filter=total_listeners_active") or "")
 
     async def versions(self) -> dict[str, str] | None:
         """The version in use of each watched source, by its statistics' name; None when Envoy does not answer."""

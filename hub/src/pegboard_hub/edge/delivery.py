@@ -55,7 +55,7 @@ class RefusalDelivery:
 
     async def _send(self, refusals: list[dict[str, Any]]) -> None:
         response = await self._post(refusals)
-        if response.status_code == httpx2.codes.UNPROCESSABLE_ENTITY:
+        if response.status_code == httpx2.codes.UNPROCESSABLE_CONTENT:
             if len(refusals) == 1:
                 # Repeating cannot mend it, and it must not keep the others waiting.
                 logger.error("the hub does not understand refusal %s", refusals[0]["request_id"])

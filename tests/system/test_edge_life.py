@@ -1,0 +1,331 @@
+"""The edge over time: grants change under running calls, the hub goes away, Envoy and the agent are restarted."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import mcp
+import pytest
+from mcp.client.streamable_http import streamable_http_client
+
+from pegboard.core.bundle import MAX_AGE_S
+from pegboard.core.jose import new_private_key
+from pegboard.core.refusal import JSONRPC_CODE
+from pegboard_hub.edge.command import envoy_command, ready
+from tests.system.edge_rig import (
+    DEADLINE_S,
+    GONE,
+    PRESTO,
+    SCRATCH,
+    Rig,
+    Upstream,
+    bundled,
+    running_edge,
+    tool_call,
+    until,
+)
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def edge() -> Iterator[Rig]:
+    with running_edge() as rig:
+        yield rig
+
+
+class TestGrantsChange:
+    def test_a_change_reaches_envoy_without_touching_running_calls(self, edge: Rig) -> None:
+        sam = edge.token(sub="sam", groups=["search-eng"])
+        assert edge.call(token=sam).status_code == 403
+        with _in_flight(edge, "POST") as call, _in_flight(edge, "GET") as stream:
+            listener = (edge.home.edge / "lds.json").read_text()
+            edge.publish(PRESTO.model_copy(update={"groups": ("search-eng", "brand-new-team")}), SCRATCH, GONE)
+            until(lambda: edge.call(token=sam).status_code == 200, "sam is let in")
+            until(lambda: edge.call(token=edge.token()).status_code == 403, "ana is not any more")
+            assert edge.call(token=edge.token(groups=["brand-new-team"])).status_code == 200
+            assert (edge.home.edge / "lds.json").read_text() == listener
+            assert not call.ended
+            assert not stream.ended
+            edge.presto.release.set()
+        assert call.text.endswith('{"upstream": "prod/presto"}')
+        assert stream.text.endswith('{"upstream": "prod/presto"}')
+
+    def test_a_withdrawn_server_ends_its_running_call_in_peace(self, edge: Rig) -> None:
+        with _in_flight(edge, "POST") as call:
+            edge.publish(SCRATCH)
+            until(lambda: edge.call(token=edge.token()).status_code == 404, "the server is gone")
+            until(lambda: "prod/presto" not in (edge.home.edge / "cds.json").read_text(), "so is its cluster")
+            assert not call.ended
+            edge.presto.release.set()
+        assert call.text.endswith('{"upstream": "prod/presto"}')
+
+    def test_a_new_server_never_answers_half_configured(self, edge: Rig) -> None:
+        arrived = Upstream("prod/new")
+        edge.serve(arrived, edge.socket("prod/new"))
+        statuses: list[int] = []
+        token = edge.token("prod/new")
+        edge.publish(PRESTO, SCRATCH, bundled("prod/new", ("ads-eng",), ("cli",)))
+
+        def answered() -> bool:
+            statuses.append(edge.call("/mcp/prod/new", token).status_code)
+            return statuses[-1] == 200
+
+        until(answered, "the new server answers")
+        assert set(statuses[:-1]) <= {404}, "between unknown and known there was something else"
+
+    def test_a_change_is_live_in_two_seconds(self, edge: Rig) -> None:
+        sam = edge.token(sub="sam", groups=["search-eng"])
+        edge.publish(PRESTO.model_copy(update={"groups": ("search-eng",)}), SCRATCH)
+        began = time.monotonic()
+        until(lambda: edge.call(token=sam).status_code == 200, "sam is let in")
+        assert time.monotonic() - began < 2
+
+    def test_a_new_signing_key_needs_no_new_listener(self, edge: Rig) -> None:
+        listener = (edge.home.edge / "lds.json").read_text()
+        old = edge.token()
+        edge.key = new_private_key()
+        edge.publish(PRESTO, SCRATCH)
+        until(lambda: edge.call(token=edge.token()).status_code == 200, "the new key counts")
+        until(lambda: edge.call(token=old).status_code == 401, "the old one does not")
+        assert (edge.home.edge / "lds.json").read_text() == listener
+
+
+class TestTrustInTheBundle:
+    def test_a_bundle_by_somebody_else_changes_nothing(self, edge: Rig) -> None:
+        good = edge.home.edge_bundle.read_text()
+        head, _, signature = good.split(".")
+        edge.publish(SCRATCH)
+        other_body = edge.home.edge_bundle.read_text().split(".")[1]
+        until(lambda: edge.call(token=edge.token()).status_code == 404, "the smaller bundle counts")
+        edge.home.edge_bundle.write_text(f"{head}.{other_body[:-4]}AAAA.{signature}")
+        edge.run(edge.agent.refresh())  # type: ignore[union-attr]
+        assert edge.call(token=edge.token()).status_code == 404
+        assert edge.call("/mcp/dev/scratch", edge.token("dev/scratch")).status_code == 200
+
+    def test_an_older_bundle_is_refused_also_after_a_restart(self, edge: Rig) -> None:
+        generous = edge.home.edge_bundle.read_text()
+        edge.publish(PRESTO.model_copy(update={"groups": ()}), SCRATCH)
+        until(lambda: edge.call(token=edge.token()).status_code == 403, "the grant is gone")
+        edge.stop_agent()
+        edge.home.edge_bundle.write_text(generous)
+        edge.start_agent()
+        edge.run(edge.agent.refresh())  # type: ignore[union-attr]
+        assert edge.call(token=edge.token()).status_code == 403
+
+    def test_past_the_bundles_age_everything_is_refused_until_it_is_renewed(self, edge: Rig) -> None:
+        edge.stop_agent()
+        (edge.home.edge / "accepted.jws").unlink()
+        edge.publish(PRESTO, SCRATCH, issued_at=time.time() - MAX_AGE_S - 5)
+        edge.start_agent()
+        response = until(lambda: (r := edge.call(token=edge.token())).status_code == 503 and r, "the edge is closed")
+        refusal = response.json()["error"]["data"]
+        assert (refusal["code"], refusal["reason"]) == ("unavailable", "bundle_unusable")
+        assert edge.call().status_code == 401
+        assert edge.presto.arrivals == []
+        edge.publish(PRESTO, SCRATCH)
+        until(lambda: edge.call(token=edge.token()).status_code == 200, "the edge is open again")
+
+
+class TestRestarts:
+    def test_envoy_starts_again_without_hub_and_agent(self, edge: Rig) -> None:
+        edge.stop_agent()
+        edge.unserve(edge.home.hub_socket)
+        edge.unserve(edge.home.internal_socket)
+        edge.stop_envoy(kill=True)
+        edge.start_envoy()
+        assert edge.call(token=edge.token()).status_code == 200
+        assert edge.call(token=edge.token(groups=["search-eng"])).status_code == 403
+        with edge.client() as client:
+            response = client.get("/")
+        assert response.status_code == 503
+        assert response.json()["error"]["code"] == "hub_unavailable"
+
+    def test_a_server_that_comes_back_is_used_at_once(self, edge: Rig) -> None:
+        path = edge.socket("dev/scratch")
+        token = edge.token("dev/scratch")
+        edge.unserve(path)
+        assert edge.call("/mcp/dev/scratch", token).json()["error"]["data"]["code"] == "server_unavailable"
+        edge.serve(edge.scratch, path)
+        assert edge.call("/mcp/dev/scratch", token).status_code == 200
+
+    def test_a_server_that_dies_in_a_call_leaves_the_outcome_open(self, edge: Rig) -> None:
+        with _dropping(edge.socket("dev/gone")):
+            response = edge.call("/mcp/dev/gone", edge.token("dev/gone"))
+        refusal = response.json()["error"]["data"]
+        assert (response.status_code, refusal["reason"]) == (502, "server_gone")
+        assert "may or may not have run" in refusal["message"]
+
+    def test_an_envoy_without_its_port_is_not_ready(self, edge: Rig) -> None:
+        with running_edge(port=edge.port, envoy=False) as second:
+            envoy = subprocess.Popen(envoy_command(second.home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                assert envoy.stderr is not None
+                assert any(b"Address already in use" in line for line in envoy.stderr)
+                assert not second.run(ready(second.home))
+            finally:
+                envoy.kill()
+                envoy.communicate()
+
+
+class TestRefusalsReachTheLedger:
+    def test_a_refusal_is_delivered_with_its_caller_and_words(self, edge: Rig) -> None:
+        response = edge.call("/mcp/dev/scratch", edge.token("dev/scratch", surface="chat"), tool_call("echo"))
+        identifier = response.headers["x-request-id"]
+        refusal = until(lambda: edge.door.refusals.get(identifier), "the refusal is delivered")
+        assert abs(refusal.pop("at_ms") / 1000 - time.time()) < DEADLINE_S
+        assert refusal == {
+            "request_id": identifier,
+            "server": "dev/scratch",
+            "status": 403,
+            "code": "access_denied",
+            "reason": "surface_not_granted",
+            "who": {
+                "sub": "ana",
+                "sub_type": "person",
+                "surface": "chat",
+                "channel": None,
+                "client_id": "pegboard-cli",
+            },
+            "tool": "echo",
+            "method": "tools/call",
+        }
+
+    def test_an_unverified_claim_names_nobody(self, edge: Rig) -> None:
+        forged = edge.token(sub="pat", key={**new_private_key(), "kid": edge.key["kid"]})
+        identifier = edge.call(token=forged).headers["x-request-id"]
+        refusal = until(lambda: edge.door.refusals.get(identifier), "the refusal is delivered")
+        assert (refusal["who"], refusal["reason"], refusal["server"]) == (None, "token_invalid", "prod/presto")
+
+    def test_answers_of_servers_are_not_refusals_of_the_edge(self, edge: Rig) -> None:
+        assert edge.call(token=edge.token()).status_code == 200
+        last = edge.call().headers["x-request-id"]
+        until(lambda: last in edge.door.refusals, "the refusal is delivered")
+        assert list(edge.door.refusals) == [last]
+
+    def test_one_that_the_hub_does_not_understand_keeps_no_other_waiting(self, edge: Rig) -> None:
+        edge.door.status, edge.door.not_understood = 503, "token_missing"
+        before = edge.call(token="x").headers["x-request-id"]
+        bad = edge.call().headers["x-request-id"]
+        after = edge.call(token="x").headers["x-request-id"]
+        edge.logged(after)
+        edge.door.status = 200
+        until(lambda: {before, after} <= edge.door.refusals.keys(), "the others are delivered")
+        assert bad not in edge.door.refusals
+
+    def test_refusals_wait_for_the_hub_and_survive_a_restart_and_a_rotation(self, edge: Rig) -> None:
+        edge.door.status = 503
+        first = edge.call().headers["x-request-id"]
+        edge.logged(first)
+        edge.stop_agent()
+        second = edge.call().headers["x-request-id"]
+        edge.logged(second)
+        log = edge.home.edge_access_log
+        log.rename(log.with_suffix(".log.1"))
+        edge.stop_envoy()
+        edge.start_envoy()
+        third = edge.call().headers["x-request-id"]
+        edge.start_agent()
+        edge.door.status = 200
+        until(lambda: {first, second, third} <= edge.door.refusals.keys(), "all three are delivered")
+
+    def test_what_was_delivered_is_not_delivered_again(self, edge: Rig) -> None:
+        first = edge.call().headers["x-request-id"]
+        until(lambda: first in edge.door.refusals, "the refusal is delivered")
+        mark = edge.home.edge / "log.offset"
+        until(lambda: mark.exists() and json.loads(mark.read_text())["offset"] > 0, "the place is remembered")
+        edge.stop_agent()
+        edge.door.refusals.clear()
+        edge.start_agent()
+        second = edge.call().headers["x-request-id"]
+        until(lambda: second in edge.door.refusals, "the next refusal is delivered")
+        assert list(edge.door.refusals) == [second]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_official_client_understands_a_refusal(mode: str) -> None:
+    with running_edge() as edge:
+        headers = {"authorization": f"Bearer {edge.token(groups=['search-eng'])}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=DEADLINE_S) as http:
+            transport = streamable_http_client(f"{edge.public_url}/mcp/prod/presto", http_client=http)
+            with pytest.raises(ExceptionGroup) as caught:
+                async with mcp.Client(transport, mode=mode) as client:
+                    await client.list_tools()
+        error = _innermost(caught.value)
+        assert isinstance(error, mcp.MCPError)
+        assert error.error.code == JSONRPC_CODE
+        assert error.error.message.startswith("prod/presto is not granted to any of your groups. Ask platform in")
+        assert error.error.data["reason"] == "group_not_granted"
+        assert edge.presto.arrivals == []
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    return error
+
+
+class _InFlight:
+    """A request whose answer has begun and not ended."""
+
+    def __init__(self, edge: Rig, method: str) -> None:
+        self.ended = False
+        self.text = ""
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(edge, method))
+
+    def _run(self, edge: Rig, method: str) -> None:
+        headers = {
+            "authorization": f"Bearer {edge.token()}",
+            "accept": "application/json, text/event-stream",
+            "content-type": "application/json",
+        }
+        content = json.dumps(tool_call("hold")) if method == "POST" else None
+        with (
+            edge.client() as client,
+            client.stream(method, "/mcp/prod/presto", headers=headers, content=content) as response,
+        ):
+            for text in response.iter_text():
+                self.text += text
+                self._began.set()
+        self.ended = True
+
+    def __enter__(self) -> _InFlight:
+        self._thread.start()
+        assert self._began.wait(DEADLINE_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(DEADLINE_S)
+        assert self.ended, "the answer did not end well"
+
+
+def _in_flight(edge: Rig, method: str) -> _InFlight:
+    return _InFlight(edge, method)
+
+
+@contextmanager
+def _dropping(path: Path) -> Iterator[None]:
+    """A socket that takes one request and closes without a word."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def drop() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+
+        thread = threading.Thread(target=drop)
+        thread.start()
+        yield
+        thread.join(DEADLINE_S)
