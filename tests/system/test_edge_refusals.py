@@ -8,14 +8,18 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import httpx2
 import pytest
 
+from pegboard.core.access import decide_access
+from pegboard.core.caller import Caller
 from pegboard.core.jose import new_private_key, public_jwks
+from pegboard.core.names import SURFACES
 from pegboard.core.refusal import JSONRPC_CODE
-from tests.system.edge_rig import Rig, running_edge, tool_call, until
+from tests.system.edge_rig import PRESTO, SCRATCH, Rig, running_edge, tool_call, until
 
 pytestmark = pytest.mark.system
 
@@ -194,6 +198,35 @@ class TestCoarseRules:
         log = edge.home.edge_access_log.read_text()
         assert token not in log
         assert token.split(".")[1] not in log
+
+
+class TestAgreementWithTheCore:
+    def test_the_edge_decides_as_the_core_does(self, edge: Rig) -> None:
+        """Every mix of surface, channel, groups and kind of caller, on both servers."""
+        outcomes = set()
+        with edge.client() as client:
+            for granted in (PRESTO, SCRATCH):
+                access = granted.access(edge.public_url)
+                for surface, channel, groups, sub_type in product(
+                    SURFACES,
+                    (None, "airflow", "other"),
+                    ((), ("ads-eng",), ("search-eng", "x")),
+                    ("person", "service"),
+                ):
+                    claims = {"surface": surface, "groups": list(groups), "sub_type": sub_type, "sub": "someone"}
+                    token = edge.token(granted.server, **claims, **({"channel": channel} if channel else {}))
+                    caller = Caller(
+                        "someone", sub_type, groups, surface, "c", access.resource_url, 0, "t", channel=channel
+                    )
+                    refusal = decide_access(caller, access, "edge").refusal
+                    headers = {**dict(_json_headers()), "authorization": f"Bearer {token}"}
+                    response = client.post(access.server.path, headers=headers, content=json.dumps(tool_call()))
+                    assert response.headers.get("x-pegboard-refused", "") == (refusal.reason if refusal else ""), (
+                        claims
+                    )
+                    assert response.status_code == (403 if refusal else 200)
+                    outcomes.add(refusal.reason if refusal else "allowed")
+        assert outcomes == {"allowed", "surface_not_granted", "channel_not_granted", "group_not_granted"}
 
 
 class TestAddresses:
