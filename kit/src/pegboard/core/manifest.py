@@ -41,7 +41,7 @@ class Requests(_Strict):
 class Resources(_Strict):
     """What one replica may use."""
 
-    memory_mb: int = Field(default=512, ge=64, le=65_536, description="address space, in MiB")
+    memory_mb: int = Field(default=512, ge=64, le=65_536, description="private MiB, past which it is restarted")
     open_files: int = Field(default=256, ge=64, le=65_536)
 
 
