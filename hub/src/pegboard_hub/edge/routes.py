@@ -61,7 +61,7 @@ def _server(server: EdgeServer, expired: bool) -> Json:
         return _answer(503, *AFTER_SIGN_IN) | {"metadata": facts}
     action = {
         "cluster": cluster_name(server.access.server),
-        # The whole request may take as long as it speaks (the listener ends silence): a legacy stream lives for hours.
+        # As long as it speaks (the listener ends silence): a legacy stream stays open for hours.
         "timeout": "0s",
     }
     return _route(route=action, metadata=facts)

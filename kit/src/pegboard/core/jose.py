@@ -15,6 +15,9 @@ from joserfc.jwk import ECKey
 
 ALGORITHM = "ES256"
 
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+"""Largest encoded payload that is verified. A token is bounded by what fits in a header; a bundle grows with servers."""
+
 Jwk = dict[str, Any]
 """A JSON Web Key (RFC 7517) as plain JSON."""
 
@@ -63,6 +66,8 @@ class Verifier:
     def __init__(self, keys: Jwks) -> None:
         self._keys = {str(key["kid"]): ECKey.import_key(key) for key in keys["keys"]}
         self._registry = jws.JWSRegistry(algorithms=[ALGORITHM])
+        # joserfc stops at 128,000 bytes, which is a bundle of some 400 servers.
+        self._registry.max_payload_length = MAX_DOCUMENT_BYTES
 
     def verify(self, text: str, typ: str) -> dict[str, Any]:
         """The payload of `text`.

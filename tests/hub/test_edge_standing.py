@@ -1,0 +1,132 @@
+"""Which bundle the edge decides with."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pegboard.core.bundle import EDGE, Bundle, BundledServer
+from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
+from pegboard_hub.edge.standing import EdgeStanding
+from pegboard_hub.runtime.home import Home, replace_file
+
+URL = "http://localhost:8400"
+
+
+class Hub:
+    """Signs bundles as the hub does."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.key: Jwk = new_private_key()
+        replace_file(home.bundle_keys, json.dumps(public_jwks(self.key)))
+
+    def write(self, version: int, servers: int = 1, **changed: object) -> None:
+        names = [f"prod/server-{number}" for number in range(servers)]
+        granted = ("ads-eng", "finance", "data-infra", "platform")
+        document = {
+            "consumer": EDGE,
+            "version": version,
+            "issued_at": int(time.time()),
+            "issuer": URL,
+            "jwks": public_jwks(self.key),
+            "servers": tuple(
+                BundledServer(server=n, owner="platform", support_channel="#d", release="r" * 64, groups=granted)
+                for n in names
+            ),
+        }
+        bundle = Bundle.model_validate({**document, **changed})
+        replace_file(self.home.edge_bundle, bundle.sign(Signer(self.key)))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.open(tmp_path / "home")
+
+
+@pytest.fixture
+def hub(home: Home) -> Hub:
+    return Hub(home)
+
+
+def standing(home: Home) -> EdgeStanding:
+    return EdgeStanding(home, URL, ("127.0.0.1",), 8400)
+
+
+def servers(edge: EdgeStanding) -> int | None:
+    edge.look()
+    snapshot = edge.snapshot(time.time())
+    return None if snapshot is None else len(snapshot.servers)
+
+
+def test_without_a_bundle_there_is_nothing_to_decide_with(home: Home) -> None:
+    assert servers(standing(home)) is None
+
+
+def test_a_bundle_of_ten_thousand_servers_is_taken(home: Home, hub: Hub) -> None:
+    hub.write(1, servers=10_000)
+    assert servers(standing(home)) == 10_000
+
+
+def test_a_later_bundle_replaces_an_earlier_one_and_never_the_other_way(home: Home, hub: Hub) -> None:
+    edge = standing(home)
+    hub.write(5, servers=2)
+    assert servers(edge) == 2
+    hub.write(6, servers=3)
+    assert servers(edge) == 3
+    hub.write(5, servers=2)
+    assert servers(edge) == 3
+    assert servers(standing(home)) == 3, "a restart must not bring back what was replaced"
+
+
+def test_an_earlier_signature_of_the_same_version_does_not_make_it_younger(home: Home, hub: Hub) -> None:
+    edge = standing(home)
+    now = int(time.time())
+    hub.write(1, issued_at=now, servers=1)
+    assert servers(edge) == 1
+    hub.write(1, issued_at=now - 100, servers=2)
+    assert servers(edge) == 1
+
+
+@pytest.mark.parametrize("changed", [{"consumer": "prod/presto"}, {"issuer": "http://elsewhere"}])
+def test_a_bundle_for_somebody_else_is_not_used(home: Home, hub: Hub, changed: dict[str, object]) -> None:
+    edge = standing(home)
+    hub.write(1, servers=1)
+    assert servers(edge) == 1
+    hub.write(2, servers=2, **changed)
+    assert servers(edge) == 1
+
+
+def test_a_strangers_signature_is_not_believed(home: Home, hub: Hub) -> None:
+    edge = standing(home)
+    hub.write(1, servers=1)
+    assert servers(edge) == 1
+    known = hub.home.bundle_keys.read_text()
+    stranger = Hub(home)
+    replace_file(home.bundle_keys, known)
+    stranger.write(2, servers=2)
+    assert servers(edge) == 1
+
+
+def test_keys_that_come_after_the_bundle_are_waited_for(home: Home, hub: Hub) -> None:
+    keys = home.bundle_keys.read_text()
+    home.bundle_keys.unlink()
+    edge = standing(home)
+    hub.write(1)
+    assert servers(edge) is None
+    replace_file(home.bundle_keys, keys)
+    assert servers(edge) == 1
+
+
+def test_a_bundle_past_its_age_closes_the_edge(home: Home, hub: Hub) -> None:
+    hub.write(1, max_age_s=60)
+    edge = standing(home)
+    edge.look()
+    now = time.time()
+    fresh, late = edge.snapshot(now), edge.snapshot(now + 62)
+    assert fresh is not None
+    assert late is not None
+    assert (fresh.expired, late.expired) == (False, True)
