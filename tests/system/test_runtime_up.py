@@ -148,6 +148,22 @@ def test_each_killed_process_comes_back_and_killing_the_supervisor_ends_them_all
         assert httpx2.get(f"http://localhost:{place.port}/healthz").json() == {"status": "ok"}
 
 
+def test_a_second_ctrl_c_does_not_wait_for_a_server_that_does_not_stop(place: Place) -> None:
+    with place.running() as (process, _):
+        stubborn = status_of(place.home)[str(ONE)]["pid"]
+        started = list(procfs.tree(process.pid))
+        for pid in procfs.tree(stubborn):
+            os.kill(pid, signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "stopping" in process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(2) == 130
+        until(lambda: gone(started))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ending_make_ends_what_make_started(place: Place, number: signal.Signals) -> None:
     if shutil.which("make") is None:

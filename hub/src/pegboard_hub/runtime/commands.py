@@ -23,6 +23,9 @@ from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
 
 DEFAULT_PORT = 8400
 
+SAME_REQUEST_S = 0.5
+"""Signals this close together, in seconds, are one request to stop."""
+
 STORY_FAILED = 1
 """Exit status when the story went wrong; the instance stays up until it is stopped, so that one can look."""
 
@@ -146,12 +149,18 @@ def _program() -> str:
 
 
 def _on_signals(told: asyncio.Event, kill: Callable[[], None]) -> None:
-    def tell() -> None:
-        if told.is_set():
+    """The first signal stops in order, a later Ctrl-C kills; one delivered twice, as by timeout(1), does not."""
+    since = 0.0
+
+    def tell(number: signal.Signals) -> None:
+        nonlocal since
+        if not told.is_set():
+            since = time.monotonic()
+            told.set()
+        elif number is signal.SIGINT and time.monotonic() - since > SAME_REQUEST_S:
             kill()
-            os._exit(128 + signal.SIGINT)
-        told.set()
+            os._exit(128 + number)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, tell)
+        loop.add_signal_handler(number, tell, number)

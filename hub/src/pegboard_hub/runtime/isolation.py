@@ -191,7 +191,7 @@ def _own_users(home: Home, users: Users | None, edge_program: Path) -> tuple[fro
         and (role == "edge" or not _fault(Launch(users.by_role[role]).command(reachable)))
     }
     missing = " and ".join(role for role in wanted if role not in able)
-    note = f"; {missing} as root, because other users cannot reach the programs" if missing else ""
+    note = f"; still root: {missing}, whose programs other users cannot reach" if missing else ""
     return frozenset(able), note
 
 

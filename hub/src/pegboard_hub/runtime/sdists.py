@@ -63,7 +63,8 @@ class SdistBuilder:
         tools = self._home.release(server) / "build-tools"
         await self._run_uv(["venv", "--clear", str(tools)])
         python = tools / "bin" / "python"
-        await self._run_uv(["pip", "install", "--no-build", "--python", str(python), *_tools(archive, sdist)])
+        if wanted := _tools(archive, sdist):
+            await self._run_uv(["pip", "install", "--no-build", "--python", str(python), *wanted])
         prepare(self._home, self._isolation, [server])  # an empty working folder
         work = self._home.work(server)
         view = View((archive, tools, self._uv, *python_folders(python)), (work,))
