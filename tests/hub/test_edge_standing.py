@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -43,8 +44,10 @@ class Hub:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home.open(tmp_path / "home")
+def home() -> Iterator[Home]:
+    """A home with a short path, so that its sockets stay inside it."""
+    with tempfile.TemporaryDirectory(prefix="pgb", dir="/tmp") as folder:
+        yield Home.open(folder)
 
 
 @pytest.fixture

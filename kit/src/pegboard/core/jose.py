@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey
 ALGORITHM = "ES256"
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-"""Largest encoded payload that is verified. A token is bounded by what fits in a header; a bundle grows with servers."""
+"""Largest payload that is verified. What fits in a header bounds a token; a bundle grows with its servers."""
 
 Jwk = dict[str, Any]
 """A JSON Web Key (RFC 7517) as plain JSON."""
@@ -76,7 +76,7 @@ class Verifier:
             ValueError: not a compact JWS of this `typ`, by a known key, in ES256, with a JSON object inside.
         """
         try:
-            found = jws.extract_compact(text.encode("ascii"))
+            found = jws.extract_compact(text.encode("ascii"), registry=self._registry)
             header = found.headers()
             key = self._keys.get(str(header.get("kid")))
             if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None:
