@@ -29,6 +29,7 @@ class Publisher:
         self._folder = folder
         self._admin = admin
         self._written: dict[str, str] = {}
+        self._clusters: list[Json] | None = None
 
     async def publish(self, documents: dict[str, Json]) -> None:
         """Make `documents` the configuration.
@@ -38,24 +39,24 @@ class Publisher:
         Raises:
             OSError: a file cannot be written.
         """
-        leaving = self._leaving(documents[CLUSTERS])
-        if leaving:
-            both = discovery(*documents[CLUSTERS]["resources"], *leaving)
-            documents = {**documents, CLUSTERS: both}
+        wanted = documents[CLUSTERS]
+        if leaving := self._leaving(wanted):
+            documents = {**documents, CLUSTERS: discovery(*wanted["resources"], *leaving)}
         for name, document in documents.items():
             await self._put(name, document)
         if leaving:
-            stays = [resource for resource in documents[CLUSTERS]["resources"] if resource not in leaving]
-            await self._put(CLUSTERS, discovery(*stays))
+            await self._put(CLUSTERS, wanted)
+        self._clusters = wanted["resources"]
 
-    def _leaving(self, clusters: Json) -> list[Json]:
-        """Clusters that are on disk and will not be any more."""
-        names = {cluster["name"] for cluster in clusters["resources"]}
-        try:
-            present: list[Json] = json.loads(self._text(CLUSTERS))["resources"]
-        except (ValueError, KeyError):
-            return []
-        return [cluster for cluster in present if cluster["name"] not in names]
+    def _leaving(self, wanted: Json) -> list[Json]:
+        """Clusters that are in use and will not be any more."""
+        if self._clusters is None:
+            try:
+                self._clusters = json.loads(self._text(CLUSTERS))["resources"]
+            except (ValueError, KeyError):
+                self._clusters = []
+        names = {cluster["name"] for cluster in wanted["resources"]}
+        return [cluster for cluster in self._clusters if cluster["name"] not in names]
 
     async def _put(self, name: str, document: Json) -> None:
         text = json.dumps(document, separators=(",", ":"))

@@ -29,6 +29,7 @@ class EdgeStanding:
         self._port = port
         self._accepted = home.edge / "accepted.jws"
         self._bundle: Bundle | None = None
+        self._snapshot: EdgeSnapshot | None = None
         self._seen: tuple[int, int] | None = None
         self._complaint = ""
 
@@ -51,6 +52,11 @@ class EdgeStanding:
             return None
         if expired := bundle.too_old(now):
             self._complain(f"the bundle was last renewed {int(now - bundle.issued_at)} s ago: every call is refused")
+        if self._snapshot is None or self._snapshot.expired != expired:
+            self._snapshot = self._snapshot_of(bundle, expired)
+        return self._snapshot
+
+    def _snapshot_of(self, bundle: Bundle, expired: bool) -> EdgeSnapshot:
         servers = tuple(
             EdgeServer(server.access(self._public_url), self._home.socket(ServerName.parse(server.server)))
             for server in bundle.servers
@@ -92,6 +98,8 @@ class EdgeStanding:
             raise BundleRefused(f"it is for {bundle.issuer}, and this edge is {self._public_url}")
         if current and bundle.version == current.version and bundle.issued_at < current.issued_at:
             raise BundleRefused("it was signed before the one in use")
+        if current is None or bundle.version != current.version:
+            self._snapshot = None  # a version that is only signed anew says the same
         self._bundle = bundle
         replace_file(self._accepted, text)
 
