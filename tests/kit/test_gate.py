@@ -101,7 +101,16 @@ def _with(**claims: object) -> Callable[[InMemoryHub], str]:
     return lambda hub: hub.token("ana", ["ads-eng"], **claims)
 
 
-NOW = int(time.time())
+def _lived(issued: int, expires: int) -> Callable[[InMemoryHub], str]:
+    """A token with these times, in seconds from now."""
+
+    def mint(hub: InMemoryHub) -> str:
+        now = int(time.time())
+        return hub.token("ana", ["ads-eng"], iat=now + issued, exp=now + expires)
+
+    return mint
+
+
 BAD_TOKENS: dict[str, tuple[Callable[[InMemoryHub], str | None], str]] = {
     "none at all": (lambda hub: None, "token_missing"),
     "empty": (lambda hub: "", "token_invalid"),
@@ -111,9 +120,9 @@ BAD_TOKENS: dict[str, tuple[Callable[[InMemoryHub], str | None], str]] = {
     "alg none": (_alg_none, "token_invalid"),
     "key confusion": (_key_confusion, "token_invalid"),
     "wrong type": (lambda hub: hub._signer.sign({"sub": "ana"}, "JWT"), "token_invalid"),
-    "expired": (_with(iat=NOW - 600, exp=NOW - 6), "token_expired"),
-    "from the future": (_with(iat=NOW + 60, exp=NOW + 120), "token_not_yet_valid"),
-    "lives too long": (_with(exp=NOW + 3600), "token_bad_claims"),
+    "expired": (_lived(-600, -6), "token_expired"),
+    "from the future": (_lived(60, 120), "token_not_yet_valid"),
+    "lives too long": (_lived(0, 3600), "token_bad_claims"),
     "another server's": (_with(aud="http://pegboard.test/mcp/dev/other"), "token_wrong_audience"),
     "the API's": (_with(aud="http://pegboard.test/api"), "token_wrong_audience"),
     "several audiences": (_with(aud=["http://pegboard.test/mcp/dev/desk", "x"]), "token_wrong_audience"),
