@@ -15,6 +15,17 @@ UPSTREAM_IDLE_S = 3
 sent into a connection that the server is just closing."""
 
 
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_PROTOCOL: Json = {
+    _OPTIONS: typed(
+        _OPTIONS,
+        explicit_http_config={"http_protocol_options": {}},
+        common_http_protocol_options={"idle_timeout": f"{UPSTREAM_IDLE_S}s"},
+    )
+}
+"""How a server is spoken to: HTTP/1.1. The same for all, so it is built once."""
+
+
 def cluster_name(server: ServerName) -> str:
     """A server's cluster."""
     return f"mcp/{server}"
@@ -34,11 +45,5 @@ def _cluster(name: str, socket: Path) -> Json:
         type="STATIC",
         connect_timeout="1s",
         load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        typed_extension_protocol_options={
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                explicit_http_config={"http_protocol_options": {}},
-                common_http_protocol_options={"idle_timeout": f"{UPSTREAM_IDLE_S}s"},
-            )
-        },
+        typed_extension_protocol_options=_PROTOCOL,
     )

@@ -37,7 +37,7 @@ def watched(path: Path) -> Json:
 
 def discovery(*resources: Json) -> Json:
     """A file of resources. Its version is the content's digest, so that an acknowledgement names the content."""
-    text = json.dumps(resources, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(resources, separators=(",", ":"))
     return {"version_info": hashlib.sha256(text.encode()).hexdigest()[:16], "resources": list(resources)}
 
 
