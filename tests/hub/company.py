@@ -188,16 +188,14 @@ def intent(id_: str, at_ms: int, sub: str = "ana", tool: str = "run_query") -> d
     }
 
 
-def outcome(id_: str, at_ms: int, status: str = "ok", minutes: float = 6) -> dict[str, Any]:
+def outcome(id_: str, at_ms: int, status: str = "ok") -> dict[str, Any]:
     """The record of how a call ended."""
-    return {
-        "kind": "outcome",
-        "id": id_,
-        "at_ms": at_ms,
-        "status": status,
-        "duration_ms": 12.5,
-        "minutes_saved": minutes,
-    }
+    return {"kind": "outcome", "id": id_, "at_ms": at_ms, "status": status, "duration_ms": 12.5}
+
+
+def call(id_: str, at_ms: int, sub: str = "ana", tool: str = "run_query", status: str = "ok") -> list[dict[str, Any]]:
+    """Both records of a call that was allowed."""
+    return [intent(id_, at_ms, sub, tool), outcome(id_, at_ms, status)]
 
 
 def denial(id_: str, at_ms: int, sub: str | None = "fay", **changes: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.hub.company import Company, Hub, denial, edge_refusal, intent, opened, outcome, presto
+from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, presto
 
 pytestmark = pytest.mark.anyio
 
@@ -95,11 +95,11 @@ async def test_what_authors_write_is_text_and_never_markup(company: Company) -> 
 
 
 async def test_figures_and_calls_are_told(hub: Hub, company: Company) -> None:
-    channel = company.open_channel("prod/presto", "r")
+    channel = company.open_channel("prod/presto", company.deploy("prod/presto", presto()))
     await hub.deliver(
         channel,
-        *(intent("1", NOW), outcome("1", NOW, minutes=90)),
-        *(intent("2", NOW, sub="pat"), outcome("2", NOW, minutes=60)),
+        *(record for n in range(5) for record in call(f"a{n}", NOW, tool="get_revenue_metrics")),
+        *call("p", NOW, sub="pat", tool="get_revenue_metrics"),
         denial("3", NOW),
     )
     await hub.deliver_edge(edge_refusal("e", NOW))
@@ -111,6 +111,16 @@ async def test_figures_and_calls_are_told(hub: Hub, company: Company) -> None:
     own = " ".join((await hub.page(**{"as": "fay"})).split())
     assert "tool unavailable" in own
     assert "ads-revenue" not in own
+
+
+async def test_records_that_cannot_be_read_are_a_problem_of_their_server(hub: Hub, company: Company) -> None:
+    presto, scratch = company.open_channel("prod/presto", "r"), company.open_channel("dev/scratch", "r")
+    assert "could not be read" not in await hub.page()
+    await hub.deliver(presto, *({"kind": "rumour", "n": n} for n in range(3)))
+    await hub.deliver(scratch, {"kind": "<b>"})
+    page = await hub.page()
+    assert "prod/presto: 3 records could not be read; see the hub&#39;s log." in page
+    assert "dev/scratch: 1 record could not be read; see the hub&#39;s log." in page
 
 
 async def test_an_owner_sees_all_calls_on_their_servers_with_reasons(hub: Hub, company: Company) -> None:

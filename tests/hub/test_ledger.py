@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import time
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from pegboard_hub.ledger.model import refusal_counts
-from tests.hub.company import Company, Hub, denial, edge_refusal, intent, outcome
+from pegboard.core.names import ServerName
+from pegboard.core.record import Receipt
+from pegboard_hub.ledger.model import refusal_counts, rejected_records
+from pegboard_hub.ledger.service import Ledger
+from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch
 
 pytestmark = pytest.mark.anyio
 
@@ -19,8 +24,13 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-def channel(company: Company) -> str:
-    return company.open_channel("prod/presto", "release-of-the-channel")
+def release(company: Company) -> str:
+    return company.deploy("prod/presto", presto())
+
+
+@pytest.fixture
+def channel(company: Company, release: str) -> str:
+    return company.open_channel("prod/presto", release)
 
 
 async def counts(hub: Hub) -> set[tuple[Any, ...]]:
@@ -28,15 +38,25 @@ async def counts(hub: Hub) -> set[tuple[Any, ...]]:
         return {tuple(row) for row in await connection.execute(select(refusal_counts))}
 
 
-async def test_a_call_is_told_from_intent_and_outcome(hub: Hub, channel: str) -> None:
+async def rejected(hub: Hub) -> list[Any]:
+    """What is kept of records that could not be read, in order of their problem."""
+    async with hub.parts.database.read() as connection:
+        return list(await connection.execute(select(rejected_records).order_by(rejected_records.c.problem)))
+
+
+async def hours(hub: Hub) -> float:
+    return (await hub.parts.ledger.figures())[0].hours_saved
+
+
+async def test_a_call_is_told_from_intent_and_outcome(hub: Hub, channel: str, release: str) -> None:
     response = await hub.deliver(channel, intent("1", NOW), outcome("1", NOW + 12))
-    assert (response.status_code, response.json()) == (200, {"accepted": 2})
+    assert (response.status_code, response.json()) == (200, {"accepted": 2, "rejected": []})
     assert await hub.calls("ana") == [
         {
             "id": "1",
             "at": NOW,
             "server": "prod/presto",
-            "release": "release-of-the-channel",
+            "release": release,
             "tool": "run_query",
             "person": "ana",
             "surface": "cli",
@@ -61,7 +81,7 @@ async def test_a_call_is_told_from_intent_and_outcome(hub: Hub, channel: str) ->
 async def test_what_is_delivered_again_is_counted_once(hub: Hub, channel: str) -> None:
     batch = [intent("1", NOW), outcome("1", NOW), denial("2", NOW), denial("3", NOW, sub=None)]
     for _ in range(3):
-        assert (await hub.deliver(channel, *batch, *batch)).json() == {"accepted": 8}
+        assert (await hub.deliver(channel, *batch, *batch)).json()["accepted"] == 8
     assert sorted(call["id"] for call in await hub.calls("pat")) == ["1", "2"]
     assert (await hub.parts.ledger.figures())[0].calls == 1
     assert [row[-1] for row in await counts(hub)] == [1]
@@ -122,33 +142,102 @@ async def test_without_a_readable_channels_file_nobody_delivers(
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "named", "problem"),
     [
-        {"kind": "intent", "id": "2"},
-        {"kind": "rumour", "id": "2", "at_ms": NOW},
-        outcome("2", NOW) | {"minutes_saved": -1},
-        intent("", NOW),
-        intent("x" * 129, NOW),
-        denial("2", NOW, code="x" * 65),
+        ({"kind": "intent", "id": "2"}, ("2", "intent"), "intent.at_ms: Field required"),
+        ({"kind": "rumour", "id": "2", "at_ms": NOW}, ("2", "rumour"), "record: Input tag 'rumour'"),
+        (intent("2", NOW) | {"who": None}, ("2", "intent"), "intent.who: "),
+        (intent("", NOW), ("", "intent"), "intent.id: String should have at least 1"),
+        (intent("x" * 129, NOW), ("x" * 128, "intent"), "intent.id: String should have at most 128"),
+        (intent("2", NOW, tool="x" * 70_000), ("2", "intent"), "intent.tool: String should have at most"),
+        (intent("2", 10**15), ("2", "intent"), "intent.at_ms: Input should be less than"),
+        (intent("2", NOW) | {"arguments_bytes": 2**63}, ("2", "intent"), "intent.arguments_bytes: "),
+        (outcome("2", NOW) | {"duration_ms": -1}, ("2", "outcome"), "outcome.duration_ms: "),
+        (outcome("2", NOW) | {"steps_ms": {"run": -1}}, ("2", "outcome"), "outcome.steps_ms.run: "),
+        (denial("2", NOW, code="x" * 65), ("2", "denial"), "denial.code: String should have at most 64"),
+        (outcome("2\n\x00", NOW) | {"é\n": 1}, ("2\\n\\x00", "outcome"), "outcome.\\xe9\\n: Extra inputs"),
+        ({"kind": ["intent"], "id": 2}, ("", ""), "record: "),
+        ("a word", ("", ""), "record: "),
+        (None, ("", ""), "record: "),
+        ([[]], ("", ""), "record: "),
     ],
 )
-async def test_a_malformed_delivery_is_refused_as_a_whole(hub: Hub, channel: str, bad: dict[str, Any]) -> None:
-    response = await hub.deliver(channel, intent("1", NOW), bad)
-    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_request")
-    assert await hub.calls("ana") == []
+async def test_a_malformed_record_is_kept_apart_and_holds_up_no_other(
+    hub: Hub, channel: str, bad: Any, named: tuple[str, str], problem: str
+) -> None:
+    response = await hub.deliver(channel, intent("before", NOW), bad, intent("after", NOW - 1))
+    assert response.status_code == 200
+    receipt = Receipt.model_validate(response.json())
+    (told,) = receipt.rejected
+    assert (receipt.accepted, told.id, told.kind) == (2, *named)
+    assert told.problem.startswith(problem)
+    assert [call["id"] for call in await hub.calls("ana")] == ["before", "after"]
+    (kept,) = await rejected(hub)
+    assert (kept.server, kept.problem) == ("prod/presto", told.problem)
+    assert kept.text == json.dumps(bad)[:4096]
+
+
+@pytest.mark.parametrize("text", [rb'"\ud800"', b"NaN", b"1e999", b"-1e999"])
+async def test_what_json_can_say_and_no_column_can_hold_holds_up_no_other(
+    hub: Hub, channel: str, text: bytes
+) -> None:
+    field = b"error_type" if text.startswith(b'"') else b"duration_ms"
+    bad = b'{"kind": "outcome", "id": "1", "at_ms": 1, "status": "ok", "duration_ms": 1, "%s": %s}' % (field, text)
+    good = json.dumps(intent("1", NOW)).encode()
+    headers = {"Authorization": f"Bearer {channel}"}
+    body = b'{"records": [%s, %s]}' % (bad, good)
+    response = await hub.internal.post("/internal/v1/records", content=body, headers=headers)
+    assert (response.status_code, response.json()["accepted"]) == (200, 1)
+    assert [call["id"] for call in await hub.calls("ana")] == ["1"]
+
+
+async def test_a_malformed_record_is_kept_and_logged_once(
+    hub: Hub, channel: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = outcome("the-id", NOW) | {"status": "splendid"}
+    for _ in range(3):
+        assert len((await hub.deliver(channel, bad, bad)).json()["rejected"]) == 2
+    assert len(await rejected(hub)) == 1
+    logged = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [(vars(line)["id"], vars(line)["server"]) for line in logged] == [("the-id", "prod/presto")]
+
+
+async def test_a_flood_of_malformed_records_leaves_the_newest_and_few_words(
+    hub: Hub, company: Company, channel: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = company.open_channel("dev/scratch", "r")
+    await hub.deliver(other, {"kind": "old"})
+    await hub.deliver(channel, *({"kind": "old", "n": n} for n in range(900)))
+    answer = await hub.deliver(channel, *({"kind": "new", "n": n} for n in range(990)), intent("1", NOW))
+    assert (answer.json()["accepted"], len(answer.json()["rejected"])) == (1, 20)
+    async with hub.parts.database.read() as connection:
+        rows = await connection.execute(
+            select(rejected_records.c.server, func.substr(rejected_records.c.text, 11, 3), func.count()).group_by(
+                rejected_records.c.server, func.substr(rejected_records.c.text, 11, 3)
+            )
+        )
+        assert {tuple(row) for row in rows} == {
+            ("prod/presto", "new", 990),
+            ("prod/presto", "old", 10),
+            ("dev/scratch", "old", 1),
+        }
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1 + 21 + 21
+    assert (await hub.parts.ledger.problems())[1].startswith("prod/presto: 1,000 records or more could not be read")
+
+
+async def test_malformed_records_stop_being_a_problem_after_a_week(hub: Hub, channel: str) -> None:
+    await hub.deliver(channel, {"kind": "rumour"})
+    assert len(await hub.parts.ledger.problems()) == 1
+    later = Ledger(hub.parts.database, lambda _: True, clock=lambda: time.time() + 7 * 24 * 3600 + 60)
+    assert await later.problems() == ()
+    assert len(await rejected(hub)) == 1
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"records": 1}', b'{"records": [], "more": 1}'])
 async def test_a_delivery_of_another_shape_is_refused(hub: Hub, channel: str, body: bytes) -> None:
     headers = {"Authorization": f"Bearer {channel}"}
     response = await hub.internal.post("/internal/v1/records", content=body, headers=headers)
-    assert response.status_code in (400, 422)
-
-
-async def test_a_figure_that_is_no_number_spoils_no_sum(hub: Hub, channel: str) -> None:
-    body = b'{"records": [{"kind": "outcome", "id": "1", "at_ms": 1, "status": "ok", "duration_ms": NaN}]}'
-    headers = {"Authorization": f"Bearer {channel}"}
-    assert (await hub.internal.post("/internal/v1/records", content=body, headers=headers)).status_code == 422
+    assert response.status_code == (400 if body == b"{" else 422)
 
 
 async def test_a_call_without_an_outcome_is_running_only_while_its_server_lives(
@@ -246,16 +335,82 @@ async def test_a_caller_reads_what_the_answer_said_and_the_owner_reads_why(hub: 
     assert [owner[name] for name in names] == ["policy_denied", hidden["detail"], "ads-revenue", "abc"]
 
 
-async def test_figures_count_allowed_calls_that_ended_well(hub: Hub, channel: str) -> None:
+async def test_figures_count_allowed_calls_that_ended_well(hub: Hub, company: Company, channel: str) -> None:
+    other = company.open_channel("dev/scratch", company.deploy("dev/scratch", scratch()))
     await hub.deliver(
         channel,
-        *(intent("1", NOW), outcome("1", NOW, minutes=30)),
-        *(intent("2", NOW), outcome("2", NOW, minutes=45)),
-        *(intent("3", NOW, sub="fay"), outcome("3", NOW, minutes=15)),
-        *(intent("4", NOW, sub="sam"), outcome("4", NOW, "tool_error", minutes=1000)),
+        *(record for n in range(9) for record in call(f"a{n}", NOW)),
+        *call("f", NOW, sub="fay"),
+        *call("e", NOW, sub="sam", status="tool_error"),
         *(intent("5", NOW, sub="pat"), denial("6", NOW)),
     )
+    await hub.deliver(other, *call("s", NOW, tool="echo"))
     await hub.deliver_edge(edge_refusal("e1", NOW))
     total, each = await hub.parts.ledger.figures()
-    assert (total.calls, total.callers, total.hours_saved) == (3, 2, 1.5)
-    assert set(each) == {"prod/presto"}
+    assert (total.calls, total.callers, total.hours_saved) == (11, 2, 1)
+    assert {name: (told.calls, told.callers, told.hours_saved) for name, told in each.items()} == {
+        "prod/presto": (10, 2, 1),
+        "dev/scratch": (1, 1, 0),
+    }
+
+
+async def test_minutes_are_those_of_the_release_that_ran(hub: Hub, company: Company, channel: str) -> None:
+    await hub.deliver(channel, *call("before", NOW))
+    raised = presto()
+    raised["tools"][0]["minutes_saved"] = 54
+    promoted = company.open_channel("prod/presto", company.deploy("prod/presto", raised))
+    await hub.parts.registry.refresh()
+    assert await hours(hub) == 0.1
+    await hub.deliver(promoted, *call("after", NOW - 1))
+    assert await hours(hub) == 1
+    assert [call["minutes_saved"] for call in await hub.calls("ana")] == [6, 54]
+
+
+@pytest.mark.parametrize("status", ["tool_error", "crashed", "cancelled", "input_required"])
+async def test_a_call_that_did_not_end_well_saves_nothing(hub: Hub, channel: str, status: str) -> None:
+    await hub.deliver(channel, *call("1", NOW, status=status))
+    assert await hours(hub) == 0
+    assert [(call["status"], call["minutes_saved"]) for call in await hub.calls("ana")] == [(status, 0)]
+
+
+async def test_a_server_cannot_claim_minutes(hub: Hub, channel: str) -> None:
+    claimed = outcome("1", NOW) | {"minutes_saved": 1e9}
+    answer = (await hub.deliver(channel, intent("1", NOW), claimed)).json()
+    assert [told["problem"] for told in answer["rejected"]] == [
+        "outcome.minutes_saved: Extra inputs are not permitted"
+    ]
+    assert await hours(hub) == 0
+    assert [(call["status"], call["minutes_saved"]) for call in await hub.calls("ana")] == [("unknown", 0)]
+
+
+@pytest.mark.parametrize("tool", ["run_query ", "RUN_QUERY", "echo", "", "no_such_tool"])
+async def test_a_tool_that_the_release_does_not_declare_saves_nothing(hub: Hub, channel: str, tool: str) -> None:
+    await hub.deliver(channel, *call("1", NOW, tool=tool))
+    assert await hours(hub) == 0
+    assert [call["minutes_saved"] for call in await hub.calls("ana")] == [0]
+
+
+async def test_a_server_cannot_claim_the_minutes_of_another_release_or_server(
+    hub: Hub, company: Company, channel: str
+) -> None:
+    generous = presto()
+    generous["tools"][0]["minutes_saved"] = 1000
+    better = company.deploy("prod/presto", generous)
+    await hub.parts.registry.refresh()
+    await hub.deliver(channel, intent("1", NOW) | {"release": better}, outcome("1", NOW))
+    assert await hours(hub) == 0.1
+    scratch_of_presto = company.open_channel("dev/scratch", better)
+    await hub.deliver(scratch_of_presto, *call("2", NOW))
+    assert await hours(hub) == 0.1
+
+
+async def test_an_author_cannot_declare_minutes_that_spoil_every_sum(hub: Hub, company: Company) -> None:
+    path = company.home.declaration(ServerName("prod", "presto"))
+    declared = path.read_text().replace('"minutes_saved":6.0', '"minutes_saved":1e999')
+    assert "1e999" in declared
+    company.deploy("prod/presto", declared)
+    await hub.parts.registry.refresh()
+    assert "minutes_saved" in " ".join(hub.parts.registry.current.problems)
+    found = hub.parts.registry.current.servers["prod/presto"].release
+    assert found is not None
+    assert found.tools[0].minutes_saved == 6

@@ -30,7 +30,7 @@ async def test_migrations_make_exactly_the_tables_the_code_declares(company: Com
         )
     await database.close()
     assert differences == []
-    assert len(metadata.tables) == 10
+    assert len(metadata.tables) == 11
 
 
 async def test_a_database_of_a_newer_version_is_refused(company: Company) -> None:

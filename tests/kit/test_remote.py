@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -123,6 +124,7 @@ class HubDoor:
         self.seen: list[str] = []
         self.away = False
         self.tokens: set[str] = set()
+        self.receipt: bytes | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -137,8 +139,10 @@ class HubDoor:
         if not self.away:
             self.seen += [record["id"] for record in json.loads(body)["records"]]
         status = 503 if self.away else 200
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        receipt = b'{"accepted": 3, "rejected": []}' if self.receipt is None else self.receipt
+        length = str(len(receipt)).encode()
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": receipt})
 
 
 @pytest.fixture
@@ -182,6 +186,45 @@ async def test_every_record_reaches_the_hub_through_outage_and_restart(tmp_path:
     await delivery.close()
     assert door.seen == [f"call-{number}" for number in range(6)]
     assert door.tokens == {"Bearer token-1"}
+
+
+async def deliver_three(folder: Path, socket: Path, receipt: bytes) -> list[str]:
+    """Deliver three records, then a fourth, to a hub that answers the three with `receipt`; gives what it saw."""
+    door = HubDoor()
+    door.receipt = receipt
+    spool = Spool(folder, b"k")
+    for number in range(3):
+        spool.write(outcome(number))
+    delivery = Delivery(SpoolReader(folder), socket, "token-1")
+    async with listening(door, socket):
+        assert await delivery.deliver()
+        door.receipt = None
+        spool.write(outcome(3))
+        assert await delivery.deliver()
+    await delivery.close()
+    return door.seen
+
+
+@pytest.mark.anyio
+async def test_what_the_hub_cannot_read_is_told_and_holds_up_nothing(
+    tmp_path: Path, socket: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"id": "call-1", "kind": "outcome", "problem": "outcome.status: strange", "a later field": 1}
+    receipt = json.dumps({"accepted": 1, "rejected": [told]}).encode()
+    assert await deliver_three(tmp_path, socket, receipt) == [f"call-{number}" for number in range(4)]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "the hub cannot read outcome call-1: outcome.status: strange",
+        "the hub cannot read 1 more records of that delivery",
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("receipt", [b'{"accepted": 3}', b'{"accepted": 2}', b"", b"[]", b'{"rejected": 7}'])
+async def test_a_hub_of_another_version_does_not_hold_up_delivery(
+    tmp_path: Path, socket: Path, caplog: pytest.LogCaptureFixture, receipt: bytes
+) -> None:
+    assert await deliver_three(tmp_path, socket, receipt) == [f"call-{number}" for number in range(4)]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_torn_last_line_of_a_dead_process_is_skipped_and_the_rest_kept(tmp_path: Path) -> None:

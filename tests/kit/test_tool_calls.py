@@ -36,8 +36,16 @@ async def test_call_is_written_before_and_after(hub: InMemoryHub, era: str) -> N
     assert isinstance(intent, Intent)
     assert isinstance(outcome, Outcome)
     assert (intent.who.sub, intent.who.surface, intent.tool, intent.policy) == ("ana", "cli", "echo", "granted")
-    assert (outcome.id, outcome.status, outcome.minutes_saved) == (intent.id, "ok", 6)
+    assert (outcome.id, outcome.status) == (intent.id, "ok")
     assert "hello" not in intent.model_dump_json() + outcome.model_dump_json()
+
+
+@ERAS
+async def test_records_claim_no_minutes(hub: InMemoryHub, era: str) -> None:
+    async with hub.client("ana", groups=["ads-eng"], era=era) as client:
+        await client.call_tool("echo", {"text": "hello"})
+    assert [record.kind for record in hub.records] == ["intent", "outcome"]
+    assert "minutes" not in "".join(record.model_dump_json() for record in hub.records)
 
 
 @ERAS
@@ -46,13 +54,13 @@ async def test_tool_knows_its_verified_caller(hub: InMemoryHub, era: str) -> Non
         assert text_of(await client.call_tool("whoami", {})) == "ana"
 
 
-async def test_anticipated_failure_keeps_its_text_and_saves_nothing(hub: InMemoryHub) -> None:
+async def test_anticipated_failure_keeps_its_text(hub: InMemoryHub) -> None:
     async with hub.client("ana", groups=["ads-eng"]) as client:
         result = await client.call_tool("fail", {"how": "politely"})
     assert "no such table" in text_of(result)
     outcome = hub.records[-1]
     assert isinstance(outcome, Outcome)
-    assert (outcome.status, outcome.minutes_saved) == ("tool_error", 0)
+    assert outcome.status == "tool_error"
 
 
 async def test_crash_is_recorded_by_type_and_keeps_its_detail_from_the_caller(hub: InMemoryHub) -> None:

@@ -87,8 +87,7 @@ def _policy_problem(tool: DeclaredTool, policies: dict[str, Policy]) -> str:
 
 
 def _governed(tool: DeclaredTool, policies: dict[str, Policy]) -> GovernedTool:
-    facts = facts_of(tool.function)
-    return GovernedTool(tool.name, policies[str(facts.policy)], facts.minutes_saved)
+    return GovernedTool(tool.name, policies[str(facts_of(tool.function).policy)])
 
 
 def _declaration(manifest: Manifest, server: Server, policies: dict[str, Policy]) -> Declaration:

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
 
-from pegboard.core.record import RECORDS
+from pegboard.core.record import Receipt
 from pegboard_hub.common.requests import Refused, read_json, refuse
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.errors import DeliveryMalformed, DeliveryRefused
@@ -28,12 +28,11 @@ def internal_routes(ledger: Ledger, channels: Channels) -> APIRouter:
     router = APIRouter(prefix="/internal/v1", include_in_schema=False)
 
     @router.post("/records")
-    async def records(request: Request) -> dict[str, int]:
+    async def records(request: Request) -> Receipt:
         try:
             channel = channels.of(_bearer(request))
-            delivered = RECORDS.validate_python(await _list(request, "records"))
-            return {"accepted": await ledger.take_records(channel, delivered)}
-        except (DeliveryRefused, DeliveryMalformed, ValidationError) as error:
+            return await ledger.take_records(channel, await _list(request, "records"))
+        except (DeliveryRefused, DeliveryMalformed) as error:
             raise _refusal(error) from error
 
     @router.post("/edge/refusals")

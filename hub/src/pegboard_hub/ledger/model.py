@@ -2,6 +2,7 @@
 
 Rows are only ever added. A call that was allowed is a row in `calls` and, once it ended, one in `outcomes`; a refusal
 is a row in `calls`. Refusals of nobody in particular are counts: nobody is named on an unverified claim.
+Minutes saved are not kept here: the registry's pinned tools say them, so that no server can claim any.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from typing import Literal
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text
 
+from pegboard.core.record import CODE_LENGTH, ID_LENGTH
 from pegboard_hub.registry.model import SERVER_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 Kind = Literal["intent", "denial", "edge"]
 """Where a row of `calls` comes from: a server's intent, a server's refusal, a refusal in the edge's access log."""
-
-ID_LENGTH = 128
-CODE_LENGTH = 64
 
 calls = Table(
     "calls",
@@ -62,7 +61,6 @@ outcomes = Table(
     Column("result_bytes", BigInteger, nullable=False),
     Column("duration_ms", Float, nullable=False),
     Column("steps_ms", JSON, nullable=False),
-    Column("minutes_saved", Float, nullable=False),
 )
 
 refusal_counts = Table(
@@ -85,6 +83,17 @@ counted = Table(
 )
 """Refusals already in `refusal_counts`, for as long as they might be delivered again."""
 
+rejected_records = Table(
+    "rejected_records",
+    metadata,
+    Column("server", String(SERVER_LENGTH), primary_key=True),
+    Column("digest", String(64), primary_key=True, comment="SHA-256 of the record as JSON"),
+    Column("received_at_ms", BigInteger, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("text", Text, nullable=False, comment="the record as JSON, its beginning if it is long"),
+)
+"""Delivered records that could not be read: the newest of each server, for whoever looks into it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -94,6 +103,7 @@ class Call:
         status: ok, tool_error, crashed, cancelled, input_required; denied; running; unknown, when no outcome came.
         reason: of a refusal, in the word the caller was told.
         detail: of a refusal, what only the server's owners may know; empty for other readers.
+        minutes_saved: as the release that ran declares them for this tool; 0 unless the call ended well.
     """
 
     id: str

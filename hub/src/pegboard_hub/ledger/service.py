@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -11,13 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import String
 
 from pegboard.core.names import ServerName
-from pegboard.core.record import Denial, Intent, Outcome, Who
+from pegboard.core.record import CODE_LENGTH, ID_LENGTH, Denial, Intent, Outcome, Receipt, Who
 from pegboard_hub.ledger import store
 from pegboard_hub.ledger.channels import Channel
-from pegboard_hub.ledger.errors import DeliveryMalformed
-from pegboard_hub.ledger.model import CODE_LENGTH, ID_LENGTH, Call, Figures
+from pegboard_hub.ledger.model import Call, Figures
 from pegboard_hub.ledger.model import calls as calls_table
+from pegboard_hub.ledger.reading import Unreadable, read_records
 from pegboard_hub.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 RUNNING_FOR_MS = 10 * 60 * 1000
 """How long a call without an outcome may still be running; afterwards its outcome is unknown."""
@@ -25,6 +27,11 @@ RUNNING_FOR_MS = 10 * 60 * 1000
 COUNTED_FOR_MS = 24 * store.HOUR_MS
 """How long a counted refusal is remembered. Deliveries are repeated within seconds of the hub's return."""
 
+MOST_TOLD = 20
+"""How many unreadable records of one delivery are named, in the answer and in the log; the others are a number."""
+
+PROBLEM_FOR_MS = 7 * 24 * store.HOUR_MS
+"""How long an unreadable record stays among the problems; the record itself is kept."""
 
 _TEXTS = [column.name for column in calls_table.columns if isinstance(column.type, String) and not column.nullable]
 """Columns that are empty where a kind of row has nothing to say."""
@@ -62,18 +69,14 @@ class Ledger:
         self._is_registered = is_registered
         self._clock = clock
 
-    async def take_records(self, channel: Channel, records: Sequence[Intent | Outcome | Denial]) -> int:
+    async def take_records(self, channel: Channel, delivered: Sequence[Any]) -> Receipt:
         """Take one server's records in one transaction; those already here are left as they are.
 
-        Returns:
-            How many records of the delivery are now in the ledger: all of them.
-
-        Raises:
-            DeliveryMalformed: an id or code is too long, or a figure is not finite or is negative.
+        Records that cannot be read are kept apart. They hold up no other, and the server need not send them again.
         """
+        records, unreadable = read_records(delivered)
         calls, outcomes, nameless = [], [], []
         for record in records:
-            _check_lengths(record)
             match record:
                 case Intent():
                     calls.append(_intent_row(channel, record))
@@ -87,7 +90,9 @@ class Ledger:
             await store.add_calls(connection, calls)
             await store.add_outcomes(connection, outcomes)
             await store.count_refusals(connection, "server", channel.server, nameless, self._now_ms())
-        return len(records)
+            new = await store.keep_rejected(connection, channel.server, unreadable, self._now_ms())
+        _log_unreadable(channel.server, new)
+        return Receipt(accepted=len(records), rejected=tuple(record.rejection for record in unreadable[:MOST_TOLD]))
 
     async def take_edge_refusals(self, refusals: Sequence[EdgeRefusal]) -> int:
         """Take refusals of the edge in one transaction, each once by its request id."""
@@ -136,15 +141,29 @@ class Ledger:
         async with self._database.read() as connection:
             return await store.figures(connection)
 
+    async def problems(self) -> tuple[str, ...]:
+        """What could not be taken in lately, a line for each server, for the operator."""
+        async with self._database.read() as connection:
+            counts = await store.count_rejected(connection, self._now_ms() - PROBLEM_FOR_MS)
+        return tuple(
+            f"{server}: {_unread(count)} could not be read; see the hub's log." for server, count in counts.items()
+        )
+
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
 
-def _check_lengths(record: Intent | Outcome | Denial) -> None:
-    if not 0 < len(record.id) <= ID_LENGTH:
-        raise DeliveryMalformed(f"a record's id must have 1 to {ID_LENGTH} characters")
-    if isinstance(record, Denial) and len(record.code) > CODE_LENGTH:
-        raise DeliveryMalformed(f"denial {record.id}: code may have {CODE_LENGTH} characters")
+def _log_unreadable(server: str, unreadable: Sequence[Unreadable]) -> None:
+    for record in unreadable[:MOST_TOLD]:
+        log.error("a record cannot be read", extra={"server": server, **record.rejection.model_dump()})
+    if (more := len(unreadable) - MOST_TOLD) > 0:
+        log.error("more records of the same delivery cannot be read", extra={"server": server, "count": more})
+
+
+def _unread(count: int) -> str:
+    if count >= store.REJECTED_KEPT:
+        return f"{count:,} records or more"
+    return f"{count} records" if count > 1 else "1 record"
 
 
 def _row(server: str, kind: str, who: Who, **values: Any) -> dict[str, Any]:
@@ -184,10 +203,6 @@ def _edge_row(refusal: EdgeRefusal, who: Who) -> dict[str, Any]:
 
 
 def _outcome_row(channel: Channel, record: Outcome) -> dict[str, Any]:
-    figures = (record.minutes_saved, record.duration_ms, *record.steps_ms.values())
-    if not all(math.isfinite(figure) and figure >= 0 for figure in figures):
-        # One NaN would turn every sum it is part of into NaN.
-        raise DeliveryMalformed(f"outcome {record.id}: minutes and milliseconds must be finite and not negative")
     return {"server": channel.server, **record.model_dump(exclude={"kind"})}
 
 

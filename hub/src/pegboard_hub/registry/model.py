@@ -119,7 +119,7 @@ class Release:
     def governed(self) -> dict[str, GovernedTool]:
         """The tools by name, ready to be decided on."""
         parsed = {name: Policy(name, text) for name, text in self.policies.items()}
-        return {tool.name: GovernedTool(tool.name, parsed[tool.policy], tool.minutes_saved) for tool in self.tools}
+        return {tool.name: GovernedTool(tool.name, parsed[tool.policy]) for tool in self.tools}
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ async def home_view(parts: Parts, person: str, surface: str) -> HomeView:
         surface=viewer.caller.surface if viewer else "cli",
         surfaces=directory.surfaces,
         people={sub: found.name for sub, found in directory.people.items()},
-        problems=snapshot.problems,
+        problems=(*snapshot.problems, *await parts.ledger.problems()),
         status=status,
         totals=totals,
         tool_count=sum(len(server.release.tools) for server in snapshot.all_deployed if server.release),

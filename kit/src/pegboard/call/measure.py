@@ -59,7 +59,7 @@ class Measure:
                 protocol=protocol,
             )
         )
-        return RunningCall(self._recorder, ids.call_id, tool.minutes_saved)
+        return RunningCall(self._recorder, ids.call_id)
 
     def deny(
         self,
@@ -107,10 +107,9 @@ class CallIds:
 class RunningCall:
     """A call whose intent is written and whose outcome is not."""
 
-    def __init__(self, recorder: Recorder, call_id: str, minutes_saved: float) -> None:
+    def __init__(self, recorder: Recorder, call_id: str) -> None:
         self._recorder = recorder
         self._id = call_id
-        self._minutes = minutes_saved
         self._started = time.perf_counter()
 
     def end(self, status: Status, result: bytes = b"", error_type: str = "") -> None:
@@ -128,7 +127,6 @@ class RunningCall:
                 result_digest=self._recorder.digest(result) if result else "",
                 result_bytes=len(result),
                 duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
-                minutes_saved=self._minutes if status == "ok" else 0,
             )
         )
 

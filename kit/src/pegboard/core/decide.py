@@ -18,7 +18,6 @@ class GovernedTool:
 
     name: str
     policy: Policy
-    minutes_saved: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Records travel as JSON lines: spool (on the server's disk) → hub → ledger. They are delivered at least once and
 counted once, by `id` and `kind`. Arguments and results appear only as keyed digests. Intent without outcome
-reads "unknown", never "done".
+reads "unknown", never "done". What a call is worth is not among it: the pinned release says so, never the server.
 """
 
 from __future__ import annotations
@@ -11,18 +11,33 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+ID_LENGTH = 128
+CODE_LENGTH = 64
+
+_STRICT = ConfigDict(
+    extra="forbid",
+    frozen=True,
+    # Far above any text that is written. A bound also makes pydantic refuse text that is not Unicode.
+    str_max_length=65_536,
+)
+
+_Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _STRICT
 
-    id: str = Field(description="the call's id, shared by its intent and outcome")
-    at_ms: int = Field(description="milliseconds since the epoch")
+    id: str = Field(min_length=1, max_length=ID_LENGTH, description="the call's id, shared by its intent and outcome")
+    at_ms: int = Field(
+        ge=0, lt=253_402_300_800_000, description="milliseconds since the epoch, before the year 10000"
+    )
 
 
 class Who(BaseModel):
     """The verified caller of a call."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _STRICT
 
     sub: str
     sub_type: Literal["person", "service"]
@@ -41,7 +56,7 @@ class Intent(_Record):
     policy: str
     policy_version: str
     arguments_digest: str
-    arguments_bytes: int
+    arguments_bytes: _Count
     request_id: str = ""
     trace_id: str = ""
     protocol: str = Field(default="", description="the MCP revision spoken")
@@ -54,10 +69,9 @@ class Outcome(_Record):
     status: Literal["ok", "tool_error", "crashed", "cancelled", "input_required"]
     error_type: str = ""
     result_digest: str = ""
-    result_bytes: int = 0
-    duration_ms: float
-    steps_ms: dict[str, float] = {}
-    minutes_saved: float = 0
+    result_bytes: _Count = 0
+    duration_ms: _Milliseconds
+    steps_ms: dict[str, _Milliseconds] = {}
 
 
 class Denial(_Record):
@@ -70,7 +84,7 @@ class Denial(_Record):
     release: str
     who: Who | None
     tool: str = ""
-    code: str
+    code: str = Field(max_length=CODE_LENGTH)
     reason: str
     detail: str = ""
     policy: str = ""
@@ -82,4 +96,24 @@ class Denial(_Record):
 Record = Annotated[Intent | Outcome | Denial, Field(discriminator="kind")]
 
 RECORD: TypeAdapter[Intent | Outcome | Denial] = TypeAdapter(Record)
-RECORDS: TypeAdapter[list[Intent | Outcome | Denial]] = TypeAdapter(list[Record])
+
+
+class Rejection(BaseModel):
+    """A delivered record that the hub could not read. It will not be readable later either."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str = Field(default="", description="as the record gave it; empty when it gave none")
+    kind: str = ""
+    problem: str = ""
+
+
+class Receipt(BaseModel):
+    """The hub's answer to a delivery: none of it needs to be sent again."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    accepted: int = Field(description="records that are now in the ledger")
+    rejected: tuple[Rejection, ...] = Field(
+        default=(), description="the first of those that cannot be read; hubs from before this field rejected none"
+    )

@@ -21,7 +21,7 @@ class ToolDeclaration(BaseModel):
     description: str = ""
     policy: str = Field(description="name of the Cedar policy that decides list and call")
     minutes_saved: float = Field(
-        default=0, ge=0, description="minutes one call saves a person, as the owner declares"
+        default=0, ge=0, allow_inf_nan=False, description="minutes one call saves a person, as the owner declares"
     )
     input_schema: dict[str, Any] = {}
 

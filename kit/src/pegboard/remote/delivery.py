@@ -8,7 +8,9 @@ from pathlib import Path
 
 import anyio.to_thread
 import httpx2
+from pydantic import ValidationError
 
+from pegboard.core.record import Receipt
 from pegboard.remote.spool import Batch, SpoolReader
 
 logger = logging.getLogger(__name__)
@@ -65,4 +67,18 @@ class Delivery:
         if response.status_code != httpx2.codes.OK:
             logger.warning("the hub answered %d to a batch of records", response.status_code)
             return False
+        _tell_rejected(response.content, len(batch.records))
         return True
+
+
+def _tell_rejected(answer: bytes, sent: int) -> None:
+    """Log what the hub could not read. It was taken all the same: sending it again would hold up all that follows."""
+    try:
+        receipt = Receipt.model_validate_json(answer)
+    except ValidationError:
+        logger.warning("the hub took %d records with an answer that cannot be read", sent)
+        return
+    for rejection in receipt.rejected:
+        logger.error("the hub cannot read %s %s: %s", rejection.kind, rejection.id, rejection.problem)
+    if receipt.rejected and (more := sent - receipt.accepted - len(receipt.rejected)) > 0:
+        logger.error("the hub cannot read %d more records of that delivery", more)

@@ -70,7 +70,6 @@ def upgrade() -> None:
         sa.Column("result_bytes", sa.BigInteger(), nullable=False),
         sa.Column("duration_ms", sa.Float(), nullable=False),
         sa.Column("steps_ms", sa.JSON(), nullable=False),
-        sa.Column("minutes_saved", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("server", "id", name=op.f("pk_outcomes")),
     )
     op.create_table(
@@ -81,6 +80,15 @@ def upgrade() -> None:
         sa.Column("hour_ms", sa.BigInteger(), nullable=False, comment="the hour's beginning"),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("layer", "server", "code", "hour_ms", name=op.f("pk_refusal_counts")),
+    )
+    op.create_table(
+        "rejected_records",
+        sa.Column("server", sa.String(length=65), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False, comment="SHA-256 of the record as JSON"),
+        sa.Column("received_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False, comment="the record as JSON, its beginning if it is long"),
+        sa.PrimaryKeyConstraint("server", "digest", name=op.f("pk_rejected_records")),
     )
     op.create_table(
         "servers",
