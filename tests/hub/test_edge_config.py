@@ -120,7 +120,7 @@ def test_a_new_signing_key_touches_one_filter() -> None:
 
 def test_expired_grants_leave_no_way_to_a_server() -> None:
     for route in routes_of(render(snapshot(server(1), server(2), expired=True))).values():
-        assert route["direct_response"] == {"status": 503}
+        assert route["direct_response"] == {"status": 599}
         assert "route" not in route
         assert "jwt" not in route["typed_per_filter_config"]
 

@@ -362,6 +362,15 @@ class TestAmbiguousRequests:
         response = edge.call(token=edge.token(), body=tool_call("x" * 4_300_000))
         refused(edge, response, 413, "request_too_large")
 
+    @pytest.mark.parametrize("depth", [10_000, 1_000_000])
+    def test_depth_is_no_weapon(self, edge: Rig, depth: int) -> None:
+        body = json.dumps(tool_call()).replace("{}", "[" * depth + "]" * depth)
+        refused(edge, edge.call(token=edge.token(), body=body), 400, "not_mcp")
+
+    def test_a_line_break_in_a_claim_does_not_become_a_header(self, edge: Rig) -> None:
+        response = edge.call(token=edge.token(sub='x\r\nx-forwarded-groups: ["platform"]'))
+        refused(edge, response, 502, "server_gone")
+
     def test_headers_with_underscores_are_refused(self, edge: Rig) -> None:
         request = _post(edge, "/mcp/prod/presto", edge.token(), "X_Forwarded_User: pat")
         answer = edge.raw(request)

@@ -16,6 +16,7 @@ from pegboard.core.refusal import JSONRPC_CODE, Refusal
 from pegboard.core.token import REASONS
 from pegboard_hub.edge.envoy import JWT_METADATA, MCP_METADATA, Json, claim, exactly, metadata_value, route_fact
 from pegboard_hub.edge.filters import AGREEMENT, FAILED, MAX_BODY_BYTES, MODERN
+from pegboard_hub.edge.routes import EXPIRED, FOREIGN
 from pegboard_hub.edge.rules import DECIDED, RBAC_METADATA, RULE_NAMES
 
 HEADER_MISMATCH = -32020
@@ -184,7 +185,7 @@ def _addresses() -> list[Case]:
         "Look at the list of servers for the right address.",
     )
     return [
-        Case(_status(421), wrong_host, where="both"),
+        Case(_status(FOREIGN), wrong_host, where="both"),
         Case(_status(404), unknown, where="both"),
     ]
 
@@ -224,8 +225,8 @@ def _unavailable() -> list[Case]:
         Case(_flags("UC", "UR", "LR", "UPE"), lost, 502),
         Case(_flags("SI", "UT", "DT"), slow, 504),
         Case(_flags("UF", "UO", "NC", "UH", "UC", "UR", "LR", "UPE", "UT"), hub, 503, where="hub"),
-        # A route's own answer is the only 503 without a flag.
-        Case(_status(503), expired),
+        Case(_status(EXPIRED), expired, 503),
+        Case(_status(503), lost, 502),
     ]
 
 

@@ -15,6 +15,12 @@ ROUTES = "pegboard"
 IDLE_S = 300
 """Seconds a call, or a stream, may be silent."""
 
+FOREIGN = 421
+"""Status of the answer for a host that is not ours (RFC 9110 §15.5.20, Misdirected Request)."""
+
+EXPIRED = 599
+"""Status of a route whose grants are too old, told apart from every 503 of Envoy's; callers see 503."""
+
 AFTER_SIGN_IN = ("cookies", "identity", "mcp", AGREEMENT, *RULE_NAMES)
 """What an address without a server does not pass: a token is still wanted, so that nobody can probe for names."""
 
@@ -26,7 +32,7 @@ def route_configuration(snapshot: EdgeSnapshot) -> Json:
         name=ROUTES,
         virtual_hosts=[
             {"name": "public", "domains": list(snapshot.host_names), "matcher": _paths(snapshot)},
-            {"name": "foreign", "domains": ["*"], "routes": [_answer(421, *FOR_SERVERS)]},
+            {"name": "foreign", "domains": ["*"], "routes": [_answer(FOREIGN, *FOR_SERVERS)]},
         ],
     )
 
@@ -58,7 +64,7 @@ def _server(server: EdgeServer, expired: bool) -> Json:
     """A server's route: the facts its rules compare with, and its cluster. Filters are all on by default."""
     facts = {"filter_metadata": {ROUTE_METADATA: route_facts(server.access)}}
     if expired:
-        return _answer(503, *AFTER_SIGN_IN) | {"metadata": facts}
+        return _answer(EXPIRED, *AFTER_SIGN_IN) | {"metadata": facts}
     action = {
         "cluster": cluster_name(server.access.server),
         # As long as it speaks (the listener ends silence): a legacy stream stays open for hours.
