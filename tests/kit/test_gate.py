@@ -180,6 +180,31 @@ async def test_headers_that_disagree_with_the_token_are_refused_and_counted(hub:
     assert record.code == "identity_mismatch"
 
 
+async def test_names_beyond_ascii_agree_as_the_edge_writes_them(hub: InMemoryHub) -> None:
+    groups = ["ads-eng", "équipe"]
+    headers = [
+        (b"authorization", f"Bearer {hub.token('zoë', groups)}".encode()),
+        (USER_HEADER.encode(), "zoë".encode()),
+        (GROUPS_HEADER.encode(), json.dumps(groups, ensure_ascii=False).encode()),
+        (SURFACE_HEADER.encode(), b"cli"),
+        *[(name.encode(), value.encode()) for name, value in MODERN.items()],
+        (b"mcp-method", b"tools/list"),
+    ]
+    async with hub.http() as http:
+        response = await http.post(hub.name.path, json=rpc("tools/list"), headers=headers)
+    assert response.status_code == 200
+
+
+async def test_encoded_name_header_is_read_as_the_protocol_says(hub: InMemoryHub) -> None:
+    """MCP 2026-07-28 wraps a name that is no plain ASCII in base64."""
+    headers = hub.headers("ana", ["ads-eng"]) | MODERN
+    name = "=?base64?" + base64.b64encode("wörd".encode()).decode() + "?="
+    async with hub.http(headers | {"mcp-method": "tools/call", "mcp-name": name}) as http:
+        response = await http.post(hub.name.path, json=rpc("tools/call", name="wörd"))
+    assert response.status_code == 200
+    assert "No tool wörd here for you" in response.json()["result"]["content"][0]["text"]
+
+
 AMBIGUOUS: dict[str, tuple[dict[str, str], str, str]] = {
     "lying Mcp-Name": ({"mcp-name": "echo"}, json.dumps(rpc("tools/call", name="order")), "header_mismatch"),
     "lying Mcp-Name on a legacy call": (
@@ -202,6 +227,11 @@ AMBIGUOUS: dict[str, tuple[dict[str, str], str, str]] = {
         {},
         '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","n\\u0061me":"order"}}',
         "duplicate_keys",
+    ),
+    "half a surrogate pair": (
+        {},
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"\\ud800"}}}',
+        "not_unicode",
     ),
     "batch": ({}, "[" + json.dumps(rpc("tools/list")) + "]", "not_one_message"),
 }

@@ -1,6 +1,6 @@
 """Step 3: one request, one meaning. What the edge saw and what runs here must be the same call.
 
-The body must be one JSON object without duplicate keys, and the routing headers, when they came, must say what
+The body must be one JSON object of Unicode text without duplicate keys, and the routing headers, when they came, must say what
 the body says, whatever protocol version the request claims (MCP 2026-07-28, Streamable HTTP: Standard Headers).
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from mcp.shared.inbound import decode_header_value
 
 from pegboard.core.refusal import Refusal
 
@@ -41,6 +43,8 @@ def disagreement(headers: Mapping[str, list[str]], body: bytes) -> Disagreement 
         return None
     if not isinstance(message, dict):
         return Disagreement("not_one_message")
+    if b"\\u" in body and not _is_unicode(message):
+        return Disagreement("not_unicode")
     if _headers_agree(headers, message):
         return None
     message_id = message.get("id")
@@ -54,7 +58,7 @@ def refuse_ambiguous(reason: str) -> Refusal:
         message=f"The request can be read in more than one way ({reason}), so it was not run.",
         layer="server",
         reason=reason,
-        what_to_do="Send one JSON-RPC object with unique keys, and Mcp-Method and Mcp-Name equal to its body.",
+        what_to_do="Send one JSON-RPC object in Unicode with unique keys, and Mcp-Method and Mcp-Name equal to its body.",
     )
 
 
@@ -64,8 +68,17 @@ def _headers_agree(headers: Mapping[str, list[str]], message: dict[str, Any]) ->
     named = params.get(_NAMED_BY.get(str(method), "")) if isinstance(params, dict) else None
     for header, said in ((METHOD_HEADER, method), (NAME_HEADER, named)):
         values = headers.get(header, [])
-        if values and values != [said]:
+        if values and [decode_header_value(value) for value in values] != [said]:
             return False
+    return True
+
+
+def _is_unicode(message: dict[str, Any]) -> bool:
+    """Whether every text is Unicode. Parsers differ over half a surrogate pair (RFC 8259 §8.2); only an escape makes one."""
+    try:
+        json.dumps(message, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
     return True
 
 

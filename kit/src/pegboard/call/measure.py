@@ -135,7 +135,7 @@ def canonical(document: Any) -> bytes:
     """The canonical JSON (RFC 8785) of a value that came as JSON; of one it cannot hold (huge integers), its repr."""
     try:
         return rfc8785.dumps(document)
-    except rfc8785.CanonicalizationError:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
         return repr(document).encode("utf-8", "surrogatepass")
 
 

@@ -103,9 +103,10 @@ class _Gone(Exception):
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:
+    """Lower-case names to every value. The edge writes claims as UTF-8; bytes that are not stay what they are."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in scope["headers"]:
-        found[name.decode("latin-1").lower()].append(value.decode("latin-1"))
+        found[name.decode("latin-1").lower()].append(value.decode("utf-8", "surrogateescape"))
     return dict(found)
 
 
