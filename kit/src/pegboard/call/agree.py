@@ -1,7 +1,7 @@
 """Step 3: one request, one meaning. What the edge saw and what runs here must be the same call.
 
-The body must be one JSON object of Unicode text without duplicate keys, and the routing headers, when they came, must say what
-the body says, whatever protocol version the request claims (MCP 2026-07-28, Streamable HTTP: Standard Headers).
+The body must be one JSON object of Unicode text without duplicate keys, and the routing headers, when they came, must
+say what the body says, whatever protocol version the request claims (MCP 2026-07-28, Streamable HTTP: Standard Headers).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def refuse_ambiguous(reason: str) -> Refusal:
         message=f"The request can be read in more than one way ({reason}), so it was not run.",
         layer="server",
         reason=reason,
-        what_to_do="Send one JSON-RPC object in Unicode with unique keys, and Mcp-Method and Mcp-Name equal to its body.",
+        what_to_do="Send one JSON-RPC object in Unicode with unique keys; let Mcp-Method and Mcp-Name say what it says.",
     )
 
 
@@ -74,7 +74,7 @@ def _headers_agree(headers: Mapping[str, list[str]], message: dict[str, Any]) ->
 
 
 def _is_unicode(message: dict[str, Any]) -> bool:
-    """Whether every text is Unicode. Parsers differ over half a surrogate pair (RFC 8259 §8.2); only an escape makes one."""
+    """Whether every text is Unicode. Parsers differ over half a surrogate pair, made by an escape (RFC 8259 §8.2)."""
     try:
         json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -71,7 +71,7 @@ def _without_refusal(result: CallToolResult) -> CallToolResult:
 
 
 def _bytes(result: CallToolResult) -> bytes:
-    """The result as it will leave. One that cannot be written as JSON is the SDK's to refuse, and is recorded all the same."""
+    """The result as it will leave. One that is no JSON is the SDK's to refuse, and is recorded all the same."""
     try:
         return result.model_dump_json(by_alias=True, exclude_none=True).encode()
     except ValueError:
