@@ -1,7 +1,7 @@
 """Step 3: one request, one meaning. What the edge saw and what runs here must be the same call.
 
 The body must be one JSON object of Unicode text without duplicate keys, and the routing headers, when they came, must
-say what the body says, whatever protocol version the request claims (MCP 2026-07-28, Streamable HTTP: Standard Headers).
+say what the body says, whatever version the request claims (MCP 2026-07-28, Streamable HTTP: Standard Headers).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def refuse_ambiguous(reason: str) -> Refusal:
         message=f"The request can be read in more than one way ({reason}), so it was not run.",
         layer="server",
         reason=reason,
-        what_to_do="Send one JSON-RPC object in Unicode with unique keys; let Mcp-Method and Mcp-Name say what it says.",
+        what_to_do="Send one JSON-RPC object, Unicode, unique keys; let Mcp-Method and Mcp-Name say what it says.",
     )
 
 
