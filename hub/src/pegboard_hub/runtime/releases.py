@@ -24,7 +24,8 @@ from pegboard.core.release import Declaration
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
-from pegboard_hub.runtime.launching import Launch
+from pegboard_hub.runtime.launching import NO_CORE, Launch
+from pegboard_hub.runtime.packages import PackageBuilder
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.processes import end_session
 from pegboard_hub.runtime.sandbox import View, python_folders
@@ -35,7 +36,10 @@ DESCRIBE_TIMEOUT_S = 30
 DESCRIBE_BYTES = 8 * 1024 * 1024
 """The largest declaration taken; beyond it the author's code is stopped."""
 
-FORMAT = "1"
+COMPILE_TIMEOUT_S = 120
+COMPILE_LIMITS = {**NO_CORE, "RLIMIT_DATA": 1024 * 1024 * 1024}
+
+FORMAT = "2"
 """Changes when releases are laid out anew, so that old ones are made again."""
 
 Report = Callable[[str], None]
@@ -93,6 +97,9 @@ class ReleaseMaker:
             declaration = await self._describe(server)
         except (ConfigurationError, OSError) as error:
             raise ReleaseFailed(str(error)) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            # A project can be wrong in ways nobody foresaw; the other servers start all the same.
+            raise ReleaseFailed(f"its files cannot be read ({type(error).__name__}: {error})") from error
         replace_file(home.declaration(server), declaration.model_dump_json() + "\n")
         replace_file(self._stamp(server), digest + "\n")
         return Release(server, declaration, self._python(server))
@@ -105,17 +112,24 @@ class ReleaseMaker:
         return None
 
     async def _install(self, server: ServerName, source: Source, report: Report) -> None:
-        """Install what the lock file says from wheels, then the local packages, built without running their code."""
+        """Install what the lock file says from wheels, then the local packages.
+
+        The environment's own Python never runs out here: it runs what `.pth` files in the environment say. So the
+        environment is made anew each time, filled from outside by the Python it is made from, and compiled by that.
+        """
         home = self._home
+        shutil.rmtree(home.environment(server), ignore_errors=True)
         environment = {
             **os.environ,
             "UV_PROJECT_ENVIRONMENT": str(home.environment(server)),
             "UV_PYTHON": str(self._isolation.python),
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_PROGRESS": "1",
+            "UV_NO_CONFIG": "1",  # the project may not set up the operator's uv
+            "UV_COMPILE_BYTECODE": "0",
         }
         environment.pop("VIRTUAL_ENV", None)
-        sync = ["sync", "--frozen", "--no-dev", "--no-build", "--no-install-local", "--compile-bytecode"]
+        sync = ["sync", "--frozen", "--no-dev", "--no-build", "--no-install-local"]
         later = [word for each in source.unbuilt for word in ("--no-install-package", each.name)]
         await self._run_uv([*sync, *later, "--project", str(source.project)], environment, server, report)
         wheels = home.release(server) / "wheels"
@@ -127,12 +141,31 @@ class ReleaseMaker:
             run_uv = partial(self._run_uv, environment=environment, server=server, report=lambda _: None)
             await SdistBuilder(home, self._isolation, self._uv, run_uv).build(server, sdist, wheels)
         for package in source.packages:
-            await self._run_uv(
-                ["build", "--wheel", "--out-dir", str(wheels), str(package)], environment, server, report
-            )
-        install = ["pip", "install", "--no-deps", "--offline", "--no-index", "--reinstall", "--compile-bytecode"]
+            await PackageBuilder(home, self._isolation, self._uv).build(server, source, package, wheels)
+        install = ["pip", "install", "--no-deps", "--offline", "--no-index", "--reinstall"]
+        into = ["--python", str(self._isolation.python), "--prefix", str(home.environment(server))]
         built = [str(path) for path in sorted(wheels.glob("*.whl"))]
-        await self._run_uv([*install, "--python", str(self._python(server)), *built], environment, server, report)
+        await self._run_uv([*install, *into, *built], environment, server, report)
+        await self._compile(server)
+
+    async def _compile(self, server: ServerName) -> None:
+        """Compile the environment, which its server cannot. What does not compile is left as it is."""
+        libraries = self._home.environment(server) / "lib"
+        command = [str(self._isolation.python), "-I", "-S", "-m", "compileall", "-qq", "-j", "0", str(libraries)]
+        process = await asyncio.create_subprocess_exec(
+            *Launch(limits=COMPILE_LIMITS).command(command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            await asyncio.wait_for(process.wait(), COMPILE_TIMEOUT_S)
+        except TimeoutError:
+            pass  # it starts more slowly, and that is all
+        finally:
+            end_session(process)
+            await process.wait()
 
     async def _run_uv(
         self, arguments: list[str], environment: dict[str, str], server: ServerName, report: Report
@@ -175,14 +208,17 @@ class ReleaseMaker:
         kept = self._home.project(server)
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
-        shutil.copy(project / FILE_NAME, kept / FILE_NAME)
+        shutil.copy(project / FILE_NAME, kept / FILE_NAME, follow_symlinks=False)
         if (project / "policies").is_dir():
-            shutil.copytree(project / "policies", kept / "policies")
+            shutil.copytree(project / "policies", kept / "policies", symlinks=True)
 
     async def _describe(self, server: ServerName) -> Declaration:
         """What the release declares. Reading it runs the author's code: confined, alone and with a limit."""
         home, python = self._home, self._python(server)
-        view = View((home.environment(server), home.project(server), *python_folders(python)), (home.work(server),))
+        view = View(
+            (home.environment(server), home.project(server), *python_folders(self._isolation.python)),
+            (home.work(server),),
+        )
         command = [str(python), "-I", "-m", "pegboard.describe", "--project", str(home.project(server))]
         run = await run_confined(
             self._isolation,

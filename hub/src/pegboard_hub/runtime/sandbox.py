@@ -57,14 +57,12 @@ def bwrap_arguments(bwrap: Path, view: View, becomes_user: bool) -> list[str]:
 
 
 def python_folders(python: Path) -> list[Path]:
-    """Folders outside /usr that an environment's interpreter needs: where the Python it was made from lives.
+    """Folders outside /usr that environments made from `python` need: where it lives.
 
-    Raises:
-        OSError: `python` is in no environment.
+    Asked of the interpreter that the operator has, never of an environment: what is installed into one can change
+    what the environment says of itself.
     """
-    settings = (python.parent.parent / "pyvenv.cfg").read_text(encoding="utf-8")
-    home = next(line.partition("=")[2].strip() for line in settings.splitlines() if line.startswith("home"))
-    prefixes = {Path(home).parent, Path(home).resolve().parent, python.resolve().parent.parent}
+    prefixes = {python.parent.parent, python.resolve().parent.parent}
     return sorted(prefix for prefix in prefixes if prefix not in {Path("/"), Path("/usr")})
 
 

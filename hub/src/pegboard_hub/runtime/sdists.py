@@ -67,7 +67,7 @@ class SdistBuilder:
             await self._run_uv(["pip", "install", "--no-build", "--python", str(python), *wanted])
         prepare(self._home, self._isolation, [server])  # an empty working folder
         work = self._home.work(server)
-        view = View((archive, tools, self._uv, *python_folders(python)), (work,))
+        view = View((archive, tools, self._uv, *python_folders(self._isolation.python)), (work,))
         build = ["build", "--wheel", "--no-build-isolation", "--offline", "--no-config", "--python", str(python)]
         run = await run_confined(
             self._isolation,
@@ -81,7 +81,7 @@ class SdistBuilder:
         )
         if run.status != 0:
             raise ReleaseFailed(f"{sdist.name} has no wheel and does not build: {run.reason}")
-        _take_wheel(work / "built", wheels, sdist)
+        take_wheel(work / "built", wheels, sdist.name)
         shutil.rmtree(tools)
 
     async def _fetch(self, server: ServerName, sdist: SourceDistribution) -> Path:
@@ -122,13 +122,18 @@ def _tools(archive: Path, sdist: SourceDistribution) -> list[str]:
     return tools
 
 
-def _take_wheel(built: Path, wheels: Path, sdist: SourceDistribution) -> None:
-    """Take the one wheel out of a folder that the build could write, following no link."""
+def take_wheel(built: Path, wheels: Path, name: str) -> None:
+    """Take the one wheel of package `name` out of a folder that its build could write, following no link.
+
+    Raises:
+        ReleaseFailed: there is not exactly one, or it is no file.
+        OSError: it cannot be copied.
+    """
     found = sorted(built.glob("*.whl"))
     if len(found) != 1:
-        raise ReleaseFailed(f"{sdist.name}: its build left {len(found)} wheels instead of one")
+        raise ReleaseFailed(f"{name}: its build left {len(found)} wheels instead of one")
     descriptor = os.open(found[0], os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as wheel, (wheels / found[0].name).open("wb") as copy:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ReleaseFailed(f"{sdist.name}: its build left something that is no file")
+            raise ReleaseFailed(f"{name}: its build left something that is no file")
         shutil.copyfileobj(wheel, copy)

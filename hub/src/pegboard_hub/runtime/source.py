@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any
 from pegboard.core.errors import ConfigurationError
 
 BUILD_BACKEND = "uv_build"
-"""The one build backend of local packages: uv carries it, so that building runs none of the author's code."""
+"""The one build backend of local packages: uv carries it, so that building them needs nothing from outside."""
 
 _SKIPPED = {
     ".venv",
@@ -56,13 +58,15 @@ class Source:
         """The source in folder `project`.
 
         Raises:
-            ConfigurationError: there is no project or lock file, or a local package has another build backend.
+            ConfigurationError: there is no project or lock file, a local package has another build backend, or a file
+            is none of its own.
         """
         lock = _toml(project / "uv.lock", "make it with `uv lock` in the server's folder and commit it")
         local = {path for package in lock.get("package", []) if (path := _local_path(project, package)) is not None}
         packages = (project, *sorted(local - {project}))
         for package in packages:
             _check_backend(package)
+            _check_files(package)
         return cls(project, packages, tuple(_unbuilt(project, lock)))
 
     def digest(self, *more: str) -> str:
@@ -75,6 +79,19 @@ class Source:
                 total.update(f"{path.relative_to(package)}\0{path.stat().st_size}\0".encode())
                 total.update(path.read_bytes())
         return total.hexdigest()
+
+    def copy(self, package: Path, target: Path) -> None:
+        """Copy one of the packages into the new folder `target`, following no link.
+
+        Raises:
+            OSError: a file cannot be read or written, or has become a link since `read`.
+        """
+        for path in _files(package):
+            copied = target / path.relative_to(package)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as original, copied.open("wb") as copy:
+                shutil.copyfileobj(original, copy)
 
 
 def _local_path(project: Path, package: dict[str, Any]) -> Path | None:
@@ -118,6 +135,13 @@ def _check_backend(package: Path) -> None:
         )
 
 
+def _check_files(package: Path) -> None:
+    """Refuse what a package must not hold: a link would bring in a file that its author may not read."""
+    for path in _files(package):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ConfigurationError(str(path), ["is a link or no file", "put the file itself there"])
+
+
 def _toml(path: Path, mend: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -129,5 +153,8 @@ def _toml(path: Path, mend: str) -> dict[str, Any]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        # A link to a folder is not walked into: it counts as a file, which it is not.
+        names += [name for name in folders if (Path(parent) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED and name not in names)
+        names = [name for name in names if name not in _SKIPPED]
         yield from (Path(parent) / name for name in sorted(names) if not name.endswith(".pyc"))

@@ -85,7 +85,7 @@ def server_process(home: Home, isolation: Isolation, release: Release, public_ur
     work = home.work(server)
     return ProcessSpec(
         name=str(server),
-        command=isolation.confined(str(server), _view(home, release), manifest.resources, work, command),
+        command=isolation.confined(str(server), _view(home, isolation, release), manifest.resources, work, command),
         environment={
             **base_environment(work),
             **resolve_secrets(home, server, manifest.secrets),
@@ -100,13 +100,13 @@ def server_process(home: Home, isolation: Isolation, release: Release, public_ur
     )
 
 
-def _view(home: Home, release: Release) -> View:
+def _view(home: Home, isolation: Isolation, release: Release) -> View:
     server = release.server
     return View(
         readable=(
             home.environment(server),
             home.project(server),
-            *python_folders(release.python),
+            *python_folders(isolation.python),
             home.bundle(server).parent,
             home.bundle_keys.parent,
             home.credentials(server),

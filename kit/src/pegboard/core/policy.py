@@ -8,13 +8,17 @@ the arguments the policy file declares by an annotation on any of its policies:
     permit (principal in Group::"ads-eng", action, resource) unless { context has args && context.args.limit > 10 };
 
 Any diagnostic error is a denial: Cedar itself skips a `forbid` that errs, which would turn it into an allow.
+
+A policy is an author's text, and the hub reads it. Cedar's parser goes as deep as the text does and takes the whole
+process with it when the stack ends, so the text is measured before Cedar sees it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +30,18 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
 
 Action = Literal["list", "call"]
+
+MOST_BYTES = 64 * 1024
+MOST_WORDS = 4_000
+"""Words and signs in one file. Cedar's parser needs stack for every operator in a row; it ends at some 16,000."""
+
+DEEPEST = 64
+"""Brackets inside one another. Cedar's parser ends the process at some 330."""
+
+LONGEST_PATH = 32
+"""Attributes in a row (`a.b.c`). The time that `has` takes grows with the square of their number."""
+
+_WORD = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n\r]*|\s+|\w+|.', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +65,17 @@ class Policy:
         """Parse.
 
         Raises:
-            ConfigurationError: the text is not Cedar, or is a template, which authorizes nothing.
+            ConfigurationError: the text is not Cedar, is larger than any policy needs to be, or is a template, which
+                authorizes nothing.
         """
+        if problem := _too_much(text):
+            raise ConfigurationError(f"policies/{name}.cedar", [problem])
         try:
             parsed = json.loads(cedarpy.policies_to_json_str(text))
             self._set = cedarpy.PolicySet.from_str(text)
+        except RecursionError as error:
+            problem = "has too many operators in a row: split it into several policies"
+            raise ConfigurationError(f"policies/{name}.cedar", [problem]) from error
         except ValueError as error:
             raise ConfigurationError(f"policies/{name}.cedar", [f"not valid Cedar: {error}"]) from error
         if parsed["templates"] or not parsed["staticPolicies"]:
@@ -103,6 +125,30 @@ def read_policies(folder: Path) -> dict[str, Policy]:
         ConfigurationError: a file is not valid Cedar.
     """
     return {path.stem: Policy(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.cedar"))}
+
+
+def _too_much(text: str) -> str:
+    """Why a text is more than Cedar's parser may be given, in words; empty when it is not."""
+    if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
+        return f"is larger than {MOST_BYTES // 1024} KiB: name groups rather than people"
+    count = depth = path = 0
+    for word in _words(text):
+        count += 1
+        depth += (word in _OPENING) - (word in _CLOSING and depth > 0)
+        path = path + 1 if word == "." else path if word.isidentifier() else 0
+        if depth > DEEPEST:
+            return f"nests deeper than {DEEPEST} brackets: split it into several policies"
+        if path > LONGEST_PATH:
+            return f"has more than {LONGEST_PATH} attributes in a row: flatten the argument it looks at"
+    return f"has more than {MOST_WORDS} words and signs: split the file" if count > MOST_WORDS else ""
+
+
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+
+
+def _words(text: str) -> Iterator[str]:
+    found = (match.group() for match in _WORD.finditer(text))
+    return (word for word in found if not word.isspace() and not word.startswith("//"))
 
 
 def _declared_arguments(policies: Mapping[str, Any]) -> tuple[str, ...]:
