@@ -100,7 +100,7 @@ def _lifetime(form: Form) -> int | None:
     if not any(form.get("lifetime", [])):
         return None
     text = _parameter(form, "lifetime")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIFETIME_S):
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_LIFETIME_S):
         raise OAuthRefused(
             "invalid_request", f"lifetime {text[:20]!r} is not a number of seconds from 1 to {MAX_LIFETIME_S}"
         )

@@ -11,12 +11,17 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pegboard.call.agree import METHOD_HEADER
 from pegboard.call.chain import Admitted, Chain, Refused
 from pegboard.core.refusal import Refusal
 from pegboard.transport.sdk import ADMITTED, session_user
 
 HEALTH_PATH = "/healthz"
 MAX_BODY_BYTES = 4 * 1024 * 1024
+
+LISTEN = "subscriptions/listen"
+"""The one modern method that is answered by an endless stream. Only modern requests have it, and those must name
+their method in a header, which the chain has held to the body."""
 
 
 class GovernedApp:
@@ -74,12 +79,13 @@ class GovernedApp:
         except _Gone:
             return
         else:
-            await self._pass_on(scope, receive, send, admitted)
+            streams = scope["method"] == "GET" or headers.get(METHOD_HEADER) == [LISTEN]
+            await self._pass_on(scope, receive, send, admitted, streams)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted, streams: bool) -> None:
         user = session_user(admitted.caller, self._issuer)
         scope = {**scope, "user": user, "state": {**scope.get("state", {}), ADMITTED: admitted}}
-        if scope["method"] != "GET":
+        if not streams:
             await self._mcp(scope, receive, send)
             return
         # A stream ends when the token that opened it does; the client opens another with a fresh one.
