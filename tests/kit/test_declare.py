@@ -60,6 +60,40 @@ def test_policy_that_does_not_exist_is_named_with_the_nearest(project: Path) -> 
         load_project(project, server)
 
 
+def test_policy_that_waits_for_an_argument_no_tool_has_is_refused(project: Path) -> None:
+    server = Server()
+
+    @server.tool()
+    @authorize_tool(policy="small-orders")
+    def order(amont: int) -> str:
+        """Order."""
+        return str(amont)
+
+    with pytest.raises(DeclarationError, match="declares argument 'amount', which order lacks; did you mean 'amont'"):
+        load_project(project, server)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def x(:\n", "line 1: SyntaxError"),
+        ("import json\n1 / 0\n", "line 2: ZeroDivisionError"),
+        ("from pegboard import saves\n\n@saves(minutes=-1)\ndef x(): ...\n", "line 3: saves"),
+        ("server = 5\n", "is not a pegboard.Server"),
+    ],
+)
+def test_module_that_does_not_load_is_named_with_its_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    (project / "broken_desk.py").write_text(code)
+    manifest = project / "pegboard.toml"
+    manifest.write_text(MANIFEST.replace("desk:server", "broken_desk:server"))
+    monkeypatch.syspath_prepend(str(project))
+    monkeypatch.delitem(sys.modules, "broken_desk", raising=False)
+    with pytest.raises(DeclarationError, match=message):
+        load_project(project)
+
+
 def test_two_policies_on_one_tool_are_refused() -> None:
     with pytest.raises(DeclarationError, match="already names policy 'a'"):
         authorize_tool(policy="b")(authorize_tool(policy="a")(lambda: None))
@@ -90,10 +124,11 @@ def test_two_tools_of_one_name_do_not_start(project: Path) -> None:
         (("owner =", "ownr ="), "ownr: unknown key; did you mean 'owner'?"),
         (("surfaces =", "surface ="), "requests.surface: unknown key; did you mean 'surfaces'?"),
         (("[requests]", "[request]"), "request: unknown key; did you mean 'requests'?"),
-        (('name = "desk"', 'name = "Desk!"'), "name: "),
+        (('name = "desk"', 'name = "Desk!"'), "name: has the wrong form; use 2 to 32"),
         (('"cli", "chat"', '"cli", "telepathy"'), "unknown surface 'telepathy'"),
         (("Tests of the kit", "x" * 101), "description: "),
-        (('entry = "desk:server"', 'entry = "desk"'), "entry: "),
+        (('entry = "desk:server"', 'entry = "desk"'), "entry: has the wrong form; it is MODULE:ATTRIBUTE"),
+        (('["ads-eng", "finance"]', '"ads-eng"'), "requests.business_groups: must be a list"),
         (('owner = "platform"\n', ""), "owner: missing"),
         (("[requests]", 'secrets = {TOKEN = "abc"}\n[requests]'), "never the secret itself"),
         (("[requests]", "[requests"), "not valid TOML"),

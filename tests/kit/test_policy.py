@@ -53,7 +53,7 @@ def test_policy_sees_person_groups_action_tool_and_context(text: str, expected: 
 
 
 def test_forbid_that_errs_denies_instead_of_being_skipped() -> None:
-    text = PERMIT_ALL + "forbid (principal, action, resource) when { context.risk > 3 };"
+    text = PERMIT_ALL + 'forbid (principal, action, resource) when { context.channel == "#x" };'
     decision = Policy("p", text).decide(ANA, PRESTO, "query", "call")
     assert not decision.allowed
     assert "erred" in decision.reason
@@ -87,8 +87,9 @@ def test_argument_that_cedar_cannot_compare_is_a_denial(value: object, expected:
 
 
 def test_argument_that_is_not_declared_is_not_seen() -> None:
-    text = "permit (principal, action, resource) when { context has args };"
+    text = '@arguments("other") permit (principal, action, resource) when { context.args has other };'
     assert not allowed(text, table="ads")
+    assert allowed(text, other="x")
 
 
 def test_list_never_sees_arguments() -> None:
@@ -101,6 +102,39 @@ def test_strange_names_stay_names(name: str) -> None:
     caller = dataclasses.replace(ANA, sub=name, groups=(name,))
     assert not allowed('permit (principal == Person::"pat", action, resource);', caller)
     assert not allowed('permit (principal in Group::"ads-eng", action, resource);', caller)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'forbid (principal in Grup::"finance", action, resource);',
+            "unknown entity type 'Grup'; did you mean 'Group'?",
+        ),
+        ("permit (principal is Persn, action, resource);", "unknown entity type 'Persn'; did you mean 'Person'?"),
+        ('permit (principal, action == Action::"cal", resource);', "unknown action 'cal'; did you mean 'call'?"),
+        (
+            'permit (principal, action, resource) when { [Grup::"x"].contains(principal) };',
+            "unknown entity type 'Grup'; did you mean 'Group'?",
+        ),
+        (
+            'permit (principal, action, resource) when { context.surfce == "cli" };',
+            "unknown context attribute 'surfce'; did you mean 'surface'?",
+        ),
+        ("permit (principal, action, resource) when { context has chanel };", "did you mean 'channel'?"),
+        ("permit (principal, action, resource) when { context.args.n > 1 };", "arguments that are declared"),
+        (
+            '@arguments("table") permit (principal, action, resource) when { context.args has tabel };',
+            "undeclared argument 'tabel'; did you mean 'table'?",
+        ),
+        ('permit (principal, action, resource) when { principal.team == "x" };', "have no attributes"),
+        ('@argumnts("n") permit (principal, action, resource);', "unknown annotation 'argumnts'"),
+    ],
+)
+def test_name_that_nobody_has_is_refused_with_the_nearest(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Policy("p", PERMIT_ALL + text)
+    assert message in str(caught.value)
 
 
 def test_version_follows_the_text() -> None:

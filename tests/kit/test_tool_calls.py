@@ -67,9 +67,16 @@ async def test_crash_is_recorded_by_type_and_keeps_its_detail_from_the_caller(hu
     async with hub.client("ana", groups=["ads-eng"]) as client:
         result = await client.call_tool("fail", {"how": "crash"})
     assert "secret inner detail" not in text_of(result)
+    assert text_of(result).startswith("fail failed unexpectedly. Ask platform in #desk. Name request ")
     outcome = hub.records[-1]
     assert isinstance(outcome, Outcome)
     assert (outcome.status, outcome.error_type) == ("crashed", "RuntimeError")
+
+
+async def test_arguments_that_do_not_fit_are_named_one_by_one(hub: InMemoryHub) -> None:
+    async with hub.client("ana", groups=["ads-eng"]) as client:
+        result = await client.call_tool("echo", {"text": 5})
+    assert text_of(result) == "echo cannot take these arguments: text: Input should be a valid string"
 
 
 async def test_nothing_runs_when_the_intent_cannot_be_written(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
 
 from mcp.server.mcpserver.exceptions import InvalidSignature
 from mcp.server.mcpserver.tools import Tool
@@ -48,7 +49,9 @@ def load_project(folder: Path, server: Server | None = None) -> Project:
     server = server or _import_entry(manifest.entry)
     _check(server, policies)
     governed = {tool.name: _governed(tool, policies) for tool in server.tools}
-    return Project(manifest, server, governed, _declaration(manifest, server, policies))
+    declaration = _declaration(manifest, server, policies)
+    _check_arguments(declaration, policies)
+    return Project(manifest, server, governed, declaration)
 
 
 def _import_entry(entry: str) -> Server:
@@ -59,9 +62,22 @@ def _import_entry(entry: str) -> Server:
         raise DeclarationError(
             f"pegboard.toml entry {entry!r}: no module named {error.name!r} is installed"
         ) from error
+    except DeclarationError as error:
+        raise DeclarationError(f"{_place(error)}: {error}") from error
+    except Exception as error:
+        raise DeclarationError(f"{_place(error)}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Server):
         raise DeclarationError(f"pegboard.toml entry {entry!r} is not a pegboard.Server")
     return found
+
+
+def _place(error: Exception) -> str:
+    """File and line of the author's code that an import failed at."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    kit = str(Path(__file__).parent)
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith((kit, "<frozen"))]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "the server's module"
 
 
 def _check(server: Server, policies: dict[str, Policy]) -> None:
@@ -73,6 +89,22 @@ def _check(server: Server, policies: dict[str, Policy]) -> None:
         problems.append("the server declares no tool: decorate a function with @server.tool()")
     if found := [problem for problem in problems if problem]:
         raise DeclarationError("; ".join(found))
+
+
+def _check_arguments(declaration: Declaration, policies: dict[str, Policy]) -> None:
+    """A policy that waits for an argument which no tool has would never decide as it was meant."""
+    problems: list[str] = []
+    for name in declaration.policies:
+        users = [tool for tool in declaration.tools if tool.policy == name]
+        known = {argument for tool in users for argument in tool.input_schema.get("properties", {})}
+        for argument in policies[name].arguments:
+            if argument not in known:
+                near = get_close_matches(argument, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"they have {', '.join(sorted(known)) or 'none'}"
+                tools = ", ".join(tool.name for tool in users)
+                problems.append(f"policies/{name}.cedar declares argument {argument!r}, which {tools} lacks; {hint}")
+    if problems:
+        raise DeclarationError("; ".join(problems))
 
 
 def _policy_problem(tool: DeclaredTool, policies: dict[str, Policy]) -> str:

@@ -142,7 +142,8 @@ class Chain:
         try:
             running = self._measure.begin(caller, governed, arguments, ids, protocol)
             logger.info("call %s: %s by %s from %s", ids.request_id or ids.call_id, tool, caller.sub, caller.surface)
-            return await run_tool(run, running, caller, tool)
+            after_crash = f"{standing.access.ask} Name request {ids.request_id or ids.call_id}."
+            return await run_tool(run, running, caller, tool, after_crash)
         except OSError as error:
             logger.exception("a call of %s could not be recorded", tool)
             raise Refused(_unrecorded(standing, ids), 503) from error

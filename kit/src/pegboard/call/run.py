@@ -9,6 +9,7 @@ import anyio
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult, TextContent
+from pydantic import ValidationError
 
 from pegboard.call.context import CALLER
 from pegboard.call.measure import RunningCall
@@ -21,11 +22,11 @@ ToolResult = CallToolResult | InputRequiredResult
 Run = Callable[[], Awaitable[ToolResult]]
 
 
-async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str) -> ToolResult:
+async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str, after_crash: str) -> ToolResult:
     """Run the tool for `caller` and write the outcome before the result is given back.
 
-    A failure the author anticipated (`ToolError`) reaches the caller with its text; a crash with the tool's name
-    only, while its trace goes to the log.
+    A failure the author anticipated (`ToolError`) reaches the caller with its text, and so do arguments that do not
+    fit the tool's schema; a crash with the tool's name and `after_crash`, while its trace goes to the log.
 
     Raises:
         MCPError: the tool answered with a protocol error; it is passed on, after being recorded.
@@ -41,7 +42,7 @@ async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str) ->
         running.end("tool_error", error_type=f"MCPError {error.error.code}")
         raise
     except ToolError as error:
-        return _failed(running, error, tool)
+        return _failed(running, error, tool, after_crash)
     finally:
         CALLER.reset(held)
     if isinstance(result, InputRequiredResult):
@@ -52,14 +53,24 @@ async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str) ->
     return result
 
 
-def _failed(running: RunningCall, error: ToolError, tool: str) -> CallToolResult:
+def _failed(running: RunningCall, error: ToolError, tool: str, after_crash: str) -> CallToolResult:
     cause = error.__cause__ or error
+    text = str(error)
     crashed = isinstance(error, UnexpectedToolError)
     if crashed:
         logger.error("tool %s crashed", tool, exc_info=cause)
-    result = CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+        text = f"{tool} failed unexpectedly. {after_crash}"
+    elif isinstance(cause, ValidationError):
+        text = f"{tool} cannot take these arguments: {_faults(cause)}"
+    result = CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
     running.end("crashed" if crashed else "tool_error", _bytes(result), type(cause).__name__)
     return result
+
+
+def _faults(error: ValidationError) -> str:
+    """Each argument that does not fit, and why, in a line a model can act on."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults)
 
 
 def _without_refusal(result: CallToolResult) -> CallToolResult:

@@ -114,10 +114,11 @@ class AccessDecision:
 
 def decide_access(caller: Caller, access: ServerAccess, layer: Layer = "server") -> AccessDecision:
     """Apply the coarse rules in order; the first that does not hold refuses."""
-    source = access.reason or "the operator's grants"
+    granted = access.reason or "the operator's grants"
     checks: list[Check] = []
     for rule in RULES:
         holds = rule.holds(caller, access)
+        source = "what the token says" if rule.name == "audience" else granted
         checks.append(Check(rule.name, holds, rule.fact(caller, access), source))
         if not holds:
             return AccessDecision(tuple(checks), refusal_by(rule, caller, access, layer))

@@ -52,7 +52,20 @@ def _line(model: type[BaseModel], fault: Any) -> str:
         return f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     if fault["type"] == "missing":
         return f"{name}: missing"
+    if fault["type"] == "tuple_type":
+        return f'{name}: must be a list, for example ["one", "two"]'
+    if fault["type"] == "string_pattern_mismatch":
+        return f"{name}: has the wrong form; {_form_of(model, place)}"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+_NAME_FORM = "use 2 to 32 of a-z, 0-9 and '-', starting with a letter"
+
+
+def _form_of(model: type[BaseModel], place: list[str]) -> str:
+    """What a text at `place` must look like: the field's own description, or the form of names."""
+    field = model.model_fields.get(place[0]) if len(place) == 1 else None
+    return f"it is {field.description}" if field and "for example" in (field.description or "") else _NAME_FORM
 
 
 def _keys_at(model: type[BaseModel], place: list[str]) -> list[str]:

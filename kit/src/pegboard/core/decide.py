@@ -54,13 +54,17 @@ def decide_tool(
         return Decision(tuple(checks), _unavailable(tool, access), "unknown tool")
     steps: tuple[Action, ...] = ("list",) if action == "list" else ("list", "call")
     for step in steps:
+        if step == "call" and arguments is None and found.policy.arguments:
+            # Asked without arguments (explain): the policy cannot be evaluated, and a guess would contradict a call.
+            fact = f"depends on the argument {' and '.join(found.policy.arguments)} of the call"
+            checks.append(Check("policy:call", True, fact, _source(found.policy)))
+            continue
         decision = found.policy.decide(caller, access.server, tool, step, arguments)
-        source = f"policies/{found.policy.name}.cedar, version {found.policy.version}"
-        checks.append(Check(f"policy:{step}", decision.allowed, decision.reason, source))
+        checks.append(Check(f"policy:{step}", decision.allowed, decision.reason, _source(found.policy)))
         if not decision.allowed and step == "list":
             return Decision(tuple(checks), _unavailable(tool, access), decision.reason)
         if not decision.allowed:
-            return Decision(tuple(checks), _not_permitted(tool, access), decision.reason)
+            return Decision(tuple(checks), _not_permitted(found, access), decision.reason)
     return Decision(tuple(checks), None)
 
 
@@ -83,10 +87,15 @@ def _unavailable(tool: str, access: ServerAccess) -> Refusal:
     return tool_unavailable(tool, access.owner, access.support_channel)
 
 
-def _not_permitted(tool: str, access: ServerAccess) -> Refusal:
+def _source(policy: Policy) -> str:
+    return f"policies/{policy.name}.cedar, version {policy.version}"
+
+
+def _not_permitted(tool: GovernedTool, access: ServerAccess) -> Refusal:
+    how = "not with these arguments" if tool.policy.arguments else "not call it"
     return Refusal(
         code="call_not_permitted",
-        message=f"You may use {tool}, but not with these arguments. {access.ask}",
+        message=f"You may {'use' if tool.policy.arguments else 'see'} {tool.name}, but {how}. {access.ask}",
         layer="server",
         reason="policy_denied",
         what_to_do=access.ask,

@@ -56,7 +56,10 @@ class Manifest(_Strict):
     """One server's `pegboard.toml`."""
 
     name: Name
-    entry: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:attribute of the Server")
+    entry: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="MODULE:ATTRIBUTE of the Server, for example pegboard_weather.server:server",
+    )
     title: str | None = None
     description: str = Field(min_length=1, max_length=100, description="one line; the registry API's limit is 100")
     owner: Name = Field(description="the owning team, a business group")

@@ -28,6 +28,7 @@ import cedarpy
 from pegboard.core.caller import Caller
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
+from pegboard.core.vocabulary import unknown_names
 
 Action = Literal["list", "call"]
 
@@ -65,8 +66,8 @@ class Policy:
         """Parse.
 
         Raises:
-            ConfigurationError: the text is not Cedar, is larger than any policy needs to be, or is a template, which
-                authorizes nothing.
+            ConfigurationError: the text is not Cedar, is larger than any policy needs to be, is a template, which
+                authorizes nothing, or uses a name that nobody has (`vocabulary`).
         """
         if problem := _too_much(text):
             raise ConfigurationError(f"policies/{name}.cedar", [problem])
@@ -84,6 +85,8 @@ class Policy:
         self.text = text
         self.version = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.arguments = _declared_arguments(parsed["staticPolicies"])
+        if faults := unknown_names(parsed["staticPolicies"], self.arguments):
+            raise ConfigurationError(f"policies/{name}.cedar", faults)
 
     def decide(
         self,
