@@ -133,3 +133,26 @@ def test_a_bundle_past_its_age_closes_the_edge(home: Home, hub: Hub) -> None:
     assert fresh is not None
     assert late is not None
     assert (fresh.expired, late.expired) == (False, True)
+
+
+def test_the_copy_of_a_run_on_another_public_url_is_set_aside_once_and_without_alarm(
+    home: Home, hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    hub.write(1, servers=1, issuer="http://localhost:8500")
+    last_run = EdgeStanding(home, "http://localhost:8500", ("127.0.0.1",), 8500)
+    assert servers(last_run) == 1
+    home.edge_bundle.unlink()
+    edge = standing(home)
+    for _ in range(3):
+        assert servers(edge) is None
+    hub.write(2, servers=2)
+    assert servers(edge) == 2
+    told = [record for record in caplog.records if "kept from the last run" in record.getMessage()]
+    assert [(record.levelname, record.getMessage()) for record in told] == [
+        (
+            "INFO",
+            f"the bundle kept from the last run is not used: it is for http://localhost:8500, and this edge is {URL}",
+        )
+    ]
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1, "only that there is no bundle yet"

@@ -16,6 +16,10 @@ from pegboard_hub.runtime.home import Home, replace_file
 logger = logging.getLogger(__name__)
 
 
+class _ForAnotherEdge(BundleRefused):
+    """A good bundle that was made for another public URL than this edge's."""
+
+
 class EdgeStanding:
     """The bundle in use. A bad replacement leaves the last good one; a copy of that survives a restart.
 
@@ -30,13 +34,14 @@ class EdgeStanding:
         self._accepted = home.edge / "accepted.jws"
         self._bundle: Bundle | None = None
         self._snapshot: EdgeSnapshot | None = None
+        self._resumed = False
         self._seen: tuple[int, int] | None = None
         self._complaint = ""
 
     def look(self) -> None:
         """Read the accepted copy on the first look, and the hub's file whenever it was replaced."""
-        if self._bundle is None and self._accepted.exists():
-            self._try(self._accepted)
+        if self._bundle is None and not self._resumed and self._accepted.exists():
+            self._resumed = self._try(self._accepted)
         try:
             stat = self._home.edge_bundle.stat()
         except OSError as error:
@@ -85,6 +90,8 @@ class EdgeStanding:
             return False
         try:
             self._take(text, verifier)
+        except _ForAnotherEdge as refused:
+            self._set_aside(path, refused)
         except BundleRefused as refused:
             self._complain(f"the bundle {path.name} is not used, and the last good one stays: {refused.reason}")
         else:
@@ -95,13 +102,20 @@ class EdgeStanding:
         current = self._bundle
         bundle = open_bundle(text, verifier, EDGE, current.version if current else 0)
         if bundle.issuer != self._public_url:
-            raise BundleRefused(f"it is for {bundle.issuer}, and this edge is {self._public_url}")
+            raise _ForAnotherEdge(f"it is for {bundle.issuer}, and this edge is {self._public_url}")
         if current and bundle.version == current.version and bundle.issued_at < current.issued_at:
             raise BundleRefused("it was signed before the one in use")
         if current is None or bundle.version != current.version:
             self._snapshot = None  # a version that is only signed anew says the same
         self._bundle = bundle
         replace_file(self._accepted, text)
+
+    def _set_aside(self, path: Path, refused: _ForAnotherEdge) -> None:
+        """Leave a bundle for another public URL alone. That the last run had another one is no trouble."""
+        if path == self._accepted:
+            logger.info("the bundle kept from the last run is not used: %s", refused.reason)
+        else:
+            self._complain(f"the bundle {path.name} is not used, and the last good one stays: {refused.reason}")
 
     def _complain(self, words: str) -> None:
         """Log a trouble once, not at every look."""
