@@ -105,6 +105,7 @@ async def test_figures_and_calls_are_told(hub: Hub, company: Company) -> None:
     await hub.deliver_edge(edge_refusal("e", NOW))
     page = " ".join((await hub.page(**{"as": "ana"})).split())
     assert '<dt>Hours saved</dt><dd>2.5</dd><dd class="note">as declared by owners</dd>' in page
+    assert '<dt>Calls</dt><dd>6</dd><dd class="note">that ended well</dd>' in page
     assert "<dt>Callers</dt><dd>2</dd>" in page
     assert "surface not granted" in page
     assert "Try it" not in page
