@@ -21,6 +21,7 @@ from pegboard.core.refusal import Refusal
 from pegboard.testing import InMemoryHub
 
 PEOPLE = {"ana": ["ads-eng"], "fay": ["finance"], "sam": ["search-eng"], "gus": []}
+REGISTERED = {f"dev/{name}" for name in ("desk", "expired", "plain", "unknown", "down", "broken", "gateway")}
 GROUPS_OF_DESK = ["ads-eng", "finance"]
 
 MANIFEST = """
@@ -156,7 +157,7 @@ class Instance:
         if person not in PEOPLE:
             said = f"unknown person {person!r}; the demo directory has {', '.join(PEOPLE)}"
             return 400, {"error": "invalid_grant", "error_description": said}
-        if resource.endswith("/nowhere"):
+        if not resource.endswith("/api") and resource.removeprefix(f"{self.url}/mcp/") not in REGISTERED:
             return 400, {"error": "invalid_target", "error_description": f"{resource!r} is no registered server"}
         value = self.hub.token(person, PEOPLE[person], surface, aud=resource)
         return 200, {"access_token": value, "token_type": "Bearer", "expires_in": 899, "scope": ""}
@@ -223,14 +224,19 @@ LISTED = {
 
 def explained(person: str, query: dict[str, str]) -> dict[str, Any]:
     allowed = "ads-eng" in PEOPLE[person]
-    check = {"rule": "group", "holds": allowed, "fact": f"{person} is in \x1b[1m{PEOPLE[person]}", "source": "grants"}
+    checks = [
+        {"rule": "group", "holds": allowed, "fact": f"{person} is in \x1b[1m{PEOPLE[person]}", "source": "grants"}
+    ]
+    if query.get("tool") == "order":
+        fact = "depends on the arguments amount"
+        checks.append({"rule": "policy:call", "holds": True, "fact": fact, "source": "policies/small-orders.cedar"})
     return {
         "server": query["server"],
         "person": person,
         "surface": "cli",
         "tool": query.get("tool"),
         "allowed": allowed,
-        "checks": [check],
+        "checks": checks,
         "refusal": None if allowed else refusal("access_denied", "group_not_granted").as_json(),
     }
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from pegboard.cli.app import run
 from pegboard.cli.exit import REFUSAL_FIELDS
-from pegboard.cli.main import run
 from tests.kit.cli_instance import HARMLESS, Instance, running
 
 DESK = ["call", "dev/desk"]
@@ -66,14 +66,22 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (3, "Denied by the edge: Not for you", ["explain", "--server", "dev/desk", "--as", "sam"]),
     (3, "group_not_granted", ["tools", "dev/plain", "--as", "ana"]),
     (3, "unknown_server", ["tools", "dev/unknown", "--as", "ana"]),
-    (3, "unknown_server", ["explain", "--server", "dev/unknown", "--as", "ana"]),
-    (3, "is no registered server", ["token", "--server", "dev/nowhere", "--as", "ana"]),
+    (3, "There is no server dev/unknown here, or it is", ["explain", "--server", "dev/unknown", "--as", "ana"]),
+    (3, "There is no server dev/nowhere here, or it is", ["token", "--server", "dev/nowhere", "--as", "ana"]),
+    (3, "pegboard servers --as gus", ["token", "--server", "prod/nowhere", "--as", "gus"]),
+    (3, "There is no server dev/dsk here. Did you mean dev/desk?", ["call", "dev/dsk", "echo", "--as", "ana"]),
+    (3, "There is no server prod/desk here. Did you mean dev/desk?", ["tools", "prod/desk", "--as", "ana"]),
+    (3, "Did you mean dev/desk?", ["explain", "--server", "dev/dsek", "--as", "ana"]),
     (5, "the demo directory has ana, fay, sam, gus", ["servers"]),
     (5, "the demo directory has ana, fay, sam, gus", [*DESK, "echo", "--arg", "text=x"]),
     (5, "token_expired", ["tools", "dev/expired", "--as", "ana"]),
     (5, "server_unavailable", ["tools", "dev/down", "--as", "ana"]),
     (5, "does not answer", ["tools", "dev/gateway", "--as", "ana"]),
-    (5, "Start it with: make up", ["servers", "--as", "ana", "--url", "http://127.0.0.1:9"]),
+    (
+        5,
+        "Start it with: make up. Is it on another port? Name it with PEGBOARD_PORT or --url.",
+        ["servers", "--as", "ana", "--url", "http://127.0.0.1:9"],
+    ),
 ]
 
 
@@ -283,6 +291,23 @@ def test_an_unexpected_error_is_one_line_and_a_way_to_the_trace(
     monkeypatch.setenv("PEGBOARD_DEBUG", "1")
     run(["whoami", "--as", "ana"])
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_told_without_urls_and_oauth(capsys: pytest.CaptureFixture[str]) -> None:
+    for server in ("dev/dsk", "dev/nowhere"):
+        run(["call", server, "echo", "--as", "ana"])
+        err = capsys.readouterr().err
+        assert "http" not in err
+        assert "target" not in err
+        assert "explain" not in err, "there is nothing to be explained"
+
+
+def test_a_rule_that_reads_arguments_is_neither_held_nor_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "--server", "dev/desk", "--tool", "order", "--as", "ana"]) == 0
+    out = capsys.readouterr().out
+    assert "? depends" in out
+    assert "Allowed, if the call's arguments are" in out
+    assert "every rule holds" not in out
 
 
 def test_interrupting_a_call_ends_it_without_a_trace(instance: Instance) -> None:

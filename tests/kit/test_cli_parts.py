@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pegboard.cli import plugins, reference, render
+from pegboard.cli.app import run
 from pegboard.cli.arguments import parse_pairs, type_label
 from pegboard.cli.exit import ExitStatus, Failure, read_refusal, refused
-from pegboard.cli.main import run
 from pegboard.cli.text import clean, line
 
 REPOSITORY = Path(__file__).parents[2]
@@ -224,13 +224,50 @@ def test_broken_plugin_spoils_nothing_but_itself(plugin: str, capsys: pytest.Cap
 @pytest.mark.parametrize("words", [["--help"], ["call", "--help"]])
 def test_help_imports_no_client_and_no_renderer(words: list[str]) -> None:
     code = (
-        "import sys\nfrom pegboard.cli.main import run\n"
+        "import sys\nfrom pegboard.cli.app import run\n"
         f"status = run({words!r})\n"
         "heavy = {'mcp', 'httpx2', 'rich', 'pegboard_hub.runtime.commands'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["call"], ["greet"]])
+def test_h_is_help(plugin: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "-h"]) == 0
+    short = capsys.readouterr().out
+    assert run([*words, "--help"]) == 0
+    assert capsys.readouterr().out == short
+
+
+def test_version_is_the_distribution_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"pegboard {version('pegboard')}\n"
+
+
+EARLY = """
+import os, signal, sys
+
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Impatient())
+sys.argv = ["pegboard", {command!r}]
+from pegboard.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"), [("typer", "servers"), ("pegboard.cli.app", "servers"), ("pegboard_hub.runtime", "up")]
+)
+def test_ctrl_c_while_it_is_still_being_imported_prints_nothing(module: str, command: str) -> None:
+    code = EARLY.format(module=module, command=command)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitStatus.INTERRUPTED, "", "")
 
 
 @pytest.mark.parametrize("command", ["servers", "tools", "call", "token", "whoami", "explain"])

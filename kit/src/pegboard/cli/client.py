@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,9 @@ CONNECT_S = 10.0
 API_S = 30.0
 TOOL_S = 300.0
 """A tool may take its time; nothing else here does."""
+
+NEAR = 0.7
+"""How alike a mistyped server and its suggestion are (`difflib`): a slip of the hand, or the other namespace."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -71,8 +75,18 @@ class HubClient:
         self._http.close()
 
     def server_token(self, server: ServerName) -> Token:
-        """A token bound to one server's URL."""
-        return self._token(server.resource_url(self._options.url))
+        """A token bound to one server's URL.
+
+        Raises:
+            Failure: no such server, not signed in, unreachable.
+        """
+        try:
+            return self._token(server.resource_url(self._options.url))
+        except Failure as failure:
+            # RFC 8707 §2: the resource is unknown. That is OAuth's word for it; a person named a server.
+            if failure.error["code"] == "invalid_target":
+                raise self.no_such_server(server) from failure
+            raise
 
     def api_token(self) -> Token:
         """A token bound to the hub's own API."""
@@ -95,6 +109,19 @@ class HubClient:
         if response.is_success and answer is not None:
             return answer
         raise failure_of(response.status_code, answer, self._options.url)
+
+    def no_such_server(self, server: ServerName) -> Failure:
+        """The failure for a server that nobody can call; the nearest one that this caller may use is named."""
+        mine: list[str] = []
+        with suppress(Failure):  # a suggestion is worth no second error
+            mine = [str(each.get("server", "")) for each in self.get("servers").get("servers", ())]
+        near = get_close_matches(str(server), mine, n=1, cutoff=NEAR)
+        if near:
+            message, mend = f"There is no server {server} here.", f"Did you mean {near[0]}?"
+        else:
+            message = f"There is no server {server} here, or it is not deployed."
+            mend = f"See what you may use: pegboard servers{self._options.as_arguments()}"
+        return Failure.here(ExitStatus.DENIED, "unknown_server", message, mend)
 
     def _token(self, resource: str) -> Token:
         if self._options.person is None:
@@ -135,9 +162,8 @@ def reaching(url: str) -> Iterator[None]:
     try:
         yield
     except httpx2.ConnectError as error:
-        raise Failure.here(
-            ExitStatus.UNREACHABLE, "unreachable", f"Nothing answers at {url}.", "Start it with: make up"
-        ) from error
+        mend = "Start it with: make up. Is it on another port? Name it with PEGBOARD_PORT or --url."
+        raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"Nothing answers at {url}.", mend) from error
     except httpx2.TimeoutException as error:
         raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"{url} did not answer in time.") from error
     except httpx2.HTTPError as error:
@@ -182,7 +208,6 @@ def _token_failure(status: int, answer: Mapping[str, Any] | None, url: str) -> F
     message = said if isinstance(said, str) and said else f"No token: {code}."
     if status >= 500:
         return Failure.here(ExitStatus.UNREACHABLE, code, message)
-    # RFC 8707 §2: the resource is unknown here; that is the same answer as a server one may not use.
     if code in ("invalid_target", "access_denied"):
         return Failure(ExitStatus.DENIED, Failure.here(ExitStatus.DENIED, code, message).error | {"layer": "hub"})
     return Failure.here(ExitStatus.USAGE, code, message)

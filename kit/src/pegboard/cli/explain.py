@@ -9,7 +9,7 @@ import typer
 
 from pegboard.cli import render
 from pegboard.cli.catalogue import server_name
-from pegboard.cli.exit import ExitStatus
+from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import line
 
@@ -36,14 +36,13 @@ def explain(
     from pegboard.cli.client import HubClient
 
     with HubClient(options) as hub:
-        answer = hub.get(
-            "explain",
-            server=str(name),
-            tool=tool,
-            person=person,
-            surface=options.surface,
-            channel=options.channel,
-        )
+        asked = {"tool": tool, "person": person, "surface": options.surface, "channel": options.channel}
+        try:
+            answer = hub.get("explain", server=str(name), **asked)
+        except Failure as failure:
+            if failure.error["code"] == "unknown_server":
+                raise hub.no_such_server(name) from failure
+            raise
     if options.as_json:
         render.document(answer)
     else:
@@ -55,15 +54,13 @@ def _show(answer: Mapping[str, Any], server: str) -> None:
     what = f"{server} {answer['tool']}" if answer.get("tool") else server
     render.text(line(f"{answer.get('person', '')} from {answer.get('surface', '')} → {what}"))
     print()
-    rows = [
-        ("✓ holds" if check.get("holds") is True else "✗ fails", *(check.get(each, "") for each in _COLUMNS))
-        for check in answer.get("checks", ())
-    ]
+    rows = [(_mark(check), *(check.get(each, "") for each in _COLUMNS)) for check in answer.get("checks", ())]
     render.table(("", *_COLUMNS), rows)
     print()
     refusal = answer.get("refusal") or {}
     if answer.get("allowed") is True:
-        render.text("Allowed: every rule holds.")
+        open_rules = [row for row in rows if row[0] == _DEPENDS]
+        render.text(_ALLOWED_SO_FAR if open_rules else "Allowed: every rule holds.")
         return
     render.text(f"Denied by the {line(refusal.get('layer', ''))}: {line(refusal.get('message', ''))}")
     to_do = line(refusal.get("what_to_do", ""))
@@ -71,4 +68,15 @@ def _show(answer: Mapping[str, Any], server: str) -> None:
         render.text(to_do)
 
 
+def _mark(check: Mapping[str, Any]) -> str:
+    if check.get("holds") is not True:
+        return "✗ fails"
+    return _DEPENDS if str(check.get("fact", "")).startswith("depends on") else "✓ holds"
+
+
 _COLUMNS = ("rule", "fact", "source")
+
+_DEPENDS = "? depends"
+"""A rule that reads a call's arguments: without a call it neither holds nor fails."""
+
+_ALLOWED_SO_FAR = "Allowed, if the call's arguments are: every rule that does not look at them holds."

@@ -6,8 +6,8 @@ from typing import Any
 
 from typer.main import get_command
 
+from pegboard.cli.app import app
 from pegboard.cli.exit import ExitStatus
-from pegboard.cli.main import app
 from pegboard.cli.plugins import Deferred
 
 WIDTH = 100
@@ -21,6 +21,7 @@ also when it fails: `{"error": {"code", "message", "layer", "reason", "what_to_d
 `edge`, `server` or `hub` for a refusal and `command` for what the command found by itself. A tool that ran and failed
 is no refusal: its document is a result with `"isError": true`, and the exit status is 1.
 Text that servers wrote is printed without control characters and escape sequences.
+`pegboard --version` names the version; `-h` is short for `--help`.
 """
 ADDED = """
 ## Commands of other distributions
