@@ -20,6 +20,9 @@ from pegboard.core.refusal import Refusal
 
 log = logging.getLogger("pegboard_hub.request")
 
+LONGEST_PATH = 256
+"""Characters of a path that are logged. Ours are shorter; a token that somebody put into one is longer."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 SECURITY_HEADERS = {
@@ -102,7 +105,7 @@ class RequestEnvelope:
             "door": self._door,
             "request_id": identity,
             "method": scope["method"],
-            "path": scope["path"],
+            "path": scope["path"][:LONGEST_PATH],
             "status": status,
             "duration_ms": round((time.perf_counter() - began) * 1000, 2),
         }
@@ -176,5 +179,5 @@ async def read_json(request: Request, limit: int) -> Any:
     """
     try:
         return json.loads(await read_body(request, limit))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise refuse(400, "invalid_request", "The body is not JSON.", "Send JSON.") from error

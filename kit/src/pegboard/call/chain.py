@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 Headers = Mapping[str, list[str]]
 
+LONGEST_NAME = 64
+"""Characters of a tool's name that are logged; no tool has more (`core.names.TOOL_PATTERN`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -165,7 +168,7 @@ class Chain:
             refusal.reason,
             f"{caller.sub} from {caller.surface}" if caller else "nobody verified",
             facts.get("detail", ""),
-            facts.get("tool", ""),
+            facts.get("tool", "")[:LONGEST_NAME],  # a caller may name anything, at any length
         )
         try:
             self._measure.deny(refusal, ids, caller, **facts)

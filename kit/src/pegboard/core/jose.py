@@ -79,9 +79,12 @@ class Verifier:
             found = jws.extract_compact(text.encode("ascii"), registry=self._registry)
             header = found.headers()
             key = self._keys.get(str(header.get("kid")))
-            if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None:
+            # `crit` names extensions that must be understood (RFC 7515 §4.1.11); there are none here.
+            if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None or "crit" in header:
                 raise ValueError("wrong algorithm, type or key")
-            payload = json.loads(jws.deserialize_compact(text.encode("ascii"), key, registry=self._registry).payload)
+            signed = jws.deserialize_compact(text.encode("ascii"), key, registry=self._registry).payload
+            # UTF-8 and nothing else (RFC 7519 §3): `json.loads` would guess, and the edge does not.
+            payload = json.loads(signed.decode("utf-8"))
         except (JoseError, ValueError) as error:
             raise ValueError("signature does not verify") from error
         if not isinstance(payload, dict):
