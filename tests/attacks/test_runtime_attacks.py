@@ -81,12 +81,6 @@ def a_start_hook_in_the_environment(hostile: Hostile) -> None:
     (hostile.project / "hooks" / "zz.pth").write_text(f"import os; exec({hostile.code!r})\n")
 
 
-def an_environment_that_lies_about_its_python(hostile: Hostile) -> None:
-    hostile.pyproject("[build-system]", '[tool.uv.build-backend]\ndata = { data = "prefix" }\n\n[build-system]')
-    (hostile.project / "prefix").mkdir()
-    (hostile.project / "prefix" / "pyvenv.cfg").write_text(f"home = {hostile.home.keys / 'bin'}\n")
-
-
 def a_build_by_somebody_elses_program(hostile: Hostile) -> None:
     wheel = hostile.project / "backend-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as opened:
@@ -141,7 +135,6 @@ def a_lock_file_with_a_strange_source(hostile: Hostile) -> None:
 
 PROJECTS: list[tuple[Callable[[Hostile], None], str | None]] = [
     (a_start_hook_in_the_environment, None),
-    (an_environment_that_lies_about_its_python, None),
     (a_build_by_somebody_elses_program, "does not build"),
     (a_readme_that_is_the_key, "does not build"),
     (a_link_to_the_key, "is a link"),
