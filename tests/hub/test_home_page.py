@@ -13,8 +13,11 @@ pytestmark = pytest.mark.anyio
 NOW = int(time.time() * 1000)
 
 
-def live(company: Company, mode: str = "user", why: str = "", age_s: float = 0) -> None:
+def live(
+    company: Company, mode: str = "user", why: str = "", age_s: float = 0, servers: dict[str, str] | None = None
+) -> None:
     company.report(
+        servers=servers,
         at=time.time() - age_s,
         isolation={"mode": mode, "why": why},
         processes=[
@@ -165,7 +168,26 @@ async def test_isolation_that_is_off_is_said_plainly(hub: Hub, company: Company)
 async def test_an_empty_registry_says_how_a_server_gets_here(company: Company) -> None:
     company.grants.write_text("")
     async with opened(company) as hub:
-        assert "No server is registered." in await hub.page()
+        page = await hub.page()
+    assert "No server is registered." in page
+    assert "it starts at the next start of <code>pegboard up</code>" in page
+
+
+async def test_a_server_granted_while_pegboard_runs_is_said_to_start_with_the_next_start(
+    hub: Hub, company: Company
+) -> None:
+    live(company, servers={"prod/presto": "../../../../servers/presto"})
+    company.grants.write_text(company.grants.read_text() + '[servers."dev/weather"]\nsource = "w"\n')
+    await hub.parts.registry.refresh()
+    page = await hub.page()
+    assert page.count('class="state not-started">starts at the next <code>pegboard up</code>') == 2
+    assert "Granted since Pegboard was started." in page
+    assert "not deployed" not in page
+    listed = (await hub.api("ana", "servers")).json()["servers"]
+    assert {each["server"]: each["status"] for each in listed} == {
+        "prod/presto": "live",
+        "dev/scratch": "not started",
+    }
 
 
 async def test_pages_run_no_script_load_nothing_from_elsewhere_and_are_not_kept(hub: Hub) -> None:

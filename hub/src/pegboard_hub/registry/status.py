@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pegboard_hub.registry.model import RegisteredServer
 
-ServerState = Literal["live", "starting", "down", "unknown", "not deployed"]
+ServerState = Literal["live", "starting", "down", "unknown", "not deployed", "not started"]
+"""`not started`: granted since Pegboard was started, so it runs from the next start on."""
 
 
 class Isolation(BaseModel):
@@ -44,19 +45,27 @@ class _StatusFile(BaseModel):
 
     at: float
     isolation: Isolation
+    servers: dict[str, str] | None = None
     processes: tuple[Process, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeStatus:
-    """The supervisor's word at one moment; with `known` false there is none that may be believed."""
+    """The supervisor's word at one moment; with `known` false there is none that may be believed.
+
+    Attributes:
+        started_with: the source of each server that the grants file named at the start; None where it is not said.
+    """
 
     known: bool = False
     isolation: Isolation = _NO_REPORT
     processes: dict[str, Process] = field(default_factory=dict)
+    started_with: dict[str, str] | None = None
 
     def state(self, server: RegisteredServer) -> ServerState:
         """How one registered server is doing."""
+        if self.started_with is not None and str(server.name) not in self.started_with:
+            return "not started"
         if server.release is None:
             return "not deployed"
         return self.process_state(str(server.name))
@@ -85,4 +94,5 @@ class StatusReader:
             return RuntimeStatus()
         if self._clock() - file.at > self._stale_s:
             return RuntimeStatus()
-        return RuntimeStatus(True, file.isolation, {process.name: process for process in file.processes})
+        processes = {process.name: process for process in file.processes}
+        return RuntimeStatus(True, file.isolation, processes, file.servers)

@@ -71,7 +71,8 @@ class Instance:
         self._grants = _read_grants(settings.grants)
         self._servers = [ServerName.parse(name) for name in self._grants.servers]
         self.isolation = choose(settings.isolation, self.home, self._grants.servers, self._envoy)
-        self._status = StatusFile(self.home, self.isolation)
+        sources = {name: grant.source for name, grant in self._grants.servers.items()}
+        self._status = StatusFile(self.home, self.isolation, sources)
         self._supervisor = Supervisor(self._status.write)
         self._agent: asyncio.Task[None] | None = None
 

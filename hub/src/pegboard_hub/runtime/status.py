@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
@@ -13,11 +13,19 @@ from pegboard_hub.runtime.processes import Supervised
 
 
 class StatusFile:
-    """`run/status.json`: replaced on every change and at least every second while the supervisor lives."""
+    """`run/status.json`: replaced on every change and at least every second while the supervisor lives.
 
-    def __init__(self, home: Home, isolation: Isolation) -> None:
+    Args:
+        home: of the instance.
+        isolation: how its servers are kept apart.
+        servers: what it was started with, as the grants file said then: the source of each server by its name. A
+            server that the file names later runs from the next start on, and whoever reads this can tell.
+    """
+
+    def __init__(self, home: Home, isolation: Isolation, servers: Mapping[str, str] | None = None) -> None:
         self._path = home.status
         self._isolation = isolation
+        self._servers = dict(servers) if servers is not None else None
         self._since = time.time()
 
     def write(self, processes: Iterable[Supervised]) -> None:
@@ -30,6 +38,7 @@ class StatusFile:
             "at": time.time(),
             "supervisor": {"pid": os.getpid(), "since": self._since},
             "isolation": {"mode": self._isolation.mode, "why": self._isolation.why},
+            "servers": self._servers,
             "processes": [_process(each) for each in processes],
         }
         replace_file(self._path, json.dumps(document) + "\n")
