@@ -59,9 +59,12 @@ class Place:
         }
         return {**os.environ, **own}
 
-    def up(self) -> subprocess.CompletedProcess[str]:
+    def up(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end: for starts that fail."""
-        return subprocess.run(UP, env=self.variables(), cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+        command = [*UP, *options]
+        return subprocess.run(
+            command, env=self.variables(), cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        )
 
     @contextmanager
     def running(self, command: list[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
@@ -210,7 +213,28 @@ def test_a_taken_port_names_the_port_its_holder_and_the_mend(place: Place) -> No
         ended = place.up()
     assert ended.returncode == 1
     assert f"port {place.port}: is taken by process {os.getpid()}" in ended.stderr
+    assert "with the same options and another port" in ended.stderr
+    assert f"--port {place.port + 1}" in ended.stderr
     assert f"PEGBOARD_PORT={place.port + 1}" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--public-url=foo", "'foo' is not an origin, for example http://localhost:8400."),
+        ("--public-url=http://localhost:8400/mcp", "is not an origin"),
+        ("--public-url=http://me@localhost:8400", "is not an origin"),
+        ("--public-url=http://localhost:99999", "is not an origin"),
+        ("--public-url=ftp://localhost", "is not an origin"),
+        ("--public-url=https://pegboard.example.com", "is not a loopback address"),
+        ("--port=80", "greater than or equal to 1024"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_there(place: Place, option: str, said: str) -> None:
+    ended = place.up(option)
+    assert ended.returncode == 2
+    assert said in " ".join(ended.stderr.split())
+    assert not (place.folder / "home").exists()
 
 
 def test_a_second_up_on_the_same_home_is_refused(place: Place) -> None:

@@ -17,9 +17,11 @@ import typer
 from pegboard.core.checks import load_toml
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.identity.directory import DemoDirectory
+from pegboard_hub.runtime import preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
+from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
 
 DEFAULT_PORT = 8400
 
@@ -35,14 +37,28 @@ def up(
         ".pegboard"
     ),
     port: Annotated[
-        int, typer.Option(envvar="PEGBOARD_PORT", min=1, max=65535, help="Port of the edge, on loopback.")
+        int,
+        typer.Option(
+            envvar="PEGBOARD_PORT",
+            min=LOWEST_PORT,
+            max=HIGHEST_PORT,
+            help="Port of the edge, on loopback. Ports up to 1023 are closed to the user that the edge runs as.",
+        ),
     ] = DEFAULT_PORT,
     public_url: Annotated[
         str,
-        typer.Option(envvar="PEGBOARD_PUBLIC_URL", help="Origin that callers use. [default: http://localhost:PORT]"),
+        typer.Option(
+            envvar="PEGBOARD_PUBLIC_URL",
+            callback=lambda url: _origin(url) if url else "",
+            show_default=False,
+            help="Origin that callers use, on loopback. [default: http://localhost:PORT]",
+        ),
     ] = "",
     grants: Annotated[
-        Path, typer.Option(envvar="PEGBOARD_GRANTS", help="The operator's grants file. [default: the demo's]")
+        Path,
+        typer.Option(
+            envvar="PEGBOARD_GRANTS", show_default=False, help="The operator's grants file. [default: the demo's]"
+        ),
     ] = DEMO / "grants.toml",
     story: Annotated[
         bool, typer.Option("--story/--no-story", help="Show the main job once everything is up.")
@@ -57,10 +73,17 @@ def up(
     if die_with_parent:
         # Under `make up`: should make be killed outright, its child is asked to stop rather than left behind.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    url = (public_url or f"http://localhost:{port}").rstrip("/")
+    url = public_url or f"http://localhost:{port}"
     settings = InstanceSettings(home, port, url, grants.absolute(), os.environ.get(SETTING, "auto"))
     progress = Progress(quiet)
     raise typer.Exit(asyncio.run(_run(settings, progress, story)))
+
+
+def _origin(url: str) -> str:
+    try:
+        return preflight.origin(url)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from error
 
 
 class Progress:

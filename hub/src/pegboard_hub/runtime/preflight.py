@@ -10,10 +10,17 @@ import shutil
 import socket
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.runtime import procfs
 from pegboard_hub.runtime.home import Home
+
+LOWEST_PORT = 1024
+"""The edge runs as a user of its own where it can, and such a user may not listen on lower ports."""
+
+HIGHEST_PORT = 65_535
 
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
@@ -42,6 +49,28 @@ def lock(home: Home) -> int:
     return descriptor
 
 
+def origin(url: str) -> str:
+    """The public URL as issuer and audiences have it: scheme, host and port, nothing behind.
+
+    Raises:
+        ValueError: it is no http(s) origin, or other machines may reach it; the message says what is wanted.
+    """
+    example = "for example http://localhost:8400"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an origin, {example}")
+    if not is_loopback(url):
+        raise ValueError(
+            f"{url!r} is not a loopback address. People sign in by the demo directory, where anyone may act as "
+            f"anyone, so other machines must not reach it: use localhost, {example}"
+        )
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
 def check_port(port: int) -> None:
     """See that the edge can listen on `port`.
 
@@ -66,8 +95,16 @@ def _refuse_port(port: int, error: OSError) -> None:
     holder = procfs.holder_of_port(port) or "another program"
     raise ConfigurationError(
         f"port {port}",
-        [f"is taken by {holder}", f"stop it, or choose another port: PEGBOARD_PORT={port + 1} make up"],
+        [
+            f"is taken by {holder}",
+            "stop it, or run this again with the same options and another port: "
+            f"--port {(other := _next_port(port))}, or PEGBOARD_PORT={other} before make up",
+        ],
     ) from error
+
+
+def _next_port(port: int) -> int:
+    return port + 1 if port < HIGHEST_PORT else LOWEST_PORT
 
 
 def find_envoy() -> Path:
