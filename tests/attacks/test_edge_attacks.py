@@ -214,7 +214,9 @@ def test_http2_without_tls_is_held_to_the_same_rules(pegboard: Instance, fay: st
         skip = "Authorization" if case == "no token" else "Mcp-Method"
         headers = [part for line in head(pegboard, fay)[2:] if not line.startswith(skip) for part in ("-H", line)]
     command = ["curl", "-s", "-m", "10", "--http2-prior-knowledge", "-w", "\n%{http_version} %{http_code}"]
-    command += [*headers, *options, "--data-binary", "@-", f"{pegboard.public_url}{PRESTO}"]
+    # Without a body where none would be read: curl takes the answer and the reset that follows it for a failure.
+    body = [] if case == "no token" else ["--data-binary", "@-"]
+    command += [*headers, *options, *body, f"{pegboard.public_url}{PRESTO}"]
     told = subprocess.run(command, input=BODY, capture_output=True, check=False).stdout.decode()
     text, _, line = told.rpartition("\n")
     version, status = line.split()
