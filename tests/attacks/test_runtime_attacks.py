@@ -21,6 +21,7 @@ from pegboard.core.policy import Policy
 from pegboard.core.release import Declaration, ToolDeclaration
 from pegboard_hub.registry.sources import Declarations
 from pegboard_hub.runtime import preflight
+from pegboard_hub.runtime.commands import Progress
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import choose
@@ -245,3 +246,13 @@ async def test_a_server_reaches_nothing_and_its_links_lead_the_supervisor_nowher
         Home.open(place.home.root).add_server(ServerName("prod", "one"))
     assert (victim / "file").read_text() == "untouched"
     assert (victim.stat().st_uid, (victim / "file").stat().st_uid) == before
+
+
+def test_what_an_author_says_is_one_harmless_line_on_the_operators_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Progress(quiet=True).step("prod/one is NOT deployed: \x1b]0;owned\x07\x9b2J\u202e\r\nhub is live" + "x" * 100_000)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert printed.strip().isprintable()
+    assert len(printed) < 3_000

@@ -28,6 +28,9 @@ DEFAULT_PORT = 8400
 SAME_REQUEST_S = 0.5
 """Signals this close together, in seconds, are one request to stop."""
 
+LONGEST_STEP = 2_000
+"""Characters of a line of progress."""
+
 STORY_FAILED = 1
 """Exit status when the story went wrong; the instance stays up until it is stopped, so that one can look."""
 
@@ -94,7 +97,8 @@ class Progress:
         self._began = time.monotonic()
 
     def step(self, line: str) -> None:
-        """A step on the way."""
+        """A step on the way. It may quote what an author's code said, so it must stay one line of text."""
+        line = "".join(sign if sign.isprintable() else " " for sign in line[:LONGEST_STEP])
         problem = " NOT " in line
         if not self._quiet or problem:
             elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
