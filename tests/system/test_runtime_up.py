@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,6 +198,41 @@ def test_a_server_that_cannot_be_deployed_does_not_keep_the_others_down(place: P
         assert "prod/two is NOT deployed: its tools cannot be read: tool x says nothing about access" in said
         assert "prod/three is NOT deployed" in said
         assert status_of(place.home)[str(ONE)]["state"] == "live"
+
+
+def hear(process: subprocess.Popen[str], words: str, limit: float = 20) -> str:
+    """What the process says from here up to a line with `words`. One that does not say them is ended."""
+    assert process.stdout is not None
+    ender = threading.Timer(limit, process.kill)
+    ender.start()
+    said = ""
+    try:
+        while words not in said:
+            line = process.stdout.readline()
+            assert line, f"it never said {words!r}, but: {said}"
+            said += line
+    finally:
+        ender.cancel()
+    return said
+
+
+def test_what_the_hub_says_of_a_changed_grants_file_reaches_the_terminal(place: Place) -> None:
+    grants = place.folder / "grants.toml"
+    good = grants.read_text()
+    with place.running() as (process, said):
+        assert "grants:" not in said
+        grants.write_text(good.replace("groups", "gruops"))
+        line = hear(process, "did you mean").splitlines()[-1]
+        assert re.fullmatch(r"\[ *\d+\.\d s\] grants: the file has a fault, so the last good one stays in .*", line)
+        assert "servers.prod/one.gruops: unknown key; did you mean 'groups'?" in line
+        grants.write_text(good.replace("ads-eng", "finanse") + GRANT.format(name="three"))
+        said = hear(process, "grants: prod/three is started at the next start of pegboard up")
+        assert "grants: the file is good again and in force" in said
+        assert "grants: prod/one: group 'finanse' has no member here; did you mean 'finance'?" in said
+        grants.write_text(good)
+        hear(process, "grants: no longer so: prod/three is started")
+        grants.write_text("")
+        hear(process, "grants: names no server: prod/one is withdrawn")
 
 
 def test_a_missing_secret_names_where_to_put_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

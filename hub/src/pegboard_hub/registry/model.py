@@ -177,12 +177,21 @@ class Snapshot:
     Attributes:
         servers: every registered server by name, in order of name.
         withdrawn: servers that were deployed and are no longer in the grants file.
-        problems: what is wrong now, a line each, for the operator.
+        fault: why the grants file is not the one in force; empty when it is.
+        unusable: declarations that cannot be used, a line each.
     """
 
     servers: Mapping[str, RegisteredServer] = field(default_factory=dict)
     withdrawn: tuple[RegisteredServer, ...] = ()
-    problems: tuple[str, ...] = ()
+    fault: str = ""
+    unusable: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, a line each, for the operator."""
+        if not self.fault:
+            return self.unusable
+        return (f"The grants file has a fault, so the last good one stays in force. {self.fault}", *self.unusable)
 
     def deployed(self, name: str) -> RegisteredServer | None:
         """The server of that name, if there is one that can be called."""

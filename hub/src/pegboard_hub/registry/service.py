@@ -52,7 +52,7 @@ class Registry:
             OSError: bundles cannot be written.
         """
         async with self._database.read() as connection:
-            self._replace(await store.load(connection, self._parsed), [])
+            self._replace(await store.load(connection, self._parsed), "", [])
         while not await self.refresh():
             log.info("waiting for the grants file to be written")
 
@@ -115,36 +115,37 @@ class Registry:
         return fingerprint(self._grants), self._declarations.fingerprints(names)
 
     async def _take_over(self) -> None:
-        problems: list[str] = []
+        fault, unusable = "", list[str]()
         try:
             self._file = await asyncio.to_thread(read_grants_file, self._grants)
         except ConfigurationError as error:
-            problems.append(f"The grants file has a fault, so the last good one stays in force. {error}")
+            fault = str(error)
         async with self._database.write() as connection:
             if self._file is not None:
-                deployed = await self._deployed(self._file, problems)
+                deployed = await self._deployed(self._file, unusable)
                 await store.sync(connection, self._file, deployed, int(self._clock() * 1000))
             servers = await store.load(connection, self._parsed)
-        self._replace(servers, problems)
+        self._replace(servers, fault, unusable)
 
-    async def _deployed(self, file: GrantsFile, problems: list[str]) -> dict[str, Release | None]:
+    async def _deployed(self, file: GrantsFile, unusable: list[str]) -> dict[str, Release | None]:
         """The release of each server; where its declaration is broken, the last good one."""
         deployed: dict[str, Release | None] = {}
         for name in file.servers:
             found = await asyncio.to_thread(self._declarations.read, name)
             deployed[name] = found.release
             if found.problem:
-                problems.append(found.problem)
+                unusable.append(found.problem)
                 before = self.current.servers.get(name)
                 deployed[name] = before.release if before else None
             elif found.release:
                 deployed[name] = self._parsed.get((name, found.release.digest), found.release)
         return deployed
 
-    def _replace(self, servers: list[RegisteredServer], problems: list[str]) -> None:
+    def _replace(self, servers: list[RegisteredServer], fault: str, unusable: list[str]) -> None:
         self._parsed = {(str(s.name), s.release.digest): s.release for s in servers if s.release}
         self.current = Snapshot(
             servers={str(server.name): server for server in servers if server.registered},
             withdrawn=tuple(server for server in servers if not server.registered and server.release),
-            problems=tuple(problems),
+            fault=fault,
+            unusable=tuple(unusable),
         )

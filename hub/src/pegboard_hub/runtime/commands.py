@@ -99,10 +99,13 @@ class Progress:
     def step(self, line: str) -> None:
         """A step on the way. It may quote what an author's code said, so it must stay one line of text."""
         line = "".join(sign if sign.isprintable() else " " for sign in line[:LONGEST_STEP])
-        problem = " NOT " in line
-        if not self._quiet or problem:
-            elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
-            print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, line, sep="", flush=True)
+        if not self._quiet:
+            self.problem(line)
+
+    def problem(self, line: str) -> None:
+        """What needs the operator; said in quiet too."""
+        elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
+        print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, line, sep="", flush=True)
 
     def say(self, line: str) -> None:
         """A line as it is."""
@@ -112,7 +115,7 @@ class Progress:
 
 async def _run(settings: InstanceSettings, progress: Progress, story: bool) -> int:
     """Start, stay, stop. The second request to stop kills."""
-    instance = Instance(settings, progress.step)
+    instance = Instance(settings, progress)
     told = asyncio.Event()
     _on_signals(told, instance.kill)
     starting = asyncio.create_task(_start(instance, settings, progress, story))
@@ -141,7 +144,7 @@ async def _start(instance: Instance, settings: InstanceSettings, progress: Progr
 
         if not await run_story(settings.public_url, instance.home, progress.say):
             status = STORY_FAILED
-            progress.step("the story did NOT go as it should; see ✗ above")
+            progress.problem("the story did NOT go as it should; see ✗ above")
     _welcome(settings, progress)
     return status
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
 from pegboard_hub.runtime import credentials, preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
+from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
 from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.permissions import prepare
@@ -29,8 +29,6 @@ from pegboard_hub.runtime.table import EDGE, edge_process, hub_process, server_p
 HUB_LIMIT_S = 60.0
 SERVER_LIMIT_S = 60.0
 EDGE_LIMIT_S = 30.0
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,13 @@ class Instance:
     Args:
         settings: what to start.
         report: takes one line of progress at a time.
+
+    Attributes:
+        faults: servers that are not deployed, started or live after the start, a line each.
     """
 
-    def __init__(self, settings: InstanceSettings, report: Report) -> None:
+    def __init__(self, settings: InstanceSettings, report: Reporter) -> None:
+        self.faults: list[str] = []
         self._settings = settings
         self._report = report
         self.home = Home.open(settings.home)
@@ -74,7 +76,13 @@ class Instance:
         sources = {name: grant.source for name, grant in self._grants.servers.items()}
         self._status = StatusFile(self.home, self.isolation, sources)
         self._supervisor = Supervisor(self._status.write)
-        self._agent: asyncio.Task[None] | None = None
+        self._grants_watch = GrantsWatch(self.home, report)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """What the hub last said of the grants file that the operator should know, a line each."""
+        return self._grants_watch.word.lines
 
     async def start(self) -> None:
         """Bring everything up.
@@ -83,26 +91,28 @@ class Instance:
             PegboardError: something that everything else needs does not start.
         """
         home, public_url = self.home, self._settings.public_url
-        self._report(f"isolation is {self.isolation.mode}: {self.isolation.why}")
+        self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
         prepare(home, self.isolation, self._servers)
         self._write_instance()
         releases = await self._make_releases()
         credentials.issue(home, self.isolation, releases)
         hub = self._supervisor.start(hub_process(home, self.isolation, public_url))
         await self._supervisor.require(hub, HUB_LIMIT_S)
-        self._report("hub is live")
+        self._report.step("hub is live")
         await asyncio.gather(*(self._start_server(release) for release in releases))
         await self._start_edge()
-        self._report(f"edge is live at {public_url}")
+        self._report.step(f"edge is live at {public_url}")
+        await self._grants_watch.look()
+        self._tasks.append(asyncio.create_task(self._grants_watch.run(), name="grants watch"))
 
     async def stop(self) -> None:
         """End everything: the edge first, so that no new call arrives; the hub last, so that records still do."""
         servers = [str(server) for server in self._servers]
         await self._supervisor.stop([[EDGE], servers])
-        if self._agent is not None:
-            self._agent.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._agent
+                await task
         self._status.remove()
 
     def kill(self) -> None:
@@ -124,13 +134,14 @@ class Instance:
         folder = (self._settings.grants.parent / self._grants.servers[str(server)].source).resolve()
         began = time.monotonic()
         try:
-            release = await maker.make(server, folder, lambda line: self._report(f"{server}: {line}"))
+            release = await maker.make(server, folder, lambda line: self._report.step(f"{server}: {line}"))
         except ReleaseFailed as error:
-            self._report(f"{server} is NOT deployed: {error}")
+            self._fault(f"{server} is NOT deployed: {error}")
             return None
-        tools = len(release.declaration.tools)
+        count = len(release.declaration.tools)
+        tools = f"{count} tool{'' if count == 1 else 's'}"
         took = time.monotonic() - began
-        self._report(f"{server}: release {release.digest[:12]} with {tools} tools is ready ({took:.1f} s)")
+        self._report.step(f"{server}: release {release.digest[:12]} with {tools} is ready ({took:.1f} s)")
         return release
 
     async def _start_server(self, release: Release) -> None:
@@ -138,19 +149,24 @@ class Instance:
         try:
             spec = server_process(self.home, self.isolation, release, self._settings.public_url)
         except ConfigurationError as error:
-            self._report(f"{server} is NOT started: {error}")
+            self._fault(f"{server} is NOT started: {error}")
             return
         process = self._supervisor.start(spec)
         if await self._supervisor.live(process, SERVER_LIMIT_S):
-            self._report(f"{server} is live")
+            self._report.step(f"{server} is live")
         else:
-            self._report(f"{server} is NOT live: it {process.last_error or 'does not answer'}; see {spec.log}")
+            self._fault(f"{server} is NOT live: it {process.last_error or 'does not answer'}; see {spec.log}")
+
+    def _fault(self, line: str) -> None:
+        self.faults.append(line)
+        self._report.problem(line)
 
     async def _start_edge(self) -> None:
         agent = EdgeAgent(self.home, self._settings.public_url, self._settings.port)
-        self._agent = asyncio.create_task(agent.run(), name="edge agent")
+        working = asyncio.create_task(agent.run(), name="edge agent")
+        self._tasks.append(working)
         rendered = asyncio.create_task(agent.rendered.wait())
-        await asyncio.wait({self._agent, rendered}, timeout=EDGE_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, rendered}, timeout=EDGE_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
         if not agent.rendered.is_set():
             rendered.cancel()
             raise PegboardError("the edge has no configuration: the hub wrote no bundle that verifies")

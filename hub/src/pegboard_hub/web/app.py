@@ -11,6 +11,7 @@ from pegboard_hub.common.requests import RequestEnvelope, add_refusal_handlers
 from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.web.api import api_routes
+from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import HERE, page_routes
 from pegboard_hub.web.parts import Parts
 
@@ -27,9 +28,10 @@ def public_app(parts: Parts) -> FastAPI:
 
 
 def internal_app(parts: Parts) -> FastAPI:
-    """The door that only this machine's processes reach: deliveries to the ledger."""
+    """The door that only this machine's processes reach: deliveries to the ledger, and the operator's questions."""
     app = _app("Pegboard, internal", "internal")
     app.include_router(internal_routes(parts.ledger, parts.channels))
+    app.include_router(operator_routes(parts))
     app.include_router(_probes(parts))
     return app
 

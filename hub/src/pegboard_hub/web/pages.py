@@ -20,6 +20,7 @@ from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.api import owned_servers
+from pegboard_hub.web.operator import current_notices
 from pegboard_hub.web.parts import Parts
 
 HERE = Path(__file__).parent
@@ -65,6 +66,7 @@ class HomeView:
     surfaces: tuple[str, ...]
     people: dict[str, str]
     problems: tuple[str, ...]
+    notices: tuple[str, ...]
     status: RuntimeStatus
     totals: Figures
     tool_count: int
@@ -115,6 +117,7 @@ async def home_view(parts: Parts, person: str, surface: str) -> HomeView:
         surfaces=directory.surfaces,
         people={sub: found.name for sub, found in directory.people.items()},
         problems=(*snapshot.problems, *await parts.ledger.problems()),
+        notices=current_notices(parts),
         status=status,
         totals=totals,
         tool_count=sum(len(server.release.tools) for server in snapshot.all_deployed if server.release),

@@ -1,0 +1,93 @@
+"""What the hub says of the grants file, brought to the terminal of `pegboard up` when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import httpx2
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pegboard_hub.runtime.home import Home
+
+DOOR = "/internal/v1/grants"
+
+LOOK_S = 2.0
+"""How often the hub is asked, in seconds."""
+
+
+class Reporter(Protocol):
+    """Where an operator reads what happens."""
+
+    def step(self, line: str) -> None:
+        """Something happened as it should."""
+
+    def problem(self, line: str) -> None:
+        """Something needs the operator; said even when nothing else is."""
+
+
+class Word(BaseModel):
+    """The hub's answer at one moment."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    fault: str = ""
+    unusable: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Everything that stands, worst first."""
+        fault = (f"the file has a fault, so the last good one stays in force: {self.fault}",) if self.fault else ()
+        return (*fault, *self.unusable, *self.notices)
+
+
+class GrantsWatch:
+    """Asks the hub now and then, and reports what was not so before and what is no longer so.
+
+    Attributes:
+        word: the hub's last answer. While it does not answer, that one stands.
+    """
+
+    def __init__(self, home: Home, report: Reporter) -> None:
+        self.word = Word()
+        self._report = report
+        self._operator_token = home.operator_token
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=str(home.internal_socket)), base_url="http://hub", timeout=5
+        )
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await self._client.aclose()
+
+    async def look(self) -> None:
+        """Ask once and report the difference. That the hub does not answer is for its supervisor to say."""
+        try:
+            token = self._operator_token.read_text(encoding="utf-8").strip()
+            answer = await self._client.get(DOOR, headers={"authorization": f"Bearer {token}"})
+            answer.raise_for_status()
+            word = Word.model_validate_json(answer.content)
+        except (httpx2.HTTPError, OSError, ValidationError):
+            return
+        before, self.word = self.word, word
+        self._tell(before, word)
+
+    def _tell(self, before: Word, now: Word) -> None:
+        if before.fault and not now.fault:
+            self._report.step("grants: the file is good again and in force")
+        for line in _new(now.lines, before.lines):
+            (self._report.step if line in now.notices else self._report.problem)(f"grants: {line}")
+        for line in _new((*before.unusable, *before.notices), now.lines):
+            self._report.step(f"grants: no longer so: {line}")
+
+
+def _new(lines: Iterable[str], known: Iterable[str]) -> list[str]:
+    there = set(known)
+    return [line for line in lines if line not in there]

@@ -1,0 +1,52 @@
+"""What the operator's own process asks the hub at its internal door."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from pegboard_hub.common.requests import refuse
+from pegboard_hub.ledger.errors import DeliveryRefused
+from pegboard_hub.registry.notices import Surroundings, notices
+from pegboard_hub.web.parts import Parts
+
+
+class GrantsWord(BaseModel):
+    """What the hub has to say of the grants file now."""
+
+    fault: str = Field(description="why the file is not the one in force; empty when it is")
+    unusable: tuple[str, ...] = Field(description="declarations that cannot be used, a line each")
+    notices: tuple[str, ...] = Field(description="what is hardly meant, a line each")
+
+
+def operator_routes(parts: Parts) -> APIRouter:
+    """The routes under `/internal/v1` that need the operator's credential."""
+    router = APIRouter(prefix="/internal/v1", include_in_schema=False)
+
+    @router.get("/grants")
+    async def grants(request: Request) -> GrantsWord:
+        _check_operator(parts, request)
+        snapshot = parts.registry.current
+        return GrantsWord(fault=snapshot.fault, unusable=snapshot.unusable, notices=current_notices(parts))
+
+    return router
+
+
+def current_notices(parts: Parts) -> tuple[str, ...]:
+    """The notices on the grants in force, held against the directory and what runs."""
+    directory = parts.sign_in.directory
+    around = Surroundings(
+        groups=frozenset(group for person in directory.people.values() for group in person.groups),
+        surfaces=frozenset(directory.surfaces),
+        started_with=parts.status.read().started_with,
+    )
+    return notices(parts.registry.current, around)
+
+
+def _check_operator(parts: Parts, request: Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    try:
+        parts.channels.check_operator(token.strip() if scheme.lower() == "bearer" else "")
+    except DeliveryRefused as error:
+        words = "Ask with the credential given at start."
+        raise refuse(401, "unauthenticated", f"This is for the operator's own process: {error}.", words) from error
