@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,9 @@ from pegboard_hub.identity.service import DEMO_GRANT
 from pegboard_hub.runtime.home import Home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXPECTED = {"hub", "edge", "prod/presto", "dev/scratch"}
+EXPECTED: Set[str] = {"hub", "edge", "prod/presto", "dev/scratch"}
+"""The processes of an instance with the demo's grants."""
+
 START_S = 240.0
 """A first start builds the servers' environments, which may have to be downloaded."""
 
@@ -52,8 +54,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Instance]:
-    """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started."""
+def running(*options: str, expected: Set[str] = EXPECTED) -> Iterator[Instance]:
+    """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started.
+
+    `expected` names the processes that must be live.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     folder.chmod(0o755)
     port = free_port()
@@ -64,7 +69,7 @@ def running(*options: str) -> Iterator[Instance]:
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=REPOSITORY)
     try:
         instance = Instance(f"http://localhost:{port}", Home.open(folder / "home"), process)
-        _wait_until_live(instance, folder / "up.log")
+        _wait_until_live(instance, folder / "up.log", expected)
         yield instance
     finally:
         _end(process)
@@ -81,13 +86,13 @@ def statuses(home: Home) -> dict[str, str]:
     return {process["name"]: process["state"] for process in status["processes"]}
 
 
-def _wait_until_live(instance: Instance, log: Path) -> None:
+def _wait_until_live(instance: Instance, log: Path, expected: Set[str]) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if instance.process.poll() is not None:
             raise AssertionError(f"pegboard up ended with {instance.process.returncode}:\n{log.read_text()}")
         states = statuses(instance.home)
-        if states.keys() >= EXPECTED and set(states.values()) == {"live"} and _answers(instance.public_url):
+        if states.keys() >= expected and set(states.values()) == {"live"} and _answers(instance.public_url):
             return
         time.sleep(0.1)
     raise AssertionError(

@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
-import subprocess
+import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.system.instance import REPOSITORY, Instance
+from tests.system.pages import Command, commands
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
 
-TUTORIAL = REPOSITORY / "docs" / "tutorials" / "your-first-call.md"
-BLOCK = re.compile(
-    r"^```sh(?: exit=(?P<status>\d))?\n(?P<command>.+?)\n```\n\n```text\n(?P<shown>.+?)\n```$", re.M | re.S
-)
+TUTORIAL = (REPOSITORY / "docs" / "tutorials" / "your-first-call.md").read_text(encoding="utf-8")
+COMMANDS = [command for command in commands(TUTORIAL) if command.text.startswith("pegboard ")]
 
 
-class Example(NamedTuple):
-    """A command of a page, its exit status, and lines that its output has."""
-
-    command: str
-    status: int
-    shown: list[str]
+def test_every_call_of_the_tutorial_is_run_here() -> None:
+    assert len(COMMANDS) == TUTORIAL.count("\npegboard ") > 0
 
 
-def examples(page: Path) -> list[Example]:
-    return [
-        Example(found["command"], int(found["status"] or 0), found["shown"].splitlines())
-        for found in BLOCK.finditer(page.read_text(encoding="utf-8"))
-    ]
+def test_every_call_of_the_tutorial_shows_what_it_prints() -> None:
+    assert [command.text for command in COMMANDS if not command.shown] == []
 
 
-EXAMPLES = examples(TUTORIAL)
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.text[:60] for command in COMMANDS])
+def test_tutorial_command_does_what_the_page_shows(pegboard: Instance, command: Command) -> None:
+    command.follow(REPOSITORY, reader_at(pegboard))
 
 
-def test_every_command_of_the_tutorial_is_run_here() -> None:
-    assert len(EXAMPLES) == TUTORIAL.read_text(encoding="utf-8").count("```sh") > 0
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=[example.command[:60] for example in EXAMPLES])
-def test_tutorial_command_does_what_the_page_shows(pegboard: Instance, example: Example) -> None:
-    environment = {**os.environ, "PEGBOARD_PORT": pegboard.public_url.rpartition(":")[2], "COLUMNS": "200"}
-    command = shlex.split(example.command)
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60)
-    printed = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == example.status, printed
-    for line in example.shown:
-        assert " ".join(line.split()) in printed
+def reader_at(instance: Instance) -> dict[str, str]:
+    """The environment of a reader's terminal: the clone's programs come first, and the port is named."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    port = instance.public_url.rpartition(":")[2]
+    return {**os.environ, "PATH": programs, "PEGBOARD_PORT": port, "COLUMNS": "200"}
