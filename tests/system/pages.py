@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.system.instance import Instance
 
 FILE = re.compile(r"^`(?P<path>[^`\n]+)`:\n\n```\w+\n(?P<text>.+?)^```$", re.M | re.S)
 COMMAND = re.compile(
@@ -42,3 +46,10 @@ def commands(page: str) -> list[Command]:
         Command(found["command"], int(found["status"] or 0), (found["shown"] or "").splitlines())
         for found in COMMAND.finditer(page)
     ]
+
+
+def reader_at(instance: Instance) -> dict[str, str]:
+    """The environment of a reader's terminal: the clone's programs come first, and the port is named."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    port = instance.public_url.rpartition(":")[2]
+    return {**os.environ, "PATH": programs, "PEGBOARD_PORT": port, "COLUMNS": "200"}

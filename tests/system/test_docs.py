@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.system.instance import REPOSITORY, Instance
-from tests.system.pages import Command, commands
+from tests.system.pages import Command, commands, reader_at
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
 
@@ -28,10 +24,3 @@ def test_every_call_of_the_tutorial_shows_what_it_prints() -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=[command.text[:60] for command in COMMANDS])
 def test_tutorial_command_does_what_the_page_shows(pegboard: Instance, command: Command) -> None:
     command.follow(REPOSITORY, reader_at(pegboard))
-
-
-def reader_at(instance: Instance) -> dict[str, str]:
-    """The environment of a reader's terminal: the clone's programs come first, and the port is named."""
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    port = instance.public_url.rpartition(":")[2]
-    return {**os.environ, "PATH": programs, "PEGBOARD_PORT": port, "COLUMNS": "200"}

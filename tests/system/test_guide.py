@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.instance import REPOSITORY, Instance, running
-from tests.system.pages import Command, commands, files
-from tests.system.test_docs import reader_at
+from tests.system.pages import Command, commands, files, reader_at
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("guide")]
 
