@@ -143,8 +143,8 @@ async def site(mode: str) -> AsyncIterator[Site]:
     isolation = choose(mode, home, [str(ONE), str(TWO)], preflight.find_envoy())
     prepare(home, isolation, [ONE, TWO])
     maker = ReleaseMaker(home, isolation, preflight.find_uv())
-    os.environ["PEGBOARD_SECRET_PROD_ONE_KEY"] = "one's own"
-    os.environ["PEGBOARD_SECRET_DEV_TWO_KEY"] = "two's own"
+    os.environ["PEGBOARD_SECRET_PROD__ONE__KEY"] = "one's own"
+    os.environ["PEGBOARD_SECRET_DEV__TWO__KEY"] = "two's own"
     status = StatusFile(home, isolation)
     supervisor = Supervisor(status.write, Timing(look=0.2, grace=3))
     try:
@@ -157,7 +157,7 @@ async def site(mode: str) -> AsyncIterator[Site]:
         yield Site(home, isolation, supervisor, releases)
     finally:
         await supervisor.stop([])
-        del os.environ["PEGBOARD_SECRET_PROD_ONE_KEY"], os.environ["PEGBOARD_SECRET_DEV_TWO_KEY"]
+        del os.environ["PEGBOARD_SECRET_PROD__ONE__KEY"], os.environ["PEGBOARD_SECRET_DEV__TWO__KEY"]
         shutil.rmtree(folder)
 
 

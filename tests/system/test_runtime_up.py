@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import httpx2
 import pytest
 
 from pegboard_hub.runtime import preflight, procfs
+from pegboard_hub.runtime.commands import Progress, ProgressHandler
 from pegboard_hub.runtime.home import Home
 from tests.system.instance import free_port
 from tests.system.runtime_kit import ONE, alive, short_folder, status_of, write_project
@@ -57,7 +59,7 @@ class Place:
             "PEGBOARD_HOME": str(self.folder / "home"),
             "PEGBOARD_PORT": str(self.port),
             "PEGBOARD_GRANTS": str(self.folder / "grants.toml"),
-            "PEGBOARD_SECRET_PROD_ONE_KEY": "one's own",
+            "PEGBOARD_SECRET_PROD__ONE__KEY": "one's own",
         }
         return {**os.environ, **own}
 
@@ -197,7 +199,45 @@ def test_a_server_that_cannot_be_deployed_does_not_keep_the_others_down(place: P
     with place.running() as (_, said):
         assert "prod/two is NOT deployed: its tools cannot be read: tool x says nothing about access" in said
         assert "prod/three is NOT deployed" in said
+        welcome = said[said.index("Pegboard is up") :]
+        assert "Not as it should be:\n  prod/three is NOT deployed" in welcome
+        assert "\n  prod/two is NOT deployed: its tools cannot be read" in welcome
         assert status_of(place.home)[str(ONE)]["state"] == "live"
+
+
+def test_with_other_grants_than_the_demos_there_is_no_story_and_the_commands_fit(place: Place) -> None:
+    with place.running([*UP[:-1]]) as (_, said):
+        assert "story" not in said
+        port = f"PEGBOARD_PORT={place.port} "
+        commands = [line.partition(port)[2].partition(" ")[2] for line in said.splitlines() if port in line]
+        assert commands == ["servers --as ana", "tools prod/one --as ana", "explain --server prod/one --as gus"]
+        assert "Not as it should be" not in said
+        assert "Presto" not in said
+    with place.running([*UP[:-1], "--story"]) as (_, said):
+        assert "The story is about the demo's servers" in said
+        assert said.count("story") == 1
+
+
+def test_the_same_home_on_another_port_starts_without_alarm(place: Place) -> None:
+    with place.running():
+        pass
+    place.port = free_port()
+    with place.running() as (_, said):
+        assert all(line.startswith("[") for line in said[: said.index("Pegboard is up")].splitlines() if line)
+        assert "not used" not in said
+        assert f"edge is live at http://localhost:{place.port}" in said
+
+
+def test_trouble_that_the_parts_log_looks_like_the_other_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = ProgressHandler(Progress(quiet=True))
+    logger = logging.getLogger("pegboard_hub.edge.standing")
+    logger.addHandler(handler)
+    try:
+        logger.warning("the bundle %s is not used", "edge.jws")
+        logger.info("nothing to worry about")
+    finally:
+        logger.removeHandler(handler)
+    assert re.fullmatch(r"\[ *\d+\.\d s\] edge: the bundle edge\.jws is not used\n", capsys.readouterr().out)
 
 
 def hear(process: subprocess.Popen[str], words: str, limit: float = 20) -> str:
@@ -240,7 +280,7 @@ def test_a_missing_secret_names_where_to_put_it(place: Place, monkeypatch: pytes
     place.grant("one", "two")
     with place.running() as (_, said):
         assert "prod/two is NOT started" in said
-        assert "secrets.API_KEY: put it into the variable PEGBOARD_SECRET_PROD_TWO_KEY" in said
+        assert "secrets.API_KEY: put it into the variable PEGBOARD_SECRET_PROD__TWO__KEY" in said
 
 
 def test_a_taken_port_names_the_port_its_holder_and_the_mend(place: Place) -> None:

@@ -16,7 +16,8 @@ LOG_FIELDS: Json = {
     "request_id": REQUEST_ID,
     "connection": "%CONNECTION_ID%",
     "method": "%REQ(:method)%",
-    "path": "%PATH(NQ)%",
+    # Cut, so that what somebody puts into a path, a token perhaps, does not stand whole in the log.
+    "path": "%PATH(NQ):256%",
     "server": route_fact("server"),
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",

@@ -48,7 +48,7 @@ def resolve_secrets(home: Home, server: ServerName, references: dict[str, str]) 
     """The values of a manifest's secrets.
 
     An author names secrets, and must not reach the operator's others by naming them: `env:NAME` is the variable
-    `PEGBOARD_SECRET_<NAMESPACE>_<SERVER>_NAME` (capitals, '-' as '_'), `file:PATH` lies in `secrets/<ns>.<name>/`.
+    `PEGBOARD_SECRET_<NAMESPACE>__<SERVER>__NAME` (capitals, '-' as '_'), `file:PATH` lies in `secrets/<ns>.<name>/`.
 
     Raises:
         ConfigurationError: one or more are not there; all are named.
@@ -67,7 +67,8 @@ def resolve_secrets(home: Home, server: ServerName, references: dict[str, str]) 
 
 
 def _from_variable(server: ServerName, name: str) -> tuple[str | None, str]:
-    prefix = f"{SECRET_VARIABLE}{server.namespace}_{server.name}_".replace("-", "_").upper()
+    # Two underscores stand in no name (NAME_PATTERN, Manifest.secrets): no server can spell another's variable.
+    prefix = f"{SECRET_VARIABLE}{server.namespace}__{server.name}__".replace("-", "_").upper()
     return os.environ.get(prefix + name), f"the variable {prefix}{name}"
 
 

@@ -58,7 +58,7 @@ class Isolation:
         users: whom each part runs as; None when all are the operator.
         own_users: the trusted parts (hub, edge) that run as their own user.
         bwrap: the program, in mode bubblewrap.
-        network_closed: true when a server without egress has no network.
+        network_closed: true when a server without granted egress has no network.
     """
 
     mode: Mode
@@ -170,7 +170,7 @@ def _user(home: Home, users: Users | None, edge_program: Path) -> Isolation | st
         return f"other users cannot reach {home.root} ({fault}): put it outside folders closed to them"
     closed = not _fault(Launch(probe, close_network=True).command(_probe(python)))
     own, note = _own_users(home, users, edge_program)
-    why = "each server has its own user" + (", and no network unless it declares egress" if closed else "")
+    why = "each server has its own user" + (", and no network unless egress is granted" if closed else "")
     mend = f"; it still sees what this machine shows to everybody: {INSTALL} for more"
     return Isolation(Mode.USER, f"{why}{mend}{note}", python, users, own, network_closed=closed)
 

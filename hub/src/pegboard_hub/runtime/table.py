@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from pegboard.core.environment import ServerEnvironment
+from pegboard.core.errors import ConfigurationError
 from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
 from pegboard_hub.runtime.home import Home
@@ -61,14 +62,28 @@ def edge_process(
     )
 
 
-def server_process(home: Home, isolation: Isolation, release: Release, public_url: str) -> ProcessSpec:
+def server_process(
+    home: Home, isolation: Isolation, release: Release, public_url: str, egress: tuple[str, ...] = ()
+) -> ProcessSpec:
     """One author's server, with nothing of the operator's environment.
 
+    Args:
+        home: the instance's.
+        isolation: how servers are kept apart here.
+        release: what to run.
+        public_url: the edge's origin.
+        egress: what the operator granted. Hosts and ports are not told apart yet: any grant opens the network.
+
     Raises:
-        ConfigurationError: a secret that its manifest names is not there.
+        ConfigurationError: a secret that its manifest names is not there, or it asks for egress that is not granted.
     """
     server = release.server
     manifest = release.declaration.manifest
+    if missing := [place for place in manifest.egress if place not in egress]:
+        mend = f"grant it in the grants file (egress = {list(manifest.egress)}), or take it out of pegboard.toml"
+        raise ConfigurationError(
+            str(server), [f"egress to {', '.join(missing)} is asked for and not granted: {mend}"]
+        )
     environment = ServerEnvironment(
         server=str(server),
         release=release.digest,

@@ -59,7 +59,7 @@ def _line(model: type[BaseModel], fault: Any) -> str:
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
 
 
-_NAME_FORM = "use 2 to 32 of a-z, 0-9 and '-', starting with a letter"
+_NAME_FORM = "use 2 to 32 of a-z, 0-9 and single '-', starting with a letter"
 
 
 def _form_of(model: type[BaseModel], place: list[str]) -> str:

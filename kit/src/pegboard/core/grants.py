@@ -34,6 +34,9 @@ class Grant(BaseModel):
     surfaces: tuple[str, ...] = ()
     channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': channels it may be used in")
     services: tuple[str, ...] = Field(default=(), description="SPIFFE IDs of services that may call")
+    egress: tuple[str, ...] = Field(
+        default=(), description="host:port pairs the server may reach; any of them opens the machine's network to it"
+    )
     reason: str = Field(default="", description="who decided and why; shown by explain")
 
     @field_validator("surfaces")

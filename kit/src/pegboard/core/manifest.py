@@ -5,6 +5,7 @@ What was *granted* is never here: it is the operator's (`grants.py`).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,12 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from pegboard.core.checks import load_toml
 from pegboard.core.errors import ConfigurationError
-from pegboard.core.names import NAME_PATTERN, SURFACES
+from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, SURFACES
 
 FILE_NAME = "pegboard.toml"
 
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+Name = Annotated[
+    str, StringConstraints(pattern=f"^{NAME_PATTERN}$", min_length=NAME_LENGTH[0], max_length=NAME_LENGTH[1])
+]
 Sensitivity = Literal["public", "internal", "confidential", "restricted"]
+
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
+_RESERVED = ("PEGBOARD", "LD_", "PYTHON", "PATH", "HOME", "TMPDIR", "LANG", "LC_", "SSL_", "UV_")
+"""Beginnings of variables that steer a process instead of telling it something."""
 
 
 class _Strict(BaseModel):
@@ -76,10 +84,15 @@ class Manifest(_Strict):
     @classmethod
     def _by_reference(cls, secrets: dict[str, str]) -> dict[str, str]:
         for name, reference in secrets.items():
-            if not reference.startswith(("env:", "file:")):
+            if not _VARIABLE.fullmatch(name) or name.startswith(_RESERVED):
+                raise ValueError(
+                    f"{name} cannot be a secret's variable: use A-Z, 0-9 and single '_', as in API_TOKEN"
+                )
+            kind, _, place = reference.partition(":")
+            if kind not in ("env", "file") or not place:
                 raise ValueError(f"{name} must be a reference, env:NAME or file:PATH, never the secret itself")
-            if name.startswith("PEGBOARD_"):
-                raise ValueError(f"{name}: names starting with PEGBOARD_ belong to the platform")
+            if kind == "env" and not _VARIABLE.fullmatch(place):
+                raise ValueError(f"{name}: {reference} must name a variable in A-Z, 0-9 and single '_'")
         return secrets
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-NAME_PATTERN = r"[a-z][a-z0-9-]{0,30}[a-z0-9]"
-"""A namespace or a server name: what can stand in a path, a DNS label and a file name alike."""
+NAME_PATTERN = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
+"""A namespace or a server name: what can stand in a path, a DNS label, a variable and a file name alike."""
+
+NAME_LENGTH = (2, 32)
+"""Fewest and most characters of a name."""
 
 TOOL_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 
@@ -27,8 +30,10 @@ class ServerName:
 
     def __post_init__(self) -> None:
         for part in (self.namespace, self.name):
-            if not re.fullmatch(NAME_PATTERN, part):
-                raise ValueError(f"{part!r} is not a name: use 2 to 32 of a-z, 0-9 and '-', starting with a letter")
+            if not re.fullmatch(NAME_PATTERN, part) or not NAME_LENGTH[0] <= len(part) <= NAME_LENGTH[1]:
+                raise ValueError(
+                    f"{part!r} is not a name: use 2 to 32 of a-z, 0-9 and single '-', starting with a letter"
+                )
 
     @classmethod
     def parse(cls, text: str) -> ServerName:
