@@ -37,6 +37,13 @@ ADMITTED = "pegboard.admitted"
 """Key in the ASGI scope's state under which an admitted request's facts travel to the handlers."""
 
 
+MAX_SESSIONS = 1_000
+"""Legacy sessions one process keeps, some 45 KB each; modern calls need none. Further ones are told to come again."""
+
+SESSION_IDLE_S = 600.0
+"""A legacy session that nobody uses is closed after so long; its client opens another."""
+
+
 class SdkServer:
     """An SDK server that lists and calls tools through the chain."""
 
@@ -68,7 +75,9 @@ class SdkServer:
         """
         # The edge answers to no other Host, and the chain has looked at the Origin.
         no_host_check = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        self._mcp.streamable_http_app(transport_security=no_host_check)
+        self._mcp.streamable_http_app(
+            transport_security=no_host_check, max_sessions=MAX_SESSIONS, session_idle_timeout=SESSION_IDLE_S
+        )
         sessions = self._mcp.session_manager
         sessions.app.add_request_handler("tools/list", PaginatedRequestParams, self._list_tools)
         sessions.app.add_request_handler("tools/call", CallToolRequestParams, self._call_tool)
