@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -14,16 +15,13 @@ from typing import Annotated
 
 import typer
 
-from pegboard.core.checks import load_toml
 from pegboard_hub.common.settings import DEMO
-from pegboard_hub.identity.directory import DemoDirectory
 from pegboard_hub.runtime import preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
 from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
-
-DEFAULT_PORT = 8400
+from pegboard_hub.runtime.welcome import DEFAULT_PORT, welcome
 
 SAME_REQUEST_S = 0.5
 """Signals this close together, in seconds, are one request to stop."""
@@ -64,8 +62,13 @@ def up(
         ),
     ] = DEMO / "grants.toml",
     story: Annotated[
-        bool, typer.Option("--story/--no-story", help="Show the main job once everything is up.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--story/--no-story",
+            show_default=False,
+            help="Show the main job once everything is up. [default: with the demo's grants]",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")] = False,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
 ) -> None:
@@ -79,7 +82,11 @@ def up(
     url = public_url or f"http://localhost:{port}"
     settings = InstanceSettings(home, port, url, grants.absolute(), os.environ.get(SETTING, "auto"))
     progress = Progress(quiet)
-    raise typer.Exit(asyncio.run(_run(settings, progress, story)))
+    demo = _same_file(grants, DEMO / "grants.toml")
+    if story and not demo:
+        progress.say(f"The story is about the demo's servers, and the grants are those of {grants}: it is skipped.")
+    logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
+    raise typer.Exit(asyncio.run(_run(settings, progress, demo=demo, story=demo and story is not False)))
 
 
 def _origin(url: str) -> str:
@@ -113,12 +120,30 @@ class Progress:
             print(line, flush=True)
 
 
-async def _run(settings: InstanceSettings, progress: Progress, story: bool) -> int:
+class ProgressHandler(logging.Handler):
+    """Shows what the parts log of trouble as lines of progress, each with the part it comes from."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record; of an unexpected error the whole trace, which only a person can read."""
+        part = "edge: " if record.name.startswith("pegboard_hub.edge.") else ""
+        trace = f"\n{logging.Formatter().formatException(record.exc_info)}" if record.exc_info else ""
+        self._progress.problem(f"{part}{record.getMessage()}{trace}")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.expanduser().resolve() == other.resolve()
+
+
+async def _run(settings: InstanceSettings, progress: Progress, *, demo: bool, story: bool) -> int:
     """Start, stay, stop. The second request to stop kills."""
     instance = Instance(settings, progress)
     told = asyncio.Event()
     _on_signals(told, instance.kill)
-    starting = asyncio.create_task(_start(instance, settings, progress, story))
+    starting = asyncio.create_task(_start(instance, settings, progress, demo, story))
     stopping = asyncio.create_task(told.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +161,7 @@ async def _run(settings: InstanceSettings, progress: Progress, story: bool) -> i
     return status
 
 
-async def _start(instance: Instance, settings: InstanceSettings, progress: Progress, story: bool) -> int:
+async def _start(instance: Instance, settings: InstanceSettings, progress: Progress, demo: bool, story: bool) -> int:
     await instance.start()
     status = 0
     if story:
@@ -145,29 +170,9 @@ async def _start(instance: Instance, settings: InstanceSettings, progress: Progr
         if not await run_story(settings.public_url, instance.home, progress.say):
             status = STORY_FAILED
             progress.problem("the story did NOT go as it should; see ✗ above")
-    _welcome(settings, progress)
+    for line in welcome(instance, settings, _program(), demo=demo):
+        progress.say(line)
     return status
-
-
-def _welcome(settings: InstanceSettings, progress: Progress) -> None:
-    prefix = "" if settings.port == DEFAULT_PORT else f"PEGBOARD_PORT={settings.port} "
-    directory = load_toml(DemoDirectory, (DEMO / "directory.toml").read_text(encoding="utf-8"), "directory.toml")
-    progress.say("")
-    progress.say(f"Pegboard is up: {settings.public_url}")
-    progress.say("")
-    progress.say("People of the demo:")
-    for name, person in directory.people.items():
-        progress.say(f"  {name:<5} {person.about}")
-    progress.say("")
-    progress.say("Try, in another terminal:")
-    pegboard = _program()
-    for command in (
-        "servers --as ana",
-        "call prod/presto run_query --as ana --arg sql='SELECT carrier, avg(dep_delay) FROM flights GROUP BY 1'",
-        "explain --server prod/presto --tool get_revenue_metrics --as fay",
-    ):
-        progress.say(f"  {prefix}{pegboard} {command}")
-    progress.say("")
 
 
 def _program() -> str:

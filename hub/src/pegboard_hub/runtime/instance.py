@@ -15,6 +15,7 @@ from pegboard.core.names import ServerName
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
+from pegboard_hub.registry.model import Access
 from pegboard_hub.runtime import credentials, preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
@@ -59,10 +60,12 @@ class Instance:
 
     Attributes:
         faults: servers that are not deployed, started or live after the start, a line each.
+        live: servers that came up, with what was granted at the start.
     """
 
     def __init__(self, settings: InstanceSettings, report: Reporter) -> None:
         self.faults: list[str] = []
+        self.live: dict[ServerName, Access] = {}
         self._settings = settings
         self._report = report
         self.home = Home.open(settings.home)
@@ -147,12 +150,15 @@ class Instance:
     async def _start_server(self, release: Release) -> None:
         server = release.server
         try:
-            spec = server_process(self.home, self.isolation, release, self._settings.public_url)
+            egress = self._grants.servers[str(server)].egress
+            spec = server_process(self.home, self.isolation, release, self._settings.public_url, egress)
         except ConfigurationError as error:
             self._fault(f"{server} is NOT started: {error}")
             return
         process = self._supervisor.start(spec)
         if await self._supervisor.live(process, SERVER_LIMIT_S):
+            grant = self._grants.servers[str(server)]
+            self.live[server] = Access(grant.groups, grant.surfaces, grant.channels, grant.services)
             self._report.step(f"{server} is live")
         else:
             self._fault(f"{server} is NOT live: it {process.last_error or 'does not answer'}; see {spec.log}")

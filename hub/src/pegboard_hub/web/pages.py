@@ -17,6 +17,7 @@ from pegboard.core.release import ToolDeclaration
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.ledger.model import Call, Figures
 from pegboard_hub.registry.explain import bound_to, visible_tools
+from pegboard_hub.registry.first_steps import first_commands
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.api import owned_servers
@@ -73,6 +74,7 @@ class HomeView:
     server_count: int
     servers: tuple[ServerView, ...]
     calls: tuple[Call, ...]
+    first_commands: tuple[str, ...]
 
     @property
     def reaches_any(self) -> bool:
@@ -124,7 +126,13 @@ async def home_view(parts: Parts, person: str, surface: str) -> HomeView:
         server_count=len(snapshot.servers),
         servers=tuple(_server_view(parts, s, status, each.get(str(s.name), Figures()), viewer) for s in shown),
         calls=tuple(calls),
+        first_commands=_first_commands(parts, status),
     )
+
+
+def _first_commands(parts: Parts, status: RuntimeStatus) -> tuple[str, ...]:
+    there = [s for s in parts.registry.current.all_deployed if status.state(s) != "not started"]
+    return first_commands({server.name: server.granted for server in there}, parts.sign_in.directory)
 
 
 def _viewer(parts: Parts, person: str, surface: str) -> tuple[Viewer | None, str]:
