@@ -29,7 +29,7 @@ check: install  ## lint, format, types, direction of imports
 	$(IN)lint-imports
 
 test: check test-servers  ## everything that must hold before a change goes in
-	$(IN)pytest -n 2 -m "not heavy"
+	$(IN)pytest -n 2 --dist loadgroup -m "not heavy"
 
 test-servers: install  # each server is a project of its own, with its own lock file
 	@set -e; for server in servers/*/; do echo "== $$server"; \
