@@ -11,8 +11,8 @@ import pytest
 
 from pegboard.core.bundle import EDGE, Bundle, BundledServer
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.standing import EdgeStanding
-from pegboard_hub.runtime.home import Home, replace_file
 
 URL = "http://localhost:8400"
 

@@ -11,7 +11,7 @@ import pytest
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
-from pegboard_hub.runtime.home import SOCKET_PATH_LIMIT, Home, replace_file
+from pegboard_hub.common.home import SOCKET_PATH_LIMIT, Home, replace_file
 from pegboard_hub.runtime.users import Users
 from tests.system.runtime_kit import short_folder
 

@@ -11,8 +11,8 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.credentials import resolve_secrets
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation, Mode
 from pegboard_hub.runtime.releases import Release
 from pegboard_hub.runtime.table import server_process

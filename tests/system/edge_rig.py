@@ -24,9 +24,9 @@ from pegboard.core.bundle import EDGE, Bundle, BundledServer
 from pegboard.core.jose import Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.token import TOKEN_TYPE
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command, ready
-from pegboard_hub.runtime.home import Home, replace_file
 
 DEADLINE_S = 20.0
 OPERATOR = "operator-of-the-test"

@@ -16,8 +16,8 @@ from typing import Any
 import httpx2
 
 from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import credentials, preflight
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation, choose
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.processes import Timing

@@ -12,8 +12,8 @@ import pytest
 
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import preflight
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import choose
 from tests.system.runtime_kit import ONE, TWO, Site, short_folder, site
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.releases import Release, ReleaseMaker

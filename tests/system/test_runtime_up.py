@@ -20,9 +20,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.runtime.commands import Progress, ProgressHandler
-from pegboard_hub.runtime.home import Home
 from tests.system.instance import free_port
 from tests.system.runtime_kit import ONE, alive, short_folder, status_of, write_project
 

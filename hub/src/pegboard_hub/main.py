@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import TokenVerifier
+from pegboard_hub.common.home import Home
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.directory import open_directory
@@ -32,7 +33,6 @@ from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Declarations
 from pegboard_hub.registry.status import StatusReader
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.web.app import internal_app, public_app

@@ -1,4 +1,4 @@
-"""What the hub is started with. Paths of the instance itself come from `pegboard_hub.runtime.home.Home`."""
+"""What the hub is started with. Paths of the instance itself come from `pegboard_hub.common.home.Home`."""
 
 from __future__ import annotations
 

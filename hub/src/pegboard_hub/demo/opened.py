@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.command import envoy_arguments
 from pegboard_hub.edge.config import BOOTSTRAP, CLUSTERS, LISTENER
 from pegboard_hub.edge.envoy import Json, watched
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.launching import Launch
 
 READY_S = 10.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home
 from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.demo.wire import Reply, Wire
-from pegboard_hub.runtime.home import Home
 
 AMBIGUOUS_BODIES = {
     "a body with duplicate keys": (

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx2
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.demo.stage import Shown, Stage, Step
 from pegboard_hub.demo.steps import STEPS
 from pegboard_hub.demo.wire import Wire
-from pegboard_hub.runtime.home import Home
 
 Report = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pegboard_hub.runtime.home import replace_file
+from pegboard_hub.common.home import replace_file
 
 logger = logging.getLogger(__name__)
 

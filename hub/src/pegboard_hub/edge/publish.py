@@ -8,10 +8,10 @@ import logging
 import time
 from pathlib import Path
 
+from pegboard_hub.common.home import replace_file
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.config import CLUSTERS, ROUTES
 from pegboard_hub.edge.envoy import Json, discovery
-from pegboard_hub.runtime.home import replace_file
 
 logger = logging.getLogger(__name__)
 

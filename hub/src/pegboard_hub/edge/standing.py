@@ -10,8 +10,8 @@ from pegboard.core.bundle import EDGE, Bundle, open_bundle
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
-from pegboard_hub.runtime.home import Home, replace_file
 
 logger = logging.getLogger(__name__)
 

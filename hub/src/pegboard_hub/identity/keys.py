@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.jose import Jwk, Jwks, Signer, new_private_key, public_jwks
-from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.common.home import Home, replace_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.registry.sources import Fingerprint, fingerprint
-from pegboard_hub.runtime.home import Home
 
 log = logging.getLogger(__name__)
 

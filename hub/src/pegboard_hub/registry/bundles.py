@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pegboard.core.bundle import EDGE, Bundle, BundledServer
 from pegboard.core.jose import Jwks, Signer
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 from pegboard_hub.registry.store import bundle_versions, save_bundle_versions
-from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.storage.database import Database
 
 Versions = dict[str, tuple[int, str]]

@@ -12,8 +12,8 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.grants import GrantsFile, read_grants
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
+from pegboard_hub.common.home import Home
 from pegboard_hub.registry.model import Release
-from pegboard_hub.runtime.home import Home
 
 
 class Fingerprint(NamedTuple):

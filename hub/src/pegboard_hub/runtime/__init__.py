@@ -1,1 +1,1 @@
-"""Homes, releases, isolation and the one supervisor that runs hub, Envoy and servers."""
+"""Releases, isolation and the one supervisor that runs hub, Envoy and servers."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
-from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.permissions import give_file
 from pegboard_hub.runtime.releases import Release

@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pegboard_hub.runtime.home import Home
+from pegboard_hub.common.home import Home
 
 DOOR = "/internal/v1/grants"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.grants import GrantsFile, read_grants
 from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
@@ -19,7 +20,6 @@ from pegboard_hub.registry.model import Access
 from pegboard_hub.runtime import credentials, preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
-from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.releases import Release, ReleaseMaker

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Resources
-from pegboard_hub.runtime.home import Home
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.launching import NO_CORE, Launch
 from pegboard_hub.runtime.sandbox import INNER_LAUNCH, View, bwrap_arguments
 from pegboard_hub.runtime.users import User, Users, is_root

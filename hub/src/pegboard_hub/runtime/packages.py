@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 
 from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.sandbox import View, python_folders

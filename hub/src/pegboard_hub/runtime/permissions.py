@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pegboard.core.names import ServerName
-from pegboard_hub.runtime.home import Home
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.users import is_root
 

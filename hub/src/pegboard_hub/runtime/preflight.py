@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.home import Home
 from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.runtime import procfs
-from pegboard_hub.runtime.home import Home
 
 LOWEST_PORT = 1024
 """The edge runs as a user of its own where it can, and such a user may not listen on lower ports."""

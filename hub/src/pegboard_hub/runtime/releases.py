@@ -21,8 +21,8 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import FILE_NAME, read_manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
-from pegboard_hub.runtime.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.launching import NO_CORE, Launch
 from pegboard_hub.runtime.packages import PackageBuilder
@@ -93,7 +93,7 @@ class ReleaseMaker:
             await self._install(server, source, report)
             self._copy_project(server, project)
             prepare(home, self._isolation, [server])
-            report("reading its tools in isolation")
+            report("reading its tools")
             declaration = await self._describe(server)
         except (ConfigurationError, OSError) as error:
             raise ReleaseFailed(str(error)) from error
@@ -137,7 +137,7 @@ class ReleaseMaker:
         wheels.mkdir()
         wanted = await self._wanted(server, source, environment) if source.unbuilt else set()
         for sdist in (each for each in source.unbuilt if each.name in wanted):
-            report(f"building {sdist.name} in isolation: it has no wheel")
+            report(f"building {sdist.name}, which has no wheel")
             run_uv = partial(self._run_uv, environment=environment, server=server, report=lambda _: None)
             await SdistBuilder(home, self._isolation, self._uv, run_uv).build(server, sdist, wheels)
         for package in source.packages:

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx2
 
 from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.sandbox import View, python_folders

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 
-from pegboard_hub.runtime.home import Home, replace_file
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.processes import Supervised
 

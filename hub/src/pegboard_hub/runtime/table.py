@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
-from pegboard_hub.runtime.home import Home
 from pegboard_hub.runtime.isolation import Isolation, Mode
 from pegboard_hub.runtime.launching import Launch
 from pegboard_hub.runtime.probes import answers_ok
