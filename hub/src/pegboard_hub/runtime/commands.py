@@ -104,13 +104,13 @@ class Progress:
         self._began = time.monotonic()
 
     def step(self, line: str) -> None:
-        """A step on the way. It may quote what an author's code said, so it must stay one line of text."""
-        line = "".join(sign if sign.isprintable() else " " for sign in line[:LONGEST_STEP])
+        """A step on the way."""
         if not self._quiet:
             self.problem(line)
 
     def problem(self, line: str) -> None:
-        """What needs the operator; said in quiet too."""
+        """What needs the operator; said in quiet too. It may quote an author's code, so it stays one line of text."""
+        line = "".join(sign if sign.isprintable() else " " for sign in line[:LONGEST_STEP])
         elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
         print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, line, sep="", flush=True)
 
@@ -130,8 +130,9 @@ class ProgressHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record; of an unexpected error the whole trace, which only a person can read."""
         part = "edge: " if record.name.startswith("pegboard_hub.edge.") else ""
-        trace = f"\n{logging.Formatter().formatException(record.exc_info)}" if record.exc_info else ""
-        self._progress.problem(f"{part}{record.getMessage()}{trace}")
+        trace = logging.Formatter().formatException(record.exc_info).splitlines() if record.exc_info else []
+        for line in (record.getMessage(), *trace):
+            self._progress.problem(f"{part}{line}")
 
 
 def _same_file(one: Path, other: Path) -> bool:
