@@ -251,8 +251,10 @@ async def test_a_server_reaches_nothing_and_its_links_lead_the_supervisor_nowher
 def test_what_an_author_says_is_one_harmless_line_on_the_operators_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Progress(quiet=True).problem("prod/one is NOT deployed: \x1b]0;owned\x07\x9b2J\u202e\r\nhub is live" + "x" * 100_000)
-    printed = capsys.readouterr().out
-    assert printed.count("\n") == 1
-    assert printed.strip().isprintable()
-    assert len(printed) < 3_000
+    said = "prod/one is NOT deployed: \x1b]0;owned\x07\x9b2J\u202e\r\nhub is live" + "x" * 100_000
+    for show in (Progress(quiet=False).step, Progress(quiet=True).problem, Progress(quiet=False).say):
+        show(said)
+        printed = capsys.readouterr().out
+        assert printed.count("\n") == 1
+        assert printed.strip().isprintable()
+        assert len(printed) < 3_000

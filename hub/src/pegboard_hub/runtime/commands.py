@@ -110,14 +110,18 @@ class Progress:
 
     def problem(self, line: str) -> None:
         """What needs the operator; said in quiet too. It may quote an author's code, so it stays one line of text."""
-        line = "".join(sign if sign.isprintable() else " " for sign in line[:LONGEST_STEP])
         elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
-        print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, line, sep="", flush=True)
+        print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, _text(line), sep="", flush=True)
 
     def say(self, line: str) -> None:
-        """A line as it is."""
+        """A line without the time."""
         if not self._quiet:
-            print(line, flush=True)
+            print(_text(line), flush=True)
+
+
+def _text(line: str) -> str:
+    """One line of text, whatever an author's code put into it."""
+    return "".join(sign if sign.isprintable() else " " for sign in line[:LONGEST_STEP])
 
 
 class ProgressHandler(logging.Handler):
