@@ -75,7 +75,7 @@ class Instance:
         self._uv = preflight.find_uv()
         self._grants = _read_grants(settings.grants)
         self._servers = [ServerName.parse(name) for name in self._grants.servers]
-        self.isolation = choose(settings.isolation, self.home, self._grants.servers, self._envoy)
+        self.isolation = choose(settings.isolation, self.home, self._grants.servers, self._envoy, settings.grants)
         sources = {name: grant.source for name, grant in self._grants.servers.items()}
         self._status = StatusFile(self.home, self.isolation, sources)
         self._supervisor = Supervisor(self._status.write)

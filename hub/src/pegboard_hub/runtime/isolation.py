@@ -39,6 +39,10 @@ _PROBE_TIMEOUT_S = 10
 _PROBE = "import os, sys; [os.listdir(folder) for folder in sys.argv[1:]]"
 
 
+Trials = dict[str, list[str]]
+"""A command for each trusted part that works only where the part can run: what it needs is there for its user."""
+
+
 class Mode(StrEnum):
     """See the table above."""
 
@@ -108,7 +112,9 @@ class Isolation:
         return Launch().command([*bwrap_arguments(self.bwrap, view, becomes_user=user is not None), *inside])
 
 
-def choose(setting: str, home: Home, servers: Iterable[str], edge_program: Path) -> Isolation:
+def choose(
+    setting: str, home: Home, servers: Iterable[str], edge_program: Path, grants: Path | None = None
+) -> Isolation:
     """Find by trying what this machine can do.
 
     Args:
@@ -116,6 +122,7 @@ def choose(setting: str, home: Home, servers: Iterable[str], edge_program: Path)
         home: of the instance; as root it must be reachable by the users of its parts.
         servers: `namespace/name` of each server.
         edge_program: Envoy, which the edge's user must be able to run.
+        grants: the operator's grants file, which the hub's user must be able to read.
 
     Raises:
         ConfigurationError: the setting is unknown, or the mode it asks for does not work here.
@@ -125,11 +132,12 @@ def choose(setting: str, home: Home, servers: Iterable[str], edge_program: Path)
     users = Users.of(home.instance, servers) if is_root() else None
     if users is not None:
         home.root.chmod(0o711)  # other users may pass through, and list nothing
+    trials = _trials(edge_program, grants)
     faults: list[str] = []
     for attempt in (_bubblewrap, _user):
         if setting not in ("auto", attempt.__name__.lstrip("_")):
             continue
-        found = attempt(home, users, edge_program)
+        found = attempt(home, users, trials)
         if isinstance(found, Isolation):
             return found
         faults.append(found)
@@ -143,7 +151,7 @@ def choose(setting: str, home: Home, servers: Iterable[str], edge_program: Path)
     )
 
 
-def _bubblewrap(home: Home, users: Users | None, edge_program: Path) -> Isolation | str:
+def _bubblewrap(home: Home, users: Users | None, trials: Trials) -> Isolation | str:
     program = shutil.which("bwrap")
     if program is None:
         return f"bubblewrap is not installed: {INSTALL}"
@@ -154,12 +162,12 @@ def _bubblewrap(home: Home, users: Users | None, edge_program: Path) -> Isolatio
     arguments = bwrap_arguments(Path(program), view, becomes_user=user is not None)
     if fault := _fault(Launch().command([*arguments, *inside])):
         return f"bubblewrap does not work here ({fault})"
-    own, note = _own_users(home, users, edge_program)
+    own, note = _own_users(home, users, trials)
     why = "each server has its own view of files, processes and network" + (" and its own user" if users else "")
     return Isolation(Mode.BUBBLEWRAP, f"{why}{note}", python, users, own, Path(program), network_closed=True)
 
 
-def _user(home: Home, users: Users | None, edge_program: Path) -> Isolation | str:
+def _user(home: Home, users: Users | None, trials: Trials) -> Isolation | str:
     if users is None:
         return "own users need Pegboard to run as root"
     probe = users.edge
@@ -169,29 +177,33 @@ def _user(home: Home, users: Users | None, edge_program: Path) -> Isolation | st
     if fault := _fault(Launch(probe).command(_probe(python, home.root / "public"))):
         return f"other users cannot reach {home.root} ({fault}): put it outside folders closed to them"
     closed = not _fault(Launch(probe, close_network=True).command(_probe(python)))
-    own, note = _own_users(home, users, edge_program)
+    own, note = _own_users(home, users, trials)
     why = "each server has its own user" + (", and no network unless egress is granted" if closed else "")
     mend = f"; it still sees what this machine shows to everybody: {INSTALL} for more"
     return Isolation(Mode.USER, f"{why}{mend}{note}", python, users, own, network_closed=closed)
 
 
-def _own_users(home: Home, users: Users | None, edge_program: Path) -> tuple[frozenset[str], str]:
+def _trials(edge_program: Path, grants: Path | None) -> Trials:
+    reads = f"open({str(grants)!r}).close()" if grants else ""
+    return {
+        "hub": [sys.executable, "-I", "-c", f"import pegboard_hub, pegboard.core; {reads}"],
+        "edge": [str(edge_program), "--version"],
+    }
+
+
+def _own_users(home: Home, users: Users | None, trials: Trials) -> tuple[frozenset[str], str]:
     """Which trusted parts can run as their own user, and a note on those that cannot."""
     if users is None:
         return frozenset(), ""
-    wanted = {
-        "hub": [sys.executable, "-I", "-c", "import pegboard_hub, pegboard.core"],
-        "edge": [str(edge_program), "--version"],
-    }
     reachable = _probe(Path(sys.executable), home.root / "public")
     able = {
         role
-        for role, command in wanted.items()
+        for role, command in trials.items()
         if not _fault(Launch(users.by_role[role]).command(command))
         and (role == "edge" or not _fault(Launch(users.by_role[role]).command(reachable)))
     }
-    missing = " and ".join(role for role in wanted if role not in able)
-    note = f"; still root: {missing}, whose programs other users cannot reach" if missing else ""
+    missing = " and ".join(role for role in trials if role not in able)
+    note = f"; still root: {missing}, whose programs or files other users cannot reach" if missing else ""
     return frozenset(able), note
 
 
