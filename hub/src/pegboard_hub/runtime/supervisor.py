@@ -21,6 +21,10 @@ class StartFailed(PegboardError):
     """A process that everything else needs does not come up. The message has the end of its log."""
 
 
+SETTLE_S = 1.0
+"""How long a process that was asked to stop may take over its own end before it is cut short, in seconds."""
+
+
 class Supervisor:
     """Keeps a table of processes alive.
 
@@ -93,6 +97,8 @@ class Supervisor:
     async def _stop(self, name: str) -> None:
         await self._processes[name].stop()
         if (life := self._lives.pop(name, None)) is not None:
+            # It ends by itself and cleans up after its process; one that was just starting must be told.
+            await asyncio.wait({life}, timeout=SETTLE_S)
             life.cancel()
             with suppress(asyncio.CancelledError):
                 await life

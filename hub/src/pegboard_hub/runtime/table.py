@@ -150,6 +150,11 @@ def _sweeper(isolation: Isolation, role: str) -> Callable[[], Awaitable[None]] |
 
     async def sweep() -> None:
         process = await asyncio.create_subprocess_exec(*command, env={}, cwd="/", stderr=asyncio.subprocess.DEVNULL)
-        await process.wait()
+        try:
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     return sweep
