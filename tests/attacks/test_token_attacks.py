@@ -68,6 +68,7 @@ def mint(pegboard: Instance) -> Mint:
 ATTACKER = new_private_key()
 ATTACKERS_PUBLIC = public_jwks(ATTACKER)["keys"][0]
 NOW = int(time.time())
+"""When the suite was read. What must lie in the future lies hours ahead, so that it still does at the suite's end."""
 
 HEADERS: dict[str, Callable[[Mint], str]] = {
     "the bundle's key": lambda m: m.sign(key=m.bundle_key),
@@ -142,8 +143,8 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "an end below zero": {"exp": -1},
     "an end far away": {"exp": 10**30},
     "no beginning": {"iat": None},
-    "a beginning to come": {"iat": NOW + 60, "exp": NOW + 120},
-    "not before later": {"nbf": NOW + 300},
+    "a beginning to come": {"iat": NOW + 36_000, "exp": NOW + 36_060},
+    "not before later": {"nbf": NOW + 36_000},
     "a life of an hour": {"iat": NOW - 10, "exp": NOW + 3600},
     "an end before the beginning": {"iat": NOW, "exp": NOW - 60},
     "no subject": {"sub": None},
