@@ -243,7 +243,8 @@ async def test_a_delivery_of_another_shape_is_refused(hub: Hub, channel: str, bo
 async def test_a_call_without_an_outcome_is_running_only_while_its_server_lives(
     hub: Hub, company: Company, channel: str
 ) -> None:
-    await hub.deliver(channel, intent("old", NOW - 11 * 60_000), intent("young", NOW))
+    now = int(time.time() * 1000)
+    await hub.deliver(channel, intent("old", now - 11 * 60_000), intent("young", now))
     assert [call["status"] for call in await hub.calls("ana")] == ["unknown", "unknown"]
     company.report(at=time.time(), isolation={"mode": "user"}, processes=[{"name": "prod/presto", "state": "live"}])
     assert [call["status"] for call in await hub.calls("ana")] == ["running", "unknown"]
