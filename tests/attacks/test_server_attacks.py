@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from pegboard.transport.sessions import MAX_SESSIONS_OF_ONE
 from pegboard_hub.identity.service import DEMO_GRANT
 from tests.attacks.wire import ACCEPT, META, MODERN, PRESTO, initialize, legacy, message, modern
 from tests.system.instance import Instance
@@ -174,6 +175,15 @@ def test_a_cancellation_reaches_nobody_elses_call(pegboard: Instance, ana: str, 
     cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
     assert legacy(pegboard, fay, cancel, session).status_code == 404
     assert legacy(pegboard, ana, PING, session).status_code == 200
+
+
+def test_a_caller_who_hoards_sessions_takes_them_from_nobody_else(pegboard: Instance, ana: str, fay: str) -> None:
+    others = initialize(pegboard, fay)
+    hoard = [initialize(pegboard, ana) for _ in range(MAX_SESSIONS_OF_ONE + 5)]
+    answers = [legacy(pegboard, ana, PING, session).status_code for session in hoard]
+    assert answers.count(404) >= 5
+    assert answers[-MAX_SESSIONS_OF_ONE:] == [200] * MAX_SESSIONS_OF_ONE
+    assert legacy(pegboard, fay, PING, others).status_code == 200
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])

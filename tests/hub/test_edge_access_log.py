@@ -122,6 +122,29 @@ class TestReading:
         self.write(path, "d")
         assert self.ids(log) == ["b", "c", "d"]
 
+    def test_lines_that_come_after_a_rotation_into_the_old_file_are_not_passed_over(self, path: Path) -> None:
+        log = self.log(path)
+        self.write(path, "a")
+        assert self.ids(log) == ["a"]
+        old = path.with_name("edge-access.log.1")
+        path.rename(old)
+        path.touch()
+        assert self.ids(log) == []
+        self.write(old, "b")  # whoever writes has not opened the new file yet
+        assert self.ids(log) == ["b"]
+        self.write(path, "c")
+        assert self.ids(log) == ["c"]
+
+    def test_files_are_needed_until_they_were_dealt_with(self, path: Path) -> None:
+        log = self.log(path)
+        self.write(path, "a")
+        old = path.with_name("edge-access.log.1")
+        path.rename(old)
+        self.write(path, "b")
+        assert log.needed() == {old.stat().st_ino, path.stat().st_ino}
+        assert self.ids(log) == ["a", "b"]
+        assert log.needed() == {path.stat().st_ino}
+
     def test_a_log_cut_in_place_starts_again(self, path: Path) -> None:
         log = self.log(path)
         self.write(path, "a", "b")

@@ -35,7 +35,7 @@ class Process:
 
     def ready(self) -> None:
         until = time.monotonic() + DEADLINE_S
-        while not self._answers():
+        while not self.answers():
             assert self.process is not None
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < until
@@ -43,7 +43,7 @@ class Process:
         with self.door(self._company.home.hub_socket) as client:
             client.get("/readyz").raise_for_status()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as trial:
             return trial.connect_ex(str(self._company.home.hub_socket)) == 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -12,10 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from pegboard_hub.storage.database import Database
-from pegboard_hub.storage.errors import SchemaTooNew
 from pegboard_hub.storage.metadata import metadata
 from pegboard_hub.storage.migrate import migrate
-from tests.hub.company import Company, opened
+from tests.hub.company import Company
 
 pytestmark = pytest.mark.anyio
 
@@ -30,18 +28,7 @@ async def test_migrations_make_exactly_the_tables_the_code_declares(company: Com
         )
     await database.close()
     assert differences == []
-    assert len(metadata.tables) == 11
-
-
-async def test_a_database_of_a_newer_version_is_refused(company: Company) -> None:
-    async with opened(company):
-        pass
-    with sqlite3.connect(company.home.database) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
-    with pytest.raises(SchemaTooNew, match="9999"):
-        async with opened(company):
-            pass
+    assert {"servers", "bundles", "calls", "outcomes"} <= metadata.tables.keys()
 
 
 async def test_a_transaction_that_fails_leaves_nothing(company: Company) -> None:

@@ -237,8 +237,17 @@ def explained(person: str, query: dict[str, str]) -> dict[str, Any]:
         "tool": query.get("tool"),
         "allowed": allowed,
         "checks": checks,
+        "steps": [_step(check) for check in checks],
         "refusal": None if allowed else refusal("access_denied", "group_not_granted").as_json(),
     }
+
+
+def _step(check: dict[str, Any]) -> dict[str, Any]:
+    outcome = "holds" if check["holds"] else "fails"
+    if check["fact"].startswith("depends on"):
+        outcome = "depends"
+    named = {name: check[name] for name in ("rule", "fact", "source")}
+    return {"layer": "edge", "outcome": outcome, "ask": "Ask platform in #desk.", **named}
 
 
 def _claims(scope: Any) -> dict[str, Any]:

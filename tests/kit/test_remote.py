@@ -24,7 +24,7 @@ from pegboard.core.record import Outcome
 from pegboard.remote import bundle as bundle_module
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.delivery import Delivery
-from pegboard.remote.spool import Spool, SpoolReader
+from pegboard.remote.spool import RECORD_BYTES, Spool, SpoolReader
 
 URL = "http://pegboard.test"
 NAME = ServerName("prod", "desk")
@@ -38,7 +38,12 @@ class Home:
         self.file = folder / "desk.jws"
         self.keys = folder / "keys.json"
         self.keys.write_text(json.dumps(public_jwks(self.key)))
-        self.reader = BundleFile(self.file, self.keys, NAME, URL)
+        self.accepted = folder / "accepted.jws"
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything but the disk."""
+        self.reader = BundleFile(self.file, self.keys, NAME, URL, self.accepted)
 
     def publish(self, key: Jwk | None = None, **changes: Any) -> None:
         server = BundledServer(
@@ -100,6 +105,46 @@ def test_torn_file_leaves_the_last_good_bundle_in_use(home: Home) -> None:
     home.publish()
     home.groups()
     home.file.write_text(home.file.read_text()[:100])
+    assert home.groups() == {"a"}
+
+
+@pytest.mark.parametrize(("version", "age_s"), [(2, 0), (3, 3600)], ids=["lower version", "signed before"])
+def test_older_bundle_put_back_while_the_server_was_down_is_refused(home: Home, version: int, age_s: int) -> None:
+    home.publish()
+    assert home.groups() == {"a"}
+    home.publish(version=version, issued_at=int(time.time()) - age_s, groups=("everyone",))
+    home.restart()
+    assert home.groups() == {"a"}
+
+
+def test_bundle_kept_from_the_last_run_ages_as_any_other(home: Home) -> None:
+    home.publish(issued_at=int(time.time()) - 24 * 3600 + 60)
+    assert home.groups() == {"a"}
+    home.file.unlink()
+    home.restart()
+    home.groups()
+    with pytest.raises(BundleRefused, match="last renewed"):
+        home.reader.current(time.time() + 120)
+
+
+@pytest.mark.parametrize("kept", ["", "torn"], ids=["empty", "torn"])
+def test_spoilt_copy_of_the_last_bundle_does_not_hold_up_a_start(home: Home, kept: str) -> None:
+    home.accepted.write_text(kept)
+    home.publish()
+    assert home.groups() == {"a"}
+
+
+def test_copy_of_the_last_bundle_that_another_hub_signed_is_not_used(home: Home) -> None:
+    home.publish(key=new_private_key(), groups=("everyone",))
+    home.file.replace(home.accepted)
+    home.publish(version=1)
+    assert home.groups() == {"a"}
+
+
+def test_server_goes_on_where_the_bundle_in_use_cannot_be_kept(home: Home) -> None:
+    home.accepted = home.file.parent / "missing" / "accepted.jws"
+    home.restart()
+    home.publish()
     assert home.groups() == {"a"}
 
 
@@ -246,6 +291,28 @@ def test_torn_last_line_of_a_dead_process_is_skipped_and_the_rest_kept(tmp_path:
         reader.acknowledge(batch)
     assert ids == ["call-2"]
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
+def test_a_batch_of_large_records_stays_within_what_the_hub_takes(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, b"k")
+    for number in range(150):
+        spool.write(outcome(number).model_copy(update={"error_type": "x" * 60_000}))
+    reader, ids = SpoolReader(tmp_path), []
+    while (batch := reader.next()) is not None:
+        assert len(json.dumps(batch.records)) < 8 * 1024 * 1024 / 2
+        ids += [record["id"] for record in batch.records]
+        reader.acknowledge(batch)
+    assert ids == [f"call-{number}" for number in range(150)]
+
+
+def test_a_record_that_no_delivery_could_carry_is_refused_before_it_is_on_disk(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, b"k")
+    with pytest.raises(OSError, match="larger than"):
+        spool.write(outcome(1).model_copy(update={"error_type": "x" * RECORD_BYTES}))
+    spool.write(outcome(2))
+    batch = SpoolReader(tmp_path).next()
+    assert batch is not None
+    assert [record["id"] for record in batch.records] == ["call-2"]
 
 
 def test_unreadable_cursor_delivers_again_rather_than_not_at_all(tmp_path: Path) -> None:

@@ -220,9 +220,9 @@ class Rig:
         done.result(DEADLINE_S)  # type: ignore[call-arg]
         path.unlink(missing_ok=True)
 
-    def start_agent(self) -> None:
+    def start_agent(self, **more: Any) -> None:
         async def begin() -> EdgeAgent:
-            return EdgeAgent(self.home, self.public_url, self.port, ("127.0.0.1",))
+            return EdgeAgent(self.home, self.public_url, self.port, ("127.0.0.1",), **more)
 
         agent = self.run(begin())
         self.agent = agent

@@ -36,6 +36,12 @@ class Instance:
     public_url: str
     home: Home
     process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """What `pegboard up` has printed."""
+        return self.log.read_text(encoding="utf-8")
 
     def token(self, person: str, server: str = "prod/presto", surface: str = "cli") -> str:
         """A demo person's token for one server, or for `api`."""
@@ -54,21 +60,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*options: str, expected: Set[str] = EXPECTED) -> Iterator[Instance]:
+def running(
+    *options: str, expected: Set[str] = EXPECTED, home: Path | None = None, port: int | None = None
+) -> Iterator[Instance]:
     """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started.
 
-    `expected` names the processes that must be live.
+    `expected` names the processes that must be live. A home that is given stays there.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     folder.chmod(0o755)
-    port = free_port()
+    home, port = home or folder / "home", port or free_port()
     log = (folder / "up.log").open("wb")
     command = [sys.executable, "-m", "pegboard.cli", "up", "--no-story", *options]
-    command += ["--home", str(folder / "home"), "--port", str(port)]
+    command += ["--home", str(home), "--port", str(port)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=REPOSITORY)
     try:
-        instance = Instance(f"http://localhost:{port}", Home.open(folder / "home"), process)
+        instance = Instance(f"http://localhost:{port}", Home.open(home), process, folder / "up.log")
         _wait_until_live(instance, folder / "up.log", expected)
         yield instance
     finally:

@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from pegboard.core.bundle import MAX_AGE_S
 from pegboard.core.jose import new_private_key
 from pegboard.core.refusal import JSONRPC_CODE
+from pegboard_hub.common.rotation import KEPT
 from pegboard_hub.edge.command import envoy_command, ready
 from tests.system.edge_rig import (
     DEADLINE_S,
@@ -236,6 +237,28 @@ class TestRefusalsReachTheLedger:
         edge.start_agent()
         edge.door.status = 200
         until(lambda: {first, second, third} <= edge.door.refusals.keys(), "all three are delivered")
+
+    def test_a_large_log_is_rotated_and_every_refusal_still_arrives(self, edge: Rig) -> None:
+        edge.stop_agent()
+        edge.door.status = 503
+        edge.start_agent(largest_log=500)
+        log, sent = edge.home.edge_access_log, set()
+        kept_until_delivered = log.with_name(f"{log.name}.{KEPT + 1}")
+
+        def piled_up() -> bool:
+            sent.add(edge.call().headers["x-request-id"])
+            return kept_until_delivered.exists()
+
+        until(piled_up, "more old parts than are kept wait for the hub")
+        edge.door.status = 200
+        until(lambda: sent <= edge.door.refusals.keys(), "every refusal is delivered, of each part of the log")
+
+        def pruned() -> bool:
+            edge.call()
+            return not kept_until_delivered.exists()
+
+        until(pruned, "parts that were delivered are deleted")
+        assert log.with_name(f"{log.name}.{KEPT}").exists()
 
     def test_what_was_delivered_is_not_delivered_again(self, edge: Rig) -> None:
         first = edge.call().headers["x-request-id"]

@@ -340,7 +340,8 @@ def test_a_grants_file_that_is_not_there_is_refused(place: Place) -> None:
 
 
 def test_a_hub_that_does_not_start_ends_everything_and_shows_its_log(place: Place) -> None:
-    place.home.database.write_text("this is no database, and long enough to be looked at as one " * 20)
+    (place.home.keys / "token-signing.jwk.json").write_text("no key")
+    (place.home.keys / "token-signing.jwk.json").chmod(0o600)
     ended = place.up()
     assert ended.returncode == 1
     assert "hub does not start" in ended.stderr

@@ -40,7 +40,7 @@ from pegboard_hub.web.parts import Parts
 
 log = logging.getLogger(__name__)
 
-FORGET_EVERY_S = 3600
+TIDY_EVERY_S = 60
 
 
 @asynccontextmanager
@@ -99,7 +99,7 @@ async def serve(home: Home, settings: HubSettings) -> None:
             _on_signals([door for door, _ in doors])
             keepers = [
                 asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
-                asyncio.create_task(_forget(parts.ledger)),
+                asyncio.create_task(_tidy(parts.ledger)),
             ]
             log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
             await asyncio.gather(*(door.serve(sockets=[listener]) for door, listener in opened))
@@ -158,13 +158,13 @@ def _listen(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-async def _forget(ledger: Ledger) -> None:
+async def _tidy(ledger: Ledger) -> None:
     while True:
         try:
-            await ledger.forget_counted()
+            await ledger.tidy()
         except Exception:
-            log.exception("counted refusals could not be forgotten")
-        await asyncio.sleep(FORGET_EVERY_S)
+            log.exception("the ledger could not be tidied")
+        await asyncio.sleep(TIDY_EVERY_S)
 
 
 def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
     from pegboard.call.context import current_caller
     from pegboard.declare import authorize_tool, saves
+    from pegboard.limits import ConcurrencyLimit
     from pegboard.server import Server
 
-__all__ = ["Server", "ToolError", "authorize_tool", "current_caller", "saves"]
+__all__ = ["ConcurrencyLimit", "Server", "ToolError", "authorize_tool", "current_caller", "saves"]
 
 _HOMES = {
+    "ConcurrencyLimit": "pegboard.limits",
     "Server": "pegboard.server",
     "ToolError": "mcp.server.mcpserver.exceptions",
     "authorize_tool": "pegboard.declare",

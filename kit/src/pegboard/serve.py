@@ -53,7 +53,13 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
             await delivery.close()
             spool.close()
 
-    bundle = BundleFile(environment.bundle, environment.bundle_keys, server, environment.public_url)
+    bundle = BundleFile(
+        environment.bundle,
+        environment.bundle_keys,
+        server,
+        environment.public_url,
+        accepted=environment.spool / "accepted.jws",
+    )
     return build_application(project, server, environment.public_url, bundle, spool, environment.release, delivering)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from pegboard_presto.build import ADS_FILE, OPEN_FILE, build
-from pegboard_presto.engine import Engine, Limits
+from pegboard_presto.engine import Engine
+from pegboard_presto.limits import Limits
 from pegboard_presto.warehouse import ADS_LIMITS, Warehouse
 
 from pegboard.testing import InMemoryHub

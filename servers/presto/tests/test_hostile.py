@@ -8,7 +8,8 @@ from shutil import copy
 import pytest
 from hostile import HOSTILE, SLOW_OR_LARGE
 from pegboard_presto.build import OPEN_FILE
-from pegboard_presto.engine import Engine, Limits
+from pegboard_presto.engine import Engine
+from pegboard_presto.limits import Limits
 from pegboard_presto.memory import GROWTH_MB, bounded_memory
 from pegboard_presto.warehouse import ADS_LIMITS, Warehouse
 

@@ -14,8 +14,9 @@ import pegboard_presto
 import pytest
 from pegboard_presto import build
 from pegboard_presto.build import OPEN_FILE, DataFault
-from pegboard_presto.engine import Engine, Limits
+from pegboard_presto.engine import Engine
 from pegboard_presto.functions import FUNCTIONS
+from pegboard_presto.limits import Limits
 from pegboard_presto.tables import TABLES
 from pegboard_presto.warehouse import Warehouse, open_warehouse
 
@@ -138,9 +139,9 @@ async def test_a_refusal_says_what_to_mend(warehouse: Warehouse, sql: str, says:
     assert "LINE 1" not in str(refused.value)
 
 
-async def test_a_cancelled_caller_stops_its_query_and_frees_its_place(data: Path, tmp_path: Path) -> None:
+async def test_a_cancelled_caller_stops_its_query(data: Path, tmp_path: Path) -> None:
     (tmp_path / OPEN_FILE).write_bytes((data / OPEN_FILE).read_bytes())
-    engine = Engine(tmp_path / OPEN_FILE, Limits(at_once=1, seconds=60))
+    engine = Engine(tmp_path / OPEN_FILE, Limits(threads=1, seconds=60))
     warehouse = Warehouse(engine, engine)
     try:
         with anyio.move_on_after(0.2):

@@ -24,7 +24,7 @@ SOCKET_PATH_LIMIT = 100
 _SOCKET_FOLDER_LIMIT = 32
 _LONGEST_SOCKET = "/s/" + "x" * _SOCKET_FOLDER_LIMIT + "/mcp.sock"
 
-_FOLDERS = {
+FOLDERS = {
     "data": 0o700,
     "keys": 0o700,
     "public": 0o755,
@@ -66,7 +66,7 @@ class Home:
         try:
             _make(root, 0o700)
             root = root.resolve()
-            for name, mode in _FOLDERS.items():
+            for name, mode in FOLDERS.items():
                 _make(root / name, mode)
             run = _run_folder(root)
             for name, mode in _RUN_FOLDERS.items():
@@ -78,6 +78,12 @@ class Home:
                 [f"cannot be used ({what})", "choose a folder you may write to, with PEGBOARD_HOME=… or --home"],
             ) from error
         return cls(root, run)
+
+    @classmethod
+    def at(cls, path: Path | str) -> Home:
+        """The home at `path` as it is, whether there is one or not: nothing is created and nothing is checked."""
+        root = Path(path).expanduser().resolve()
+        return cls(root, (root / "run").resolve())
 
     @property
     def instance(self) -> str:
@@ -183,6 +189,21 @@ class Home:
     def lock(self) -> Path:
         """Locked (flock) by the one supervisor of this home."""
         return self.root / "supervisor.lock"
+
+    @property
+    def detached(self) -> Path:
+        """The command that brings this home's supervisor back; there while the instance is meant to run detached."""
+        return self.run / "detached.json"
+
+    @property
+    def keeper(self) -> Path:
+        """What the keeper knows of the supervisor's restarts, as JSON."""
+        return self.run / "keeper.json"
+
+    @property
+    def keeper_lock(self) -> Path:
+        """Locked (flock) by the one keeper of this home."""
+        return self.root / "keeper.lock"
 
     @property
     def hub_socket(self) -> Path:

@@ -124,7 +124,7 @@ def add_refusal_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        return _answer(request, error.status, error.refusal, error.headers)
+        return answer(request, error)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -142,6 +142,11 @@ _HTTP: dict[int, tuple[str, str, str]] = {
     404: ("not_found", "There is nothing here.", "Look at /api/v1/openapi.json for what there is."),
     405: ("method_not_allowed", "This cannot be done here.", "Look at /api/v1/openapi.json for what can be done."),
 }
+
+
+def answer(request: Request, refused: Refused) -> JSONResponse:
+    """The response that tells of a refusal."""
+    return _answer(request, refused.status, refused.refusal, refused.headers)
 
 
 def _answer(

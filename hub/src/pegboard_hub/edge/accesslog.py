@@ -43,6 +43,11 @@ class AccessLog:
         self._mark = mark
         self._place = self._remembered()
 
+    @property
+    def place(self) -> Place:
+        """Everything before it was dealt with."""
+        return self._place
+
     def read(self) -> tuple[list[Line], Place]:
         """The next whole lines, and the place behind them. No lines means that there are none yet.
 
@@ -80,10 +85,22 @@ class AccessLog:
         path, inode, size = files[at]
         if size < self._place.offset:
             return path, Place(inode, 0)  # it was cut to nothing in place
-        if size == self._place.offset and at + 1 < len(files):
-            path, inode, _ = files[at + 1]
-            return path, Place(inode, 0)
+        # An empty file behind it was made at a rotation, and Envoy may still write to this one.
+        begun = next(((later, inode) for later, inode, length in files[at + 1 :] if length), None)
+        # Asked for again: the last lines may have come after the first look and before the next file's first.
+        if begun is not None and path.stat().st_size == self._place.offset:
+            return begun[0], Place(begun[1], 0)
         return path, self._place
+
+    def needed(self) -> set[int]:
+        """Inodes of the files that are not dealt with yet, and of the one that the place is in.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        inodes = [inode for _, inode, _ in self._files()]
+        at = inodes.index(self._place.inode) if self._place.inode in inodes else 0
+        return set(inodes[at:])
 
     def _files(self) -> list[tuple[Path, int, int]]:
         """The log and what it was rotated to, oldest first, with inode and size. The log itself is the last."""

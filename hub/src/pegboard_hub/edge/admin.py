@@ -31,6 +31,14 @@ class EnvoyAdmin:
         text = await self._get("/stats?filter=version_text")
         return None if text is None else {found["name"]: found["version"] for found in _VERSION.finditer(text)}
 
+    async def reopen_logs(self) -> bool:
+        """Have Envoy open its access log again, by name. False when it does not answer."""
+        try:
+            response = await self._client.post("/reopen_logs")
+        except (httpx2.HTTPError, OSError):
+            return False
+        return response.status_code == httpx2.codes.OK
+
     async def close(self) -> None:
         """Close the connection."""
         await self._client.aclose()

@@ -20,6 +20,7 @@ from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.config import render
 from pegboard_hub.edge.delivery import RefusalDelivery
 from pegboard_hub.edge.publish import Publisher
+from pegboard_hub.edge.rotation import LARGEST_BYTES, AccessLogRotation
 from pegboard_hub.edge.snapshot import EdgeSnapshot
 from pegboard_hub.edge.standing import EdgeStanding
 
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.2
 """How often bundle and access log are looked at, in seconds."""
+
+ROTATION_LOOK_S = 1.0
+"""How often the access log's size is looked at, in seconds."""
 
 LONGEST_WAIT_S = 5.0
 """The longest pause between two deliveries while the hub is away, in seconds."""
@@ -46,6 +50,7 @@ class EdgeAgent:
         port: int,
         hosts: tuple[str, ...] | None = None,
         clock: Callable[[], float] = time.time,
+        largest_log: int = LARGEST_BYTES,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -55,6 +60,7 @@ class EdgeAgent:
             port: TCP port to listen on.
             hosts: addresses to listen on; by default what `localhost` means on this machine.
             clock: seconds since the epoch.
+            largest_log: bytes of the access log beyond which it is rotated.
         """
         self.rendered = asyncio.Event()
         self._clock = clock
@@ -63,6 +69,7 @@ class EdgeAgent:
         self._publisher = Publisher(home.edge, self._admin)
         log = AccessLog(home.edge_access_log, home.edge / "log.offset")
         self._delivery = RefusalDelivery(log, home.internal_socket, home.operator_token)
+        self._rotation = AccessLogRotation(home.edge_access_log, log, self._admin, largest_log)
         self._published: EdgeSnapshot | None = None
 
     async def run(self) -> None:
@@ -71,6 +78,7 @@ class EdgeAgent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_configured())
                 tasks.create_task(self._keep_delivering())
+                tasks.create_task(self._keep_small())
         finally:
             await self._admin.close()
             await self._delivery.close()
@@ -122,6 +130,18 @@ class EdgeAgent:
                 wait = LONGEST_WAIT_S
                 logger.exception("the access log could not be delivered")
             await asyncio.sleep(wait)
+
+    async def _keep_small(self) -> None:
+        fault = ""
+        while True:
+            try:
+                await self._rotation.look()
+                fault = ""
+            except OSError as error:
+                if str(error) != fault:
+                    logger.warning("the access log cannot be rotated and goes on growing: %s", error)
+                fault = str(error)
+            await asyncio.sleep(ROTATION_LOOK_S)
 
 
 def loopback_hosts() -> tuple[str, ...]:

@@ -1,12 +1,16 @@
 """What the ledger keeps: its tables, and one call as people read it.
 
-Rows are only ever added. A call that was allowed is a row in `calls` and, once it ended, one in `outcomes`; a refusal
-is a row in `calls`. Refusals of nobody in particular are counts: nobody is named on an unverified claim.
-Minutes saved are not kept here: the registry's pinned tools say them, so that no server can claim any.
+Records are only ever added. A call that was allowed is a row in `calls` and, once it ended, one in `outcomes`; a
+refusal is a row in `calls`. Refusals of nobody in particular are counts: nobody is named on an unverified claim.
+What a call saves is no server's word: the registry's pinned tools say it.
+
+The tables `usage_*` are derived: counted from the rows above in the transaction that adds them, so that no page scans
+the ledger. `pegboard ledger verify` counts again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,9 +48,24 @@ calls = Table(
     Column("protocol", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("trace_id", Text, nullable=False),
+    Column(
+        "status",
+        String(16),
+        nullable=False,
+        server_default="",
+        comment="of an allowed call, its outcome's, kept here to be searched by; empty while there is none",
+    ),
+    Column("steps_ms", JSON, comment="of a refusal, how long each step took; null where nobody said"),
+    Column("received_at_ms", BigInteger, comment="when the hub took it in; null for rows from before it was noted"),
     Index(None, "at_ms"),
     Index(None, "sub", "at_ms"),
     Index(None, "server", "at_ms"),
+    Index(None, "status", "at_ms"),
+    Index(None, "tool", "at_ms"),
+    Index(None, "code", "at_ms"),
+    Index(None, "id"),
+    Index(None, "request_id"),
+    Index(None, "trace_id"),
 )
 
 outcomes = Table(
@@ -61,6 +80,7 @@ outcomes = Table(
     Column("result_bytes", BigInteger, nullable=False),
     Column("duration_ms", Float, nullable=False),
     Column("steps_ms", JSON, nullable=False),
+    Column("received_at_ms", BigInteger, comment="when the hub took it in; null for rows from before it was noted"),
 )
 
 refusal_counts = Table(
@@ -95,6 +115,67 @@ rejected_records = Table(
 """Delivered records that could not be read: the newest of each server, for whoever looks into it."""
 
 
+DAY_MS = 86_400_000
+
+ALL = "*"
+"""In place of a server: all of them together. No server can be called this (`core.names.NAME_PATTERN`)."""
+
+BEGUN = "begun"
+DENIED = "denied"
+REFUSED_AT_EDGE = "edge"
+"""What is counted beside the statuses of outcomes: every allowed call, refusals by servers, refusals by the edge."""
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("server", String(SERVER_LENGTH), primary_key=True, comment="empty: no registered server"),
+    Column("day_ms", BigInteger, primary_key=True, comment="beginning of the UTC day in which the call began"),
+    Column("tool", Text, primary_key=True, comment="empty: none that the release declares"),
+    Column("status", String(16), primary_key=True, comment="begun, an outcome's status, denied, or edge"),
+    Column("calls", BigInteger, nullable=False),
+    Column("saved_ms", BigInteger, nullable=False, comment="milliseconds of people's work, as owners declare"),
+)
+
+usage_totals = Table(
+    "usage_totals",
+    metadata,
+    Column("server", String(SERVER_LENGTH), primary_key=True, comment="* for all of them together"),
+    Column("status", String(16), primary_key=True, comment="as in usage_days"),
+    Column("calls", BigInteger, nullable=False),
+    Column("callers", BigInteger, nullable=False, comment="different ones; of calls that ended well alone"),
+    Column("saved_ms", BigInteger, nullable=False),
+)
+
+usage_callers = Table(
+    "usage_callers",
+    metadata,
+    Column("server", String(SERVER_LENGTH), primary_key=True, comment="* for all of them together"),
+    Column("sub_type", String(8), primary_key=True),
+    Column("sub", Text, primary_key=True),
+)
+"""Who has had a call that ended well: by it the different callers are counted, which no sum of days could."""
+
+unpriced = Table(
+    "unpriced",
+    metadata,
+    Column("server", String(SERVER_LENGTH), primary_key=True),
+    Column("release", Text, primary_key=True),
+)
+"""Releases that delivered before the registry knew them. Their server is counted again once it does."""
+
+MOST_MINUTES = 7 * 24 * 60
+"""What one call can save at most, whatever its owner declares: a week."""
+
+
+def saved_ms(minutes: float) -> int:
+    """What one call saves, in milliseconds: whole ones, so that sums do not depend on their order."""
+    return int(min(minutes, MOST_MINUTES) * 60_000 + 0.5)
+
+
+Decision = Literal["allowed", "denied"]
+CallLayer = Literal["edge", "server"]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call, or one refusal, as the ledger tells it. Times are milliseconds.
@@ -115,8 +196,8 @@ class Call:
     surface: str
     channel: str | None
     client_id: str
-    decision: Literal["allowed", "denied"]
-    layer: Literal["edge", "server"]
+    decision: Decision
+    layer: CallLayer
     code: str
     reason: str
     detail: str
@@ -127,6 +208,36 @@ class Call:
     minutes_saved: float
     request_id: str
     trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One call from its decision to its place in the ledger. Times are milliseconds since the epoch.
+
+    Attributes:
+        call: the call itself.
+        method: the MCP method; empty where it was a tool's call.
+        steps_ms: how long each step took, in the order they were taken; empty where nobody said.
+        ended_at_ms: when the outcome was written; None while there is none.
+        received_at_ms: when the hub took in the intent, or the refusal.
+        outcome_received_at_ms: when the hub took in the outcome.
+        unfinished: why there is no outcome, in words; empty where there is one, or none is to come.
+    """
+
+    call: Call
+    sub_type: str
+    method: str
+    protocol: str
+    arguments_digest: str
+    arguments_bytes: int
+    error_type: str
+    result_digest: str
+    result_bytes: int | None
+    steps_ms: Mapping[str, float]
+    ended_at_ms: int | None
+    received_at_ms: int | None
+    outcome_received_at_ms: int | None
+    unfinished: str
 
 
 @dataclass(frozen=True, slots=True)

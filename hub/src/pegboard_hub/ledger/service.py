@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,11 +13,17 @@ from sqlalchemy import String
 
 from pegboard.core.names import ServerName
 from pegboard.core.record import CODE_LENGTH, ID_LENGTH, Denial, Intent, Outcome, Receipt, Who
-from pegboard_hub.ledger import store
+from pegboard.core.trace import trace_id
+from pegboard_hub.ledger import search as searching
+from pegboard_hub.ledger import store, usage
 from pegboard_hub.ledger.channels import Channel
-from pegboard_hub.ledger.model import Call, Figures
+from pegboard_hub.ledger.model import Call, Figures, Kind, Life
 from pegboard_hub.ledger.model import calls as calls_table
+from pegboard_hub.ledger.model import outcomes as outcomes_table
+from pegboard_hub.ledger.questions import Found, Place, Reader, Search, Unfinished
 from pegboard_hub.ledger.reading import Unreadable, read_records
+from pegboard_hub.ledger.store import row_key
+from pegboard_hub.ledger.telling import call_of, life_of
 from pegboard_hub.storage.database import Database
 
 log = logging.getLogger(__name__)
@@ -37,6 +44,14 @@ _TEXTS = [column.name for column in calls_table.columns if isinstance(column.typ
 """Columns that are empty where a kind of row has nothing to say."""
 
 
+SAME_ID = 20
+"""How many calls with one id are told of; only a server that breaks the rules writes a second."""
+
+NOTHING = store.Beside()
+
+Row = dict[str, Any]
+
+
 class EdgeRefusal(BaseModel):
     """A request the edge refused, from its access log."""
 
@@ -51,6 +66,15 @@ class EdgeRefusal(BaseModel):
     who: Who | None = None
     tool: str | None = None
     method: str | None = None
+    traceparent: str = Field(default="", description="as the caller sent it; may be anything")
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """Calls, newest first, and where the next page begins; None when nothing is further back."""
+
+    calls: list[Call]
+    after: Place | None
 
 
 class Ledger:
@@ -68,6 +92,7 @@ class Ledger:
         self._database = database
         self._is_registered = is_registered
         self._clock = clock
+        self._prices = usage.Prices()
 
     async def take_records(self, channel: Channel, delivered: Sequence[Any]) -> Receipt:
         """Take one server's records in one transaction; those already here are left as they are.
@@ -75,71 +100,94 @@ class Ledger:
         Records that cannot be read are kept apart. They hold up no other, and the server need not send them again.
         """
         records, unreadable = read_records(delivered)
-        calls, outcomes, nameless = [], [], []
-        for record in records:
-            match record:
-                case Intent():
-                    calls.append(_intent_row(channel, record))
-                case Outcome():
-                    outcomes.append(_outcome_row(channel, record))
-                case Denial(who=None):
-                    nameless.append((record.id, record.code, record.at_ms, channel.server))
-                case Denial(who=Who() as who):
-                    calls.append(_denial_row(channel, record, who))
+        now_ms = self._now_ms()
+        rows = _Rows(channel, records, now_ms)
         async with self._database.write() as connection:
-            await store.add_calls(connection, calls)
-            await store.add_outcomes(connection, outcomes)
-            await store.count_refusals(connection, "server", channel.server, nameless, self._now_ms())
-            new = await store.keep_rejected(connection, channel.server, unreadable, self._now_ms())
+            intents = await store.add_new(connection, calls_table, rows.intents)
+            denials = await store.add_new(connection, calls_table, rows.denials)
+            ended = await store.add_new(connection, outcomes_table, rows.outcomes)
+            await usage.count_records(connection, self._prices, channel.server, intents, ended, denials)
+            await store.count_refusals(connection, "server", channel.server, rows.nameless, now_ms)
+            new = await store.keep_rejected(connection, channel.server, unreadable, now_ms)
         _log_unreadable(channel.server, new)
         return Receipt(accepted=len(records), rejected=tuple(record.rejection for record in unreadable[:MOST_TOLD]))
 
     async def take_edge_refusals(self, refusals: Sequence[EdgeRefusal]) -> int:
         """Take refusals of the edge in one transaction, each once by its request id."""
-        rows = [_edge_row(refusal, refusal.who) for refusal in refusals if refusal.who is not None]
+        now_ms = self._now_ms()
+        rows = [_edge_row(refusal, refusal.who, now_ms) for refusal in refusals if refusal.who is not None]
         nameless = [
             # A path may name anything: only registered names may make rows of their own.
             (r.request_id, r.code, r.at_ms, r.server if self._is_registered(r.server) else "")
             for r in refusals
             if r.who is None
         ]
+        registered = {row["server"] for row in rows if self._is_registered(row["server"])}
         async with self._database.write() as connection:
-            await store.add_calls(connection, rows)
-            await store.count_refusals(connection, "edge", "", nameless, self._now_ms())
+            new = await store.add_new(connection, calls_table, rows)
+            await usage.count_edge_refusals(connection, new.values(), registered)
+            await store.count_refusals(connection, "edge", "", nameless, now_ms)
         return len(refusals)
 
-    async def forget_counted(self) -> None:
-        """Drop what exactly-once counting no longer needs."""
+    async def tidy(self) -> None:
+        """Drop what exactly-once counting no longer needs, and price what came before its release was known."""
         async with self._database.write() as connection:
             await store.forget_counted(connection, self._now_ms() - COUNTED_FOR_MS)
+        await self.count_unpriced()
 
-    async def calls(
-        self,
-        *,
-        sub: str,
-        owned: Collection[str] = (),
-        server: str | None = None,
-        limit: int,
-        is_live: Callable[[str], bool],
-    ) -> list[Call]:
-        """The newest calls of one person or service, and all on the servers that this reader owns.
+    async def count_unpriced(self) -> None:
+        """Count those servers again that delivered before the registry knew their release, where it does now."""
+        async with self._database.read() as connection:
+            if not await usage.any_unpriced(connection):
+                return
+        async with self._database.write() as connection:
+            servers = await usage.count_again_what_was_unpriced(connection, self._prices)
+        if servers:
+            log.info("calls that came before their release was known are counted again", extra={"servers": servers})
+
+    async def find(
+        self, reader: Reader, search: Search, live_since_ms: Mapping[str, int], limit: int, after: Place | None = None
+    ) -> CallPage:
+        """Calls that a reader may see and that fit, newest first.
 
         Args:
-            sub: whose calls.
-            owned: servers whose every call may be read, with the reasons of refusals.
-            server: only calls on this one.
+            reader: who asks.
+            search: what for.
+            live_since_ms: when each live server's process came up, so that a call of it may be running.
             limit: at most so many.
-            is_live: whether a server's process is running, so that a call of it may be.
+            after: where the page before ended.
         """
+        unfinished = self._unfinished(live_since_ms)
         async with self._database.read() as connection:
-            rows = await store.calls_of(connection, sub=sub, owned=owned, server=server, limit=limit)
-        now_ms = self._now_ms()
-        return [_call(row, row["server"] in owned, now_ms, is_live) for row in rows]
+            page = await searching.find(connection, reader, search, unfinished, after, limit)
+            beside = await store.beside(connection, page.rows)
+        found = [call_of(row, *beside.get(row_key(row), NOTHING), reader, unfinished) for row in page.rows]
+        return CallPage(found, page.after)
+
+    async def count(self, reader: Reader, search: Search, live_since_ms: Mapping[str, int]) -> Found:
+        """How much a search finds."""
+        async with self._database.read() as connection:
+            return await searching.count(connection, reader, search, self._unfinished(live_since_ms))
+
+    async def lives(
+        self, reader: Reader, id_: str, server: str | None, live_since_ms: Mapping[str, int]
+    ) -> list[Life]:
+        """The calls of that id that a reader may see. Ids are unique to a server, so mostly there is one at most."""
+        unfinished = self._unfinished(live_since_ms)
+        async with self._database.read() as connection:
+            page = await searching.find(connection, reader, Search(id=id_, server=server), unfinished, None, SAME_ID)
+            beside = await store.beside(connection, page.rows)
+        return [life_of(row, *beside.get(row_key(row), NOTHING), reader, unfinished) for row in page.rows]
 
     async def figures(self) -> tuple[Figures, dict[str, Figures]]:
         """What was done in all, and with each server."""
         async with self._database.read() as connection:
-            return await store.figures(connection)
+            return await usage.figures(connection)
+
+    async def totals(self) -> list[tuple[str, str, int]]:
+        """Server, status and count of all calls."""
+        async with self._database.read() as connection:
+            return await usage.totals(connection)
 
     async def problems(self) -> tuple[str, ...]:
         """What could not be taken in lately, a line for each server, for the operator."""
@@ -148,6 +196,9 @@ class Ledger:
         return tuple(
             f"{server}: {_unread(count)} could not be read; see the hub's log." for server, count in counts.items()
         )
+
+    def _unfinished(self, live_since_ms: Mapping[str, int]) -> Unfinished:
+        return Unfinished(self._now_ms() - RUNNING_FOR_MS, live_since_ms)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -166,23 +217,53 @@ def _unread(count: int) -> str:
     return f"{count} records" if count > 1 else "1 record"
 
 
-def _row(server: str, kind: str, who: Who, **values: Any) -> dict[str, Any]:
+class _Rows:
+    """A delivery as rows of the ledger's tables, by what each tells of."""
+
+    def __init__(self, channel: Channel, records: Iterable[Intent | Outcome | Denial], now_ms: int) -> None:
+        self.intents: list[Row] = []
+        self.denials: list[Row] = []
+        self.outcomes: list[Row] = []
+        self.nameless: list[store.Refused] = []
+        for record in records:
+            match record:
+                case Intent():
+                    self.intents.append(_intent_row(channel, record, now_ms))
+                case Outcome():
+                    self.outcomes.append(_outcome_row(channel, record, now_ms))
+                case Denial(who=None):
+                    self.nameless.append((record.id, record.code, record.at_ms, channel.server))
+                case Denial(who=Who() as who):
+                    self.denials.append(_denial_row(channel, record, who, now_ms))
+        self._note_statuses()
+
+    def _note_statuses(self) -> None:
+        """Most calls come with their outcome: those need no second writing."""
+        ended: dict[str, str] = {}
+        for outcome in self.outcomes:
+            ended.setdefault(outcome["id"], outcome["status"])
+        for intent in self.intents:
+            intent["status"] = ended.get(intent["id"], "")
+
+
+def _row(server: str, kind: Kind, who: Who, now_ms: int, **values: Any) -> Row:
     """A row of `calls`; every column has a value, so that rows of all kinds go into one statement."""
     blank = dict.fromkeys(_TEXTS, "")
-    return {**blank, "server": server, "kind": kind, "arguments_bytes": 0, **who.model_dump(), **values}
+    fixed = {"server": server, "kind": kind, "arguments_bytes": 0, "steps_ms": None, "received_at_ms": now_ms}
+    return {**blank, **fixed, **who.model_dump(), **values}
 
 
-def _intent_row(channel: Channel, record: Intent) -> dict[str, Any]:
+def _intent_row(channel: Channel, record: Intent, now_ms: int) -> Row:
     values = record.model_dump(exclude={"kind", "who", "release"})
-    return _row(channel.server, "intent", record.who, release=channel.release, **values)
+    return _row(channel.server, "intent", record.who, now_ms, release=channel.release, **values)
 
 
-def _denial_row(channel: Channel, record: Denial, who: Who) -> dict[str, Any]:
+def _denial_row(channel: Channel, record: Denial, who: Who, now_ms: int) -> Row:
     values = record.model_dump(exclude={"kind", "who", "release"})
-    return _row(channel.server, "denial", who, release=channel.release, **values)
+    return _row(channel.server, "denial", who, now_ms, release=channel.release, **values)
 
 
-def _edge_row(refusal: EdgeRefusal, who: Who) -> dict[str, Any]:
+def _edge_row(refusal: EdgeRefusal, who: Who, now_ms: int) -> Row:
     try:
         server = str(ServerName.parse(refusal.server))
     except ValueError:
@@ -191,6 +272,7 @@ def _edge_row(refusal: EdgeRefusal, who: Who) -> dict[str, Any]:
         server,
         "edge",
         who,
+        now_ms,
         id=refusal.request_id,
         at_ms=refusal.at_ms,
         tool=refusal.tool or "",
@@ -199,32 +281,9 @@ def _edge_row(refusal: EdgeRefusal, who: Who) -> dict[str, Any]:
         reason=refusal.reason,
         detail=f"HTTP {refusal.status}",
         request_id=refusal.request_id,
+        trace_id=trace_id(refusal.traceparent, refusal.request_id),
     )
 
 
-def _outcome_row(channel: Channel, record: Outcome) -> dict[str, Any]:
-    return {"server": channel.server, **record.model_dump(exclude={"kind"})}
-
-
-def _call(row: dict[str, Any], owner: bool, now_ms: int, is_live: Callable[[str], bool]) -> Call:
-    denied = row["kind"] != "intent"
-    # Why a tool is unavailable, hidden or absent, is the owner's to know: the caller reads here what the answer said.
-    veiled = not owner and row["code"] == "tool_unavailable"
-    return Call(
-        **{name: row[name] for name in ("id", "at_ms", "server", "release", "tool", "sub", "surface", "channel")},
-        **{name: row[name] for name in ("client_id", "code", "request_id", "trace_id")},
-        decision="denied" if denied else "allowed",
-        layer="edge" if row["kind"] == "edge" else "server",
-        reason=row["code"] if veiled else row["reason"],
-        detail=row["detail"] if owner else "",
-        policy="" if veiled else row["policy"],
-        policy_version="" if veiled else row["policy_version"],
-        status="denied" if denied else row["status"] or _unfinished(row, now_ms, is_live),
-        duration_ms=row["duration_ms"],
-        minutes_saved=row["minutes_saved"] or 0,
-    )
-
-
-def _unfinished(row: dict[str, Any], now_ms: int, is_live: Callable[[str], bool]) -> str:
-    young = now_ms - row["at_ms"] < RUNNING_FOR_MS
-    return "running" if young and is_live(row["server"]) else "unknown"
+def _outcome_row(channel: Channel, record: Outcome, now_ms: int) -> Row:
+    return {"server": channel.server, "received_at_ms": now_ms, **record.model_dump(exclude={"kind"})}

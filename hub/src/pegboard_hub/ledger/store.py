@@ -1,18 +1,18 @@
-"""The ledger's tables: adding rows exactly once, and reading them back."""
+"""The ledger's tables: adding rows exactly once, and counting what is nobody's."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import FromClause, and_, delete, distinct, func, or_, select, update
+from sqlalchemy import Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.ledger.model import Figures, calls, counted, outcomes, refusal_counts, rejected_records
+from pegboard_hub.ledger.model import counted, outcomes, refusal_counts, rejected_records
 from pegboard_hub.ledger.reading import Unreadable
 from pegboard_hub.registry.model import tools
-from pegboard_hub.storage.database import insert_and_tell_new, insert_new
+from pegboard_hub.storage.database import add_up, insert_and_tell_new
 
 HOUR_MS = 3_600_000
 
@@ -23,14 +23,62 @@ Refused = tuple[str, str, int, str]
 """A refusal of nobody in particular: id, code, milliseconds since the epoch, server it was aimed at."""
 
 
-async def add_calls(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add intents and refusals; those that are there already are left as they are."""
-    await insert_new(connection, calls, rows)
+async def add_new(
+    connection: AsyncConnection, table: Table, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Add rows of one kind that belong to one server; those that are there already are left as they are.
+
+    Returns:
+        The rows that are new, by their id. Of several with one id it is the first that counts.
+    """
+    first: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["id"], row)
+    new = await insert_and_tell_new(connection, table, first.values())
+    at = [column.name for column in table.primary_key.columns].index("id")
+    return {key[at]: first[key[at]] for key in new}
 
 
-async def add_outcomes(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add outcomes; those that are there already are left as they are."""
-    await insert_new(connection, outcomes, rows)
+class Beside(NamedTuple):
+    """What is known of a call beside its row in `calls`: its outcome, and the minutes its pinned tool saves."""
+
+    outcome: Mapping[str, Any] | None = None
+    minutes: float = 0
+
+
+RowKey = tuple[str, str, str]
+
+
+def row_key(row: Mapping[str, Any]) -> RowKey:
+    """The primary key of a row of `calls`."""
+    return row["server"], row["kind"], row["id"]
+
+
+async def beside(connection: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> dict[RowKey, Beside]:
+    """What belongs beside rows of `calls`."""
+    ended = [row for row in rows if row["kind"] == "intent" and row["status"]]
+    results: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for server, ids in _grouped((row["server"], row["id"]) for row in ended).items():
+        found = select(outcomes).where(outcomes.c.server == server, outcomes.c.id.in_(ids))
+        results |= {(server, row["id"]): dict(row) for row in (await connection.execute(found)).mappings()}
+    minutes: dict[tuple[str, str, str], float] = {}
+    for server, release in {(row["server"], row["release"]) for row in ended}:
+        pinned = select(tools.c.name, tools.c.minutes_saved)
+        declared = await connection.execute(pinned.where(tools.c.server == server, tools.c.release == release))
+        minutes |= {(server, release, name): saved for name, saved in declared}
+    return {
+        row_key(row): Beside(
+            results.get((row["server"], row["id"])), minutes.get((row["server"], row["release"], row["tool"]), 0)
+        )
+        for row in ended
+    }
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return groups
 
 
 async def count_refusals(
@@ -44,80 +92,16 @@ async def count_refusals(
     for _, _, id_ in new:
         _, code, at_ms, server = by_id[id_]
         counts[server, code, at_ms - at_ms % HOUR_MS] += 1
-    for (server, code, hour_ms), count in counts.items():
-        await _add_count(connection, layer, server, code, hour_ms, count)
-
-
-async def _add_count(
-    connection: AsyncConnection, layer: str, server: str, code: str, hour_ms: int, count: int
-) -> None:
-    key = {"layer": layer, "server": server, "code": code, "hour_ms": hour_ms}
-    await insert_new(connection, refusal_counts, [{**key, "count": 0}])
-    same = and_(*(refusal_counts.c[name] == value for name, value in key.items()))
-    await connection.execute(update(refusal_counts).where(same).values(count=refusal_counts.c.count + count))
+    hours = [
+        {"layer": layer, "server": server, "code": code, "hour_ms": hour_ms, "count": count}
+        for (server, code, hour_ms), count in counts.items()
+    ]
+    await add_up(connection, refusal_counts, hours)
 
 
 async def forget_counted(connection: AsyncConnection, before_ms: int) -> None:
     """Forget the ids of counted refusals seen before that time; the counts stay."""
     await connection.execute(delete(counted).where(counted.c.seen_at_ms < before_ms))
-
-
-async def calls_of(
-    connection: AsyncConnection, *, sub: str, owned: Collection[str], server: str | None, limit: int
-) -> list[dict[str, Any]]:
-    """Calls of one person or service and all calls on the owned servers, newest first, with their outcomes."""
-    mine = or_(calls.c.sub == sub, calls.c.server.in_(owned)) if owned else calls.c.sub == sub
-    joined = calls.outerjoin(
-        outcomes,
-        and_(calls.c.kind == "intent", outcomes.c.server == calls.c.server, outcomes.c.id == calls.c.id),
-    )
-    query = (
-        select(calls, outcomes.c.status, outcomes.c.duration_ms, tools.c.minutes_saved)
-        .select_from(_with_declared(joined))
-        .where(mine)
-        .order_by(calls.c.at_ms.desc(), calls.c.id.desc())
-        .limit(limit)
-    )
-    if server is not None:
-        query = query.where(calls.c.server == server)
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
-
-
-async def figures(connection: AsyncConnection) -> tuple[Figures, dict[str, Figures]]:
-    """What was done in all, and with each server. Only allowed calls that ended well count."""
-    done = calls.join(outcomes, and_(outcomes.c.server == calls.c.server, outcomes.c.id == calls.c.id))
-    ended_well = and_(calls.c.kind == "intent", outcomes.c.status == "ok")
-    callers = func.count(distinct(calls.c.sub))
-    minutes = func.coalesce(func.sum(tools.c.minutes_saved), 0)
-    rows = await connection.execute(
-        select(calls.c.server, func.count(), callers, minutes)
-        .select_from(_with_declared(done))
-        .where(ended_well)
-        .group_by(calls.c.server)
-    )
-    each = {row[0]: Figures(*row[1:]) for row in rows}
-    # Somebody who called two servers is one caller of all: this alone is no sum.
-    everybody = await connection.scalar(select(callers).select_from(done).where(ended_well))
-    total = Figures(
-        calls=sum(figures.calls for figures in each.values()),
-        callers=everybody or 0,
-        minutes_saved=sum(figures.minutes_saved for figures in each.values()),
-    )
-    return total, each
-
-
-def _with_declared(done: FromClause) -> FromClause:
-    """Calls and their outcomes, each that ended well beside its tool as the release that ran pins it.
-
-    A call of a tool that its release does not declare has no such row beside it, so it saves nothing.
-    """
-    pinned = and_(
-        outcomes.c.status == "ok",
-        tools.c.server == calls.c.server,
-        tools.c.release == calls.c.release,
-        tools.c.name == calls.c.tool,
-    )
-    return done.outerjoin(tools, pinned)
 
 
 async def keep_rejected(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pegboard.core.access import Check, may_reach
 from pegboard.core.caller import Caller
@@ -35,7 +37,13 @@ def visible_tools(caller: Caller, server: RegisteredServer, public_url: str) -> 
 
 
 def explain(
-    caller: Caller, server: RegisteredServer, tool: str | None, public_url: str, *, insider: bool
+    caller: Caller,
+    server: RegisteredServer,
+    tool: str | None,
+    public_url: str,
+    *,
+    insider: bool,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Decision:
     """What a call by this caller would meet.
 
@@ -46,13 +54,14 @@ def explain(
         public_url: the edge's origin.
         insider: whether the one who asks may know tools that the caller may not. Otherwise a hidden tool and one
             that does not exist are explained in the same words.
+        arguments: the call's, by name; None leaves open what depends on them.
 
     Raises:
         ValueError: the server is not deployed.
     """
     access = server.access(public_url)
     assert server.release is not None  # noqa: S101 - access() has raised
-    decision = decide(bound_to(caller, server, public_url), access, server.release.governed, tool)
+    decision = decide(bound_to(caller, server, public_url), access, server.release.governed, tool, arguments)
     if insider or decision.refusal is None or decision.refusal.code != "tool_unavailable":
         return decision
     coarse = tuple(check for check in decision.checks if not check.rule.startswith(("tool", "policy:")))

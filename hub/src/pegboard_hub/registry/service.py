@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.model import RegisteredServer, Release, Snapshot
 from pegboard_hub.registry.sources import Declarations, Fingerprint, fingerprint, read_grants_file
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +50,20 @@ class Registry:
     async def start(self) -> None:
         """Begin with what the tables say from last time, then take over what the sources say now.
 
+        A full disk leaves it with the former, so that the hub can at least be asked; `watch` does the rest later.
+
         Raises:
-            OSError: bundles cannot be written.
+            OSError: bundles cannot be written for another reason.
         """
         async with self._database.read() as connection:
             self._replace(await store.load(connection, self._parsed), "", [])
-        while not await self.refresh():
-            log.info("waiting for the grants file to be written")
+        try:
+            while not await self.refresh():
+                log.info("waiting for the grants file to be written")
+        except (OSError, StorageUnavailable) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            log.exception("the registry goes on with what it knew: there is no room on the disk")
 
     async def refresh(self) -> bool:
         """Look at the sources and take over what changed.

@@ -6,22 +6,28 @@ import asyncio
 import ctypes
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from pegboard_hub.common.home import Home
 from pegboard_hub.common.settings import DEMO
-from pegboard_hub.runtime import preflight
+from pegboard_hub.runtime import detached, preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
 from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
 from pegboard_hub.runtime.welcome import DEFAULT_PORT, welcome
+
+DEFAULT_HOME = Path(".pegboard")
+
+HomeOption = Annotated[Path, typer.Option(envvar="PEGBOARD_HOME", help="Folder of this instance's state.")]
 
 SAME_REQUEST_S = 0.5
 """Signals this close together, in seconds, are one request to stop."""
@@ -34,9 +40,7 @@ STORY_FAILED = 1
 
 
 def up(
-    home: Annotated[Path, typer.Option(envvar="PEGBOARD_HOME", help="Folder of this instance's state.")] = Path(
-        ".pegboard"
-    ),
+    home: HomeOption = DEFAULT_HOME,
     port: Annotated[
         int,
         typer.Option(
@@ -69,24 +73,55 @@ def up(
             help="Show the main job once everything is up. [default: with the demo's grants]",
         ),
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", "-d", help="Return once everything runs; `pegboard down` ends it. No story."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")] = False,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
+    kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
 ) -> None:
-    """Run Pegboard: hub, edge and every granted server, until Ctrl-C.
+    """Run Pegboard: hub, edge and every granted server, until Ctrl-C or, with --detach, until `pegboard down`.
 
-    Example: pegboard up --port 8500 --home /srv/pegboard
+    \b
+    Examples:
+      pegboard up --port 8500 --home /srv/pegboard
+      pegboard up --detach
     """
     if die_with_parent:
         # Under `make up`: should make be killed outright, its child is asked to stop rather than left behind.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     url = public_url or f"http://localhost:{port}"
+    if detach:
+        if story:
+            raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
+        raise typer.Exit(_detach(home, port, url, grants, quiet=quiet))
     settings = InstanceSettings(home, port, url, grants.absolute(), os.environ.get(SETTING, "auto"))
     progress = Progress(quiet)
     demo = _same_file(grants, DEMO / "grants.toml")
     if story and not demo:
         progress.say(f"The story is about the demo's servers, and the grants are those of {grants}: it is skipped.")
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
-    raise typer.Exit(asyncio.run(_run(settings, progress, demo=demo, story=demo and story is not False)))
+    story = demo and story is not False and not kept
+    raise typer.Exit(asyncio.run(_run(settings, progress, demo=demo, story=story, kept=kept)))
+
+
+def _detach(home: Path, port: int, url: str, grants: Path, *, quiet: bool) -> int:
+    options = ["--home", str(home.expanduser().absolute()), "--port", str(port), "--public-url", url]
+    options += ["--grants", str(grants.expanduser().absolute()), *(["--quiet"] if quiet else [])]
+    opened = Home.open(home)
+    status = detached.start(opened, options, lambda line: print(line, flush=True))
+    if status != 0:
+        print(f"This start left nothing running. What it said is kept in {opened.log('up')}.")
+    elif not quiet:
+        print(f"It runs in the background, and comes back by itself. Its progress: {opened.log('up')}")
+        for verb, what in (("status", "shows how it is"), ("down", "ends it")):
+            print(f"  {_program()} {verb}{_home_option(home)}  {what}")
+    return status
+
+
+def _home_option(home: Path) -> str:
+    return "" if home == DEFAULT_HOME or "PEGBOARD_HOME" in os.environ else f" --home {shlex.quote(str(home))}"
 
 
 def _origin(url: str) -> str:
@@ -143,8 +178,8 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.expanduser().resolve() == other.resolve()
 
 
-async def _run(settings: InstanceSettings, progress: Progress, *, demo: bool, story: bool) -> int:
-    """Start, stay, stop. The second request to stop kills."""
+async def _run(settings: InstanceSettings, progress: Progress, *, demo: bool, story: bool, kept: bool) -> int:
+    """Start, stay, stop. The second request to stop kills. With `kept` it is brought back when it is killed."""
     instance = Instance(settings, progress)
     told = asyncio.Event()
     _on_signals(told, instance.kill)
@@ -154,8 +189,7 @@ async def _run(settings: InstanceSettings, progress: Progress, *, demo: bool, st
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         status = await starting if starting.done() else 0
         if not told.is_set():
-            progress.say("Running. Ctrl-C stops everything.")
-            await stopping
+            await _stay(instance, progress, stopping, kept=kept)
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -164,6 +198,21 @@ async def _run(settings: InstanceSettings, progress: Progress, *, demo: bool, st
         stopping.cancel()
     progress.step("stopped; nothing is left running")
     return status
+
+
+async def _stay(instance: Instance, progress: Progress, stopping: asyncio.Task[Literal[True]], *, kept: bool) -> None:
+    if not kept:
+        progress.say("Running. Ctrl-C stops everything.")
+        await stopping
+        return
+    keeping = asyncio.create_task(detached.keep(instance.home), name="keep a keeper")
+    await asyncio.wait({stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
+    if keeping.done():
+        progress.problem(f"nobody will bring the supervisor back should it be killed: {keeping.exception()}")
+    await stopping
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    detached.release(instance.home)
 
 
 async def _start(instance: Instance, settings: InstanceSettings, progress: Progress, demo: bool, story: bool) -> int:
@@ -183,9 +232,9 @@ async def _start(instance: Instance, settings: InstanceSettings, progress: Progr
 def _program() -> str:
     """How the command is called from here: by its path in a clone, else by its name."""
     program = Path(sys.argv[0])
-    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+    if program.is_absolute() and program.is_relative_to(Path.cwd()) and program.name != "__main__.py":
         return str(program.relative_to(Path.cwd()))
-    return sys.argv[0] if "/" in sys.argv[0] else "pegboard"
+    return sys.argv[0] if "/" in sys.argv[0] and program.name != "__main__.py" else "pegboard"
 
 
 def _on_signals(told: asyncio.Event, kill: Callable[[], None]) -> None:

@@ -21,11 +21,14 @@ from pegboard_hub.runtime import credentials, preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
 from pegboard_hub.runtime.isolation import choose
+from pegboard_hub.runtime.logs import LogRotation
+from pegboard_hub.runtime.migration import bring_up_to_date
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.releases import Release, ReleaseMaker
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
 from pegboard_hub.runtime.table import EDGE, edge_process, hub_process, server_process
+from pegboard_hub.storage.schema import schema_of
 
 HUB_LIMIT_S = 60.0
 SERVER_LIMIT_S = 60.0
@@ -70,6 +73,8 @@ class Instance:
         self._report = report
         self.home = Home.open(settings.home)
         self._lock = preflight.lock(self.home)
+        self._schema = schema_of(self.home.database)
+        self._schema.check()
         preflight.check_port(settings.port)
         self._envoy = preflight.find_envoy()
         self._uv = preflight.find_uv()
@@ -94,11 +99,13 @@ class Instance:
             PegboardError: something that everything else needs does not start.
         """
         home, public_url = self.home, self._settings.public_url
+        self._tasks.append(asyncio.create_task(LogRotation(home).run(), name="rotate logs"))
         self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
         prepare(home, self.isolation, self._servers)
         self._write_instance()
         releases = await self._make_releases()
         credentials.issue(home, self.isolation, releases)
+        await bring_up_to_date(home, self.isolation, self._schema, self._report)
         hub = self._supervisor.start(hub_process(home, self.isolation, public_url))
         await self._supervisor.require(hub, HUB_LIMIT_S)
         self._report.step("hub is live")
@@ -106,6 +113,7 @@ class Instance:
         await self._start_edge()
         self._report.step(f"edge is live at {public_url}")
         await self._grants_watch.look()
+        self._status.started = time.time()
         self._tasks.append(asyncio.create_task(self._grants_watch.run(), name="grants watch"))
 
     async def stop(self) -> None:

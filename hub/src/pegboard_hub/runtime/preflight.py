@@ -41,7 +41,8 @@ def lock(home: Home) -> int:
             f"PEGBOARD_HOME {home.root}",
             [
                 f"Pegboard already runs on this home, as process {holder}",
-                "stop that one (Ctrl-C there, or kill it), or give this one its own PEGBOARD_HOME and PEGBOARD_PORT",
+                "`pegboard status` shows it and `pegboard down` stops it; "
+                "or give this one its own PEGBOARD_HOME and PEGBOARD_PORT",
             ],
         ) from error
     os.ftruncate(descriptor, 0)

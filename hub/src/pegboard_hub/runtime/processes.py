@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from pegboard_hub.runtime import procfs
 
@@ -62,6 +63,7 @@ class ProcessSpec:
         socket: a socket it listens on; a stale one is removed before each start.
         memory_mb: private memory, in MiB, beyond which it is started again; None is without limit.
         sandboxed: the command is a sandbox, so a request to stop goes to the process inside.
+        version: of what it runs, as operators know it.
         sweep: ends whatever an earlier run left behind; called before each start and after each end.
     """
 
@@ -73,7 +75,15 @@ class ProcessSpec:
     socket: Path | None = None
     memory_mb: int | None = None
     sandboxed: bool = False
+    version: str = ""
     sweep: Callable[[], Awaitable[None]] | None = None
+
+
+class Failure(NamedTuple):
+    """Why a process ended, kept after it came back. `at` is in seconds since the epoch."""
+
+    at: float
+    what: str
 
 
 class Supervised:
@@ -85,6 +95,7 @@ class Supervised:
         self.since = time.time()
         self.starts = 0
         self.last_error = ""
+        self.last_failure: Failure | None = None
         self.was_live = asyncio.Event()
         self._timing = timing
         self._changed = changed
@@ -220,6 +231,8 @@ class Supervised:
             self.since = time.time()
         self.state = state
         self.last_error = error
+        if error and state is State.DOWN:
+            self.last_failure = Failure(time.time(), error)
         self._changed()
 
 

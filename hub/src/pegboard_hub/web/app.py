@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
 from sqlalchemy import select
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
-from pegboard_hub.common.requests import RequestEnvelope, add_refusal_handlers
+from pegboard_hub.common.requests import RequestEnvelope, add_refusal_handlers, answer, refuse
 from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
+from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.web.api import api_routes
+from pegboard_hub.web.frame import HERE
 from pegboard_hub.web.operator import operator_routes
-from pegboard_hub.web.pages import HERE, page_routes
+from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
+
+NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
+MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Records wait, and come later."
 
 
 def public_app(parts: Parts) -> FastAPI:
@@ -46,6 +52,12 @@ def _app(title: str, door: str) -> FastAPI:
         middleware=[Middleware(RequestEnvelope, door=door)],
     )
     add_refusal_handlers(app)
+
+    @app.exception_handler(StorageUnavailable)
+    async def no_storage(request: Request, _error: StorageUnavailable) -> JSONResponse:
+        """The disk is the operator's to mend; `Database` logged what it said."""
+        return answer(request, refuse(503, "storage_unavailable", NO_STORAGE, MEND_STORAGE))
+
     return app
 
 
@@ -66,7 +78,8 @@ def _probes(parts: Parts) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> dict[str, str]:
-        """Ready: the database answers. The registry was loaded before the sockets were opened."""
+        """Ready: the database answers and takes writes. The registry was loaded before the sockets were opened."""
+        await parts.database.check_writes()
         async with parts.database.read() as connection:
             await connection.execute(select(1))
         return {"status": "ok"}

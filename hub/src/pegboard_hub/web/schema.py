@@ -81,12 +81,24 @@ class AccessAnswer(BaseModel):
     refusal: RefusalBody | None
 
 
+class ExplainedStep(BaseModel):
+    """One step of the walk from the edge to the tool. A step that is not reached tells nothing but its name."""
+
+    layer: Literal["edge", "server"]
+    rule: str
+    outcome: Literal["holds", "fails", "depends", "not reached"]
+    fact: str
+    source: str
+    ask: str
+
+
 class Explanation(AccessAnswer):
-    """What a call by this person would meet."""
+    """What a call by this person would meet. `allowed` tells of the rules, a failing step `server` of the moment."""
 
     person: str
     surface: str
     tool: str | None
+    steps: list[ExplainedStep]
 
 
 class CallEntry(BaseModel):
@@ -115,7 +127,40 @@ class CallEntry(BaseModel):
     trace_id: str
 
 
+class FoundCalls(BaseModel):
+    """How much a search finds, of all its pages."""
+
+    count: int
+    denied: int = Field(description="of those, refusals")
+    unfinished: int = Field(description="of those, allowed calls without an outcome")
+    back_to_ms: int | None = Field(
+        description="null: every call was looked at; else how far back, in milliseconds since the epoch"
+    )
+
+
 class Calls(BaseModel):
     """Calls, newest first."""
 
     calls: list[CallEntry]
+    found: FoundCalls
+    next: str | None = Field(
+        description="cursor of the next page, which may be empty and have a next; null where nothing is further back"
+    )
+
+
+class CallLife(CallEntry):
+    """One call from its decision to its place in the ledger. Times are milliseconds since the epoch."""
+
+    sub_type: Literal["person", "service"]
+    method: str = Field(description="the MCP method, where it was none of a tool's call")
+    protocol: str = Field(description="the MCP revision spoken")
+    arguments_digest: str = Field(description="keyed: equal for equal arguments on one server, and says nothing else")
+    arguments_bytes: int
+    error_type: str
+    result_digest: str
+    result_bytes: int | None
+    steps_ms: dict[str, float] = Field(description="how long each step took, in the order they were taken")
+    ended_at: int | None
+    received_at: int | None = Field(description="when the hub took in the decision")
+    outcome_received_at: int | None = Field(description="when the hub took in the outcome")
+    unfinished: str = Field(description="why there is no outcome, in words")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pegboard.cli import call, catalogue, explain, identity, render
+from pegboard.cli import call, catalogue, explain, identity, ledger, render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.plugins import PluginGroup
 from pegboard.core.errors import PegboardError
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (catalogue.servers, catalogue.tools, call.call, identity.token, identity.whoami, explain.explain):
     app.command()(command)
+app.add_typer(ledger.ledger)
 
 
 def _show_version(asked: bool) -> None:

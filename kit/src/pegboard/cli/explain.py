@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from pegboard.cli import render
+from pegboard.cli.arguments import parse_json, parse_pairs
 from pegboard.cli.catalogue import server_name
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
@@ -22,8 +25,16 @@ def explain(
     person: Annotated[
         str | None, typer.Option("--person", help="Somebody else; for the server's owners and security only.")
     ] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="An argument of the call; JSON, else text. Repeatable."),
+    ] = None,
+    json_args: Annotated[
+        str | None,
+        typer.Option("--json-args", metavar="JSON|-", help="All arguments as one JSON object; - is stdin."),
+    ] = None,
 ) -> None:
-    """Say, rule by rule, whether a call would be allowed, and why.
+    """Walk a call through every layer: what it would meet, and why.
 
     The exit status is 0 when it would be allowed and 3 when it would be denied.
 
@@ -31,12 +42,15 @@ def explain(
     Example:
       pegboard explain --server prod/presto --tool get_revenue_metrics --as ana
       pegboard explain --server prod/presto --as pat --person gus
+      pegboard explain --server prod/presto --tool run_query --as ana --arg sql='SELECT 1'
     """
     name = server_name(server)
+    arguments = _arguments(tool, arg, json_args)
     from pegboard.cli.client import HubClient
 
     with HubClient(options) as hub:
         asked = {"tool": tool, "person": person, "surface": options.surface, "channel": options.channel}
+        asked["arguments"] = arguments
         try:
             answer = hub.get("explain", server=str(name), **asked)
         except Failure as failure:
@@ -50,17 +64,29 @@ def explain(
     raise typer.Exit(ExitStatus.DONE if answer.get("allowed") is True else ExitStatus.DENIED)
 
 
+def _arguments(tool: str | None, pairs: list[str] | None, whole: str | None) -> str | None:
+    if not pairs and whole is None:
+        return None
+    if pairs and whole is not None:
+        raise Failure.usage("--arg and --json-args exclude each other.", "Use one of them.")
+    if tool is None:
+        raise Failure.usage("Arguments need a tool.", "Name it with --tool.")
+    if whole is None:
+        return json.dumps(parse_pairs(pairs or [], None))
+    return json.dumps(parse_json(sys.stdin.read() if whole == "-" else whole))
+
+
 def _show(answer: Mapping[str, Any], server: str) -> None:
     what = f"{server} {answer['tool']}" if answer.get("tool") else server
     render.text(line(f"{answer.get('person', '')} from {answer.get('surface', '')} → {what}"))
     print()
-    rows = [(_mark(check), *(check.get(each, "") for each in _COLUMNS)) for check in answer.get("checks", ())]
+    steps = answer.get("steps", ())
+    rows = [(_MARKS.get(step.get("outcome"), "?"), *(step.get(each, "") for each in _COLUMNS)) for step in steps]
     render.table(("", *_COLUMNS), rows)
     print()
     refusal = answer.get("refusal") or {}
     if answer.get("allowed") is True:
-        open_rules = [row for row in rows if row[0] == _DEPENDS]
-        render.text(_ALLOWED_SO_FAR if open_rules else "Allowed: every rule holds.")
+        render.text(_verdict(steps))
         return
     render.text(f"Denied by the {line(refusal.get('layer', ''))}: {line(refusal.get('message', ''))}")
     to_do = line(refusal.get("what_to_do", ""))
@@ -68,15 +94,19 @@ def _show(answer: Mapping[str, Any], server: str) -> None:
         render.text(to_do)
 
 
-def _mark(check: Mapping[str, Any]) -> str:
-    if check.get("holds") is not True:
-        return "✗ fails"
-    return _DEPENDS if str(check.get("fact", "")).startswith("depends on") else "✓ holds"
+def _verdict(steps: Sequence[Mapping[str, Any]]) -> str:
+    """For a call that no rule refuses."""
+    for step in steps:
+        if step.get("outcome") == "fails":
+            return f"No rule refuses it, but it would fail now: {line(step['fact'])}. {line(step.get('ask', ''))}"
+    if any(step.get("outcome") == "depends" and step.get("rule") == "policy:call" for step in steps):
+        return _ALLOWED_SO_FAR
+    return "Allowed: every rule holds."
 
 
-_COLUMNS = ("rule", "fact", "source")
+_COLUMNS = ("rule", "layer", "fact", "source")
 
-_DEPENDS = "? depends"
-"""A rule that reads a call's arguments: without a call it neither holds nor fails."""
+_MARKS = {"holds": "✓ holds", "fails": "✗ fails", "depends": "? depends", "not reached": "· not reached"}
+"""`depends`: on the token or the arguments of a call; without the call it neither holds nor fails."""
 
 _ALLOWED_SO_FAR = "Allowed, if the call's arguments are: every rule that does not look at them holds."

@@ -22,11 +22,17 @@ GROUP = "pegboard.commands"
 
 
 class PluginGroup(TyperGroup):
-    """The command's own subcommands, followed by those of other distributions."""
+    """The command's own subcommands, followed by those of other distributions.
+
+    Attributes:
+        entry_points: the entry-point group that others add to.
+    """
+
+    entry_points = GROUP
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for entry in sorted(entry_points(group=GROUP)):
+        for entry in sorted(entry_points(group=self.entry_points)):
             # What the kit itself is called for cannot be taken over by something that happens to be installed.
             if entry.name not in self.commands:
                 self.add_command(Deferred(entry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from typer.main import get_command
@@ -38,12 +39,23 @@ def page() -> str:
     group: Any = get_command(app)
     parts, added = [HEAD, _statuses()], []
     with group.make_context("pegboard", [], resilient_parsing=True) as top:
-        for name, command in group.commands.items():
+        for name, command, above in _commands(group, top):
             if isinstance(command, Deferred):
                 added.append(f"| `{name}` | {command.help} | `{command.distribution}` |\n")
             else:
-                parts.append(f"## `pegboard {name}`\n\n```text\n{_help(name, command, top)}\n```\n")
+                text = _help(name.rpartition(" ")[2], command, above)
+                parts.append(f"## `pegboard {name}`\n\n```text\n{text}\n```\n")
     return "\n".join(parts) + ADDED + "".join(added)
+
+
+def _commands(group: Any, above: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each command with its name and the context above it; of a group those in it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            with command.context_class(command, info_name=name, parent=above) as context:
+                yield from _commands(command, context, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command, above
 
 
 def _help(name: str, command: Any, top: Any) -> str:

@@ -91,6 +91,7 @@ class Denial(_Record):
     policy_version: str = ""
     request_id: str = ""
     trace_id: str = ""
+    steps_ms: dict[str, _Milliseconds] = {}
 
 
 Record = Annotated[Intent | Outcome | Denial, Field(discriminator="kind")]

@@ -21,10 +21,25 @@ LOOK_AGAIN_S = 0.25
 
 
 class BundleFile:
-    """The standing that follows from a bundle file. A bad replacement leaves the last good one in use."""
+    """The standing that follows from a bundle file. A bad replacement leaves the last good one in use.
 
-    def __init__(self, path: Path, keys: Path, server: ServerName, public_url: str) -> None:
+    A copy of the one in use is kept where only this server writes. It makes versions monotonic over restarts: an old
+    bundle put back while the server was down is refused, as the edge refuses it (`edge/standing.py`).
+    """
+
+    def __init__(self, path: Path, keys: Path, server: ServerName, public_url: str, accepted: Path) -> None:
+        """Look at nothing yet.
+
+        Args:
+            path: what the hub writes.
+            keys: the public JWKS that bundles verify with.
+            server: whose bundle it is.
+            public_url: the edge's origin; a bundle of another issuer is refused.
+            accepted: where the copy is kept; in a folder that this process may write.
+        """
         self._path = path
+        self._accepted = accepted
+        self._resumed = False
         self._keys = keys
         self._server = server
         self._public_url = public_url
@@ -49,6 +64,7 @@ class BundleFile:
         return self._standing
 
     def _look(self) -> None:
+        self._resume()
         try:
             stat = self._path.stat()
         except OSError as error:
@@ -62,18 +78,43 @@ class BundleFile:
         except (OSError, BundleRefused) as error:
             logger.error("a replaced bundle is not used: %s", error)
 
+    def _resume(self) -> None:
+        """Begin with the bundle that was in use when this server last ran."""
+        if self._resumed or not self._accepted.exists():
+            return
+        try:
+            self._take(self._accepted.read_text(encoding="utf-8"))
+        except BundleRefused as error:
+            # Keys or public URL are others now, or it is torn: the hub's file must verify by itself.
+            logger.warning("the bundle kept from the last run is not used: %s", error)
+        except (OSError, ValueError) as error:
+            logger.warning("the bundle kept from the last run cannot be read yet: %s", type(error).__name__)
+            return
+        self._resumed = True
+
     def _take(self, text: str) -> None:
         verifier = Verifier(json.loads(self._keys.read_text(encoding="utf-8")))
         at_least = self._bundle.version if self._bundle else 0
         bundle = open_bundle(text, verifier, str(self._server), at_least)
         if bundle.issuer != self._public_url:
             raise BundleRefused(f"it is for {bundle.issuer}, and this server runs at {self._public_url}")
+        if self._bundle and bundle.version == at_least and bundle.issued_at < self._bundle.issued_at:
+            raise BundleRefused("it was signed before the one in use")
         access = next((s.access(self._public_url) for s in bundle.servers if s.server == str(self._server)), None)
         if access is None:
             raise BundleRefused("it does not name this server")
-        if self._standing and self._bundle and self._bundle.version == bundle.version:
-            self._bundle = bundle  # renewed only: what was verified with it stays verified
-            return
-        self._bundle = bundle
+        current, self._bundle = self._bundle, bundle
+        self._keep(text)
+        if self._standing and current and current.version == bundle.version:
+            return  # renewed only: what was verified with it stays verified
         tokens = TokenVerifier(bundle.jwks, bundle.issuer, access.resource_url)
         self._standing = Standing(access, tokens, bundle.version)
+
+    def _keep(self, text: str) -> None:
+        """Keep the copy. Without it this run goes on: only the next start could be shown an old bundle."""
+        temporary = self._accepted.with_suffix(".new")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self._accepted)
+        except OSError as error:
+            logger.error("the bundle in use cannot be kept for the next start: %s", error.strerror)

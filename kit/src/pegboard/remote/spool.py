@@ -6,6 +6,7 @@ the hub has acknowledged. Written means handed to the operating system: it survi
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -20,6 +21,14 @@ logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 CURSOR = "cursor.json"
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 2 * 1024 * 1024
+"""Of one delivery at most, unless a single record is larger. The hub takes 8 MiB (`ledger/api.py`); text that is
+escaped otherwise on its way than on disk may grow."""
+
+RECORD_BYTES = 1024 * 1024
+"""The largest record. One that no delivery could carry would hold up all that follow it."""
 
 
 class Spool:
@@ -36,10 +45,12 @@ class Spool:
         """Append one record with a single write.
 
         Raises:
-            OSError: the disk did not take all of it.
+            OSError: the disk did not take all of it, or it is larger than `RECORD_BYTES`.
         """
         line = record.model_dump_json(exclude_defaults=True, exclude={"kind"}).encode()
         line = b'{"kind":"%s",%s\n' % (record.kind.encode(), line[1:])
+        if len(line) > RECORD_BYTES:
+            raise OSError(errno.EFBIG, f"a record of {len(line)} bytes is larger than {RECORD_BYTES}")
         if self._file < 0 or self._size + len(line) > SEGMENT_BYTES:
             self._open_segment()
         written = os.write(self._file, line)
@@ -82,8 +93,8 @@ class SpoolReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def next(self, limit: int = 500) -> Batch | None:
-        """The next records of one segment, at most `limit`; None when everything is acknowledged.
+    def next(self, limit: int = BATCH_RECORDS, limit_bytes: int = BATCH_BYTES) -> Batch | None:
+        """The next records of one segment, at most `limit` and `limit_bytes`; None when everything is acknowledged.
 
         A segment whose end is reached and that has a successor is removed on the way.
         """
@@ -94,7 +105,7 @@ class SpoolReader:
             if name < segment:
                 self._remove(name)
                 continue
-            batch = self._read(name, start, limit, finished=index + 1 < len(segments))
+            batch = self._read(name, start, limit, limit_bytes, finished=index + 1 < len(segments))
             if batch is not None:
                 return batch
             if index + 1 < len(segments):
@@ -118,7 +129,7 @@ class SpoolReader:
             logger.warning("spool cursor is unreadable: delivering everything again")
             return "", 0
 
-    def _read(self, name: str, start: int, limit: int, *, finished: bool) -> Batch | None:
+    def _read(self, name: str, start: int, limit: int, limit_bytes: int, *, finished: bool) -> Batch | None:
         with (self._folder / name).open("rb") as file:
             file.seek(start)
             records: list[dict[str, object]] = []
@@ -126,6 +137,8 @@ class SpoolReader:
             while len(records) < limit and (line := file.readline()):
                 if not line.endswith(b"\n") and not finished:
                     break  # still being written
+                if records and end + len(line) - start > limit_bytes:
+                    break
                 end += len(line)
                 try:
                     records.append(json.loads(line))

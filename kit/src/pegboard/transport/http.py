@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pegboard.call.agree import METHOD_HEADER
 from pegboard.call.chain import Admitted, Chain, Refused
 from pegboard.core.refusal import Refusal
+from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sdk import ADMITTED, session_user
 
 HEALTH_PATH = "/healthz"
@@ -84,7 +85,10 @@ class GovernedApp:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted, streams: bool) -> None:
         user = session_user(admitted.caller, self._issuer)
-        scope = {**scope, "user": user, "state": {**scope.get("state", {}), ADMITTED: admitted}}
+        presence = Presence()
+        state = {**scope.get("state", {}), ADMITTED: admitted, PRESENCE: presence}
+        scope = {**scope, "user": user, "state": state}
+        receive = presence.watched(receive)
         if not streams:
             await self._mcp(scope, receive, send)
             return

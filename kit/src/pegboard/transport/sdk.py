@@ -32,16 +32,11 @@ from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import META_KEY, Refusal
 from pegboard.project import Project
+from pegboard.transport.presence import PRESENCE, Presence
+from pegboard.transport.sessions import MAX_SESSIONS, SESSION_IDLE_S, bound_per_caller
 
 ADMITTED = "pegboard.admitted"
 """Key in the ASGI scope's state under which an admitted request's facts travel to the handlers."""
-
-
-MAX_SESSIONS = 1_000
-"""Legacy sessions one process keeps, some 45 KB each; modern calls need none. Further ones are told to come again."""
-
-SESSION_IDLE_S = 600.0
-"""A legacy session that nobody uses is closed after so long; its client opens another."""
 
 
 class SdkServer:
@@ -79,6 +74,7 @@ class SdkServer:
             transport_security=no_host_check, max_sessions=MAX_SESSIONS, session_idle_timeout=SESSION_IDLE_S
         )
         sessions = self._mcp.session_manager
+        bound_per_caller(sessions)
         sessions.app.add_request_handler("tools/list", PaginatedRequestParams, self._list_tools)
         sessions.app.add_request_handler("tools/call", CallToolRequestParams, self._call_tool)
         sessions.app.get_tool_input_schema = None if self._uses_param_headers() else _no_schema
@@ -101,12 +97,16 @@ class SdkServer:
         async def run() -> ToolResult:
             return await self._mcp.call_tool(params.name, arguments, context)
 
+        admitted, presence = _admitted(ctx), _presence(ctx)
         try:
-            return await self._chain.call(
-                _admitted(ctx), params.name, arguments, run, protocol=ctx.protocol_version, trace_id=_trace_id(ctx)
-            )
+            with presence.needed(admitted.caller):
+                return await self._chain.call(
+                    admitted, params.name, arguments, run, protocol=ctx.protocol_version, trace_id=_trace_id(ctx)
+                )
         except Refused as refused:
             return _refusal_result(refused.refusal)
+        # Cancelled, and recorded as that. Only one whose token ended is still there to read this.
+        return _refusal_result(_token_ended(params.name, admitted))
 
 
 def session_user(caller: Caller, issuer: str) -> AuthenticatedUser:
@@ -133,6 +133,24 @@ def _admitted(ctx: ServerRequestContext[Any, Any]) -> Admitted:
     admitted = ctx.request.scope["state"][ADMITTED]
     assert isinstance(admitted, Admitted)  # noqa: S101 - put there by the HTTP front, the only way in
     return admitted
+
+
+def _presence(ctx: ServerRequestContext[Any, Any]) -> Presence:
+    assert ctx.request is not None  # noqa: S101 - HTTP is the only transport
+    presence = ctx.request.scope["state"][PRESENCE]
+    assert isinstance(presence, Presence)  # noqa: S101 - put there by the HTTP front, the only way in
+    return presence
+
+
+def _token_ended(tool: str, admitted: Admitted) -> Refusal:
+    return Refusal(
+        code="unauthenticated",
+        message=f"{tool} was cancelled because the token it was called with has ended.",
+        layer="server",
+        reason="token_expired",
+        what_to_do="Get a new token and call again; a call must end before its token does.",
+        request_id=admitted.request_id,
+    )
 
 
 def _trace_id(ctx: ServerRequestContext[Any, Any]) -> str:

@@ -17,27 +17,12 @@ import anyio.to_thread
 import duckdb
 
 from pegboard import ToolError
+from pegboard_presto.limits import Limits
+from pegboard_presto.scan import column_sizes
 
 logger = logging.getLogger(__name__)
 
 Configuration = dict[str, str | bool | int | float | list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one engine and one statement may use.
-
-    Attributes:
-        memory_mb: of all statements running at once; nothing is ever written to disk instead.
-        threads: of the engine, shared by all statements.
-        seconds: one statement may run.
-        at_once: statements running; further ones wait.
-    """
-
-    memory_mb: int = 128
-    threads: int = 2
-    seconds: float = 20.0
-    at_once: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +69,13 @@ class Engine:
         """
         self.limits = limits
         self._database = duckdb.connect(file, config=configuration(limits))
-        self._slots = anyio.CapacityLimiter(limits.at_once)
         self._on_broken = on_broken or _end_process
         views = self._database.execute(
             "SELECT lower(view_name) FROM duckdb_views() WHERE schema_name <> 'information_schema'"
         ).fetchall()
         self.reserved = frozenset(name for (name,) in views)
         """Names that the engine resolves by itself, without a schema."""
+        self.sizes = column_sizes(self._database)
 
     def close(self) -> None:
         """Close the database; statements still running fail."""
@@ -116,13 +101,12 @@ class Engine:
         Raises:
             ToolError: the statement was refused, failed, or took too long; the text is for the caller.
         """
-        async with self._slots:
-            with self._database.cursor() as cursor:
-                work = _Work(cursor, prepare, parameters, max_rows)
-                async with anyio.create_task_group() as group:
-                    group.start_soon(work.watch, self.limits.seconds)
-                    await work.run()
-                    group.cancel_scope.cancel()
+        with self._database.cursor() as cursor:
+            work = _Work(cursor, prepare, parameters, max_rows)
+            async with anyio.create_task_group() as group:
+                group.start_soon(work.watch, self.limits.seconds)
+                await work.run()
+                group.cancel_scope.cancel()
         if work.fetched is not None:
             return work.fetched
         raise self._explain(work)
@@ -132,8 +116,8 @@ class Engine:
         match error:
             case duckdb.InterruptException() if work.timed_out:
                 return ToolError(
-                    f"The query was stopped after {self.limits.seconds:g} s. "
-                    "Filter or aggregate earlier, or ask for less."
+                    f"The query was stopped after {self.limits.seconds:g} s, which is what one query may run. "
+                    "Filter with WHERE, aggregate before you join, and give every join a condition."
                 )
             case duckdb.OutOfMemoryException() | MemoryError():
                 return ToolError(

@@ -11,22 +11,33 @@ from mcp.server.mcpserver import Context
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from pegboard import Server, ToolError, authorize_tool, saves
+from pegboard import ConcurrencyLimit, Server, ToolError, authorize_tool, saves
 from pegboard_presto import ads
+from pegboard_presto.limits import Limits, for_a_model
 from pegboard_presto.results import QueryResult, RevenueMetrics, TableDescription, TableList
 from pegboard_presto.warehouse import Warehouse, open_warehouse, table_list
+
+LIMITS = Limits()
+
+queries = ConcurrencyLimit(
+    "queries",
+    per_caller=LIMITS.per_caller,
+    at_once=LIMITS.at_once,
+    waiting=LIMITS.waiting,
+    wait_s=LIMITS.wait_seconds,
+)
 
 
 @asynccontextmanager
 async def _lifespan(_: Any) -> AsyncIterator[Warehouse]:
-    async with open_warehouse() as warehouse:
+    async with open_warehouse(LIMITS) as warehouse:
         yield warehouse
 
 
 server = Server(
     instructions=(
         "The warehouse in Presto SQL. Look at list_tables and describe_table first, then ask with run_query; "
-        "aggregate in SQL rather than fetching many rows."
+        f"aggregate in SQL rather than fetching many rows. {for_a_model(LIMITS)}"
     ),
     lifespan=_lifespan,
 )
@@ -51,9 +62,11 @@ async def run_query(
     """Run one read-only query in Presto SQL (SELECT, WITH, UNION, VALUES; SHOW TABLES, DESCRIBE) and return its rows.
 
     Table names are plain, without catalog or schema. Integer division is Presto's: 7 / 2 is 3. Times are UTC.
-    A query may run 20 s. When rows or values were cut, `truncated` is true and `notice` says how to get the rest.
+    Time, bytes read and memory are limited; a refusal says by what and how to ask for less.
+    When rows or values were cut, `truncated` is true and `notice` says how to get the rest.
     """
-    return await _warehouse(ctx).query(sql, max_rows)
+    async with queries.turn():
+        return await _warehouse(ctx).query(sql, max_rows)
 
 
 @server.tool(title="List tables", annotations=_READS)

@@ -19,7 +19,8 @@ import duckdb
 from pegboard_presto import ads, guard
 from pegboard_presto.ads import GroupBy
 from pegboard_presto.build import ADS_FILE, OPEN_FILE
-from pegboard_presto.engine import Engine, Fetched, Limits
+from pegboard_presto.engine import Engine, Fetched
+from pegboard_presto.limits import Limits
 from pegboard_presto.memory import bounded_memory
 from pegboard_presto.results import (
     ColumnDescription,
@@ -32,10 +33,14 @@ from pegboard_presto.results import (
     TableList,
     TableSummary,
 )
+from pegboard_presto.scan import check_scan
 from pegboard_presto.sql import Describe, Select, ShowTables, read_presto
 from pegboard_presto.tables import TABLES
 
-ADS_LIMITS = Limits(memory_mb=32, threads=1, at_once=2)
+ADS_LIMITS = Limits(memory_mb=32, threads=1)
+
+SMALL_AT_ONCE = 4
+"""Statements of the server's own that run beside callers' queries; they take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Warehouse:
     ads: Engine
     parsing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     """One statement is parsed at a time: it is all interpreter's work, so more would only wait for one another."""
+
+    small: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(SMALL_AT_ONCE))
 
     async def query(self, sql: str, max_rows: int) -> QueryResult:
         """Run a caller's Presto SQL on the open tables.
@@ -64,6 +71,7 @@ class Warehouse:
     async def _select(self, sql: str, max_rows: int) -> QueryResult:
         def checked(cursor: duckdb.DuckDBPyConnection) -> str:
             guard.check(cursor, sql, self.open.reserved)
+            check_scan(cursor, sql, self.open.sizes, self.open.limits.scan_mb)
             return sql
 
         return _result(await self.open.run(checked, max_rows=max_rows + 1), sql, max_rows)
@@ -77,7 +85,8 @@ class Warehouse:
         table = TABLES.get(name.strip().lower())
         if table is None:
             raise guard.unknown_table(name)
-        sample = await self.open.run(lambda _: f"SELECT * FROM {table.name} LIMIT 3", max_rows=3)  # noqa: S608
+        async with self.small:
+            sample = await self.open.run(lambda _: f"SELECT * FROM {table.name} LIMIT 3", max_rows=3)  # noqa: S608
         return TableDescription(
             name=table.name,
             comment=table.comment,
@@ -89,7 +98,8 @@ class Warehouse:
     async def revenue(self, first: date, last: date, group_by: GroupBy, limit: int) -> RevenueMetrics:
         """Ads revenue between two days, both included."""
         values = {"first": first, "last": last, "rows": limit + 1}
-        found = await self.ads.run(lambda _: ads.metrics_query(group_by), values, max_rows=limit + 2)
+        async with self.small:
+            found = await self.ads.run(lambda _: ads.metrics_query(group_by), values, max_rows=limit + 2)
         *groups, total = [_revenue_row(row) for row in found.rows]
         cut = len(groups) > limit
         return RevenueMetrics(

@@ -1,0 +1,225 @@
+"""`pegboard status` and `pegboard down`: an instance seen, and ended, from another terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pegboard_hub.common.home import Home
+from pegboard_hub.runtime import detached, procfs
+from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
+
+ALL_LIVE, SOMETHING_IS_NOT, NOTHING_RUNS = 0, 1, 5
+
+STALE_S = 10.0
+"""Age in seconds from which the supervisor's word is no longer believed; it renews it every second."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+COLUMNS = ("process", "state", "for", "restarts", "pid", "MiB", "version")
+_RIGHT = frozenset({"for", "restarts", "pid", "MiB"})
+
+
+def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show every process of an instance: since when, restarts, version, last error.
+
+    It works without the hub and without the edge. The exit status is 0 when everything is live, 1 when something is
+    not, and 5 when nothing runs.
+
+    \b
+    Example:
+      pegboard status --home /srv/pegboard
+    """
+    found = look(home, time.time())
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(_lines(found)))
+    raise typer.Exit(_exit_status(found))
+
+
+def down(home: HomeOption = DEFAULT_HOME) -> None:
+    """Stop an instance in order, and wait until nothing of it runs. Harmless where nothing does.
+
+    \b
+    Example:
+      pegboard down --home /srv/pegboard
+    """
+    if not home.is_dir():
+        print(f"Nothing runs: there is no home {home}.")
+        return
+    print(
+        "stopping: the edge first, so that no new call arrives; the hub last, so that every record does", flush=True
+    )
+    try:
+        ran = detached.stop(Home.open(home))
+    except PermissionError:
+        print(f"error: the instance of {home} belongs to another user: run this as that user, or as root.")
+        raise typer.Exit(1) from None
+    except TimeoutError as error:
+        print(
+            f"error: {error}. It is still asked to end; `kill -9` ends it at once and loses no acknowledged record."
+        )
+        raise typer.Exit(1) from None
+    if ran is None:
+        print(f"Nothing ran on {home}.")
+    else:
+        print(f"stopped {', '.join(ran) or 'the keeper; nothing else ran'}; nothing is left running")
+
+
+def look(path: Path, now: float) -> dict[str, Any]:
+    """Everything that can be known of an instance from its home. Nothing is created or changed.
+
+    Args:
+        path: the home.
+        now: seconds since the epoch.
+    """
+    if not path.is_dir():
+        return {"home": str(path.absolute()), "running": False, "why": "there is no such folder"}
+    home = Home.at(path)
+    pid = procfs.flock_holder(home.lock)
+    keeper_pid = procfs.flock_holder(home.keeper_lock)
+    told = detached.read_status(home) if pid is not None else {}
+    return {
+        "home": str(home.root),
+        "running": pid is not None,
+        "why": _why_not(home, keeper_pid) if pid is None else "",
+        "ready": bool(told.get("started")),
+        "stale": pid is not None and now - float(told.get("at", 0)) > STALE_S,
+        "version": told.get("version", ""),
+        "public_url": _instance(home).get("public_url", ""),
+        "supervisor": {"pid": pid, "since": told.get("supervisor", {}).get("since")},
+        "keeper": {"pid": keeper_pid, **_keeper(home)} if home.detached.exists() or keeper_pid else None,
+        "isolation": told.get("isolation", {}),
+        "processes": told.get("processes", []),
+        "not_started": sorted(set(told.get("servers") or {}) - {each["name"] for each in told.get("processes", [])}),
+        "edge_bundle_age_s": _age(home.edge_bundle, now),
+        "logs": str(home.log("hub").parent),
+        "at": now,
+    }
+
+
+def _why_not(home: Home, keeper_pid: int | None) -> str:
+    if keeper_pid is not None:
+        return f"the supervisor ended, and the keeper is starting it again; see {home.log('up')}"
+    if home.detached.exists():
+        return "it ran detached, and supervisor and keeper both ended, as by a restart of the machine"
+    return "it is stopped"
+
+
+def _instance(home: Home) -> dict[str, Any]:
+    try:
+        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _keeper(home: Home) -> dict[str, Any]:
+    """How often the keeper brought the supervisor back, and when last."""
+    try:
+        found = json.loads(home.keeper.read_text(encoding="utf-8"))
+        return {"restarts": found["restarts"], "last_restart": found["last_restart"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"restarts": 0, "last_restart": None}
+
+
+def _age(path: Path, now: float) -> float | None:
+    try:
+        return round(now - path.stat().st_mtime, 1)
+    except OSError:
+        return None
+
+
+def _exit_status(found: dict[str, Any]) -> int:
+    if not found["running"]:
+        return NOTHING_RUNS
+    live = all(process["state"] == "live" for process in found["processes"])
+    well = found["ready"] and live and not found["stale"] and not found["not_started"]
+    return ALL_LIVE if well else SOMETHING_IS_NOT
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    if not found["running"]:
+        return [f"Nothing runs on {found['home']}: {found['why']}.", "Start it with `pegboard up` (--detach)."]
+    rows = _rows(found)
+    return [
+        f"Pegboard {found['version']} at {found['public_url']}, home {found['home']}",
+        "",
+        *_table(rows),
+        *[f"  {line}" if line else "" for line in _remarks(found)],
+    ]
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    now, supervisor, keeper = found["at"], found["supervisor"], found["keeper"]
+    restarts = str(keeper["restarts"]) if keeper else "0"
+    state = "silent" if found["stale"] else "live" if found["ready"] else "starting"
+    rows: list[tuple[str, ...]] = [
+        ("supervisor", state, _span(supervisor["since"], now), restarts, str(supervisor["pid"]), "", "")
+    ]
+    if keeper:
+        rows.append(("keeper", "live" if keeper["pid"] else "down", "", "", str(keeper["pid"] or "-"), "", ""))
+    for process in found["processes"]:
+        rows.append(
+            (
+                process["name"],
+                "unknown" if found["stale"] else process["state"],
+                _span(process["since"], now),
+                str(process["restarts"]),
+                str(process["pid"] or "-"),
+                str(process.get("memory_mb") or "-"),
+                process.get("version", ""),
+            )
+        )
+    return rows
+
+
+def _remarks(found: dict[str, Any]) -> list[str]:
+    lines = [""]
+    for process in found["processes"]:
+        if failure := process.get("last_failure"):
+            lines.append(f"{process['name']}: {failure['what']}, {_moment(failure['at'])}")
+    lines += [f"{name} is granted and not deployed; see {found['logs']}" for name in found["not_started"]]
+    if found["stale"]:
+        lines.append("The supervisor has not reported for more than 10 s: it hangs, or the disk is full.")
+    if found["keeper"] and found["keeper"]["last_restart"]:
+        lines.append(f"The supervisor was last brought back {_moment(found['keeper']['last_restart'])}")
+    isolation = found["isolation"]
+    if isolation:
+        lines.append(f"isolation is {isolation['mode']}: {isolation['why']}")
+    if found["edge_bundle_age_s"] is not None:
+        lines.append(f"the edge's grants were signed {_seconds(found['edge_bundle_age_s'])} ago")
+    lines.append(f"logs are in {found['logs']}")
+    return lines
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[place]) for row in (COLUMNS, *rows)) for place in range(len(COLUMNS))]
+    places = range(len(COLUMNS))
+    return ["  ".join(_cell(row[i], widths[i], COLUMNS[i]) for i in places).rstrip() for row in (COLUMNS, *rows)]
+
+
+def _cell(text: str, width: int, column: str) -> str:
+    return text.rjust(width) if column in _RIGHT else text.ljust(width)
+
+
+def _span(since: float | None, now: float) -> str:
+    return "" if since is None else _seconds(max(now - since, 0))
+
+
+def _seconds(seconds: float) -> str:
+    """A time span for people, in its largest unit that says something."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _moment(at: float) -> str:
+    return f"at {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

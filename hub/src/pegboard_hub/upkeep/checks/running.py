@@ -1,0 +1,100 @@
+"""What runs: the port, and every process under the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx2
+
+from pegboard.core.errors import ConfigurationError
+from pegboard_hub.runtime import preflight, procfs
+from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, span, warning, well
+
+ANSWER_S = 3.0
+LATELY_S = 3600.0
+"""Seconds for which a restart is told of."""
+
+
+def port(facts: Facts) -> Iterator[Finding]:
+    """Free for the edge, or held by this instance's own."""
+    if not facts.running:
+        try:
+            preflight.check_port(facts.port)
+        except ConfigurationError as error:
+            yield must_mend(f"port {facts.port} {error.problems[0]}", error.problems[-1])
+        else:
+            yield well(f"port {facts.port} is free")
+        return
+    holder = procfs.holder_of_port(facts.port) or "nobody that can be seen"
+    own = {f"process {pid} " for process in _processes(facts, "edge") for pid in procfs.tree(process["pid"])}
+    if not any(holder.startswith(each) for each in own):
+        yield must_mend(
+            f"port {facts.port} is held by {holder}, and not by this instance's edge",
+            f"see {facts.home.log('envoy')}; stop what holds the port, or start this one with another --port",
+        )
+    elif fault := _edge_fault(facts):
+        yield must_mend(f"{facts.public_url} does not answer as it should: {fault}", f"see {facts.home.log('envoy')}")
+    else:
+        yield well(f"port {facts.port} is held by this instance's edge, and {facts.public_url} answers")
+
+
+def _edge_fault(facts: Facts) -> str:
+    """Why the hub is not reached through the edge, or is not ready; empty when all is well."""
+    try:
+        answer = httpx2.get(f"http://localhost:{facts.port}/readyz", headers=_host(facts), timeout=ANSWER_S)
+    except httpx2.HTTPError as error:
+        return type(error).__name__
+    if answer.status_code == httpx2.codes.OK:
+        return ""
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
+
+
+def _host(facts: Facts) -> dict[str, str]:
+    return {"host": facts.public_url.partition("://")[2]} if facts.public_url else {}
+
+
+def processes(facts: Facts) -> Iterator[Finding]:
+    """Every process, as the supervisor says, and whether the supervisor still says anything."""
+    status = facts.status
+    if not facts.running:
+        if facts.home.status.exists():
+            yield warning(
+                "nothing runs, and the last run was not ended in order", "start it: `pegboard up` clears up after it"
+            )
+        else:
+            yield well(f"nothing runs: {status['why']}")
+        return
+    if status["stale"]:
+        yield must_mend(
+            f"the supervisor (process {status['supervisor']['pid']}) does not report any more",
+            "see whether the disk is full; else stop it (pegboard down) and start it again",
+        )
+        return
+    faults = [finding for process in status["processes"] for finding in _process(facts, process)]
+    faults += [
+        warning(f"{name} is granted and not deployed", f"see what `pegboard up` said, and {facts.home.log('up')}")
+        for name in status["not_started"]
+    ]
+    yield from faults
+    if not faults:
+        yield well(f"all are live: {', '.join(process['name'] for process in status['processes'])}")
+
+
+def _process(facts: Facts, process: dict[str, object]) -> Iterator[Finding]:
+    name, failure = process["name"], process.get("last_failure")
+    log = facts.home.log("hub").parent
+    if process["state"] != "live":
+        why = f": it {process['last_error']}" if process.get("last_error") else ""
+        yield must_mend(f"{name} is {process['state']}{why}", f"it is started again by itself; see its log in {log}")
+    elif isinstance(failure, dict) and facts.now - float(failure["at"]) < LATELY_S:
+        yield warning(
+            f"{name} was started again {span(facts.now - float(failure['at']))} ago: it {failure['what']}",
+            f"see its log in {log}",
+        )
+
+
+def _processes(facts: Facts, name: str) -> list[dict[str, int]]:
+    return [each for each in facts.status["processes"] if each["name"] == name and each["pid"]]

@@ -1,0 +1,274 @@
+"""`pegboard doctor` finds what is wrong, says how to mend it, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pegboard_hub.runtime import preflight, procfs
+from pegboard_hub.upkeep.checks import machine, place, records, trust
+from pegboard_hub.upkeep.doctor import CHECKS, examine, gather
+from pegboard_hub.upkeep.finding import Finding, State
+from tests.hub.company import Company, opened
+from tests.system.instance import free_port
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def stopped(company: Company) -> Company:
+    """A company whose hub ran and was stopped."""
+    async with opened(company):
+        pass
+    settings = {"port": free_port(), "public_url": company.settings.public_url, "grants": str(company.grants)}
+    company.home.instance_file.write_text(json.dumps(settings))
+    for path in (company.home.operator_token, company.home.status):
+        path.unlink(missing_ok=True)
+    return company
+
+
+def look_at(company: Company, check: str, **changes: Any) -> list[Finding]:
+    """What one check finds."""
+    facts = replace(gather(company.home.root, None, None, offline=True), **changes)
+    return [finding for _, finding in examine(facts, {check: CHECKS[check]})]
+
+
+def worst(company: Company, check: str, **changes: Any) -> Finding:
+    return max(look_at(company, check, **changes), key=lambda each: list(State).index(each.state))
+
+
+async def test_a_stopped_instance_is_well_and_nothing_is_changed(stopped: Company) -> None:
+    before = contents(stopped.home.root)
+    found = examine(gather(stopped.home.root, None, None, offline=True))
+    assert contents(stopped.home.root) == before
+    assert {name for name, _ in found} == set(CHECKS)
+    assert [finding for _, finding in found if finding.state is State.MEND] == []
+
+
+def contents(root: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.lstat() for path in [root, *root.rglob("*")]}
+    return {str(path): (stat.st_size, stat.st_mode, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def test_before_there_is_an_instance_the_machine_is_looked_at(tmp_path: Path) -> None:
+    found = examine(gather(tmp_path / "none", free_port(), None, offline=True))
+    assert list(tmp_path.iterdir()) == []
+    assert any("there is no instance" in finding.found for _, finding in found)
+    wanted = {"python", "programs", "home", "port", "grants"}
+    assert {finding.state for name, finding in found if name in wanted} == {State.WELL}
+
+
+def a_key_others_may_read(company: Company) -> None:
+    (company.home.keys / "token-signing.jwk.json").chmod(0o644)
+
+
+def a_key_that_is_none(company: Company) -> None:
+    path = company.home.keys / "bundle-signing.jwk.json"
+    path.write_text(path.read_text()[:-20])
+
+
+def a_key_that_is_not_published(company: Company) -> None:
+    company.home.bundle_keys.write_text('{"keys": [{"kid": "another"}]}')
+
+
+def a_folder_of_keys_that_is_open(company: Company) -> None:
+    company.home.keys.chmod(0o755)
+
+
+def a_forged_bundle(company: Company) -> None:
+    text = company.home.edge_bundle.read_text()
+    company.home.edge_bundle.write_text(text[:-8] + "AAAAAAAA")
+
+
+def a_bundle_for_another_url(company: Company) -> None:
+    instance = json.loads(company.home.instance_file.read_text())
+    company.home.instance_file.write_text(json.dumps(instance | {"public_url": "http://localhost:1"}))
+
+
+def a_newer_schema(company: Company) -> None:
+    with contextlib.closing(sqlite3.connect(company.home.database)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+
+
+def a_damaged_database(company: Company) -> None:
+    content = bytearray(company.home.database.read_bytes())
+    content[5000:9000] = b"\xff" * 4000
+    company.home.database.write_bytes(bytes(content))
+
+
+def a_database_that_is_none(company: Company) -> None:
+    company.home.database.write_text("a letter to a friend " * 500)
+
+
+def a_grants_file_with_a_fault(company: Company) -> None:
+    company.grants.write_text(company.grants.read_text().replace("groups", "gruops"))
+
+
+def no_grants_file(company: Company) -> None:
+    company.grants.unlink()
+
+
+def a_clock_that_went_back(company: Company) -> None:
+    later = time.time() + 3600
+    os.utime(company.home.database, (later, later))
+
+
+FAULTS: list[tuple[Callable[[Company], None], str, str, str]] = [
+    (a_key_others_may_read, "keys", "others may read", "chmod 600"),
+    (a_key_that_is_none, "keys", "holds no private key", "restore it"),
+    (a_key_that_is_not_published, "keys", "do not have it", "start"),
+    (a_folder_of_keys_that_is_open, "home", "open to other users", "chmod 700"),
+    (a_forged_bundle, "bundles", "not signed by this hub", "start the hub again"),
+    (a_bundle_for_another_url, "bundles", "is for http://localhost:8400", "start"),
+    (a_newer_schema, "schema", "has schema 9999", "start the Pegboard version that wrote it"),
+    (a_damaged_database, "database", "damaged", "restore a backup"),
+    (a_database_that_is_none, "schema", "file is not a database", "restore a backup"),
+    (a_grants_file_with_a_fault, "grants", "has a fault", "did you mean 'groups'?"),
+    (no_grants_file, "grants", "cannot be read", "--grants"),
+    (a_clock_that_went_back, "clock", "the clock went back", "NTP"),
+]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "check", "found", "mend"), FAULTS, ids=lambda each: getattr(each, "__name__", "")
+)
+async def test_what_is_broken_is_found_with_its_mend(
+    stopped: Company, break_it: Callable[[Company], None], check: str, found: str, mend: str
+) -> None:
+    break_it(stopped)
+    finding = worst(stopped, check)
+    assert finding.state is State.MEND
+    assert found in finding.found
+    assert mend in finding.mend
+
+
+async def test_a_taken_port_is_named_with_its_holder(stopped: Company) -> None:
+    port = json.loads(stopped.home.instance_file.read_text())["port"]
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        finding = worst(stopped, "port")
+    assert finding.state is State.MEND
+    assert f"port {port} is taken by process {os.getpid()}" in finding.found
+
+
+@pytest.fixture
+def held(stopped: Company) -> Iterator[Company]:
+    """An instance whose supervisor has its home, and says nothing."""
+    lock = preflight.lock(stopped.home)
+    yield stopped
+    os.close(lock)
+
+
+async def test_a_supervisor_that_hangs_is_found(held: Company) -> None:
+    held.report(at=time.time() - 60, processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    assert "does not report any more" in worst(held, "processes").found
+    assert "held by nobody" in worst(held, "port").found
+
+
+async def test_a_process_that_is_down_or_came_back_is_told(held: Company) -> None:
+    down = {"name": "prod/presto", "state": "down", "pid": None, "since": 0, "restarts": 3, "last_error": "ended"}
+    failure = {"what": "was killed by SIGKILL", "at": time.time() - 60}
+    back = {"name": "hub", "state": "live", "pid": 1, "since": 0, "restarts": 1, "last_failure": failure}
+    supervisor = {"pid": os.getpid(), "since": 0}
+    held.report(at=time.time(), started=1, supervisor=supervisor, servers={"prod/x": "x"}, processes=[down, back])
+    told = [finding.found for finding in look_at(held, "processes")]
+    assert told[0] == "prod/presto is down: it ended"
+    assert told[1].startswith("hub was started again 60 s ago: it was killed by SIGKILL")
+    assert told[2] == "prod/x is granted and not deployed"
+
+
+async def test_old_bundles_matter_while_it_runs(held: Company) -> None:
+    held.report(at=time.time(), processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    now = time.time()
+    assert worst(held, "bundles").state is State.WELL
+    later = worst(held, "bundles", now=now + 3600)
+    assert (later.state, "is good for 24 hours" in later.found) == (State.WARNING, True)
+    too_late = worst(held, "bundles", now=now + 25 * 3600)
+    assert (too_late.state, "every call is refused" in too_late.found) == (State.MEND, True)
+
+
+async def test_records_that_wait_are_counted_and_matter_while_it_runs(held: Company) -> None:
+    held.report(at=time.time(), processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    spool = held.home.root / "spool" / "prod.presto"
+    (spool / "1-1-1.jsonl").write_text("{}\n{}\n")
+    (spool / "2-1-1.jsonl").write_text("{}\n{}\n{}\n")
+    (spool / "cursor.json").write_text('{"segment": "2-1-1.jsonl", "offset": 3}')
+    assert worst(held, "undelivered").found.startswith("2 records and 0 bytes of the access log wait")
+    waited = worst(held, "undelivered", now=time.time() + 120)
+    assert waited.state is State.WARNING
+    assert "in prod.presto for 2 minutes" in waited.found
+
+
+@pytest.mark.parametrize(
+    ("free", "inodes", "state"),
+    [
+        (1 << 40, 10**6, "well"),
+        (500 << 20, 10**6, "warning"),
+        (1 << 20, 10**6, "must be mended"),
+        (1 << 40, 3, "must be mended"),
+    ],
+)
+async def test_a_disk_that_fills_up_is_told_before_it_is_full(
+    stopped: Company, monkeypatch: pytest.MonkeyPatch, free: int, inodes: int, state: State
+) -> None:
+    counts = (4096, 4096, free // 4096 * 2, free // 4096, free // 4096, 10**6, inodes, inodes, 0, 255)
+    monkeypatch.setattr(place.os, "statvfs", lambda _: os.statvfs_result(counts))
+    assert worst(stopped, "disk").state == state
+
+
+def pem(path: Path, begins: datetime, ends: datetime) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "edge")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begins, ends)
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+async def test_certificates_are_told_before_they_end(stopped: Company, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    days = [(-1, 90), (-1, 10), (-2, -1), (1, 2)]
+    paths = [pem(tmp_path / f"{n}.pem", now + timedelta(a), now + timedelta(b)) for n, (a, b) in enumerate(days)]
+    (tmp_path / "none.pem").write_text("no certificate")
+    facts = gather(stopped.home.root, None, None, offline=True)
+    found = list(trust.certificates(facts, lambda _: [*paths, tmp_path / "none.pem"]))
+    assert [each.state for each in found] == ["well", "warning", *["must be mended"] * 3]
+    [none] = trust.certificates(facts)
+    assert "none are configured" in none.found
+
+
+async def test_a_check_that_fails_stops_no_other(stopped: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procfs, "holder_of_port", lambda _: 1 / 0)
+    monkeypatch.setattr(records, "read_grants", lambda *_: 1 / 0)
+    found = examine(gather(stopped.home.root, None, None, offline=True))
+    assert dict(found)["grants"].found == "this could not be checked (ZeroDivisionError)"
+    assert {name for name, _ in found} == set(CHECKS)
+
+
+def test_an_index_that_is_not_reached_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://me:hunter2@127.0.0.1:{free_port()}/simple")
+    facts = gather(tmp_path / "none", free_port(), None, offline=False)
+    [finding] = machine.index(facts)
+    assert finding.state is State.WARNING
+    assert "127.0.0.1" in finding.found
+    assert "UV_DEFAULT_INDEX" in finding.mend
+    assert "hunter2" not in f"{finding}"
+    [finding] = machine.index(gather(tmp_path / "none", free_port(), None, offline=True))
+    assert finding.found.startswith("not asked (--offline): http://***@127.0.0.1")
