@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help up install check test test-servers test-heavy bench clean
+.PHONY: help up install debian check test test-servers test-heavy bench clean
 
 help:  ## name the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -28,14 +28,26 @@ check: install  ## lint, format, types, direction of imports
 	$(IN)mypy
 	$(IN)lint-imports
 
-test: check test-servers  ## everything that must hold before a change goes in
+# Programs that tests use and no wheel brings. A test whose program is missing is skipped and names it.
+DEBIAN := bubblewrap chromium prometheus
+PROGRAMS := bwrap chromium promtool
+
+debian:  # as root on Debian they are installed; elsewhere that is said, and left to you
+	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	test -z "$$missing" && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $(DEBIAN) for the tests"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(DEBIAN) \
+			>/dev/null 2>&1 && exit 0; fi; \
+	echo "Not here:$$missing. Tests that need them are skipped. On Debian: sudo apt-get install $(DEBIAN)"
+
+test: check debian test-servers  ## everything that must hold before a change goes in
 	$(IN)pytest -n 2 --dist loadgroup -m "not heavy"
 
 test-servers: install  # each server is a project of its own, with its own lock file
 	@set -e; for server in servers/*/; do echo "== $$server"; \
 		(cd $$server && ../../$(UV) run --frozen --quiet pytest -q); done
 
-test-heavy: install  ## the long tests
+test-heavy: install debian  ## the long tests
 	$(IN)pytest -m heavy
 
 bench: install  ## make the figures in the docs again
