@@ -20,16 +20,17 @@ from starlette.types import ASGIApp
 
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
-from pegboard.core.token import TokenVerifier
+from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.directory import open_directory
-from pegboard_hub.identity.keys import Keys, open_keys
+from pegboard_hub.identity.keys import Keys, RingVerifier, open_keys
 from pegboard_hub.identity.service import DemoSignIn
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
+from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Declarations
 from pegboard_hub.registry.status import StatusReader
@@ -51,12 +52,13 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         PegboardError: something the operator must mend; the message says what.
     """
     directory = open_directory(settings.directory, settings.public_url)
-    keys = open_keys(home)
+    keys = open_keys(home, settings.token_lifetime_s)
     database = Database.at(home.database)
     try:
         await migrate(database)
         registry = _registry(home, settings, keys, database)
         await registry.start()
+        status = StatusReader(home.status, settings.status_stale_s)
         yield Parts(
             settings=settings,
             database=database,
@@ -68,17 +70,18 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
                 lambda name: registry.current.deployed(name) is not None,
                 settings.token_lifetime_s,
             ),
-            api_tokens=TokenVerifier(keys.token_jwks, settings.public_url, api_audience(settings.public_url)),
+            api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers),
             channels=Channels(home),
-            status=StatusReader(home.status, settings.status_stale_s),
+            status=status,
+            rotation=KeyRotation(keys, registry, status),
         )
     finally:
         await database.close()
 
 
 def _registry(home: Home, settings: HubSettings, keys: Keys, database: Database) -> Registry:
-    writer = BundleWriter(home, database, keys.bundles, settings.public_url, keys.token_jwks)
+    writer = BundleWriter(home, database, keys, settings.public_url)
     return Registry(database, Declarations(home), writer, settings.grants)
 
 
@@ -100,6 +103,7 @@ async def serve(home: Home, settings: HubSettings) -> None:
             keepers = [
                 asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
                 asyncio.create_task(_tidy(parts.ledger)),
+                asyncio.create_task(parts.rotation.run()),
             ]
             log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
             await asyncio.gather(*(door.serve(sockets=[listener]) for door, listener in opened))
@@ -178,6 +182,12 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
     parser.add_argument("--public-url", help="the edge's origin, for example http://localhost:8400")
     parser.add_argument("--grants", type=Path, help="the operator's grants file (default: the demo's)")
     parser.add_argument("--directory", type=Path, help="the demo directory's file (default: the demo's)")
+    parser.add_argument(
+        "--token-lifetime",
+        type=_lifetime,
+        default=os.environ.get("PEGBOARD_TOKEN_LIFETIME") or str(MAX_LIFETIME_S),
+        help=f"seconds that a token lives, {MAX_LIFETIME_S} at most (default: that, or PEGBOARD_TOKEN_LIFETIME)",
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     options = parser.parse_args(arguments)
     home = Home.open(options.home)
@@ -189,9 +199,16 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         public_url=str(public_url).rstrip("/"),
         grants=Path(options.grants or instance.get("grants") or DEMO / "grants.toml").absolute(),
         directory=Path(options.directory or DEMO / "directory.toml").absolute(),
+        token_lifetime_s=options.token_lifetime,
         log_level=options.log_level,
     )
     return home, settings
+
+
+def _lifetime(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIFETIME_S):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a number of seconds from 1 to {MAX_LIFETIME_S}")
+    return int(text)
 
 
 def _instance(home: Home) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import PegboardError
 from pegboard.core.names import ServerName
 from pegboard.project import load_project
+from pegboard.remote.acknowledging import Acknowledging
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.delivery import Delivery
 from pegboard.remote.spool import Spool, SpoolReader
@@ -37,22 +38,6 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
     project = load_project(environment.project)
     spool = Spool(environment.spool, bytes.fromhex(credentials["digest_key"]))
     delivery = Delivery(SpoolReader(environment.spool), environment.hub_socket, credentials["channel_token"])
-
-    @asynccontextmanager
-    async def delivering() -> AsyncIterator[None]:
-        task = asyncio.create_task(delivery.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            with suppress(Exception):
-                # What the hub does not take now, the next start delivers.
-                await asyncio.wait_for(delivery.deliver(), timeout=1)
-            await delivery.close()
-            spool.close()
-
     bundle = BundleFile(
         environment.bundle,
         environment.bundle_keys,
@@ -60,7 +45,28 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
         environment.public_url,
         accepted=environment.spool / "accepted.jws",
     )
-    return build_application(project, server, environment.public_url, bundle, spool, environment.release, delivering)
+    acknowledging = Acknowledging(bundle, environment.hub_socket, credentials["channel_token"])
+
+    @asynccontextmanager
+    async def talking_to_the_hub() -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(delivery.run()), asyncio.create_task(acknowledging.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            with suppress(Exception):
+                # What the hub does not take now, the next start delivers.
+                await asyncio.wait_for(delivery.deliver(), timeout=1)
+            await delivery.close()
+            await acknowledging.close()
+            spool.close()
+
+    return build_application(
+        project, server, environment.public_url, bundle, spool, environment.release, talking_to_the_hub
+    )
 
 
 def main() -> int:

@@ -111,6 +111,16 @@ class Home:
         return self.root / "keys"
 
     @property
+    def token_ring(self) -> Path:
+        """The keys that tokens are signed with (`identity.ring`)."""
+        return self.keys / "token-signing.jwk.json"
+
+    @property
+    def bundle_ring(self) -> Path:
+        """The keys that bundles are signed with."""
+        return self.keys / "bundle-signing.jwk.json"
+
+    @property
     def bundle_keys(self) -> Path:
         """Public JWKS that bundles are verified with; written by the hub."""
         return self.root / "public" / "bundle-keys.json"
@@ -235,18 +245,34 @@ class Home:
         _make(self.socket(server).parent, 0o755)
 
 
-def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write `text` to `path` so that a reader sees the old content or the new, never a part; parents are created."""
+def replace_file(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:
+    """Write `text` to `path` so that a reader sees the old content or the new, never a part; parents are created.
+
+    With `sync` it is on the disk before this returns, and survives a loss of power.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(handle, mode)
             file.write(text)
+            if sync:
+                file.flush()
+                os.fsync(handle)
         Path(name).replace(path)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _file(server: ServerName) -> str:

@@ -16,6 +16,7 @@ import httpx2
 
 from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
+from pegboard_hub.edge.acknowledging import Acknowledging
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.config import render
 from pegboard_hub.edge.delivery import RefusalDelivery
@@ -70,6 +71,7 @@ class EdgeAgent:
         log = AccessLog(home.edge_access_log, home.edge / "log.offset")
         self._delivery = RefusalDelivery(log, home.internal_socket, home.operator_token)
         self._rotation = AccessLogRotation(home.edge_access_log, log, self._admin, largest_log)
+        self._acknowledging = Acknowledging(self._publisher, home.internal_socket, home.operator_token)
         self._published: EdgeSnapshot | None = None
 
     async def run(self) -> None:
@@ -79,9 +81,11 @@ class EdgeAgent:
                 tasks.create_task(self._keep_configured())
                 tasks.create_task(self._keep_delivering())
                 tasks.create_task(self._keep_small())
+                tasks.create_task(self._acknowledging.run())
         finally:
             await self._admin.close()
             await self._delivery.close()
+            await self._acknowledging.close()
 
     async def refresh(self) -> bool:
         """Look at the bundle once and publish what follows from it. True when there is a configuration.
@@ -97,6 +101,7 @@ class EdgeAgent:
             # With thousands of servers this takes seconds, and the supervisor shares this loop.
             await self._publisher.publish(await asyncio.to_thread(render, snapshot))
             self._published = snapshot
+        self._acknowledging.published(self._standing.used)
         self.rendered.set()
         return True
 

@@ -63,6 +63,9 @@ REMOVED_PREFIXES = (
 WATCHED_RULES = ("channel", "group")
 """Rules with a policy per granted name. Each is a file of its own, so that a new name does not touch the listener."""
 
+WATCHED = ("jwt", *WATCHED_RULES)
+"""Filters that are a file of their own: those rules, and the one that knows the keys of tokens."""
+
 AGREEMENT = "agreement"
 """The step that holds MCP's routing headers to the body for every protocol version."""
 

@@ -12,13 +12,18 @@ from pegboard_hub.common.home import replace_file
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.config import CLUSTERS, ROUTES
 from pegboard_hub.edge.envoy import Json, discovery
+from pegboard_hub.edge.filters import WATCHED, file_of
 
 logger = logging.getLogger(__name__)
 
 ACKNOWLEDGED_WITHIN_S = 3.0
 """How long Envoy may take to say that it uses a file, in seconds."""
 
-_STATISTICS = {CLUSTERS: "cluster_manager.cds", ROUTES: "http.edge.rds.pegboard"}
+_STATISTICS = {
+    CLUSTERS: "cluster_manager.cds",
+    ROUTES: "http.edge.rds.pegboard",
+    **{file_of(name): f"extension_config_discovery.http_filter.{name}" for name in WATCHED},
+}
 """Files whose use is waited for, by the statistics that name their version."""
 
 
@@ -29,6 +34,7 @@ class Publisher:
         self._folder = folder
         self._admin = admin
         self._written: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
         self._clusters: list[Json] | None = None
 
     async def publish(self, documents: dict[str, Json]) -> None:
@@ -47,6 +53,13 @@ class Publisher:
         if leaving:
             await self._put(CLUSTERS, wanted)
         self._clusters = wanted["resources"]
+        put = {**documents, CLUSTERS: wanted}
+        self._versions = {statistic: put[name]["version_info"] for name, statistic in _STATISTICS.items()}
+
+    async def used(self) -> bool:
+        """Whether Envoy says that it uses all of what was published last; one that does not answer says nothing."""
+        versions = await self._admin.versions() or {}
+        return bool(self._versions) and self._versions.items() <= versions.items()
 
     def _leaving(self, wanted: Json) -> list[Json]:
         """Clusters that are in use and will not be any more."""

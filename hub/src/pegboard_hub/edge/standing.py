@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import EDGE, Bundle, open_bundle
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Verifier
@@ -24,9 +25,13 @@ class EdgeStanding:
     """The bundle in use. A bad replacement leaves the last good one; a copy of that survives a restart.
 
     The copy makes versions monotonic over restarts: an old bundle put back while the edge was down is refused.
+
+    Attributes:
+        used: what is to be acknowledged of the bundle in use, once Envoy uses what follows from it.
     """
 
     def __init__(self, home: Home, public_url: str, hosts: tuple[str, ...], port: int) -> None:
+        self.used: Acknowledgement | None = None
         self._home = home
         self._public_url = public_url
         self._hosts = hosts
@@ -108,6 +113,7 @@ class EdgeStanding:
         if current is None or bundle.version != current.version:
             self._snapshot = None  # a version that is only signed anew says the same
         self._bundle = bundle
+        self.used = Acknowledgement.of(text, bundle, verifier)
         replace_file(self._accepted, text)
 
     def _set_aside(self, path: Path, refused: _ForAnotherEdge) -> None:

@@ -1,53 +1,94 @@
-"""The hub's two private keys: one signs tokens, one signs bundles. No other process can read them."""
+"""The hub's signing keys: a ring for tokens, a ring for bundles. No other process can read their private halves."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from pegboard.core.errors import ConfigurationError
-from pegboard.core.jose import Jwk, Jwks, Signer, new_private_key, public_jwks
+from pegboard.core.bundle import MAX_AGE_S
+from pegboard.core.caller import Caller
+from pegboard.core.jose import Jwks
+from pegboard.core.token import MAX_LIFETIME_S, TokenVerifier
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.identity.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The hub's keys, opened. Public halves only leave it as key sets."""
 
-    tokens: Signer
-    token_jwks: Jwks
-    bundles: Signer
-    bundle_jwks: Jwks
+    home: Home
+    tokens: Ring
+    bundles: Ring
+
+    @property
+    def rings(self) -> tuple[Ring, Ring]:
+        """Both rings."""
+        return self.tokens, self.bundles
+
+    @property
+    def token_jwks(self) -> Jwks:
+        """Public halves of all keys that tokens are verified with now."""
+        return self.tokens.jwks
+
+    @property
+    def bundle_jwks(self) -> Jwks:
+        """Public halves of all keys that bundles are verified with now."""
+        return self.bundles.jwks
+
+    def publish(self) -> None:
+        """Put the public halves of the bundle keys where edge and servers read them; again changes nothing.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        published = json.dumps(self.bundle_jwks)
+        if not self.home.bundle_keys.exists() or self.home.bundle_keys.read_text(encoding="utf-8") != published:
+            replace_file(self.home.bundle_keys, published)
 
 
-def open_keys(home: Home) -> Keys:
-    """Read the keys, making them at the first start; publish the bundles' public half.
+def open_keys(home: Home, token_lifetime_s: float = MAX_LIFETIME_S, clock: Callable[[], float] = time.time) -> Keys:
+    """Read the keys, making them at the first start; publish the bundles' public halves.
+
+    Args:
+        home: of the instance.
+        token_lifetime_s: the longest lifetime of a token that will be signed.
+        clock: seconds since the epoch.
 
     Raises:
-        ConfigurationError: a key file cannot be read, is open to others, or holds no key.
+        ConfigurationError: a ring cannot be read, is open to others, holds no key, or is of a newer version.
+        OSError: the public halves cannot be written.
     """
-    token = _private_key(home.keys / "token-signing.jwk.json")
-    bundle = _private_key(home.keys / "bundle-signing.jwk.json")
-    keys = Keys(Signer(token), public_jwks(token), Signer(bundle), public_jwks(bundle))
-    published = json.dumps(keys.bundle_jwks)
-    if not home.bundle_keys.exists() or home.bundle_keys.read_text(encoding="utf-8") != published:
-        replace_file(home.bundle_keys, published)
+    keys = Keys(
+        home,
+        Ring(home.token_ring, "tokens", token_lifetime_s, clock()),
+        Ring(home.bundle_ring, "bundles", MAX_AGE_S, clock()),
+    )
+    keys.publish()
     return keys
 
 
-def _private_key(path: Path) -> Jwk:
-    try:
-        if not path.exists():
-            replace_file(path, json.dumps(new_private_key()), mode=0o600)
-        if path.stat().st_mode & 0o077:
-            raise ConfigurationError(str(path), [f"others may read this private key; run: chmod 600 {path}"])
-        key: Jwk = json.loads(path.read_text(encoding="utf-8"))
-        Signer(key)
-    except OSError as error:
-        raise ConfigurationError(str(path), [f"cannot be read or made: {error.strerror}"]) from error
-    except (ValueError, TypeError) as error:
-        # The fault is not repeated: a parser's message may quote the key.
-        fault = "holds no private key; restore it from a backup, or remove it and every token and bundle starts anew"
-        raise ConfigurationError(str(path), [fault]) from error
-    return key
+class RingVerifier:
+    """Verifies tokens for one audience with the keys that a ring has at the time."""
+
+    def __init__(self, ring: Ring, issuer: str, audience: str) -> None:
+        self._ring = ring
+        self._issuer = issuer
+        self._audience = audience
+        self._renew()
+
+    def verify(self, token: str, now: float) -> Caller:
+        """The caller a token stands for at `now`, in seconds since the epoch.
+
+        Raises:
+            TokenRefused: as `TokenVerifier.verify`.
+        """
+        if self._ring.jwks is not self._jwks:
+            self._renew()
+        return self._tokens.verify(token, now)
+
+    def _renew(self) -> None:
+        self._jwks = self._ring.jwks
+        self._tokens = TokenVerifier(self._jwks, self._issuer, self._audience)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pegboard.core.caller import Caller
-from pegboard.core.jose import Signer
 from pegboard.core.names import MCP_PREFIX, ServerName, api_audience
 from pegboard.core.token import MAX_LIFETIME_S, TOKEN_TYPE
 from pegboard_hub.identity.directory import DemoDirectory, Person
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.ring import Ring
 
 DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
 
@@ -44,7 +44,7 @@ class DemoSignIn:
 
     Args:
         directory: the people and clients.
-        signer: the hub's token key.
+        signer: the hub's token keys; the one that is current at the time signs.
         public_url: issuer of the tokens and base of their audience.
         is_registered: whether a server of that name can be called.
         lifetime_s: seconds a token lives; never more than `MAX_LIFETIME_S`.
@@ -54,7 +54,7 @@ class DemoSignIn:
     def __init__(
         self,
         directory: DemoDirectory,
-        signer: Signer,
+        signer: Ring,
         public_url: str,
         is_registered: Callable[[str], bool],
         lifetime_s: int = MAX_LIFETIME_S,

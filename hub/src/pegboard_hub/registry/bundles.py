@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pegboard.core.bundle import EDGE, Bundle, BundledServer
-from pegboard.core.jose import Jwks, Signer
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.identity.keys import Keys
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 from pegboard_hub.registry.store import bundle_versions, save_bundle_versions
 from pegboard_hub.storage.database import Database
@@ -26,12 +26,11 @@ class BundleWriter:
     was lost or restored from a backup cannot make consumers refuse every new bundle as older than the one in use.
     """
 
-    def __init__(self, home: Home, database: Database, signer: Signer, issuer: str, jwks: Jwks) -> None:
+    def __init__(self, home: Home, database: Database, keys: Keys, issuer: str) -> None:
         self._home = home
         self._database = database
-        self._signer = signer
+        self._keys = keys
         self._issuer = issuer
-        self._jwks = jwks
         self._one_at_a_time = asyncio.Lock()
 
     async def write(self, snapshot: Snapshot, now: float, *, refresh: bool) -> list[str]:
@@ -46,7 +45,8 @@ class BundleWriter:
         async with self._one_at_a_time:
             async with self._database.read() as connection:
                 known = await bundle_versions(connection)
-            # Signing thousands of bundles takes seconds: the loop goes on answering meanwhile.
+            # Signing thousands of bundles takes seconds: the loop goes on answering, and keys may rotate, meanwhile.
+            self._signer, self._jwks = self._keys.bundles.signer, self._keys.token_jwks
             changed = await asyncio.to_thread(self._write, snapshot, known, now, refresh)
             if changed:
                 async with self._database.write() as connection:

@@ -14,6 +14,7 @@ from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.web.api import api_routes
 from pegboard_hub.web.frame import HERE
+from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
 from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
@@ -38,6 +39,8 @@ def internal_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard, internal", "internal")
     app.include_router(internal_routes(parts.ledger, parts.channels))
     app.include_router(operator_routes(parts))
+    app.include_router(acknowledgement_routes(parts))
+    app.include_router(key_routes(parts))
     app.include_router(_probes(parts))
     return app
 

@@ -10,11 +10,12 @@ from fastapi import Depends, Request
 
 from pegboard.core.caller import Caller
 from pegboard.core.errors import TokenRefused
-from pegboard.core.token import REASONS, TokenVerifier
+from pegboard.core.token import REASONS
 from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.identity.keys import RingVerifier
 
 
-def bearer(verifier: TokenVerifier) -> Callable[[Request], Awaitable[None]]:
+def bearer(verifier: RingVerifier) -> Callable[[Request], Awaitable[None]]:
     """A dependency of a whole router: it notes the verified caller, or refuses with 401 (RFC 6750 §3)."""
 
     async def verify(request: Request) -> None:

@@ -25,7 +25,7 @@ def operator_routes(parts: Parts) -> APIRouter:
 
     @router.get("/grants")
     async def grants(request: Request) -> GrantsWord:
-        _check_operator(parts, request)
+        check_operator(parts, request)
         snapshot = parts.registry.current
         return GrantsWord(fault=snapshot.fault, unusable=snapshot.unusable, notices=current_notices(parts))
 
@@ -43,10 +43,20 @@ def current_notices(parts: Parts) -> tuple[str, ...]:
     return notices(parts.registry.current, around)
 
 
-def _check_operator(parts: Parts, request: Request) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def check_operator(parts: Parts, request: Request) -> None:
+    """Let the operator's own process pass.
+
+    Raises:
+        Refused: another asks.
+    """
     try:
-        parts.channels.check_operator(token.strip() if scheme.lower() == "bearer" else "")
+        parts.channels.check_operator(bearer_token(request))
     except DeliveryRefused as error:
         words = "Ask with the credential given at start."
         raise refuse(401, "unauthenticated", f"This is for the operator's own process: {error}.", words) from error
+
+
+def bearer_token(request: Request) -> str:
+    """The credential that came with a request at the internal door; empty when none did."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

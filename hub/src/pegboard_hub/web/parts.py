@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pegboard.core.token import TokenVerifier
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.identity.keys import RingVerifier
 from pegboard_hub.identity.service import DemoSignIn
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
+from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
@@ -22,10 +23,11 @@ class Parts:
     database: Database
     registry: Registry
     sign_in: DemoSignIn
-    api_tokens: TokenVerifier
+    api_tokens: RingVerifier
     ledger: Ledger
     channels: Channels
     status: StatusReader
+    rotation: KeyRotation
 
     @property
     def public_url(self) -> str:

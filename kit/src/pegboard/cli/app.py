@@ -14,7 +14,7 @@ from typer.main import get_command
 from pegboard.cli import call, catalogue, explain, identity, ledger, render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.plugins import PluginGroup
-from pegboard.core.errors import PegboardError
+from pegboard.core.errors import PegboardError, Unreachable
 
 # Plain help: rich's would cost three times the whole budget of `pegboard --help`.
 app = typer.Typer(
@@ -61,8 +61,10 @@ def run(given: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitStatus.INTERRUPTED
     except PegboardError as error:
-        render.failure(Failure.here(ExitStatus.FAILED, "failed", f"{error}"), as_json)
-        return ExitStatus.FAILED
+        away = isinstance(error, Unreachable)
+        status, code = (ExitStatus.UNREACHABLE, "unreachable") if away else (ExitStatus.FAILED, "failed")
+        render.failure(Failure.here(status, code, f"{error}"), as_json)
+        return status
     except Exception as error:  # the last resort: a trace helps nobody who did not ask for it
         return _unexpected(error, as_json)
 

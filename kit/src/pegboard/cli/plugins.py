@@ -1,7 +1,8 @@
 """Commands that other distributions add to `pegboard`, through the entry-point group `pegboard.commands`.
 
-An entry point names a function that typer can read. It is imported when its command runs or is asked for its help,
-and not before: `pegboard --help` reads only the first line of its docstring, out of its source.
+An entry point names a function that typer can read, or a `typer.Typer` with several. It is imported when its command
+runs or is asked for its help, and not before: `pegboard --help` reads only the first line of its docstring, or of its
+`help`, out of its source.
 """
 
 from __future__ import annotations
@@ -66,13 +67,15 @@ class Deferred(TyperCommand):
             owner = self.distribution
             message = f"The command {self._entry.name}, which {owner} adds, does not load: {error}."
             raise Failure.here(ExitStatus.FAILED, "broken_plugin", message, f"Install {owner} again.") from error
+        if isinstance(function, typer.Typer):
+            return get_command(function)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(self._entry.name)(function)
         return get_command(app)
 
 
 def _summary(entry: EntryPoint) -> str:
-    """The first line of the function's docstring, read without running its module."""
+    """The first line of what the command says of itself, read without running its module."""
     try:
         found = importlib.util.find_spec(entry.module)
         tree = ast.parse(Path(found.origin).read_text(encoding="utf-8")) if found and found.origin else None
@@ -81,4 +84,12 @@ def _summary(entry: EntryPoint) -> str:
     for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
             return (ast.get_docstring(node) or "").partition("\n")[0]
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [entry.attr]:
+            return _help(node.value).partition("\n")[0]
     return ""
+
+
+def _help(value: ast.expr) -> str:
+    """The text of `help=…` in a call."""
+    given = value.keywords if isinstance(value, ast.Call) else []
+    return next((str(ast.literal_eval(each.value)) for each in given if each.arg == "help"), "")

@@ -3,6 +3,7 @@
 PegboardError
 ├── ConfigurationError      a file or setting is wrong: names the place and the mend
 ├── DeclarationError        an author's server says something impossible, or too little
+├── Unreachable             Pegboard does not answer, or nothing of it runs
 ├── TokenRefused            a bearer token did not verify
 └── BundleRefused           a bundle is missing, forged, too old, or older than the one in use
 """
@@ -25,6 +26,10 @@ class ConfigurationError(PegboardError):
 
 class DeclarationError(PegboardError):
     """A server's declarations are impossible or incomplete; the server does not start."""
+
+
+class Unreachable(PegboardError):
+    """Pegboard does not answer, or does not know who asks. The message says what to do."""
 
 
 class TokenRefused(PegboardError):

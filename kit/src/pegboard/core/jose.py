@@ -18,6 +18,10 @@ ALGORITHM = "ES256"
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """Largest payload that is verified. What fits in a header bounds a token; a bundle grows with its servers."""
 
+_REGISTRY = jws.JWSRegistry(algorithms=[ALGORITHM])
+# joserfc stops at 128,000 bytes, which is a bundle of some 400 servers.
+_REGISTRY.max_payload_length = MAX_DOCUMENT_BYTES
+
 Jwk = dict[str, Any]
 """A JSON Web Key (RFC 7517) as plain JSON."""
 
@@ -65,9 +69,7 @@ class Verifier:
 
     def __init__(self, keys: Jwks) -> None:
         self._keys = {str(key["kid"]): ECKey.import_key(key) for key in keys["keys"]}
-        self._registry = jws.JWSRegistry(algorithms=[ALGORITHM])
-        # joserfc stops at 128,000 bytes, which is a bundle of some 400 servers.
-        self._registry.max_payload_length = MAX_DOCUMENT_BYTES
+        self.kids = tuple(self._keys)
 
     def verify(self, text: str, typ: str) -> dict[str, Any]:
         """The payload of `text`.
@@ -76,13 +78,13 @@ class Verifier:
             ValueError: not a compact JWS of this `typ`, by a known key, in ES256, with a JSON object inside.
         """
         try:
-            found = jws.extract_compact(text.encode("ascii"), registry=self._registry)
+            found = jws.extract_compact(text.encode("ascii"), registry=_REGISTRY)
             header = found.headers()
             key = self._keys.get(str(header.get("kid")))
             # `crit` names extensions that must be understood (RFC 7515 §4.1.11); there are none here.
             if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None or "crit" in header:
                 raise ValueError("wrong algorithm, type or key")
-            signed = jws.deserialize_compact(text.encode("ascii"), key, registry=self._registry).payload
+            signed = jws.deserialize_compact(text.encode("ascii"), key, registry=_REGISTRY).payload
             # UTF-8 and nothing else (RFC 7519 §3): `json.loads` would guess, and the edge does not.
             payload = json.loads(signed.decode("utf-8"))
         except (JoseError, ValueError) as error:
@@ -92,4 +94,16 @@ class Verifier:
         return payload
 
 
-__all__ = ["ALGORITHM", "Jwk", "Jwks", "Signer", "Verifier", "new_private_key", "public_jwks"]
+def kid_of(text: str) -> str:
+    """Which key a compact JWS says it was signed with. Believed only of one that a `Verifier` has verified.
+
+    Raises:
+        ValueError: it is no compact JWS.
+    """
+    try:
+        return str(jws.extract_compact(text.strip().encode("ascii"), registry=_REGISTRY).headers().get("kid"))
+    except JoseError as error:
+        raise ValueError("not a compact JWS") from error
+
+
+__all__ = ["ALGORITHM", "Jwk", "Jwks", "Signer", "Verifier", "kid_of", "new_private_key", "public_jwks"]

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from pegboard.call.ports import Standing
+from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import Bundle, open_bundle
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Verifier
@@ -45,6 +46,7 @@ class BundleFile:
         self._public_url = public_url
         self._bundle: Bundle | None = None
         self._standing: Standing | None = None
+        self._used: Acknowledgement | None = None
         self._seen: tuple[int, int] | None = None
         self._look_at = 0.0
 
@@ -62,6 +64,11 @@ class BundleFile:
         if self._bundle.too_old(now):
             raise BundleRefused(f"it was last renewed {int(now - self._bundle.issued_at)} s ago")
         return self._standing
+
+    def look(self) -> Acknowledgement | None:
+        """Look at the file, as a call does, and say what is in use then; None before the first good bundle."""
+        self._look()
+        return self._used
 
     def _look(self) -> None:
         self._resume()
@@ -104,6 +111,7 @@ class BundleFile:
         if access is None:
             raise BundleRefused("it does not name this server")
         current, self._bundle = self._bundle, bundle
+        self._used = Acknowledgement.of(text, bundle, verifier)
         self._keep(text)
         if self._standing and current and current.version == bundle.version:
             return  # renewed only: what was verified with it stays verified

@@ -6,18 +6,21 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 
 from pegboard.core.bundle import EDGE, Bundle, open_bundle
-from pegboard.core.errors import BundleRefused
-from pegboard.core.jose import Signer, Verifier, public_jwks
+from pegboard.core.errors import BundleRefused, ConfigurationError
+from pegboard.core.jose import Verifier
 from pegboard_hub.common.home import Home
+from pegboard_hub.identity.ring import KeyState, Purpose, RingKey, read_ring
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
 
 RENEWED_S = 300.0
 """Age in seconds from which a running hub's bundle should long have been signed anew: it does so every minute."""
+
+ROTATED_S = 300.0
+"""Seconds after which a rotation should long have ended: it takes a few."""
 
 SOON_S = 30 * 86_400
 """Seconds before its end from which a certificate is to be renewed."""
@@ -26,47 +29,47 @@ _AS_OPERATOR = "run this as the user that runs `pegboard up`"
 
 
 def keys(facts: Facts) -> Iterator[Finding]:
-    """The hub's private keys. Nothing of a key is ever said but its file, its age and its public name."""
-    folder = facts.home.keys
+    """The hub's rings of keys. Nothing of a key is ever said but its file, its state, its age and its public name."""
+    rings: tuple[tuple[Purpose, Path], ...] = (("tokens", facts.home.token_ring), ("bundles", facts.home.bundle_ring))
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    except FileNotFoundError:
-        files = []
+        there = [(purpose, path) for purpose, path in rings if path.exists()]
     except PermissionError:
-        yield warning(f"{folder} cannot be looked at", _AS_OPERATOR)
+        yield warning(f"{facts.home.keys} cannot be looked at", _AS_OPERATOR)
         return
-    if not files:
+    if not there:
         yield well("there are none yet; the first start makes them")
     published = _published(facts.home)
-    for path in files:
-        yield _key(path, published, facts.now)
+    for purpose, path in there:
+        yield _ring(purpose, path, published, facts)
 
 
-def _key(path: Path, published: set[str], now: float) -> Finding:
+def _ring(purpose: Purpose, path: Path, published: set[str], facts: Facts) -> Finding:
     try:
-        found = path.stat()
-        if found.st_mode & 0o077:
-            return must_mend(f"others may read the private key {path}", f"chmod 600 {path}; then replace the key")
-        private = _private(json.loads(path.read_text(encoding="utf-8")))
-        kids = [Signer(key).kid for key in private]
-        public = [key for each in private for key in public_jwks(each)["keys"]]
+        if path.stat().st_mode & 0o077:
+            mend = f"chmod 600 {path}; then replace the key: pegboard keys rotate {purpose}"
+            return must_mend(f"others may read the private key {path}", mend)
+        ring = read_ring(path, purpose, facts.now, 0)
     except PermissionError:
         return warning(f"{path} cannot be looked at", _AS_OPERATOR)
-    except (OSError, ValueError, TypeError, KeyError):
-        # The fault is not repeated: a parser's message may quote the key.
-        return must_mend(f"{path} holds no private key", "restore it from a backup (pegboard restore)")
-    age = f"{path.name} is {span(now - found.st_mtime)} old ({', '.join(kids)})"
-    if path.name.startswith("bundle") and published and not {key["kid"] for key in public} & published:
-        return must_mend(
-            f"{age}, and the published bundle keys do not have it", "start the hub again: it publishes it"
-        )
-    return well(age)
+    except ConfigurationError as error:
+        words = error.problems[0].partition(";")[0]
+        mend = error.problems[1] if error.problems[1:] else "restore it from a backup (pegboard restore)"
+        return must_mend(f"{path} {words}", mend)
+    told = "; ".join(_key(key, facts.now) for key in ring)
+    found = f"{path.name}: {told}"
+    waits = max((facts.now - key.made_at for key in ring if key.state is KeyState.NEXT), default=0.0)
+    if purpose == "bundles" and published and any(key.kid not in published for key in ring):
+        return must_mend(f"{found}; the published bundle keys do not have it", "start the hub again: it publishes it")
+    if facts.running and waits > ROTATED_S:
+        mend = "`pegboard keys list` says for whom; mend that process, or withdraw the server in the grants file"
+        return warning(f"{found}; the rotation has waited for {span(waits)}", mend)
+    return well(found)
 
 
-def _private(document: Any) -> list[dict[str, Any]]:
-    """The private keys of a file, which has one or a set of them."""
-    found = document.get("keys", [document]) if isinstance(document, dict) else []
-    return [dict(key) for key in found if isinstance(key, dict) and "d" in key] or [{}]
+def _key(key: RingKey, now: float) -> str:
+    if key.state is KeyState.RETIRED:
+        return f"{key.kid} is retired, and verified with for {span(max((key.until or now) - now, 0))} yet at most"
+    return f"{key.kid} is the {key.state} one, {span(max(now - key.made_at, 0))} old"
 
 
 def _published(home: Home) -> set[str]:
