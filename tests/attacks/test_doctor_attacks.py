@@ -19,6 +19,7 @@ from pegboard.core.names import ServerName
 from pegboard_hub.upkeep.checks import records
 from pegboard_hub.upkeep.doctor import _lines, _row, examine, gather
 from tests.hub.company import Company, found_company, opened
+from tests.rings import key_in
 from tests.system.instance import free_port
 
 PRESTO = ServerName("prod", "presto")
@@ -53,8 +54,9 @@ def test_it_tells_no_key_no_token_and_no_secret_whatever_is_wrong_with_them(
     (home.secrets(PRESTO) / "PASSWORD").write_text("hunter2")
     monkeypatch.setenv("PEGBOARD_SECRET_PROD__PRESTO__KEY", "env-secret")
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://me:hunter2@127.0.0.1:{free_port()}/simple")
-    keys = {path: json.loads(path.read_text()) for path in home.keys.glob("*.json")}
-    assert len(keys) >= 2
+    rings = {path: json.loads(path.read_text()) for path in home.keys.glob("*.json")}
+    keys = {path: key_in(path) for path in rings}
+    assert len(keys) == 2
     private = [key["d"] for key in keys.values()]
     spoiled = [
         lambda key: json.dumps(key),
@@ -65,6 +67,15 @@ def test_it_tells_no_key_no_token_and_no_secret_whatever_is_wrong_with_them(
         lambda key: json.dumps({"keys": [key["d"]]}),
         lambda key: key["d"],
     ]
+    in_ring = [
+        lambda ring, key: ring | {"format": key["d"]},
+        lambda ring, key: ring | {"purpose": key["d"]},
+        lambda ring, key: ring | {"keys": [{**ring["keys"][0], "state": key["d"]}]},
+        lambda ring, key: ring | {"keys": [{**ring["keys"][0], "jwk": key["d"]}]},
+        lambda ring, key: ring | {"keys": [{**ring["keys"][0], "jwk": key | {"d": key["d"][:-4]}}]},
+    ]
+    spoiled += [lambda key, of=of: json.dumps(of(rings_by_kid[key["kid"]], key)) for of in in_ring]
+    rings_by_kid = {keys[path]["kid"]: ring for path, ring in rings.items()}
     for spoil in spoiled:
         for path, key in keys.items():
             path.write_text(spoil(key))

@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey
 from pegboard.core.jose import Jwk, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from tests.attacks.wire import ACCEPT, META, MODERN, PRESTO, modern
+from tests.rings import key_in
 from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -32,8 +33,8 @@ class Mint:
 
     def __init__(self, pegboard: Instance) -> None:
         self.pegboard = pegboard
-        self.key: Jwk = json.loads((pegboard.home.keys / "token-signing.jwk.json").read_text())
-        self.bundle_key: Jwk = json.loads((pegboard.home.keys / "bundle-signing.jwk.json").read_text())
+        self.key: Jwk = key_in(pegboard.home.token_ring)
+        self.bundle_key: Jwk = key_in(pegboard.home.bundle_ring)
         self.good = pegboard.token("ana")
         self.claims: dict[str, Any] = json.loads(_decode(self.good.split(".")[1]))
 

@@ -16,12 +16,15 @@ import httpx2
 import pytest
 import uvicorn
 
+from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import Bundle, BundledServer
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.record import Outcome
+from pegboard.remote import acknowledging
 from pegboard.remote import bundle as bundle_module
+from pegboard.remote.acknowledging import Acknowledging
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.delivery import Delivery
 from pegboard.remote.spool import RECORD_BYTES, Spool, SpoolReader
@@ -197,7 +200,7 @@ def socket() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def listening(door: HubDoor, socket: Path) -> AsyncIterator[None]:
+async def listening(door: Any, socket: Path) -> AsyncIterator[None]:
     server = uvicorn.Server(uvicorn.Config(door, uds=str(socket), log_config=None, lifespan="off"))
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve)
@@ -270,6 +273,88 @@ async def test_a_hub_of_another_version_does_not_hold_up_delivery(
 ) -> None:
     assert await deliver_three(tmp_path, socket, receipt) == [f"call-{number}" for number in range(4)]
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+class Desk:
+    """The hub's door for acknowledgements."""
+
+    def __init__(self) -> None:
+        self.words: list[Acknowledgement] = []
+        self.tokens: set[str] = set()
+        self.away = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        assert scope["path"] == "/internal/v1/acknowledgement"
+        self.tokens.add(dict(scope["headers"])[b"authorization"].decode())
+        if not self.away:
+            self.words.append(Acknowledgement.model_validate_json((await receive())["body"]))
+        status = 503 if self.away else 204
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def hear(self, count: int) -> None:
+        with anyio.fail_after(10):
+            while len(self.words) < count:
+                await anyio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_nobody_calls_acknowledges_each_bundle_it_takes_once_and_through_an_outage(
+    home: Home, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acknowledging, "LOOK_S", 0.01)
+    desk, coming = Desk(), new_private_key()
+    home.publish(issued_at=int(time.time()) - 60)
+    telling = Acknowledging(home.reader, socket, "token-1")
+    async with anyio.create_task_group() as group:
+        group.start_soon(telling.run)
+        async with listening(desk, socket):
+            await desk.hear(1)
+            desk.away = True
+            home.keys.write_text(json.dumps(public_jwks(home.key, coming)))
+            home.publish(version=4, jwks=public_jwks(home.key, coming))
+            with anyio.fail_after(10):
+                while home.reader.look().version != 4:  # type: ignore[union-attr]
+                    await anyio.sleep(0.01)
+            desk.away = False
+            await desk.hear(2)
+            home.publish(version=3)  # refused, so it is not told
+            home.publish(version=5, key=coming)
+            await desk.hear(3)
+        group.cancel_scope.cancel()
+    await telling.close()
+    first, second, third = desk.words
+    old, new = home.key["kid"], coming["kid"]
+    assert (first.version, first.signed_by, first.token_keys, first.bundle_keys) == (3, old, (old,), (old,))
+    assert (second.version, second.signed_by, second.token_keys, second.bundle_keys) == (
+        4,
+        old,
+        (old, new),
+        (old, new),
+    )
+    assert (third.version, third.signed_by) == (5, new)
+    assert desk.tokens == {"Bearer token-1"}
+
+
+def test_a_bundle_of_a_removed_key_is_refused_also_by_a_server_that_forgot_everything(home: Home) -> None:
+    home.publish(groups=("everyone",))
+    replayed = home.file.read_text()
+    coming = new_private_key()
+    home.keys.write_text(json.dumps(public_jwks(home.key, coming)))
+    home.publish(version=4, key=coming)
+    assert home.groups() == {"a"}
+    home.keys.write_text(json.dumps(public_jwks(coming)))
+    home.restart()
+    assert home.groups() == {"a"}, "the copy in use verifies over the restart"
+    home.file.with_suffix(".new").write_text(replayed)
+    home.file.with_suffix(".new").replace(home.file)
+    assert home.groups() == {"a"}
+    home.accepted.unlink()
+    home.restart()
+    with pytest.raises(BundleRefused, match="no bundle"):
+        home.groups()
 
 
 def test_torn_last_line_of_a_dead_process_is_skipped_and_the_rest_kept(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import httpx2
 import uvicorn
 
+from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import EDGE, Bundle, BundledServer
-from pegboard.core.jose import Signer, new_private_key, public_jwks
+from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.common.home import Home, replace_file
@@ -96,8 +97,12 @@ class Upstream:
 
 @dataclass(slots=True)
 class InternalDoor:
-    """The hub's internal door: keeps refusals by their id, and can be told to be broken, or to refuse a reason."""
+    """The hub's internal door: keeps acknowledgements, and refusals by their id.
 
+    It can be told to be broken, or to refuse a reason.
+    """
+
+    acknowledged: list[Acknowledgement] = field(default_factory=list)
     refusals: dict[str, dict[str, Any]] = field(default_factory=dict)
     status: int = 200
     not_understood: str = ""
@@ -107,16 +112,21 @@ class InternalDoor:
             return
         body = (await receive()).get("body", b"")
         authorised = (b"authorization", f"Bearer {OPERATOR}".encode()) in scope["headers"]
-        status = self.status if authorised and scope["path"] == "/internal/v1/edge/refusals" else 401
-        refusals = json.loads(body)["refusals"]
-        if status == 200 and self.not_understood in {refusal["reason"] for refusal in refusals}:
-            status = 422
-        if status == 200:
-            self.refusals.update({refusal["request_id"]: refusal for refusal in refusals})
+        status = self.status if authorised else 401
+        if status == 200 and scope["path"] == "/internal/v1/edge/acknowledgement":
+            self.acknowledged.append(Acknowledgement.model_validate_json(body))
+        elif status == 200 and scope["path"] == "/internal/v1/edge/refusals":
+            status = self._take(json.loads(body)["refusals"])
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
         )
         await send({"type": "http.response.body", "body": b"{}"})
+
+    def _take(self, refusals: list[dict[str, Any]]) -> int:
+        if self.not_understood in {refusal["reason"] for refusal in refusals}:
+            return 422
+        self.refusals.update({refusal["request_id"]: refusal for refusal in refusals})
+        return 200
 
 
 class Rig:
@@ -133,6 +143,7 @@ class Rig:
         self.door = InternalDoor()
         self.agent: EdgeAgent | None = None
         self.envoy: subprocess.Popen[bytes] | None = None
+        self.others: list[Jwk] = []
         self._bundle_key = new_private_key()
         self._version = 0
         self._loop = asyncio.new_event_loop()
@@ -179,7 +190,7 @@ class Rig:
             version=self._version,
             issued_at=int(time.time() if issued_at is None else issued_at),
             issuer=self.public_url,
-            jwks=public_jwks(self.key),
+            jwks=public_jwks(self.key, *self.others),
             servers=servers,
         )
         replace_file(self.home.edge_bundle, bundle.sign(Signer(self._bundle_key)))

@@ -16,8 +16,9 @@ import mcp
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 
+from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import MAX_AGE_S
-from pegboard.core.jose import new_private_key
+from pegboard.core.jose import Jwk, new_private_key
 from pegboard.core.refusal import JSONRPC_CODE
 from pegboard_hub.common.rotation import KEPT
 from pegboard_hub.edge.command import envoy_command, ready
@@ -98,6 +99,59 @@ class TestGrantsChange:
         until(lambda: edge.call(token=edge.token()).status_code == 200, "the new key counts")
         until(lambda: edge.call(token=old).status_code == 401, "the old one does not")
         assert (edge.home.edge / "lds.json").read_text() == listener
+
+    def test_a_rotation_of_keys_ends_no_call_and_a_removed_key_is_not_remembered(self, edge: Rig) -> None:
+        before, coming = edge.key, new_private_key()
+        old, early = edge.token(), edge.token(key=coming)
+        assert edge.call(token=old).status_code == 200
+        assert edge.call(token=early).status_code == 401
+        with _in_flight(edge, "POST") as call, _in_flight(edge, "GET") as stream:
+            edge.others = [coming]
+            edge.publish(PRESTO, SCRATCH)
+            until(lambda: edge.call(token=early).status_code == 200, "the next key is verified with")
+            edge.key, edge.others = coming, [before]
+            edge.publish(PRESTO, SCRATCH)
+            assert [edge.call(token=each).status_code for each in (old, early)] == [200, 200]
+            edge.others = []
+            edge.publish(PRESTO, SCRATCH)
+            until(lambda: edge.call(token=old).status_code == 401, "a token that had verified is refused")
+            assert edge.call(token=early).status_code == 200
+            assert not call.ended
+            assert not stream.ended
+            edge.presto.release.set()
+        assert call.text.endswith('{"upstream": "prod/presto"}')
+        assert stream.text.endswith('{"upstream": "prod/presto"}')
+
+
+class TestAcknowledgements:
+    def test_a_bundle_is_acknowledged_once_envoy_uses_its_keys(self, edge: Rig) -> None:
+        coming = new_private_key()
+        edge.others = [coming]
+        edge.publish(PRESTO, SCRATCH)
+        word = until(lambda: _acknowledged(edge, coming), "the next key is acknowledged")
+        assert edge.call(token=edge.token(key=coming)).status_code == 200
+        assert set(word.token_keys) == {edge.key["kid"], coming["kid"]}
+        assert word.bundle_keys == (word.signed_by,)
+
+    def test_without_envoy_and_without_the_hub_nothing_is_acknowledged_until_they_are_back(self, edge: Rig) -> None:
+        until(lambda: edge.door.acknowledged, "the first bundle is acknowledged")
+        coming = new_private_key()
+        edge.stop_envoy(kill=True)
+        edge.others = [coming]
+        edge.publish(PRESTO, SCRATCH)
+        until(lambda: coming["kid"] in (edge.home.edge / "ecds-jwt.json").read_text(), "the files are there")
+        assert edge.run(edge.agent._publisher.used()) is False  # type: ignore[union-attr]
+        edge.door.status = 503
+        edge.start_envoy()
+        assert _acknowledged(edge, coming) is None
+        edge.door.status = 200
+        until(lambda: _acknowledged(edge, coming), "it is acknowledged")
+        assert edge.call(token=edge.token(key=coming)).status_code == 200
+
+
+def _acknowledged(edge: Rig, key: Jwk) -> Acknowledgement | None:
+    """The acknowledgement of a bundle with this key."""
+    return next((word for word in edge.door.acknowledged if key["kid"] in word.token_keys), None)
 
 
 class TestTrustInTheBundle:

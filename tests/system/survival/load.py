@@ -93,9 +93,11 @@ class Load:
     Args:
         public_url: the edge.
         rate: calls per second that each caller begins, at most.
+        renew_after_s: how long a caller uses a token before it asks for another, in seconds.
     """
 
-    def __init__(self, public_url: str, rate: float) -> None:
+    def __init__(self, public_url: str, rate: float, renew_after_s: float = RENEW_AFTER_S) -> None:
+        self._renew_after_s = renew_after_s
         self.book = Book()
         self._url = public_url
         self._pause = 1 / rate
@@ -127,7 +129,7 @@ class Load:
 
     async def _call_on(self, caller: Caller) -> None:
         async with httpx2.AsyncClient(timeout=PATIENCE_S) as http:
-            client = _Client(Wire(http, self._url), caller)
+            client = _Client(Wire(http, self._url), caller, self._renew_after_s)
             while not self._stopping.is_set():
                 began = time.monotonic()
                 if await client.ready():
@@ -140,7 +142,8 @@ class Load:
 class _Client:
     """One MCP client: it renews its token in time, and opens another session when the server lost the last."""
 
-    def __init__(self, wire: Wire, caller: Caller) -> None:
+    def __init__(self, wire: Wire, caller: Caller, renew_after_s: float) -> None:
+        self._renew_after_s = renew_after_s
         self._wire = wire
         self._caller = caller
         self._token = ""
@@ -152,7 +155,7 @@ class _Client:
         try:
             if time.monotonic() >= self._renew_at:
                 self._token = await self._wire.token(self._caller.person, self._caller.server)
-                self._renew_at = time.monotonic() + RENEW_AFTER_S
+                self._renew_at = time.monotonic() + self._renew_after_s
         except httpx2.HTTPError:
             if not self._token:
                 return False

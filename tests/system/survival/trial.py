@@ -15,7 +15,7 @@ from pegboard_hub.common.home import Home
 from tests.system.instance import Instance
 from tests.system.survival.audit import Audit, Row, audit, digest, rows
 from tests.system.survival.kills import SERVERS, Kill, kill, live_again, process
-from tests.system.survival.load import PATIENCE_S, Book, Entry, Fate, Load
+from tests.system.survival.load import PATIENCE_S, RENEW_AFTER_S, Book, Entry, Fate, Load
 
 RATE = 8.0
 """Calls per second of each of the four callers."""
@@ -52,10 +52,10 @@ class Trial:
 
 
 @asynccontextmanager
-async def under_load(instance: Instance) -> AsyncIterator[Trial]:
+async def under_load(instance: Instance, renew_after_s: float = RENEW_AFTER_S) -> AsyncIterator[Trial]:
     """Load while the block runs. Then every acknowledged call is in the ledger once, and nothing else is."""
     others = rows(instance.home)
-    trial = Trial(instance, Load(instance.public_url, RATE))
+    trial = Trial(instance, Load(instance.public_url, RATE, renew_after_s))
     async with trial.load.running() as book:
         await trial.every_server_answers(0)
         yield trial

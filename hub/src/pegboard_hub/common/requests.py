@@ -39,7 +39,14 @@ SECURITY_HEADERS = {
 """No script at all, nothing from elsewhere, never in a frame."""
 
 
-ROUTINE_PATHS = ("/healthz", "/readyz", "/internal/v1/grants")
+ROUTINE_PATHS = (
+    "/healthz",
+    "/readyz",
+    "/internal/v1/grants",
+    "/internal/v1/keys",
+    "/internal/v1/acknowledgement",
+    "/internal/v1/edge/acknowledgement",
+)
 
 
 class Refused(Exception):
@@ -114,8 +121,8 @@ class RequestEnvelope:
         }
         if caller := scope["state"].get("caller"):
             facts["sub"] = caller.sub
-        # The supervisor asks these every second or two: a line each would bury all others.
-        routine = scope["path"] in ROUTINE_PATHS and status == 200
+        # Asked every second or two, or by every server each minute: a line each would bury all others.
+        routine = scope["path"] in ROUTINE_PATHS and status in (200, 204)
         log.log(logging.DEBUG if routine else logging.INFO, "request", extra=facts)
 
 
