@@ -16,7 +16,7 @@ import pytest
 
 from pegboard.core.bundle import open_bundle
 from pegboard.core.errors import ConfigurationError
-from pegboard.core.jose import Verifier
+from pegboard.core.jose import Verifier, kid_of, new_private_key
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
@@ -71,6 +71,45 @@ async def test_what_was_acknowledged_is_there_afterwards_and_tokens_from_before_
         headers = {"Authorization": f"Bearer {before}"}
         answer = await hub.public.get("/api/v1/calls", headers=headers)
         assert {each["id"] for each in answer.json()["calls"]} == {"done", "at-the-edge"}
+
+
+async def test_a_backup_in_the_midst_of_a_rotation_goes_on_with_it_and_keeps_tokens_good(company: Company) -> None:
+    async with opened(company) as hub:
+        first = await hub.token("ana")
+        keys = hub.parts.rotation.keys
+        keys.tokens.add_next(time.time())
+        keys.tokens.promote(time.time())
+        second = await hub.token("ana")
+        coming = hub.parts.rotation.begin("tokens")[0].kid
+        made = save(company)
+        keys.tokens.promote(time.time())
+        after = await hub.token("ana")
+    home = restore(made.file, company.home.root.parent / "new", silent).home
+    async with opened(moved(company, home)) as hub:
+        ring = hub.parts.rotation.keys.tokens
+        assert [key.state for key in ring.keys] == ["retired", "current", "next"]
+        assert ring.next is not None
+        assert ring.next.kid == coming == kid_of(after)
+        for token in (first, second, after):
+            headers = {"Authorization": f"Bearer {token}"}
+            assert (await hub.public.get("/api/v1/whoami", headers=headers)).status_code == 200
+
+
+async def test_a_backup_of_a_version_with_single_keys_comes_back_with_them(company: Company) -> None:
+    home, single = company.home, (new_private_key(), new_private_key())
+    for path, key in zip((home.token_ring, home.bundle_ring), single, strict=True):
+        path.write_text(json.dumps(key))
+        path.chmod(0o600)
+    async with opened(company):
+        pass
+    for path, key in zip((home.token_ring, home.bundle_ring), single, strict=True):
+        path.write_text(json.dumps(key))  # as the older version left them
+    made = save(company)
+    restored = moved(company, restore(made.file, home.root.parent / "new", silent).home)
+    async with opened(restored) as hub:
+        keys = hub.parts.rotation.keys
+        assert (keys.tokens.kid, keys.bundles.kid) == (single[0]["kid"], single[1]["kid"])
+        assert kid_of(await hub.token("ana")) == single[0]["kid"]
 
 
 async def test_a_backup_of_a_stopped_instance_leaves_the_home_as_it_is(company: Company) -> None:

@@ -19,11 +19,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.upkeep.checks import machine, place, records, trust
 from pegboard_hub.upkeep.doctor import CHECKS, examine, gather
 from pegboard_hub.upkeep.finding import Finding, State
 from tests.hub.company import Company, opened
+from tests.rings import key_in
 from tests.system.instance import free_port
 
 pytestmark = pytest.mark.anyio
@@ -155,6 +157,33 @@ async def test_what_is_broken_is_found_with_its_mend(
     assert finding.state is State.MEND
     assert found in finding.found
     assert mend in finding.mend
+
+
+async def test_a_ring_of_a_newer_version_is_named_with_what_to_do(stopped: Company) -> None:
+    document = json.loads(stopped.home.token_ring.read_text())
+    stopped.home.token_ring.write_text(json.dumps(document | {"format": 2}))
+    finding = worst(stopped, "keys")
+    assert (finding.state, "of format '2'" in finding.found) == (State.MEND, True)
+    assert "run the version that wrote it" in finding.mend
+
+
+async def test_a_rotation_that_waits_is_seen_and_one_that_was_just_begun_is_not_held_against_it(
+    stopped: Company,
+) -> None:
+    open_keys(stopped.home).tokens.add_next(time.time())
+    running = {**gather(stopped.home.root, None, None, offline=True).status, "running": True}
+    assert worst(stopped, "keys", status=running).state is State.WELL
+    later = worst(stopped, "keys", status=running, now=time.time() + 1200)
+    assert later.state is State.WARNING
+    assert "the rotation has waited for 20 minutes" in later.found
+    assert "pegboard keys list" in later.mend
+    states = [finding.found for finding in look_at(stopped, "keys")]
+    assert "is the next one" in states[0]
+
+
+async def test_the_single_key_of_an_older_version_is_well(stopped: Company) -> None:
+    stopped.home.token_ring.write_text(json.dumps(key_in(stopped.home.token_ring)))
+    assert {finding.state for finding in look_at(stopped, "keys")} == {State.WELL}
 
 
 async def test_a_taken_port_is_named_with_its_holder(stopped: Company) -> None:

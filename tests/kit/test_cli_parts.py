@@ -189,6 +189,25 @@ def greet(name: str, loud: bool = False) -> None:
 '''
 
 
+GROUP_PLUGIN = '''
+import typer
+
+tongues = typer.Typer(help="Say it in many.\\n\\nOr few.", add_completion=False, rich_markup_mode=None)
+
+
+@tongues.command()
+def french(name: str) -> None:
+    """Say it in French."""
+    print(f"bonjour {name}")
+
+
+@tongues.command()
+def german(name: str) -> None:
+    """Say it in German."""
+    print(f"hallo {name}")
+'''
+
+
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """A distribution's module with a command `greet`, and one called like a command of the kit's own."""
@@ -208,6 +227,23 @@ def test_plugin_is_listed_without_being_imported_and_runs(plugin: str, capsys: p
     assert capsys.readouterr().out == "HELLO ana\n"
     assert run(["greet"]) == 2
     assert "pegboard greet --help" in capsys.readouterr().err
+
+
+def test_plugin_with_several_commands_is_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plugin_group.py").write_text(GROUP_PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [EntryPoint("tongues", "plugin_group:tongues", plugins.GROUP)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: EntryPoints(found))
+    assert run(["--help"]) == 0
+    assert "tongues  Say it in many." in capsys.readouterr().out
+    assert "plugin_group" not in sys.modules
+    assert run(["tongues", "-h"]) == 0
+    assert "french" in capsys.readouterr().out
+    assert run(["tongues", "french", "ana"]) == 0
+    assert capsys.readouterr().out == "bonjour ana\n"
+    assert run(["tongues", "klingon"]) == 2
 
 
 def test_plugin_cannot_take_over_a_command_of_the_kit(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
