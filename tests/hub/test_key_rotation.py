@@ -17,6 +17,7 @@ from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Signer, Verifier, kid_of
 from pegboard.core.names import ServerName
 from pegboard.core.token import CLOCK_SKEW_S, MAX_LIFETIME_S, TOKEN_TYPE
+from pegboard_hub.identity.ring import MOST_KEYS
 from pegboard_hub.registry import key_rotation
 from pegboard_hub.registry.key_rotation import KeyRotation
 from tests.hub.company import OPERATOR, Company, Hub, opened
@@ -263,6 +264,21 @@ async def test_rotations_one_after_another_keep_every_key_whose_tokens_live(hub:
     assert len({kid_of(token) for token in tokens}) == 4
     _, bundle, _ = fleet.bundle("prod/presto")
     assert {Verifier(bundle.jwks).verify(token, TOKEN_TYPE)["sub"] for token in tokens} == {"ana"}
+
+
+async def test_a_ring_that_is_rotated_without_end_is_full_until_its_oldest_key_goes(hub: Hub, fleet: Fleet) -> None:
+    ring = hub.parts.rotation.keys.tokens
+    for _ in range(MOST_KEYS - 1):
+        ring.add_next(time.time())
+        ring.promote(time.time())
+    headers = {"Authorization": f"Bearer {OPERATOR}"}
+    answer = await hub.internal.post("/internal/v1/keys/rotate", json={"purposes": ["tokens"]}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "too_many_keys")
+    assert "16 keys for tokens are verified with" in answer.json()["error"]["message"]
+    await hub.parts.rotation.step()
+    await fleet.acknowledge(hub)
+    await later(hub, LATER_S).step()
+    assert (await asked(hub, "tokens"))["joined"] == []
 
 
 Step = Callable[[Hub, Fleet], Any]

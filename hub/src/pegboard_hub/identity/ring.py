@@ -14,14 +14,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pegboard.core.errors import ConfigurationError
+from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.jose import Jwk, Jwks, Signer, new_private_key, public_jwks
 from pegboard.core.token import CLOCK_SKEW_S
 from pegboard_hub.common.home import replace_file
 
 FORMAT = 1
 
+MOST_KEYS = 16
+"""Keys of a ring: each is in every bundle, and every consumer names them all in its acknowledgement."""
+
 Purpose = Literal["tokens", "bundles"]
+
+
+class RingFull(PegboardError):
+    """There are so many keys that things are verified with already, that no other is made now."""
 
 
 class KeyState(StrEnum):
@@ -139,8 +146,15 @@ class Ring:
 
         Raises:
             OSError: the ring cannot be written; it is as it was.
+            RingFull: it was rotated again and again, and its old keys are still needed.
         """
         if self.next is None:
+            if len(self.keys) >= MOST_KEYS:
+                first = min(key.until or now for key in self.retired)
+                raise RingFull(
+                    f"{len(self.keys)} keys for {self.purpose} are verified with, and no other is made before the "
+                    f"oldest goes, in {max(first - now, 0):.0f} s at most"
+                )
             self._save((*self.keys, _new(KeyState.NEXT, now, self._good_for_s)))
         assert self.next is not None  # noqa: S101 - it was just made
         return self.next

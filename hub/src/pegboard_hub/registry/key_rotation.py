@@ -81,6 +81,7 @@ class KeyRotation:
 
         Raises:
             OSError: the ring cannot be written; nothing was started.
+            RingFull: too many keys are verified with already; nothing was started.
         """
         ring = self._ring(purpose)
         joined = ring.next is not None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import EDGE
 from pegboard_hub.common.requests import read_json, refuse
-from pegboard_hub.identity.ring import Purpose, Ring
+from pegboard_hub.identity.ring import Purpose, Ring, RingFull
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.web.operator import bearer_token, check_operator
@@ -105,6 +105,8 @@ def key_routes(parts: Parts) -> APIRouter:
         except OSError as error:
             words = f"The new key could not be kept ({error.strerror}), so no rotation was begun."
             raise refuse(503, "storage_unavailable", words, "Look at the disk with `pegboard doctor`.") from error
+        except RingFull as error:
+            raise refuse(409, "too_many_keys", f"{error}.", "Rotate again after that.") from error
         return _word(parts.rotation).model_copy(update={"joined": joined})
 
     return router
