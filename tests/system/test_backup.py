@@ -99,7 +99,9 @@ class Load:
 def finished(database: Path) -> list[str]:
     """The request of every call that the ledger knows the outcome of, as often as it has it."""
     with open_to_read(database) as connection:
-        rows = connection.execute("SELECT request_id FROM calls JOIN outcomes USING (server, id) WHERE status = 'ok'")
+        rows = connection.execute(
+            "SELECT request_id FROM calls JOIN outcomes USING (server, id) WHERE outcomes.status = 'ok'"
+        )
         return [request for (request,) in rows]
 
 

@@ -141,12 +141,12 @@ class KeyRotation:
     def _is_done_with(self, ring: Ring, key: RingKey) -> bool:
         """Whether nobody needs a retired key any more.
 
-        A bundle key is needed by a consumer whose kept copy of its bundle was signed with it, or may have been.
+        A bundle key is needed until every consumer keeps a copy of its bundle that the current key has signed.
         """
         if key in ring.over(self._clock()):
             return True
         told = [self._told.get(consumer) for consumer in self._consumers()]
-        return ring is self.keys.bundles and all(word and word.signed_by != key.kid for word in told)
+        return ring is self.keys.bundles and all(word and word.signed_by == ring.kid for word in told)
 
     def _drop(self, ring: Ring, kids: Iterable[str]) -> None:
         if gone := tuple(kids):
