@@ -39,6 +39,7 @@ class Supervisor:
         self._processes: dict[str, Supervised] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._telling: asyncio.Task[None] | None = None
+        self._untold = ""
 
     @property
     def processes(self) -> tuple[Supervised, ...]:
@@ -104,14 +105,19 @@ class Supervisor:
                 await life
 
     def _changed(self) -> None:
-        self._publish(self.processes)
+        """Tell the world. That it cannot be told, as on a full disk, keeps no process from being kept alive."""
+        fault = ""
+        try:
+            self._publish(self.processes)
+        except OSError as error:
+            fault = error.strerror or str(error)
+        if fault and fault != self._untold:
+            logger.error("the status cannot be written, and is tried every second: %s", fault)
+        self._untold = fault
 
     async def _tell(self) -> None:
         while True:
-            try:
-                self._changed()
-            except OSError as error:
-                logger.error("the status cannot be written: %s", error)
+            self._changed()
             await asyncio.sleep(STATUS_EVERY_S)
 
 
