@@ -127,7 +127,7 @@ def page() -> str:
 
 def _of_options(options: list[Option]) -> list[tuple[str, ...]]:
     """The variables that stand for an option, each once, with all commands that read it."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for variable in dict.fromkeys(each.variable for each in options if each.variable):
         same = [each for each in options if each.variable == variable]
         first = next((each for each in same if each.command == "up"), same[0])

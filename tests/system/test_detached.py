@@ -79,7 +79,17 @@ def test_up_detach_returns_once_everything_is_live_and_status_shows_each_process
 def test_a_killed_supervisor_comes_back_with_everything_it_keeps(detached: Place) -> None:
     before = status(detached)
     os.kill(before["supervisor"]["pid"], signal.SIGKILL)
-    until(lambda: status(detached)["supervisor"]["pid"] not in (None, before["supervisor"]["pid"]), 60)
+    new: list[dict[str, Any]] = []
+
+    def another_has_the_home() -> bool:
+        new.append(status(detached))
+        return new[-1]["supervisor"]["pid"] not in (None, before["supervisor"]["pid"])
+
+    until(another_has_the_home, 60)
+    ended = {each["pid"] for each in before["processes"]}
+    assert not ended & {each["pid"] for each in new[-1]["processes"]}, (
+        "the word of the one that ended is not believed"
+    )
     until(lambda: all_live(detached) and answers(detached), 60)
     after = status(detached)
     assert after["keeper"]["restarts"] == before["keeper"]["restarts"] + 1

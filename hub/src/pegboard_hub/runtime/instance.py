@@ -98,6 +98,7 @@ class Instance:
             PegboardError: something that everything else needs does not start.
         """
         home, public_url = self.home, self._settings.public_url
+        self._supervisor.tell()
         self._tasks.append(asyncio.create_task(LogRotation(home).run(), name="rotate logs"))
         self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
         prepare(home, self.isolation, self._servers)

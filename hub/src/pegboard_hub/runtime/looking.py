@@ -93,6 +93,8 @@ def look(path: Path, now: float) -> dict[str, Any]:
     pid = procfs.flock_holder(home.lock)
     keeper_pid = procfs.flock_holder(home.keeper_lock)
     told = detached.read_status(home) if pid is not None else {}
+    if told.get("supervisor", {}).get("pid") != pid:
+        told = {"at": now}  # at most the word of one that ended: this one has said nothing yet
     return {
         "home": str(home.root),
         "running": pid is not None,
@@ -105,7 +107,7 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "keeper": {"pid": keeper_pid, **_keeper(home)} if home.detached.exists() or keeper_pid else None,
         "isolation": told.get("isolation", {}),
         "processes": told.get("processes", []),
-        "not_started": sorted(set(told.get("servers") or {}) - {each["name"] for each in told.get("processes", [])}),
+        "not_started": _not_started(told),
         "edge_bundle_age_s": _age(home.edge_bundle, now),
         "disk_free_bytes": shutil.disk_usage(home.root).free,
         "disk_read_only": procfs.is_read_only(home.root),
@@ -120,6 +122,12 @@ def _why_not(home: Home, keeper_pid: int | None) -> str:
     if home.detached.exists():
         return "it ran detached, and supervisor and keeper both ended, as by a restart of the machine"
     return "it is stopped" if home.instance_file.exists() else "no instance was ever started there"
+
+
+def _not_started(told: dict[str, Any]) -> list[str]:
+    """The servers that are granted and did not start, once that can be said."""
+    started = {each["name"] for each in told.get("processes", [])}
+    return sorted(set(told.get("servers") or {}) - started) if told.get("started") else []
 
 
 def _instance(home: Home) -> dict[str, Any]:
@@ -199,7 +207,9 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     lines += [f"{name} is granted and not deployed; see {found['logs']}" for name in found["not_started"]]
     disk = _disk(found)
     if found["stale"]:
-        why = "it cannot write" if disk else "it hangs; `pegboard down` and `pegboard up` start it anew"
+        after = "the keeper starts everything anew" if found["keeper"] else "then start it again"
+        hangs = f"it hangs. `kill -9 {found['supervisor']['pid']}` ends it and all that it started, and {after}"
+        why = "it cannot write" if disk else hangs
         lines.append(f"The supervisor has not reported for more than {STALE_S:.0f} s: {why}.")
     lines += disk
     if found["keeper"] and found["keeper"]["last_restart"]:

@@ -46,13 +46,17 @@ class Supervisor:
         """Every process, in the order they were started."""
         return tuple(self._processes.values())
 
+    def tell(self) -> None:
+        """Begin to tell the world, before there is a process: a start may take minutes until the first."""
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell(), name="tell the status")
+
     def start(self, spec: ProcessSpec) -> Supervised:
         """Start a process and keep it running."""
         process = Supervised(spec, self._timing, self._changed)
         self._processes[spec.name] = process
         self._lives[spec.name] = asyncio.create_task(process.run(), name=f"supervise {spec.name}")
-        if self._telling is None:
-            self._telling = asyncio.create_task(self._tell(), name="tell the status")
+        self.tell()
         return process
 
     async def live(self, process: Supervised, limit: float) -> bool:
