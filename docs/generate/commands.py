@@ -33,9 +33,15 @@ def _options(group: Any, above: str) -> Iterator[Option]:
         if hasattr(command, "commands"):
             yield from _options(command, f"{above}{name} ")
         elif isinstance(command, Deferred):
-            for parameter in command.load().params:
-                if not getattr(parameter, "hidden", False) and parameter.name != "help":
-                    yield _option(f"{above}{name}", parameter)
+            yield from _loaded(command.load(), f"{above}{name}")
+
+
+def _loaded(command: Any, name: str) -> Iterator[Option]:
+    for parameter in command.params:
+        if not getattr(parameter, "hidden", False) and parameter.name != "help":
+            yield _option(name, parameter)
+    for below, each in getattr(command, "commands", {}).items():
+        yield from _loaded(each, f"{name} {below}")
 
 
 def _option(command: str, parameter: Any) -> Option:

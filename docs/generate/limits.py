@@ -39,6 +39,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit(
             "a bundle that the hub does not renew, then every call is refused", "pegboard.core.bundle:MAX_AGE_S", "s"
         ),
+        Limit("a rotation of keys, then `doctor` warns", "pegboard_hub.upkeep.checks.trust:ROTATED_S", "s"),
         Limit("a call without an outcome that counts as running", "pegboard_hub.ledger.service:RUNNING_FOR_MS", "ms"),
         Limit("an unreadable record among the problems", "pegboard_hub.ledger.service:PROBLEM_FOR_MS", "ms"),
     ),

@@ -12,6 +12,7 @@ from docs.generate.models import keys
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.grants import GrantsFile
 from pegboard.core.manifest import Manifest
+from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE
 from pegboard_hub.runtime.isolation import SETTING
 
@@ -48,6 +49,12 @@ OTHERS = (
         "the secret that the manifest of that server names `env:NAME`; capitals, and `-` as `_`. Hub, edge and other "
         "servers never get it",
         "`up`, for that server",
+    ),
+    Variable(
+        "PEGBOARD_TOKEN_LIFETIME",
+        f"`{MAX_LIFETIME_S}`",
+        "seconds that a token lives; that at most",
+        "`up`, for the hub",
     ),
     Variable("PEGBOARD_DEBUG", "", "any value: an unexpected error shows its whole trace", "every command"),
 )
