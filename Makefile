@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help up install debian check test test-servers test-heavy bench clean
+.PHONY: help up install debian check test test-servers test-heavy bench docs clean
 
 help:  ## name the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -52,6 +52,9 @@ test-heavy: install debian  ## the long tests
 
 bench: install  ## make the figures in the docs again
 	@set -e; for script in bench/[a-z]*.py; do echo "== $$script"; $(IN)python $$script; done
+
+docs: install  ## make the reference pages again from the code
+	@$(IN)python -m docs.generate
 
 clean:  ## remove what was installed and cached; the state in .pegboard stays
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache servers/*/.venv

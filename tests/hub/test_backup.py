@@ -276,6 +276,21 @@ async def test_no_backup_is_written_over_and_none_is_made_of_nothing(company: Co
         save(company)
     assert made.file.read_bytes() == content
     assert made.file.stat().st_mode & 0o777 == 0o600
+    nowhere = made.file.parent / "nowhere"
+    with pytest.raises(BackupFailed, match=rf"there is no folder {nowhere}: make it"):
+        back_up(company.home, nowhere / "backup.tar.gz", silent)
+
+
+async def test_a_bundle_that_a_server_keeps_in_its_spool_is_left_out_without_a_word(company: Company) -> None:
+    async with opened(company):
+        pass
+    company.home.add_server(ServerName("prod", "presto"))
+    kept = company.home.spool(ServerName("prod", "presto")) / "accepted.jws"
+    kept.write_text("a bundle")
+    said: list[str] = []
+    made = back_up(company.home, company.home.root.parent / "backup.tar.gz", said.append)
+    assert not [line for line in said if "left out" in line]
+    assert kept.name not in {Path(member.name).name for member in made.manifest.members}
 
 
 async def test_a_home_that_is_in_the_way_is_moved_aside_only_when_told_and_never_while_it_runs(

@@ -19,6 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pegboard.core.bundle import EDGE, open_bundle
+from pegboard.core.jose import Verifier
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.upkeep.checks import machine, place, records, trust
@@ -207,7 +209,7 @@ def held(stopped: Company) -> Iterator[Company]:
 async def test_a_supervisor_that_hangs_is_found(held: Company) -> None:
     held.report(at=time.time() - 60, processes=[], supervisor={"pid": os.getpid(), "since": 0})
     assert "does not report any more" in worst(held, "processes").found
-    assert "held by nobody" in worst(held, "port").found
+    assert "nobody that can be seen listens" in worst(held, "port").found
 
 
 async def test_a_process_that_is_down_or_came_back_is_told(held: Company) -> None:
@@ -220,6 +222,20 @@ async def test_a_process_that_is_down_or_came_back_is_told(held: Company) -> Non
     assert told[0] == "prod/presto is down: it ended"
     assert told[1].startswith("hub was started again 60 s ago: it was killed by SIGKILL")
     assert told[2] == "prod/x is granted and not deployed"
+
+
+async def test_a_server_that_keeps_the_hub_s_bundles_out_is_found(held: Company) -> None:
+    held.report(at=time.time(), processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    signer = open_keys(held.home).bundles
+    verifier = Verifier(json.loads(held.home.bundle_keys.read_text()))
+    bundle = open_bundle(held.home.edge_bundle.read_text(), verifier, EDGE)
+    accepted = held.home.edge / "accepted.jws"
+    accepted.write_text(bundle.sign(signer))
+    assert worst(held, "bundles").state is State.WELL
+    accepted.write_text(bundle.model_copy(update={"version": bundle.version + 1}).sign(signer))
+    found = worst(held, "bundles")
+    assert "no change of grants arrives there" in found.found
+    assert str(accepted) in found.mend
 
 
 async def test_old_bundles_matter_while_it_runs(held: Company) -> None:

@@ -131,3 +131,10 @@ def test_what_it_cannot_start_with_is_said_in_a_line(
     line = json.loads(hub.log().splitlines()[-1])
     assert line["level"] == "error"
     assert said in line["message"]
+
+
+def test_a_damaged_database_ends_the_hub_with_one_line_that_says_so(company: Company, hub: Process) -> None:
+    company.home.database.write_bytes(b"this is no database at all, and long enough to be one" * 40)
+    assert hub.start(*arguments(company)).wait(DEADLINE_S) == 1
+    [line] = hub.log().splitlines()
+    assert f"the hub cannot start: the database {company.home.database} cannot be read" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -46,6 +47,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.published: list[dict[str, State]] = []
+        self.told_to = True
         self.supervisor = Supervisor(self._publish, QUICK)
 
     def spec(self, name: str, before: str = "", on_request: str = "pass") -> ProcessSpec:
@@ -66,6 +68,8 @@ class Stage:
         return process
 
     def _publish(self, processes: object) -> None:
+        if not self.told_to:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.published.append({each.spec.name: each.state for each in processes})  # type: ignore[attr-defined]
 
 
@@ -95,6 +99,23 @@ async def test_a_process_that_is_killed_is_started_again(stage: Stage) -> None:
     assert process.pid != first
     assert process.last_error == ""
     assert {"one": State.DOWN} in stage.published
+
+
+async def test_a_process_comes_back_while_nothing_can_be_written_of_it_and_that_is_told_once(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = await stage.live(stage.spec("one"))
+    stage.told_to = False
+    for restarts in (1, 2):
+        first = process.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: process.restarts == restarts and process.state is State.LIVE)  # noqa: B023 - at once
+    told = [record.getMessage() for record in caplog.records if "status cannot be written" in record.getMessage()]
+    assert told == ["the status cannot be written, and is tried every second: No space left on device"]
+    stage.told_to = True
+    stage.published.clear()
+    await until(lambda: {"one": State.LIVE} in stage.published)
 
 
 async def test_one_that_ends_at_once_is_started_ever_later_and_its_log_is_shown(stage: Stage) -> None:

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import uvicorn
 
+import pegboard.remote.delivery as delivery_module
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import Bundle, BundledServer
 from pegboard.core.errors import BundleRefused
@@ -234,6 +235,34 @@ async def test_every_record_reaches_the_hub_through_outage_and_restart(tmp_path:
     await delivery.close()
     assert door.seen == [f"call-{number}" for number in range(6)]
     assert door.tokens == {"Bearer token-1"}
+
+
+@pytest.mark.anyio
+async def test_that_records_wait_is_told_once_however_long_the_hub_is_away(
+    tmp_path: Path, socket: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "IDLE_S", 0.01)
+    monkeypatch.setattr(delivery_module, "LONGEST_WAIT_S", 0.01)
+    Spool(tmp_path, b"k").write(outcome(0))
+    delivery = Delivery(SpoolReader(tmp_path), socket, "token-1")
+    tries = 0
+
+    async def counted() -> bool:
+        nonlocal tries
+        tries += 1
+        raise httpx2.ConnectError("nobody is there")
+
+    monkeypatch.setattr(delivery, "deliver", counted)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(delivery.run)
+        with anyio.fail_after(10):
+            while tries < 5:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    await delivery.close()
+    assert [record.getMessage() for record in caplog.records if "wait on disk" in record.getMessage()] == [
+        "records wait on disk, until the hub takes them: ConnectError"
+    ]
 
 
 async def deliver_three(folder: Path, socket: Path, receipt: bytes) -> list[str]:

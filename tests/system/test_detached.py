@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -77,7 +79,17 @@ def test_up_detach_returns_once_everything_is_live_and_status_shows_each_process
 def test_a_killed_supervisor_comes_back_with_everything_it_keeps(detached: Place) -> None:
     before = status(detached)
     os.kill(before["supervisor"]["pid"], signal.SIGKILL)
-    until(lambda: status(detached)["supervisor"]["pid"] not in (None, before["supervisor"]["pid"]), 60)
+    new: list[dict[str, Any]] = []
+
+    def another_has_the_home() -> bool:
+        new.append(status(detached))
+        return new[-1]["supervisor"]["pid"] not in (None, before["supervisor"]["pid"])
+
+    until(another_has_the_home, 60)
+    ended = {each["pid"] for each in before["processes"]}
+    assert not ended & {each["pid"] for each in new[-1]["processes"]}, (
+        "the word of the one that ended is not believed"
+    )
     until(lambda: all_live(detached) and answers(detached), 60)
     after = status(detached)
     assert after["keeper"]["restarts"] == before["keeper"]["restarts"] + 1
@@ -154,6 +166,51 @@ def test_a_detached_start_that_fails_says_why_and_leaves_nothing(place: Place) -
     assert "nonsense" in failed.stdout
     assert "left nothing running" in failed.stdout
     assert status(place)["running"] is False
+
+
+def test_a_disk_that_takes_no_writes_is_named_and_down_still_ends_everything(detached: Place) -> None:
+    found = status(detached)
+    pids = [found["supervisor"]["pid"], found["keeper"]["pid"], *(each["pid"] for each in found["processes"])]
+    with read_only(detached.home.root):
+        until(lambda: status(detached)["stale"], 30)
+        seen = run(detached, "status")
+        assert seen.returncode == 1
+        assert f"The disk of {detached.home.root} takes no writes" in seen.stdout
+        assert "takes no writes" in run(detached, "doctor", "--offline").stdout
+        ended = run(detached, "down")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert not any(alive(pid) for pid in pids)
+        refused = run(detached, "up", "--detach")
+        assert refused.returncode == 1
+        assert "Read-only file system" in refused.stderr
+    assert run(detached, "up", "--detach").returncode == 0
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A folder whose file system takes no writes any more; files that are open for writing stay so."""
+    if os.geteuid() != 0:
+        pytest.skip("a mount needs root")
+    for command in (["--bind", str(folder), str(folder)], ["-o", "remount,bind,ro", str(folder)]):
+        done = subprocess.run(["mount", *command], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_down_litters_no_folder_that_is_not_pegboard_s_and_up_refuses_it(place: Place) -> None:
+    strange = place.folder / "strange"
+    (strange / "photos").mkdir(parents=True)
+    run(place, "down", "--home", str(strange))
+    for detach in ([], ["--detach"]):
+        refused = run(place, "up", "--home", str(strange), *detach)
+        assert refused.returncode == 1
+        assert "no home of Pegboard's and not empty: it has photos" in refused.stderr
+    assert [path.name for path in strange.iterdir()] == ["photos"]
+    assert strange.stat().st_mode & 0o777 == 0o755
 
 
 def test_status_and_down_create_no_home_where_there_is_none(place: Place) -> None:

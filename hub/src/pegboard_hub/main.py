@@ -36,6 +36,7 @@ from pegboard_hub.registry.sources import Declarations
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
+from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.parts import Parts
 
@@ -92,6 +93,7 @@ async def serve(home: Home, settings: HubSettings) -> None:
         PegboardError: as `open_hub`.
         OSError: a socket cannot be opened.
     """
+    schema_of(home.database).check()
     async with open_hub(home, settings) as parts:
         doors = [
             (_Door(public_app(parts)), home.hub_socket),

@@ -74,6 +74,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
+    # A line for each delivery of records would be all that a busy server's log has.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         environment = ServerEnvironment.read(os.environ)
         application = assemble(environment)

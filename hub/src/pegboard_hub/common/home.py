@@ -8,6 +8,7 @@ takes 107 bytes for a socket's path (`unix(7)`), so a home that is too deep keep
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -72,11 +73,7 @@ class Home:
             for name, mode in _RUN_FOLDERS.items():
                 _make(run / name, mode)
         except OSError as error:
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise ConfigurationError(
-                f"PEGBOARD_HOME {root}",
-                [f"cannot be used ({what})", "choose a folder you may write to, with PEGBOARD_HOME=… or --home"],
-            ) from error
+            raise unusable(root, error) from error
         return cls(root, run)
 
     @classmethod
@@ -243,6 +240,15 @@ class Home:
         _make(self.release(server), 0o755)
         _make(self.spool(server), 0o700)
         _make(self.socket(server).parent, 0o755)
+
+
+def unusable(root: Path, error: OSError) -> ConfigurationError:
+    """That a home cannot be used, and the mend that fits the error."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    mend = "choose a folder you may write to, with PEGBOARD_HOME=… or --home"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        mend = "make room on its disk, or choose a folder on another, with PEGBOARD_HOME=… or --home"
+    return ConfigurationError(f"PEGBOARD_HOME {root}", [f"cannot be used ({what})", mend])
 
 
 def replace_file(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:

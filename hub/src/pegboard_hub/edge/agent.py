@@ -115,22 +115,33 @@ class EdgeAgent:
         return await self._delivery.deliver()
 
     async def _keep_configured(self) -> None:
+        fault = ""
         while True:
             try:
                 await self.refresh()
-            except Exception:
-                # Whatever is wrong, Envoy goes on with the files it has, and the next look may find it mended.
-                logger.exception("the edge's configuration could not be renewed")
+                fault = ""
+            except OSError as error:
+                # Envoy goes on with the files it has, and the next look may find it mended.
+                if str(error) != fault:
+                    logger.warning("the edge's configuration cannot be renewed, and is tried again: %s", error)
+                fault = str(error)
+            except Exception as error:
+                if repr(error) != fault:
+                    logger.exception("the edge's configuration could not be renewed")
+                fault = repr(error)
             await asyncio.sleep(LOOK_S)
 
     async def _keep_delivering(self) -> None:
-        wait = LOOK_S
+        wait, fault = LOOK_S, ""
         while True:
             try:
                 wait = 0.0 if await self.deliver() else LOOK_S
+                fault = ""
             except (httpx2.HTTPError, OSError) as error:
                 wait = min(max(wait, LOOK_S) * 2, LONGEST_WAIT_S)
-                logger.warning("refusals wait in the access log: %s", type(error).__name__)
+                if type(error).__name__ != fault:
+                    logger.warning("refusals wait in the access log, until the hub takes them: %s", error)
+                fault = type(error).__name__
             except Exception:
                 wait = LONGEST_WAIT_S
                 logger.exception("the access log could not be delivered")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pegboard.core.acknowledgement import Acknowledgement
@@ -61,7 +62,10 @@ class EdgeStanding:
         if bundle is None:
             return None
         if expired := bundle.too_old(now):
-            self._complain(f"the bundle was last renewed {int(now - bundle.issued_at)} s ago: every call is refused")
+            renewed = datetime.fromtimestamp(bundle.issued_at, UTC)
+            self._complain(
+                f"every call is refused: the hub last renewed the bundle at {renewed:%Y-%m-%d %H:%M:%S} UTC"
+            )
         if self._snapshot is None or self._snapshot.expired != expired:
             self._snapshot = self._snapshot_of(bundle, expired)
         return self._snapshot

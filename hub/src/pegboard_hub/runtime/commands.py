@@ -11,23 +11,48 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, unusable
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.runtime import detached, preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
 from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
+from pegboard_hub.runtime.users import user_name
 from pegboard_hub.runtime.welcome import DEFAULT_PORT, welcome
 
 DEFAULT_HOME = Path(".pegboard")
 
-HomeOption = Annotated[Path, typer.Option(envvar="PEGBOARD_HOME", help="Folder of this instance's state.")]
+
+def _own(home: Path) -> Path:
+    """A home that this user may look into.
+
+    Raises:
+        typer.BadParameter: it is somebody else's.
+    """
+    try:
+        owner = user_name(home.stat().st_uid)
+    except PermissionError:
+        raise typer.BadParameter(f"{home} is where {user_name(os.geteuid())} may not look.") from None
+    except OSError:
+        return home  # there is none yet
+    if home.is_dir() and not os.access(home, os.R_OK | os.X_OK):
+        raise typer.BadParameter(
+            f"{home} belongs to {owner}, and this is {user_name(os.geteuid())}: run this as {owner}, or as root."
+        )
+    return home
+
+
+HomeOption = Annotated[
+    Path,
+    typer.Option(envvar="PEGBOARD_HOME", readable=False, callback=_own, help="Folder of this instance's state."),
+]
 
 SAME_REQUEST_S = 0.5
 """Signals this close together, in seconds, are one request to stop."""
@@ -103,12 +128,17 @@ def up(
         progress.say(f"The story is about the demo's servers, and the grants are those of {grants}: it is skipped.")
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
     story = demo and story is not False and not kept
-    raise typer.Exit(asyncio.run(_run(settings, progress, demo=demo, story=story, kept=kept)))
+    try:
+        status = asyncio.run(_run(settings, progress, demo=demo, story=story, kept=kept))
+    except OSError as error:
+        raise unusable(home.absolute(), error) from error
+    raise typer.Exit(status)
 
 
 def _detach(home: Path, port: int, url: str, grants: Path, *, quiet: bool) -> int:
     options = ["--home", str(home.expanduser().absolute()), "--port", str(port), "--public-url", url]
     options += ["--grants", str(grants.expanduser().absolute()), *(["--quiet"] if quiet else [])]
+    preflight.check_place(home)
     opened = Home.open(home)
     status = detached.start(opened, options, lambda line: print(line, flush=True))
     if status != 0:
@@ -146,12 +176,17 @@ class Progress:
     def problem(self, line: str) -> None:
         """What needs the operator; said in quiet too. It may quote an author's code, so it stays one line of text."""
         elapsed = f"[{time.monotonic() - self._began:5.1f} s] "
-        print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, _text(line), sep="", flush=True)
+        self._print(typer.style(elapsed, dim=True) if sys.stdout.isatty() else elapsed, line)
 
     def say(self, line: str) -> None:
         """A line without the time."""
         if not self._quiet:
-            print(_text(line), flush=True)
+            self._print("", line)
+
+    def _print(self, before: str, line: str) -> None:
+        """What nobody can read, as on a full disk or when the reader is gone, must not end what it tells of."""
+        with suppress(OSError):
+            print(before, _text(line), sep="", flush=True)
 
 
 def _text(line: str) -> str:
@@ -205,10 +240,8 @@ async def _stay(instance: Instance, progress: Progress, stopping: asyncio.Task[L
         progress.say("Running. Ctrl-C stops everything.")
         await stopping
         return
+    detached.want(instance.home)
     keeping = asyncio.create_task(detached.keep(instance.home), name="keep a keeper")
-    await asyncio.wait({stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
-    if keeping.done():
-        progress.problem(f"nobody will bring the supervisor back should it be killed: {keeping.exception()}")
     await stopping
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,11 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime import procfs
+
+logger = logging.getLogger(__name__)
 
 KEEPER = Path(__file__).with_name("keeper.py")
 KEPT = "--kept"
@@ -44,6 +48,8 @@ def start(home: Home, options: list[str], say: Callable[[str], None]) -> int:
         home.keeper.unlink(missing_ok=True)
     command = [sys.executable, "-I", "-u", "-m", "pegboard.cli", "up", KEPT, *options]
     with log.open("ab") as output:
+        output.write(f"---- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, pegboard up --detach\n".encode())
+        output.flush()
         begin = output.tell()
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True
@@ -75,23 +81,41 @@ def _is_up(home: Home, pid: int) -> bool:
     return False
 
 
-async def keep(home: Home) -> None:
-    """In the supervisor, once everything is up: say that the instance is wanted, and see that a keeper waits.
+def want(home: Home) -> None:
+    """In the supervisor, once everything is up: this instance is to be brought back, until `release` is called.
 
-    Runs until cancelled. The instance is no longer wanted once `release` was called.
+    Raises:
+        OSError: it cannot be written down.
     """
     command = [sys.executable, *sys.orig_argv[1:]]
     replace_file(home.detached, json.dumps({"pid": os.getpid(), "command": command}) + "\n", mode=0o600)
+
+
+async def keep(home: Home) -> None:
+    """In the supervisor, while it is wanted: see that a keeper waits. Runs until cancelled."""
     keeper: subprocess.Popen[bytes] | None = None
+    told = False
     while True:
-        if _free(home.keeper_lock) and (keeper is None or keeper.poll() is not None):
-            keeper = _start_keeper(home)
+        try:
+            if _free(home.keeper_lock) and (keeper is None or keeper.poll() is not None):
+                keeper = _start_keeper(home)
+            told = False
+        except OSError as error:
+            if not told:
+                logger.warning("no keeper can be started, which is tried again: %s", error)
+            told = True
         await asyncio.sleep(LOOK_S)
 
 
-def release(home: Home) -> None:
-    """Nobody is to bring the supervisor back any more."""
-    home.detached.unlink(missing_ok=True)
+def release(home: Home) -> bool:
+    """Nobody is to bring the supervisor back any more. False when that cannot be written, as on a read-only disk."""
+    try:
+        home.detached.unlink(missing_ok=True)
+    except PermissionError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _free(path: Path) -> bool:
@@ -137,12 +161,14 @@ def stop(home: Home, limit: float = STOP_LIMIT_S) -> list[str] | None:
         TimeoutError: something still runs after `limit` seconds; the message names it.
     """
     ran = [process["name"] for process in read_status(home).get("processes", []) if process.get("pid")]
-    release(home)
+    released = release(home)
     any_ran, told = False, set[int]()
     deadline = time.monotonic() + limit
     while holders := [pid for lock in (home.lock, home.keeper_lock) if (pid := procfs.flock_holder(lock))]:
         any_ran = True
-        supervisor = procfs.flock_holder(home.lock)
+        supervisor, keeper = procfs.flock_holder(home.lock), procfs.flock_holder(home.keeper_lock)
+        if keeper is not None and not released:
+            os.kill(keeper, signal.SIGTERM)  # it would go by what it cannot be told any more
         if supervisor is not None and supervisor not in told:
             os.kill(supervisor, signal.SIGTERM)
             told.add(supervisor)

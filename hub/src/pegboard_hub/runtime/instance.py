@@ -28,7 +28,6 @@ from pegboard_hub.runtime.releases import Release, ReleaseMaker
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
 from pegboard_hub.runtime.table import EDGE, edge_process, hub_process, server_process
-from pegboard_hub.storage.schema import schema_of
 
 HUB_LIMIT_S = 60.0
 SERVER_LIMIT_S = 60.0
@@ -71,10 +70,10 @@ class Instance:
         self.live: dict[ServerName, Access] = {}
         self._settings = settings
         self._report = report
+        preflight.check_place(settings.home)
         self.home = Home.open(settings.home)
         self._lock = preflight.lock(self.home)
-        self._schema = schema_of(self.home.database)
-        self._schema.check()
+        self._schema = preflight.find_schema(self.home)
         preflight.check_port(settings.port)
         self._envoy = preflight.find_envoy()
         self._uv = preflight.find_uv()
@@ -99,6 +98,7 @@ class Instance:
             PegboardError: something that everything else needs does not start.
         """
         home, public_url = self.home, self._settings.public_url
+        self._supervisor.tell()
         self._tasks.append(asyncio.create_task(LogRotation(home).run(), name="rotate logs"))
         self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
         prepare(home, self.isolation, self._servers)

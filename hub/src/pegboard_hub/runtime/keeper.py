@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def _start(wanted: Path, log: str) -> bool:
     try:
         command: list[str] = json.loads(wanted.read_text(encoding="utf-8"))["command"]
         output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        _head(output)
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True
         )
@@ -73,6 +75,13 @@ def _start(wanted: Path, log: str) -> bool:
     while child.poll() is None and not _started(wanted.with_name("status.json"), child.pid):
         time.sleep(LOOK_S)
     return child.poll() is None
+
+
+def _head(log: int) -> None:
+    """Say in the log when this start is; its lines count seconds from here."""
+    line = time.strftime("---- %Y-%m-%d %H:%M:%S UTC, the keeper starts it again\n", time.gmtime())
+    with suppress(OSError):
+        os.write(log, line.encode())
 
 
 def _started(status: Path, pid: int) -> bool:
@@ -91,11 +100,9 @@ def _note(state: Path) -> None:
         known = {}
     known = {"pid": os.getpid(), "restarts": int(known.get("restarts", 0)) + 1, "last_restart": time.time()}
     fresh = state.with_name(f".{state.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):  # a full disk must not keep the supervisor from coming back
         fresh.write_text(json.dumps(known) + "\n", encoding="utf-8")
         fresh.replace(state)
-    except OSError:
-        pass  # a full disk must not keep the supervisor from coming back
 
 
 if __name__ == "__main__":

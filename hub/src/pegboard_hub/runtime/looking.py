@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
+from pegboard.core.bundle import MAX_AGE_S
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import detached, procfs
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 
 ALL_LIVE, SOMETHING_IS_NOT, NOTHING_RUNS = 0, 1, 5
+
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes of free room below which a disk counts as full."""
+
+RENEWED_S = 300.0
+"""Age in seconds from which a running hub's bundle should long have been signed anew: it does so every minute."""
 
 STALE_S = 10.0
 """Age in seconds from which the supervisor's word is no longer believed; it renews it every second."""
@@ -57,7 +65,7 @@ def down(home: HomeOption = DEFAULT_HOME) -> None:
         "stopping: the edge first, so that no new call arrives; the hub last, so that every record does", flush=True
     )
     try:
-        ran = detached.stop(Home.open(home))
+        ran = detached.stop(Home.at(home))
     except PermissionError:
         print(f"error: the instance of {home} belongs to another user: run this as that user, or as root.")
         raise typer.Exit(1) from None
@@ -85,6 +93,8 @@ def look(path: Path, now: float) -> dict[str, Any]:
     pid = procfs.flock_holder(home.lock)
     keeper_pid = procfs.flock_holder(home.keeper_lock)
     told = detached.read_status(home) if pid is not None else {}
+    if told.get("supervisor", {}).get("pid") != pid:
+        told = {"at": now}  # at most the word of one that ended: this one has said nothing yet
     return {
         "home": str(home.root),
         "running": pid is not None,
@@ -97,8 +107,10 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "keeper": {"pid": keeper_pid, **_keeper(home)} if home.detached.exists() or keeper_pid else None,
         "isolation": told.get("isolation", {}),
         "processes": told.get("processes", []),
-        "not_started": sorted(set(told.get("servers") or {}) - {each["name"] for each in told.get("processes", [])}),
+        "not_started": _not_started(told),
         "edge_bundle_age_s": _age(home.edge_bundle, now),
+        "disk_free_bytes": shutil.disk_usage(home.root).free,
+        "disk_read_only": procfs.is_read_only(home.root),
         "logs": str(home.log("hub").parent),
         "at": now,
     }
@@ -109,7 +121,13 @@ def _why_not(home: Home, keeper_pid: int | None) -> str:
         return f"the supervisor ended, and the keeper is starting it again; see {home.log('up')}"
     if home.detached.exists():
         return "it ran detached, and supervisor and keeper both ended, as by a restart of the machine"
-    return "it is stopped"
+    return "it is stopped" if home.instance_file.exists() else "no instance was ever started there"
+
+
+def _not_started(told: dict[str, Any]) -> list[str]:
+    """The servers that are granted and did not start, once that can be said."""
+    started = {each["name"] for each in told.get("processes", [])}
+    return sorted(set(told.get("servers") or {}) - started) if told.get("started") else []
 
 
 def _instance(home: Home) -> dict[str, Any]:
@@ -146,7 +164,8 @@ def _exit_status(found: dict[str, Any]) -> int:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     if not found["running"]:
-        return [f"Nothing runs on {found['home']}: {found['why']}.", "Start it with `pegboard up` (--detach)."]
+        start = "Start it with `pegboard up` (--detach)."
+        return [f"Nothing runs on {found['home']}: {found['why']}.", *(_disk(found) or [start])]
     rows = _rows(found)
     return [
         f"Pegboard {found['version']} at {found['public_url']}, home {found['home']}",
@@ -186,17 +205,49 @@ def _remarks(found: dict[str, Any]) -> list[str]:
         if failure := process.get("last_failure"):
             lines.append(f"{process['name']}: {failure['what']}, {_moment(failure['at'])}")
     lines += [f"{name} is granted and not deployed; see {found['logs']}" for name in found["not_started"]]
+    disk = _disk(found)
     if found["stale"]:
-        lines.append("The supervisor has not reported for more than 10 s: it hangs, or the disk is full.")
+        after = "the keeper starts everything anew" if found["keeper"] else "then start it again"
+        hangs = f"it hangs. `kill -9 {found['supervisor']['pid']}` ends it and all that it started, and {after}"
+        why = "it cannot write" if disk else hangs
+        lines.append(f"The supervisor has not reported for more than {STALE_S:.0f} s: {why}.")
+    lines += disk
     if found["keeper"] and found["keeper"]["last_restart"]:
         lines.append(f"The supervisor was last brought back {_moment(found['keeper']['last_restart'])}")
     isolation = found["isolation"]
     if isolation:
         lines.append(f"isolation is {isolation['mode']}: {isolation['why']}")
-    if found["edge_bundle_age_s"] is not None:
-        lines.append(f"the edge's grants were signed {_seconds(found['edge_bundle_age_s'])} ago")
+    if (age := found["edge_bundle_age_s"]) is not None:
+        lines.append(f"the edge's grants were signed {_seconds(age)} ago{_if_old(age)}")
     lines.append(f"logs are in {found['logs']}")
     return lines
+
+
+def _if_old(age_s: float) -> str:
+    """What it means that the hub does not sign the edge's grants anew, as it does every minute."""
+    if age_s > MAX_AGE_S:
+        return ": every call is refused until the hub signs them anew"
+    return (
+        f"; the hub does not sign them anew, and {_seconds(MAX_AGE_S)} after it every call is refused"
+        if age_s > RENEWED_S
+        else ""
+    )
+
+
+def _disk(found: dict[str, Any]) -> list[str]:
+    """That the disk takes no writes, and what follows from it; empty when it does."""
+    home, free = found["home"], found.get("disk_free_bytes", LEAST_FREE)
+    if found.get("disk_read_only"):
+        return [
+            f"The disk of {home} takes no writes, and calls that cannot be recorded are refused: `pegboard down`, "
+            "mend the disk (dmesg and fsck tell), mount it again, `pegboard up`."
+        ]
+    if free < LEAST_FREE:
+        return [
+            f"The disk is full, or nearly: {free // 2**20} MiB free at {home}. Make room: until then calls "
+            "that cannot be recorded are refused, and afterwards everything goes on by itself."
+        ]
+    return []
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -13,16 +13,80 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import FOLDERS, Home, unusable
 from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.runtime import procfs
+from pegboard_hub.storage.errors import DatabaseUnreadable
+from pegboard_hub.storage.schema import Schema, schema_of
 
 LOWEST_PORT = 1024
 """The edge runs as a user of its own where it can, and such a user may not listen on lower ports."""
 
 HIGHEST_PORT = 65_535
 
+MORE_NAMES = ("run", "instance.json", "from-backup", "lost+found")
+"""What may lie in a home that was never started: from a restore, or because it is a file system of its own."""
+
+LEAST_ROOM = 16 * 1024 * 1024
+"""Bytes that must be free for a start: what it writes of its own before the first call."""
+
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+
+
+def check_place(path: Path) -> None:
+    """See that a home can be at `path`: there is one, or nothing, and there is room.
+
+    Raises:
+        ConfigurationError: it is a folder with something else in it, or its disk is full.
+    """
+    root = path.expanduser().absolute()
+    try:
+        there = next(parent for parent in (root, *root.parents) if parent.exists())
+        free, strangers = shutil.disk_usage(there).free, _strangers(root)
+    except OSError as error:
+        raise unusable(root, error) from error
+    if free < LEAST_ROOM:
+        raise ConfigurationError(
+            f"PEGBOARD_HOME {root}",
+            [
+                f"its disk is full: {free // 2**20} MiB are free, and a start needs {LEAST_ROOM // 2**20}",
+                "make room; `pegboard doctor` says what the instance takes",
+            ],
+        )
+    if strangers:
+        raise ConfigurationError(
+            f"PEGBOARD_HOME {root}",
+            [
+                f"is no home of Pegboard's and not empty: it has {', '.join(strangers[:3])}",
+                "name a folder that is not there yet, with PEGBOARD_HOME=… or --home",
+            ],
+        )
+
+
+def find_schema(home: Home) -> Schema:
+    """The schema of a home's database, where there is one.
+
+    Raises:
+        ConfigurationError: the database is damaged.
+        SchemaTooNew: a newer Pegboard wrote it.
+    """
+    try:
+        schema = schema_of(home.database)
+    except DatabaseUnreadable as error:
+        mend = (
+            "bring the last backup back: pegboard restore FILE --replace. What is there is moved aside, not deleted"
+        )
+        raise ConfigurationError(f"PEGBOARD_HOME {home.root}", [str(error), mend]) from error
+    schema.check()
+    return schema
+
+
+def _strangers(root: Path) -> list[str]:
+    """What lies in a folder that never was a home, and belongs in none."""
+    if not root.is_dir() or Home.at(root).lock.exists():
+        return []
+    known = {*(name for name in FOLDERS if "/" not in name), *MORE_NAMES}
+    return sorted(path.name for path in root.iterdir() if path.name not in known)
 
 
 def lock(home: Home) -> int:

@@ -50,6 +50,19 @@ def flock_holder(path: Path) -> int | None:
     return None
 
 
+def is_read_only(path: Path) -> bool:
+    """Whether the file system below `path` takes no writes: mounted so, or shut by the kernel after an error."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return True
+    device = path.stat().st_dev
+    with suppress(OSError):
+        for line in (_PROC / "self" / "mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            fields = line.split()
+            if fields[2] == f"{os.major(device)}:{os.minor(device)}" and "emergency_ro" in fields[-1].split(","):
+                return True
+    return False
+
+
 def holder_of_port(port: int) -> str:
     """Process id and command of who listens on a TCP port, in words; empty when it cannot be seen."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(table, port)}

@@ -193,8 +193,7 @@ class ReleaseMaker:
                 end_session(process)
                 await process.wait()
         if status != 0:
-            told = " | ".join(line for line in lines[-20:] if line)
-            raise ReleaseFailed(f"`uv {arguments[0]}` ended with status {status}: {told}")
+            raise ReleaseFailed(f"`uv {arguments[0]}` ended with status {status}: {_why(lines)}")
         return lines
 
     async def _wanted(self, server: ServerName, source: Source, environment: dict[str, str]) -> set[str]:
@@ -241,3 +240,10 @@ class ReleaseMaker:
 
     def _stamp(self, server: ServerName) -> Path:
         return self._home.release(server) / "made-from.sha256"
+
+
+def _why(lines: list[str]) -> str:
+    """What uv said went wrong: from its first line of an error on, without what it did well and warned of before."""
+    errors = [place for place, line in enumerate(lines) if line.startswith("error")]
+    told = lines[errors[0] :] if errors else lines
+    return " | ".join(line for line in told[-20:] if line)

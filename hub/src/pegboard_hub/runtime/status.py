@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 
 from pegboard_hub.common.home import Home, replace_file
@@ -52,8 +53,9 @@ class StatusFile:
         replace_file(self._path, json.dumps(document) + "\n")
 
     def remove(self) -> None:
-        """Take the file away: nothing runs any more."""
-        self._path.unlink(missing_ok=True)
+        """Take the file away: nothing runs any more. Where it stays, nobody holds the home's lock, and that tells."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def _process(process: Supervised) -> dict[str, object]:

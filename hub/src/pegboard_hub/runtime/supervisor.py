@@ -39,19 +39,24 @@ class Supervisor:
         self._processes: dict[str, Supervised] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._telling: asyncio.Task[None] | None = None
+        self._untold = ""
 
     @property
     def processes(self) -> tuple[Supervised, ...]:
         """Every process, in the order they were started."""
         return tuple(self._processes.values())
 
+    def tell(self) -> None:
+        """Begin to tell the world, before there is a process: a start may take minutes until the first."""
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell(), name="tell the status")
+
     def start(self, spec: ProcessSpec) -> Supervised:
         """Start a process and keep it running."""
         process = Supervised(spec, self._timing, self._changed)
         self._processes[spec.name] = process
         self._lives[spec.name] = asyncio.create_task(process.run(), name=f"supervise {spec.name}")
-        if self._telling is None:
-            self._telling = asyncio.create_task(self._tell(), name="tell the status")
+        self.tell()
         return process
 
     async def live(self, process: Supervised, limit: float) -> bool:
@@ -104,14 +109,19 @@ class Supervisor:
                 await life
 
     def _changed(self) -> None:
-        self._publish(self.processes)
+        """Tell the world. That it cannot be told, as on a full disk, keeps no process from being kept alive."""
+        fault = ""
+        try:
+            self._publish(self.processes)
+        except OSError as error:
+            fault = error.strerror or str(error)
+        if fault and fault != self._untold:
+            logger.error("the status cannot be written, and is tried every second: %s", fault)
+        self._untold = fault
 
     async def _tell(self) -> None:
         while True:
-            try:
-                self._changed()
-            except OSError as error:
-                logger.error("the status cannot be written: %s", error)
+            self._changed()
             await asyncio.sleep(STATUS_EVERY_S)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,3 +78,11 @@ def _range(id_map: str) -> tuple[int, int]:
         return 1 << 29, 1 << 29
     first = max(start, 20_000)
     return first, max(start + length - first, 1)
+
+
+def user_name(uid: int) -> str:
+    """A user as people know it."""
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"

@@ -17,7 +17,7 @@ from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.upkeep.archive import write_archive
 from pegboard_hub.upkeep.collecting import collect, read_instance
-from pegboard_hub.upkeep.errors import BackupFailed
+from pegboard_hub.upkeep.errors import BackupFailed, in_words
 from pegboard_hub.upkeep.members import DATABASE, Manifest, Member, Part
 
 
@@ -64,6 +64,8 @@ def back_up(
         raise BackupFailed(f"there is no instance at {home.root}: it has no database; name another with --home")
     if file.exists():
         raise BackupFailed(f"{file} is there already, and no backup is written over: name another file")
+    if not file.parent.is_dir():
+        raise BackupFailed(f"there is no folder {file.parent}: make it, or name another file")
     made_at = datetime.now(UTC)
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{file.name}.", dir=file.parent))  # mode 0700
@@ -81,7 +83,9 @@ def back_up(
     except PermissionError as error:
         who = "run this as the user that runs `pegboard up`"
         raise BackupFailed(f"{error.filename} cannot be used: {error.strerror}; {who}") from error
-    except (OSError, DatabaseUnreadable) as error:
+    except OSError as error:
+        raise BackupFailed(f"no backup was made: {in_words(error)}") from error
+    except DatabaseUnreadable as error:
         raise BackupFailed(f"no backup was made: {error}") from error
     return made
 

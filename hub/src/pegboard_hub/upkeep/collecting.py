@@ -55,7 +55,7 @@ def _spools(home: Home, into: Path, say: Say) -> Iterator[str]:
             content = read_own(folder / name, folder.lstat().st_uid)
             member = f"spool/{folder.name}/{name}"
             if content is None or kind_of(member) is None:
-                if not name.endswith(".new"):
+                if name != "accepted.jws" and not name.endswith(".new"):  # a bundle, and what is being written
                     say(f"left out, since it is no file of a spool: {member[:200]!r}")
                 continue
             # A line that is still being written belongs to a call that is still under way.

@@ -20,3 +20,8 @@ class BackupRefused(PegboardError):
 
 class RestoreFailed(PegboardError):
     """The backup is good, and it could not be put where it was asked to; what was there is there."""
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused, and at which file."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

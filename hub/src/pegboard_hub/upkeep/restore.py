@@ -20,7 +20,7 @@ from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import Schema, open_to_read, revisions
 from pegboard_hub.upkeep.archive import Open, open_archive
-from pegboard_hub.upkeep.errors import BackupRefused, RestoreFailed
+from pegboard_hub.upkeep.errors import BackupRefused, RestoreFailed, in_words
 from pegboard_hub.upkeep.members import DATABASE, MANIFEST, Manifest, Member, Part, kind_of
 
 SPARE_BYTES = 64 * 1024 * 1024
@@ -78,7 +78,7 @@ def restore(file: Path, home: Path, say: Say, *, replace: bool = False) -> Resto
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise RestoreFailed(f"nothing was restored: {error}") from error
+        raise RestoreFailed(f"nothing was restored: {in_words(error)}") from error
     return Restored(home, manifest, moved)
 
 

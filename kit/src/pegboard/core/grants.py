@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from pegboard.core.checks import load_toml
 from pegboard.core.manifest import Name, known_surfaces
-from pegboard.core.names import ServerName
+from pegboard.core.names import SURFACES, ServerName
 
 
 def _server_name(text: str) -> str:
@@ -30,8 +30,10 @@ class Grant(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = Field(description="folder of the server's project, relative to the grants file")
-    groups: tuple[Name, ...] = ()
-    surfaces: tuple[str, ...] = ()
+    groups: tuple[Name, ...] = Field(default=(), description="groups whose people may use it; none, nobody")
+    surfaces: tuple[str, ...] = Field(
+        default=(), description=f"where calls may come from, of {', '.join(SURFACES)}; none, nowhere"
+    )
     channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': channels it may be used in")
     services: tuple[str, ...] = Field(default=(), description="SPIFFE IDs of services that may call")
     egress: tuple[str, ...] = Field(
@@ -50,7 +52,9 @@ class GrantsFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    servers: dict[Annotated[str, AfterValidator(_server_name)], Grant] = {}
+    servers: dict[Annotated[str, AfterValidator(_server_name)], Grant] = Field(
+        default={}, description="every server that is published, by `namespace/name`"
+    )
 
 
 def read_grants(text: str, where: str) -> GrantsFile:

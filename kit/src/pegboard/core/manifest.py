@@ -35,10 +35,10 @@ class _Strict(BaseModel):
 class Requests(_Strict):
     """The access the author asks for; the operator's grants decide."""
 
-    business_groups: tuple[Name, ...] = ()
-    surfaces: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    services: tuple[str, ...] = ()
+    business_groups: tuple[Name, ...] = Field(default=(), description="groups whose people may use the server")
+    surfaces: tuple[str, ...] = Field(default=(), description=f"where calls may come from: {', '.join(SURFACES)}")
+    channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': channels it is used in")
+    services: tuple[str, ...] = Field(default=(), description="SPIFFE IDs of services that call it")
 
     @field_validator("surfaces")
     @classmethod
@@ -50,33 +50,35 @@ class Resources(_Strict):
     """What one replica may use."""
 
     memory_mb: int = Field(default=512, ge=64, le=65_536, description="private MiB, past which it is restarted")
-    open_files: int = Field(default=256, ge=64, le=65_536)
+    open_files: int = Field(default=256, ge=64, le=65_536, description="files and connections open at once")
 
 
 class Replicas(_Strict):
     """How many replicas the platform keeps."""
 
-    min: int = Field(default=1, ge=0, le=100)
-    max: int = Field(default=1, ge=1, le=100)
+    min: int = Field(default=1, ge=0, le=100, description="fewest; on one machine there is one")
+    max: int = Field(default=1, ge=1, le=100, description="most; on one machine there is one")
 
 
 class Manifest(_Strict):
     """One server's `pegboard.toml`."""
 
-    name: Name
+    name: Name = Field(description="the server's name; its namespace is the operator's")
     entry: str = Field(
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="MODULE:ATTRIBUTE of the Server, for example pegboard_weather.server:server",
     )
-    title: str | None = None
+    title: str | None = Field(
+        default=None, description="the name that people read; the name itself where there is none"
+    )
     description: str = Field(min_length=1, max_length=100, description="one line; the registry API's limit is 100")
     owner: Name = Field(description="the owning team, a business group")
     support_channel: str = Field(min_length=2, description="where people ask, for example #data-platform")
-    sensitivity: Sensitivity = "internal"
+    sensitivity: Sensitivity = Field(default="internal", description="of the data that its tools show")
     gallery: bool = Field(default=True, description="false keeps the server out of the public registry API")
-    requests: Requests = Requests()
-    resources: Resources = Resources()
-    replicas: Replicas = Replicas()
+    requests: Requests = Field(default=Requests(), description="the access it asks for")
+    resources: Resources = Field(default=Resources(), description="what one replica may use")
+    replicas: Replicas = Field(default=Replicas(), description="how many replicas the platform keeps")
     egress: tuple[str, ...] = Field(default=(), description="host:port pairs the server must reach")
     secrets: dict[str, str] = Field(default={}, description="variable name to reference, env:NAME or file:PATH")
 

@@ -36,12 +36,15 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        wait = IDLE_S
+        wait, fault = IDLE_S, ""
         while True:
             try:
                 wait = IDLE_S if await self.deliver() else min(wait * 2, LONGEST_WAIT_S)
+                fault = ""
             except (OSError, httpx2.HTTPError) as error:
-                logger.warning("records wait on disk: %s", type(error).__name__)
+                if type(error).__name__ != fault:
+                    logger.warning("records wait on disk, until the hub takes them: %s", type(error).__name__)
+                fault = type(error).__name__
                 wait = min(wait * 2, LONGEST_WAIT_S)
             await asyncio.sleep(wait)
 

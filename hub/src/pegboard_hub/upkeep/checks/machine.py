@@ -94,7 +94,10 @@ def isolation(facts: Facts) -> Iterator[Finding]:
             yield must_mend(str(error), "take PEGBOARD_ISOLATION away, or make the machine able to do it")
             return
     if mode == Mode.OFF:
-        yield warning(f"isolation is off: {why}", "run as root with bubblewrap (apt-get install bubblewrap)")
+        wanted = "" if facts.isolation != Mode.OFF else "take PEGBOARD_ISOLATION away, and "
+        yield warning(
+            f"isolation is off: {why}", f"{wanted}install bubblewrap (apt-get install bubblewrap), or run as root"
+        )
     else:
         yield well(f"isolation is {mode}: {why}")
 

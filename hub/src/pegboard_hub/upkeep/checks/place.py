@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pegboard_hub.runtime import procfs
+from pegboard_hub.runtime.looking import LEAST_FREE
 from pegboard_hub.storage.copies import copies
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, size, warning, well
 
-LEAST_FREE = 64 * 1024 * 1024
 FEW_FREE = 1024 * 1024 * 1024
 LEAST_INODES = 1000
 FEW_INODES_SHARE = 0.02
@@ -68,6 +69,12 @@ def disk(facts: Facts) -> Iterator[Finding]:
 
 
 def _file_system(path: Path) -> Finding:
+    if procfs.is_read_only(path):
+        return must_mend(
+            f"the disk at {path} takes no writes: it is mounted read-only, or the kernel shut it after an error",
+            "stop the instance (pegboard down), mend the disk (dmesg and fsck tell), mount it again, start it: what "
+            "waits is delivered then",
+        )
     found = os.statvfs(path)
     free, inodes = found.f_bavail * found.f_frsize, found.f_favail
     share = inodes / found.f_files if found.f_files else 1.0

@@ -25,15 +25,21 @@ def port(facts: Facts) -> Iterator[Finding]:
         else:
             yield well(f"port {facts.port} is free")
         return
-    holder = procfs.holder_of_port(facts.port) or "nobody that can be seen"
-    own = {f"process {pid} " for process in _processes(facts, "edge") for pid in procfs.tree(process["pid"])}
-    if not any(holder.startswith(each) for each in own):
+    holder = procfs.holder_of_port(facts.port)
+    own = {f"process {pid} " for pid in procfs.tree(facts.status["supervisor"]["pid"])}
+    if not holder:
+        yield must_mend(
+            f"nobody that can be seen listens on port {facts.port}: callers reach nothing",
+            f"the edge is started again by itself; see {facts.home.log('envoy')}",
+        )
+    elif not any(holder.startswith(each) for each in own):
         yield must_mend(
             f"port {facts.port} is held by {holder}, and not by this instance's edge",
             f"see {facts.home.log('envoy')}; stop what holds the port, or start this one with another --port",
         )
     elif fault := _edge_fault(facts):
-        yield must_mend(f"{facts.public_url} does not answer as it should: {fault}", f"see {facts.home.log('envoy')}")
+        logs = f"{facts.home.log('hub')} and {facts.home.log('envoy')}"
+        yield must_mend(f"{facts.public_url} does not answer as it should: {fault}", f"see {logs}")
     else:
         yield well(f"port {facts.port} is held by this instance's edge, and {facts.public_url} answers")
 
@@ -70,7 +76,7 @@ def processes(facts: Facts) -> Iterator[Finding]:
     if status["stale"]:
         yield must_mend(
             f"the supervisor (process {status['supervisor']['pid']}) does not report any more",
-            "see whether the disk is full; else stop it (pegboard down) and start it again",
+            "see what `disk` says; if that is well, stop it (pegboard down) and start it again",
         )
         return
     faults = [finding for process in status["processes"] for finding in _process(facts, process)]
@@ -94,7 +100,3 @@ def _process(facts: Facts, process: dict[str, object]) -> Iterator[Finding]:
             f"{name} was started again {span(facts.now - float(failure['at']))} ago: it {failure['what']}",
             f"see its log in {log}",
         )
-
-
-def _processes(facts: Facts, name: str) -> list[dict[str, int]]:
-    return [each for each in facts.status["processes"] if each["name"] == name and each["pid"]]

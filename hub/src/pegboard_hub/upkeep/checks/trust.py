@@ -12,12 +12,12 @@ from cryptography import x509
 from pegboard.core.bundle import EDGE, Bundle, open_bundle
 from pegboard.core.errors import BundleRefused, ConfigurationError
 from pegboard.core.jose import Verifier
+from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.ring import KeyState, Purpose, RingKey, read_ring
+from pegboard_hub.runtime.looking import RENEWED_S
+from pegboard_hub.upkeep.files import read_own
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
-
-RENEWED_S = 300.0
-"""Age in seconds from which a running hub's bundle should long have been signed anew: it does so every minute."""
 
 ROTATED_S = 300.0
 """Seconds after which a rotation should long have ended: it takes a few."""
@@ -133,7 +133,7 @@ def bundles(facts: Facts) -> Iterator[Finding]:
             faults.append(must_mend(f"the bundle of {consumer} is not used: {error}", "start the hub again"))
         else:
             ages.append(facts.now - bundle.issued_at)
-            if fault := _bundle_fault(facts, consumer, bundle):
+            if fault := _bundle_fault(facts, consumer, bundle) or _not_taken(facts, verifier, bundle):
                 faults.append(fault)
     yield from faults
     if ages and not faults:
@@ -157,6 +157,25 @@ def _bundle_fault(facts: Facts, consumer: str, bundle: Bundle) -> Finding | None
             f"see why the hub does not renew it: {facts.home.log('hub')}",
         )
     return None
+
+
+def _not_taken(facts: Facts, verifier: Verifier, bundle: Bundle) -> Finding | None:
+    """A consumer never goes back to a lower version: one that a wrong clock gave keeps all later ones out."""
+    consumer = bundle.consumer
+    server = None if consumer == EDGE else ServerName.parse(consumer)
+    accepted = (facts.home.edge if server is None else facts.home.spool(server)) / "accepted.jws"
+    try:
+        text = (read_own(accepted, accepted.parent.stat().st_uid) or b"").decode()
+        used = open_bundle(text, verifier, consumer)
+    except (OSError, ValueError, BundleRefused):
+        return None  # it has none, or one that does not verify any more: it takes the next
+    if used.version <= bundle.version:
+        return None
+    return must_mend(
+        f"{consumer} goes on with version {used.version} of its bundle, and the hub's is {bundle.version}: no change "
+        "of grants arrives there",
+        f"see that the clock is right; then stop the instance, remove {accepted}, and start it again",
+    )
 
 
 def _bundles(facts: Facts) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,147 @@
+"""Fixed limits that an operator meets, each read from the constant that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from docs.generate.markdown import code, table
+from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.runtime.processes import Timing
+
+
+class Limit(NamedTuple):
+    """One limit: what it bounds, and `module:NAME` of its constant, in the unit that its value has."""
+
+    what: str
+    place: str
+    unit: str
+
+
+LIMITS: dict[str, tuple[Limit, ...]] = {
+    "Requests": (
+        Limit("body of a request to a server, at the edge", "pegboard_hub.edge.filters:MAX_BODY_BYTES", "bytes"),
+        Limit("body of a request, at the server", "pegboard.transport.http:MAX_BODY_BYTES", "bytes"),
+        Limit("silence of a call or a stream, then it ends", "pegboard_hub.edge.routes:IDLE_S", "s"),
+        Limit("legacy sessions of one server", "pegboard.transport.sessions:MAX_SESSIONS", ""),
+        Limit(
+            "legacy sessions of one caller and surface there", "pegboard.transport.sessions:MAX_SESSIONS_OF_ONE", ""
+        ),
+        Limit("an unused legacy session, then it ends", "pegboard.transport.sessions:SESSION_IDLE_S", "s"),
+        Limit("a token request", "pegboard_hub.identity.api:_FORM_LIMIT", "bytes"),
+        Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
+    ),
+    "Ages": (
+        Limit("a token", "pegboard.core.token:MAX_LIFETIME_S", "s"),
+        Limit("clock skew allowed, at both layers", "pegboard.core.token:CLOCK_SKEW_S", "s"),
+        Limit(
+            "a bundle that the hub does not renew, then every call is refused", "pegboard.core.bundle:MAX_AGE_S", "s"
+        ),
+        Limit("a rotation of keys, then `doctor` warns", "pegboard_hub.upkeep.checks.trust:ROTATED_S", "s"),
+        Limit("a call without an outcome that counts as running", "pegboard_hub.ledger.service:RUNNING_FOR_MS", "ms"),
+        Limit("an unreadable record among the problems", "pegboard_hub.ledger.service:PROBLEM_FOR_MS", "ms"),
+    ),
+    "Records": (
+        Limit("one record", "pegboard.remote.spool:RECORD_BYTES", "bytes"),
+        Limit("records of one delivery", "pegboard.remote.spool:BATCH_RECORDS", ""),
+        Limit("one delivery, as a server sends it", "pegboard.remote.spool:BATCH_BYTES", "bytes"),
+        Limit("one delivery, as the hub takes it", "pegboard_hub.ledger.api:BODY_LIMIT", "bytes"),
+        Limit("pause between two deliveries while the hub is away", "pegboard.remote.delivery:LONGEST_WAIT_S", "s"),
+        Limit("the edge's access log is written at least every", "pegboard_hub.edge.command:FLUSH_MS", "ms"),
+        Limit("unreadable records kept for a server", "pegboard_hub.ledger.store:REJECTED_KEPT", ""),
+        Limit("minutes that one call can save", "pegboard_hub.ledger.model:MOST_MINUTES", "minutes"),
+    ),
+    "Disk": (
+        Limit("room without which nothing is started", "pegboard_hub.runtime.preflight:LEAST_ROOM", "bytes"),
+        Limit("room below which a disk counts as full", "pegboard_hub.runtime.looking:LEAST_FREE", "bytes"),
+        Limit("room below which `doctor` warns", "pegboard_hub.upkeep.checks.place:FEW_FREE", "bytes"),
+        Limit("a process's log, then it is rotated", "pegboard_hub.runtime.logs:LARGEST_BYTES", "bytes"),
+        Limit("the access log, then it is rotated", "pegboard_hub.edge.rotation:LARGEST_BYTES", "bytes"),
+        Limit("old parts of a log that are kept", "pegboard_hub.common.rotation:KEPT", ""),
+        Limit("copies from before migrations that are kept", "pegboard_hub.storage.copies:COPIES_KEPT", ""),
+        Limit("room that a restore leaves", "pegboard_hub.upkeep.restore:SPARE_BYTES", "bytes"),
+    ),
+    "Servers": (
+        Limit("processes and threads of one server", "pegboard_hub.runtime.isolation:MAX_PROCESSES", ""),
+        Limit("reading a server's tools", "pegboard_hub.runtime.releases:DESCRIBE_TIMEOUT_S", "s"),
+        Limit("what a server declares", "pegboard_hub.runtime.releases:DESCRIBE_BYTES", "bytes"),
+        Limit("building a package without a wheel", "pegboard_hub.runtime.sdists:BUILD_TIMEOUT_S", "s"),
+        Limit("building one of the project's packages", "pegboard_hub.runtime.packages:BUILD_TIMEOUT_S", "s"),
+        Limit("one policy file", "pegboard.core.policy:MOST_BYTES", "bytes"),
+    ),
+    "Waiting": (
+        Limit("the hub at a start, until it answers", "pegboard_hub.runtime.instance:HUB_LIMIT_S", "s"),
+        Limit("a server at a start", "pegboard_hub.runtime.instance:SERVER_LIMIT_S", "s"),
+        Limit("the edge at a start", "pegboard_hub.runtime.instance:EDGE_LIMIT_S", "s"),
+        Limit("`pegboard down`", "pegboard_hub.runtime.detached:STOP_LIMIT_S", "s"),
+        Limit("the keeper, before the first try", "pegboard_hub.runtime.keeper:FIRST_PAUSE_S", "s"),
+        Limit("the keeper, between tries that fail, at most", "pegboard_hub.runtime.keeper:LONGEST_PAUSE_S", "s"),
+        Limit("the supervisor's word, then it is not believed", "pegboard_hub.runtime.looking:STALE_S", "s"),
+    ),
+}
+
+
+def tables() -> str:
+    """Every limit, a table for each subject, and how patient hub and supervisor are."""
+    parts = [
+        f"### {subject}\n\n{table(('what', 'limit', 'constant'), map(_row, rows))}"
+        for subject, rows in LIMITS.items()
+    ]
+    parts.append(f"### How patient the supervisor is\n\n{_defaults(Timing)}")
+    parts.append(f"### What the hub does by itself\n\n{_defaults(HubSettings)}")
+    return "\n".join(parts)
+
+
+def _row(limit: Limit) -> tuple[str, str, str]:
+    module, _, name = limit.place.partition(":")
+    return limit.what, in_words(getattr(import_module(module), name), limit.unit), code(limit.place)
+
+
+def in_words(value: float, unit: str) -> str:
+    """A value for people: bytes in MiB, times in their largest whole unit."""
+    if unit == "ms" and value >= 1000:
+        return in_words(value / 1000, "s")
+    scales = {
+        "bytes": (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)),
+        "s": (("days", 86_400), ("hours", 3600), ("minutes", 60)),
+    }
+    for word, size in scales.get(unit, ()):
+        if (value >= 2 * size and value % size == 0) or (value == size and unit == "bytes"):
+            return f"{value / size:,.0f} {word}"
+    return f"{value:,g} {unit}".strip()
+
+
+def _defaults(settings: type[Any]) -> str:
+    """The numbers among a class's fields, with the words of its docstring."""
+    told = attributes(settings)
+    rows = [
+        (code(field.name), f"{field.default:g}", told[field.name])
+        for field in fields(settings)
+        if isinstance(field.default, int | float)
+    ]
+    return table(("setting", "default", "meaning"), rows)
+
+
+def attributes(described: type[Any]) -> dict[str, str]:
+    """What a class's docstring says of each of its fields, under `Attributes:`.
+
+    Raises:
+        ValueError: it says nothing of one; the message names it.
+    """
+    found: dict[str, str] = {}
+    for line in _lines_of(described):
+        name, colon, meaning = line.strip().partition(": ")
+        if colon and name.isidentifier() and line.startswith(" " * 8) and not line.startswith(" " * 9):
+            found[name] = meaning
+        elif found:
+            found[list(found)[-1]] += f" {line.strip()}"
+    if missing := [field.name for field in fields(described) if field.name not in found]:
+        raise ValueError(f"{described.__name__}: its docstring says nothing of {', '.join(missing)}")
+    return {name: meaning.strip() for name, meaning in found.items()}
+
+
+def _lines_of(described: type[Any]) -> Iterator[str]:
+    _, _, text = (described.__doc__ or "").partition("Attributes:\n")
+    yield from text.rstrip().splitlines()

@@ -1,0 +1,99 @@
+"""What a TOML file may hold, read from the pydantic model that reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from docs.generate.markdown import code, table
+from pegboard.core.names import NAME_LENGTH, NAME_PATTERN
+
+HEAD = ("key", "type", "default", "bounds", "meaning")
+
+Schema = Mapping[str, Any]
+
+
+def keys(model: type[BaseModel]) -> str:
+    """A table of all keys of a file, those in its tables with their whole path.
+
+    Raises:
+        ValueError: a key has no description; the message names it.
+    """
+    schema = model.model_json_schema()
+    return table(HEAD, _rows(schema, schema.get("$defs", {}), ""))
+
+
+def _rows(schema: Schema, known: Schema, above: str) -> Iterator[tuple[str, ...]]:
+    required = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        path = above + name
+        if not field.get("description"):
+            raise ValueError(f"{path} has no description: say what it means in its Field(description=…)")
+        inner = _table_of(field, known)
+        if inner is not None:
+            keys_of_each = "additionalProperties" in field
+            below = f'{path}."NAMESPACE/NAME".' if keys_of_each else f"{path}."
+            yield (code(f"[{below.rstrip('.')}]"), "table", "", "", field["description"])
+            yield from _rows(inner, known, below)
+            continue
+        default = "required" if name in required else code(_toml(field.get("default")))
+        yield (code(path), _type(field), default, _bounds(field), field["description"])
+
+
+def _table_of(field: Schema, known: Schema) -> Schema | None:
+    """The schema of the table that a key opens; None of a plain value."""
+    more = field.get("additionalProperties")
+    reference = field.get("$ref") or (more.get("$ref") if isinstance(more, Mapping) else None)
+    return known[reference.rpartition("/")[2]] if reference else None
+
+
+def _type(field: Schema) -> str:
+    found = next((each for each in field.get("anyOf", [field]) if each.get("type") != "null"), field)
+    match found["type"]:
+        case "array":
+            return f"list of {_plural(found['items'])}"
+        case "object":
+            return f"table of {_plural(found['additionalProperties'])}"
+        case "string":
+            return "name" if _is_name(found) else "text"
+        case "boolean":
+            return "true or false"
+        case kind:
+            return {"integer": "whole number", "number": "number"}[kind]
+
+
+def _plural(items: Schema) -> str:
+    return f"{_type(items)}s"
+
+
+def _bounds(field: Schema) -> str:
+    found = field.get("items", field)
+    if _is_name(found):
+        return f"{NAME_LENGTH[0]} to {NAME_LENGTH[1]} of a-z, 0-9 and single -"
+    if "enum" in found:
+        return ", ".join(code(each) for each in found["enum"])
+    told = [
+        _between(found.get("minimum"), found.get("maximum"), ""),
+        _between(found.get("minLength"), found.get("maxLength"), " characters"),
+        code(found.get("pattern", "")),
+    ]
+    return "; ".join(each for each in told if each)
+
+
+def _between(least: int | None, most: int | None, unit: str) -> str:
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f"at least {least:,}{unit}"
+    return f"at most {most:,}{unit}" if least is None else f"{least:,} to {most:,}{unit}"
+
+
+def _is_name(field: Schema) -> bool:
+    return bool(field.get("pattern") == f"^{NAME_PATTERN}$")
+
+
+def _toml(value: Any) -> str:
+    return "" if value is None else json.dumps(value)
