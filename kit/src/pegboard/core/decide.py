@@ -64,7 +64,8 @@ def decide_tool(
         if step == "call" and arguments is None and found.policy.arguments:
             # Asked without arguments (explain): the policy cannot be evaluated, and a guess would contradict a call.
             depends_on = found.policy.arguments
-            fact = f"depends on the argument {' and '.join(depends_on)} of the call"
+            noun = "argument" if len(depends_on) == 1 else "arguments"
+            fact = f"depends on the {noun} {' and '.join(depends_on)} of the call"
             checks.append(Check("policy:call", True, fact, _source(found.policy)))
             continue
         decision = found.policy.decide(caller, access.server, tool, step, arguments)
