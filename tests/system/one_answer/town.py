@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,10 +59,10 @@ class Desk:
         self.arrivals += 1
         await self.application(scope, receive, send)
 
-    def tools(self, policies: Mapping[str, str]) -> Server:
+    def tools(self, names: Iterable[str]) -> Server:
         """An author's server whose tools note what they are run with."""
         server = Server()
-        for name in policies:
+        for name in names:
             server.tool(name=name)(authorize_tool(policy=name)(self._tool(name)))
         return server
 
@@ -144,8 +144,8 @@ class Town(Rig):
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "policies").mkdir(parents=True)
         (folder / "pegboard.toml").write_text(_manifest(name))
-        for tool, text in policies.items():
-            (folder / "policies" / f"{tool}.cedar").write_text(text, encoding="utf-8")
+        for tool, policy in policies.items():
+            (folder / "policies" / f"{tool}.cedar").write_text(policy.text, encoding="utf-8")
         desk = self.desks[server]
         project = load_project(folder, desk.tools(policies))
         self.home.add_server(name)

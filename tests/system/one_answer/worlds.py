@@ -10,19 +10,15 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pegboard.core.names import PERSON_SURFACES, SURFACES
+from tests.system.one_answer.policies import GROUPS, SERVICES, PolicyFile, Seen, policy_files
 
-GROUPS = ("ads-eng", "finance", "search-eng")
 CHANNELS = ("#data-help", "airflow", 'say "hi" 100%', "zürich")
-SERVICES = ("spiffe://example.org/batch", "spiffe://example.org/reporting")
 PEOPLE = ("ana", "fay", "gus")
 SERVERS = ("dev/atlas", "prod/atlas", "prod/ledger")
 TOOLS = ("count", "erase", "look")
 NO_TOOL = "no_such_tool"
 SECURITY = "sec"
 """A person of every world who is in the group `security`, and so may ask about everybody."""
-
-PARAMETERS = ("limit", "table", "sure", "tags")
-"""The parameters of every tool; what types they have, `town.Desk` says."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,13 @@ class World:
     Attributes:
         people: the groups of each person.
         grants: by server.
-        policies: the Cedar text of each tool, by server and tool.
+        policies: of each tool, by server and tool.
         calls: what is tried.
     """
 
     people: Mapping[str, tuple[str, ...]]
     grants: Mapping[str, Grant]
-    policies: Mapping[str, Mapping[str, str]]
+    policies: Mapping[str, Mapping[str, PolicyFile]]
     calls: tuple[Call, ...]
 
     def __repr__(self) -> str:
@@ -85,15 +81,38 @@ class World:
 
     def around(self, call: Call) -> str:
         """What of this world decides on one call, for a person to read."""
-        groups = ", ".join(self.people.get(call.sub, ())) or "no group"
-        policy = self.policies[call.server].get(call.tool, "there is no such tool")
-        return (
-            f"{call}\n{call.sub} is in {groups}\n{call.server} has {self.grants[call.server]}\n{call.tool}:\n{policy}"
-        )
+        groups = ", ".join(self.groups(call)) or "no group"
+        policy = self.policies[call.server].get(call.tool)
+        who, granted = f"{call.sub} is in {groups}", f"{call.server} has {self.grants[call.server]}"
+        return "\n".join((str(call), who, granted, f"{call.tool}: {policy.text if policy else 'is no tool'}"))
+
+    def groups(self, call: Call) -> tuple[str, ...]:
+        """The groups of whoever calls."""
+        return self.people.get(call.sub, ())
 
     def reads_arguments(self, call: Call) -> bool:
         """Whether the policy of the called tool declares arguments."""
-        return "@arguments" in self.policies[call.server].get(call.tool, "")
+        policy = self.policies[call.server].get(call.tool)
+        return policy is not None and policy.reads
+
+    def answer(self, call: Call) -> str:
+        """What the design says of this call: `allowed`, or a refusal's reason. It shares nothing with the product."""
+        grant, policy = self.grants[call.server], self.policies[call.server].get(call.tool)
+        if call.surface not in grant.surfaces:
+            return "surface_not_granted"
+        if call.surface == "bot" and call.channel not in grant.channels:
+            return "channel_not_granted"
+        if not (set(grant.groups) & set(self.groups(call)) or call.service in grant.services):
+            return "group_not_granted"
+        if policy is None or not policy.permits(self._seen(call, "list", None)):
+            return "tool_unavailable"
+        arguments = {name: value for name, value in call.arguments.items() if value is not None}
+        allowed = policy.permits(self._seen(call, "call", arguments if policy.reads else None))
+        return "allowed" if allowed else "policy_denied"
+
+    def _seen(self, call: Call, action: str, arguments: Mapping[str, Any] | None) -> Seen:
+        who = (call.sub, call.person is not None, self.groups(call))
+        return Seen(*who, call.surface, call.channel, call.server, call.tool, action, arguments)
 
 
 def _some(values: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -104,76 +123,10 @@ def _some(values: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
 
 def _most(values: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
     """All, or all but a few: a world where nobody gets in says little of what is behind the door."""
-    return st.one_of(st.just(values), _some(values))
+    return st.integers(0, 3).flatmap(lambda n: _some(values) if n == 3 else st.just(values))
 
 
-grants = st.builds(Grant, _most(GROUPS), _most(SURFACES), _some(CHANNELS), _some(SERVICES))
-
-# Policies
-
-_LEAVES = (
-    'context.surface == "cli"',
-    'context.surface == "bot"',
-    'context.namespace == "prod"',
-    'context has channel && context.channel == "airflow"',
-    'context.channel == "#data-help"',  # errs where there is no channel
-    'principal in Group::"finance"',
-    f'principal == Service::"{SERVICES[0]}"',
-    "context has args",
-    "context has args && context.args has limit && context.args.limit > 10",
-    "context.args.limit > 10",  # errs while listing, and on a value of another type
-    "context has args && context.args has limit && context.args.limit == 7",
-    'context has args && context.args has table && context.args.table like "secret*"',
-    'context has args && context.args has table && context.args.table == "secret"',
-    "context has args && context.args has sure && context.args.sure",
-    "context has args && context.args has sure && context.args.sure == true",
-    'context has args && context.args has tags && context.args.tags.contains("pii")',
-    'context has args && context.args has tags && context.args.tags == ["pii"]',
-)
-_conditions = st.recursive(
-    st.sampled_from(_LEAVES),
-    lambda inner: st.one_of(
-        inner.map(lambda one: f"!({one})"),
-        st.tuples(inner, st.sampled_from(("&&", "||")), inner).map(lambda three: "({}) {} ({})".format(*three)),
-    ),
-    max_leaves=3,
-)
-_PRINCIPALS = (
-    "principal",
-    "principal",
-    *(f'principal in Group::"{group}"' for group in GROUPS),
-    'principal == Person::"ana"',
-    f'principal == Service::"{SERVICES[1]}"',
-)
-_ACTIONS = ("action", "action", 'action == Action::"list"', 'action == Action::"call"')
-
-
-@st.composite
-def _policy(draw: st.DrawFn, server: str, tool: str) -> str:
-    namespace, _, _ = server.partition("/")
-    resources = (
-        "resource",
-        f'resource == Tool::"{server}/{tool}"',
-        f'resource in Server::"{server}"',
-        f'resource in Namespace::"{namespace}"',
-        'resource in Namespace::"prod"',
-    )
-
-    def statement(effects: tuple[str, ...]) -> str:
-        effect, principal = draw(st.sampled_from(effects)), draw(st.sampled_from(_PRINCIPALS))
-        action, resource = draw(st.sampled_from(_ACTIONS)), draw(st.sampled_from(resources))
-        clauses = draw(st.lists(st.tuples(st.sampled_from(("when", "unless")), _conditions), max_size=1))
-        tail = "".join(f"\n  {word} {{ {condition} }}" for word, condition in clauses)
-        return f"{effect} ({principal}, {action}, {resource}){tail};"
-
-    statements = [statement(("permit",))]
-    statements += [statement(("permit", "forbid")) for _ in range(draw(st.integers(0, 2)))]
-    if draw(st.booleans()):
-        # Without one that is open there is little behind the list.
-        statements.insert(0, "permit (principal, action, resource);")
-    text = "\n".join(statements)
-    return f'@arguments("{", ".join(PARAMETERS)}")\n{text}' if "context.args" in text or "has args" in text else text
-
+grants = st.builds(Grant, _most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES))
 
 # Calls
 
@@ -187,8 +140,8 @@ _arguments = st.fixed_dictionaries({}, optional=_VALUES)
 
 
 @st.composite
-def _call(draw: st.DrawFn, grants: Mapping[str, Grant], tools: Mapping[str, tuple[str, ...]]) -> Call:
-    server = draw(st.sampled_from(tuple(grants)))
+def _call(draw: st.DrawFn, tools: Mapping[str, tuple[str, ...]]) -> Call:
+    server = draw(st.sampled_from(tuple(tools)))
     tool = draw(st.sampled_from((*tools[server], *tools[server], NO_TOOL)))
     arguments = draw(_arguments)
     if draw(st.integers(0, 5)) == 0:
@@ -200,10 +153,17 @@ def _call(draw: st.DrawFn, grants: Mapping[str, Grant], tools: Mapping[str, tupl
 
 @st.composite
 def worlds(draw: st.DrawFn, calls: int) -> World:
-    """A world with so many calls."""
-    people = {person: draw(_some(GROUPS)) for person in PEOPLE} | {SECURITY: ("security",)}
+    """A world with so many calls, an even number: each second one is the one before, made from somewhere else."""
+    people = {person: draw(_most(GROUPS)) for person in PEOPLE} | {SECURITY: ("security",)}
     granted = {server: draw(grants) for server in SERVERS}
-    policies = {server: {tool: draw(_policy(server, tool)) for tool in TOOLS} for server in SERVERS}
-    tools = dict.fromkeys(SERVERS, TOOLS)
-    tried = draw(st.lists(_call(granted, tools), min_size=calls, max_size=calls))
+    policies = {server: {tool: draw(policy_files(server, tool)) for tool in TOOLS} for server in SERVERS}
+    first = draw(st.lists(_call(dict.fromkeys(SERVERS, TOOLS)), min_size=calls // 2, max_size=calls // 2))
+    tried = [made for call in first for made in (call, draw(_moved(call)))]
     return World(people, granted, policies, tuple(tried))
+
+
+@st.composite
+def _moved(draw: st.DrawFn, call: Call) -> Call:
+    surface = draw(st.sampled_from(PERSON_SURFACES))
+    channel = draw(st.one_of(st.none(), st.sampled_from(CHANNELS))) if surface == "bot" else None
+    return call if call.service else replace(call, surface=surface, channel=channel)
