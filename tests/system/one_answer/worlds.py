@@ -164,6 +164,6 @@ def worlds(draw: st.DrawFn, calls: int) -> World:
 
 @st.composite
 def _moved(draw: st.DrawFn, call: Call) -> Call:
-    surface = draw(st.sampled_from(PERSON_SURFACES))
+    surface = draw(st.sampled_from(("bot", *PERSON_SURFACES)))
     channel = draw(st.one_of(st.none(), st.sampled_from(CHANNELS))) if surface == "bot" else None
     return call if call.service else replace(call, surface=surface, channel=channel)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pegboard.core.access import Check, ServerAccess, decide_access
 from pegboard.core.caller import Caller
-from pegboard.core.policy import Action, Policy
+from pegboard.core.policy import Action, Policy, PolicyDecision
 from pegboard.core.refusal import Refusal, tool_unavailable
 
 
@@ -71,9 +71,9 @@ def decide_tool(
         decision = found.policy.decide(caller, access.server, tool, step, arguments)
         checks.append(Check(f"policy:{step}", decision.allowed, decision.reason, _source(found.policy)))
         if not decision.allowed and step == "list":
-            return Decision(tuple(checks), _unavailable(tool, access), decision.reason)
+            return Decision(tuple(checks), _unavailable(tool, access), _detail(decision))
         if not decision.allowed:
-            return Decision(tuple(checks), _not_permitted(found, access), decision.reason)
+            return Decision(tuple(checks), _not_permitted(found, access), _detail(decision))
     return Decision(tuple(checks), None, depends_on=depends_on)
 
 
@@ -94,6 +94,10 @@ def decide(
 
 def _unavailable(tool: str, access: ServerAccess) -> Refusal:
     return tool_unavailable(tool, access.owner, access.support_channel)
+
+
+def _detail(decision: PolicyDecision) -> str:
+    return ": ".join(filter(None, (decision.reason, decision.detail)))
 
 
 def _source(policy: Policy) -> str:
