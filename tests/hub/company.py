@@ -120,6 +120,12 @@ class Hub:
         headers = {"Authorization": f"Bearer {await self.token(person, on)}"}
         return await self.public.get(f"/api/v1/{path}", params=query, headers=headers)
 
+    async def check(self, person: str, question: Any, /, on: str = "cli") -> httpx2.Response:
+        """Ask the access check as a person."""
+        headers = {"Authorization": f"Bearer {await self.token(person, on)}"}
+        content = question if isinstance(question, str) else json.dumps(question)
+        return await self.public.post("/api/v1/access:check", content=content, headers=headers)
+
     async def calls(self, person: str, /, **query: Any) -> list[dict[str, Any]]:
         """The calls a person may read."""
         found: list[dict[str, Any]] = (await self.api(person, "calls", **query)).json()["calls"]

@@ -56,7 +56,8 @@ def test_forbid_that_errs_denies_instead_of_being_skipped() -> None:
     text = PERMIT_ALL + 'forbid (principal, action, resource) when { context.channel == "#x" };'
     decision = Policy("p", text).decide(ANA, PRESTO, "query", "call")
     assert not decision.allowed
-    assert "erred" in decision.reason
+    assert decision.reason == "policy p cannot be evaluated for this call"
+    assert "channel" in decision.detail
 
 
 def test_channel_is_absent_unless_the_caller_has_one() -> None:

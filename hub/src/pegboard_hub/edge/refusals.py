@@ -6,7 +6,7 @@ facts go; Envoy escapes what it fills in. How a case becomes a response is in `r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from pegboard.core.access import RULES, ServerAccess, refusal_by
@@ -14,7 +14,16 @@ from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import JSONRPC_CODE, Refusal
 from pegboard.core.token import REASONS
-from pegboard_hub.edge.envoy import JWT_METADATA, MCP_METADATA, Json, claim, exactly, metadata_value, route_fact
+from pegboard_hub.edge.envoy import (
+    CLAIMS,
+    JWT_METADATA,
+    MCP_METADATA,
+    Json,
+    claim,
+    exactly,
+    metadata_value,
+    route_fact,
+)
 from pegboard_hub.edge.filters import AGREEMENT, FAILED, MAX_BODY_BYTES, MODERN
 from pegboard_hub.edge.routes import EXPIRED, FOREIGN
 from pegboard_hub.edge.rules import DECIDED, RBAC_METADATA, RULE_NAMES
@@ -90,6 +99,11 @@ def _metadata(namespace: str, *path: str, value: str) -> Json:
     return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
 
 
+def _without_claim(name: str) -> Json:
+    matcher = metadata_value(JWT_METADATA, CLAIMS, name, null_match={})
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": True}}
+
+
 def _refusal(code: str, message: str, reason: str, what_to_do: str) -> Refusal:
     return Refusal(code, message, "edge", reason, what_to_do)
 
@@ -126,8 +140,12 @@ def _rules() -> list[Case]:
         when = _all(_status(403), allowed[before])
         if rule.name == "audience":
             replies.append(_token("token_wrong_audience", when))
-        else:
-            replies.append(Case(when, refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")))
+            continue
+        if rule.name == "channel":
+            # A placeholder without a value prints as a dash, and the sentence has a word for it.
+            outside = _all(when, _without_claim("channel"))
+            replies.append(Case(outside, refusal_by(rule, replace(_ANY_CALLER, channel=None), _ANY_SERVER, "edge")))
+        replies.append(Case(when, refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")))
     return [*replies, _ambiguous("header_mismatch", _status(403), 400, HEADER_MISMATCH)]
 
 

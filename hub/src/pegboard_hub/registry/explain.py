@@ -62,11 +62,23 @@ def explain(
     access = server.access(public_url)
     assert server.release is not None  # noqa: S101 - access() has raised
     decision = decide(bound_to(caller, server, public_url), access, server.release.governed, tool, arguments)
-    if insider or decision.refusal is None or decision.refusal.code != "tool_unavailable":
+    if decision.refusal is None:
+        return decision
+    if insider:
+        return _in_full(decision)
+    if decision.refusal.code != "tool_unavailable":
         return decision
     coarse = tuple(check for check in decision.checks if not check.rule.startswith(("tool", "policy:")))
     veiled = Check("tool", False, "it does not exist or you may not use it", "the pinned release and its policies")
     return Decision((*coarse, veiled), decision.refusal)
+
+
+def _in_full(decision: Decision) -> Decision:
+    """With all that the owner's log says of a policy that refused, for those who may read it."""
+    *before, last = decision.checks
+    if not last.rule.startswith("policy:"):
+        return decision
+    return replace(decision, checks=(*before, last._replace(fact=decision.detail)))
 
 
 def insider(caller: Caller, server: RegisteredServer) -> bool:

@@ -71,17 +71,16 @@ def _all(
         return
     named = Check("tool", True, f"{server.name} has {tool}", release)
     yield _told("server", "tool", checks.get("tool", named), ask)
-    for action in ("list", "call"):
-        yield _told("server", f"policy:{action}", checks.get(f"policy:{action}"), ask)
+    yield _told("server", "policy:list", checks.get("policy:list"), ask)
+    yield _told("server", "policy:call", checks.get("policy:call"), ask, open_yet=bool(decision.depends_on))
 
 
-def _told(layer: Layer, rule: str, check: Check | None, ask: str) -> Step:
+def _told(layer: Layer, rule: str, check: Check | None, ask: str, open_yet: bool = False) -> Step:
     if check is None:
         return Step(layer, rule, "not reached")
     if not check.holds:
         return Step(layer, rule, "fails", check.fact, check.source, ask)
-    outcome: Outcome = "depends" if check.fact.startswith("depends on") else "holds"
-    return Step(layer, rule, outcome, check.fact, check.source, ask)
+    return Step(layer, rule, "depends" if open_yet else "holds", check.fact, check.source, ask)
 
 
 _TOKEN = "depends on the token sent: one of this instance's, for this server, that has not expired"  # noqa: S105

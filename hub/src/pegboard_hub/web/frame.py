@@ -22,7 +22,7 @@ from pegboard_hub.web.parts import Parts
 
 HERE = Path(__file__).parent
 
-PAGES = {"/": "Home", "/ledger": "Ledger"}
+PAGES = {"/": "Home", "/explain": "Explain", "/ledger": "Ledger"}
 """The pages by their path, in the order of the navigation."""
 
 DEFAULT_SURFACE = "cli"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
@@ -112,12 +112,17 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LifeView:
-    """One call's life, in its order; None where there is none to be shown."""
+    """One call's life, in its order; None where there is none to be shown.
+
+    Attributes:
+        question: what asks the page that explains about this call, where it was refused by a rule; else nothing.
+    """
 
     id: str
     life: Life | None = None
     steps: tuple[Step, ...] = ()
     problem: str = ""
+    question: Mapping[str, str] = field(default_factory=dict)
 
 
 def ledger_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -206,7 +211,15 @@ async def life_view(parts: Parts, viewer: Viewer | None, id_: str, server: str) 
     if len(found) > 1:
         where = ", ".join(life.call.server for life in found)
         return LifeView(id_, problem=f"Several calls have this id, on {where}. Choose one of them in the ledger.")
-    return LifeView(id_, found[0], tuple(_steps(found[0])))
+    return LifeView(id_, found[0], tuple(_steps(found[0])), question=_question(found[0]))
+
+
+def _question(life: Life) -> dict[str, str]:
+    call = life.call
+    if call.decision != "denied" or life.sub_type != "person" or not call.sub or not call.server:
+        return {}
+    asked = {"server": call.server, "tool": call.tool, "person": call.sub, "on": call.surface}
+    return {**asked, "channel": call.channel or ""}
 
 
 def _steps(life: Life) -> Iterator[Step]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pegboard_hub.registry.status import ServerState
+
+LONGEST = 255
+"""Characters of a name in a question."""
 
 
 class WhoAmI(BaseModel):
@@ -99,6 +102,45 @@ class Explanation(AccessAnswer):
     surface: str
     tool: str | None
     steps: list[ExplainedStep]
+
+
+class AccessQuestion(BaseModel):
+    """May this person or service, on this surface and channel, use this server or tool?"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: str = Field(max_length=LONGEST, description="NAMESPACE/NAME")
+    tool: str | None = Field(default=None, max_length=LONGEST, description="left out: the server as a whole")
+    person: str | None = Field(default=None, max_length=LONGEST, description="left out, with service: the asker")
+    service: str | None = Field(default=None, max_length=2048, description="SPIFFE ID; excludes person")
+    surface: str | None = Field(default=None, max_length=LONGEST, description="left out: from where the asker asks")
+    channel: str | None = Field(default=None, max_length=LONGEST, description="of a bot")
+    arguments: dict[str, Any] | None = Field(default=None, description="the call's; need a tool")
+
+
+class AccessVerdict(BaseModel):
+    """What edge and server would decide of a call now. It tells nothing of whether the server runs."""
+
+    server: str
+    tool: str | None
+    subject: str = Field(description="whose call was decided on: a person's or a service's sub")
+    sub_type: Literal["person", "service"]
+    surface: str
+    channel: str | None
+    allowed: bool
+    depends_on: list[str] = Field(
+        description="arguments that were not given and decide: `allowed` says only that some call may be"
+    )
+    layer: Literal["edge", "server"] | None = Field(description="which layer refuses; null where none does")
+    rule: str | None = Field(description="the rule that does not hold; null where all hold")
+    reason: str | None = Field(description="the refusal's reason, as the caller would be told; null where allowed")
+    refusal: RefusalBody | None
+
+
+class AccessVerdicts(BaseModel):
+    """The answers to a batch of questions, in their order."""
+
+    answers: list[AccessVerdict]
 
 
 class CallEntry(BaseModel):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pegboard.core.access import Check, ServerAccess, decide_access
 from pegboard.core.caller import Caller
-from pegboard.core.policy import Action, Policy
+from pegboard.core.policy import Action, Policy, PolicyDecision
 from pegboard.core.refusal import Refusal, tool_unavailable
 
 
@@ -22,11 +22,17 @@ class GovernedTool:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a call may go ahead, every rule looked at, and the refusal the caller would read."""
+    """Whether a call may go ahead, every rule looked at, and the refusal the caller would read.
+
+    Attributes:
+        detail: what the owner's log says beside the refusal.
+        depends_on: arguments that were not given and decide; with them the call may still be refused.
+    """
 
     checks: tuple[Check, ...]
     refusal: Refusal | None
     detail: str = ""
+    depends_on: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> bool:
@@ -48,6 +54,7 @@ def decide_tool(
     so an unknown tool and a hidden one take the same path to the same answer.
     """
     checks: list[Check] = []
+    depends_on: tuple[str, ...] = ()
     found = tools.get(tool)
     if found is None:
         checks.append(Check("tool", False, f"{access.server} has no tool {tool}", "the pinned release"))
@@ -56,16 +63,18 @@ def decide_tool(
     for step in steps:
         if step == "call" and arguments is None and found.policy.arguments:
             # Asked without arguments (explain): the policy cannot be evaluated, and a guess would contradict a call.
-            fact = f"depends on the argument {' and '.join(found.policy.arguments)} of the call"
+            depends_on = found.policy.arguments
+            noun = "argument" if len(depends_on) == 1 else "arguments"
+            fact = f"depends on the {noun} {' and '.join(depends_on)} of the call"
             checks.append(Check("policy:call", True, fact, _source(found.policy)))
             continue
         decision = found.policy.decide(caller, access.server, tool, step, arguments)
         checks.append(Check(f"policy:{step}", decision.allowed, decision.reason, _source(found.policy)))
         if not decision.allowed and step == "list":
-            return Decision(tuple(checks), _unavailable(tool, access), decision.reason)
+            return Decision(tuple(checks), _unavailable(tool, access), _detail(decision))
         if not decision.allowed:
-            return Decision(tuple(checks), _not_permitted(found, access), decision.reason)
-    return Decision(tuple(checks), None)
+            return Decision(tuple(checks), _not_permitted(found, access), _detail(decision))
+    return Decision(tuple(checks), None, depends_on=depends_on)
 
 
 def decide(
@@ -80,11 +89,15 @@ def decide(
     if coarse.refusal is not None or tool is None:
         return Decision(coarse.checks, coarse.refusal)
     fine = decide_tool(caller, access, tools, tool, "call", arguments)
-    return Decision(coarse.checks + fine.checks, fine.refusal, fine.detail)
+    return replace(fine, checks=coarse.checks + fine.checks)
 
 
 def _unavailable(tool: str, access: ServerAccess) -> Refusal:
     return tool_unavailable(tool, access.owner, access.support_channel)
+
+
+def _detail(decision: PolicyDecision) -> str:
+    return ": ".join(filter(None, (decision.reason, decision.detail)))
 
 
 def _source(policy: Policy) -> str:

@@ -47,10 +47,16 @@ _WORD = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n\r]*|\s+|\w+|.', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """What a policy said. `reason` is for the owner's log, never for the caller."""
+    """What a policy said.
+
+    Attributes:
+        reason: why, for whoever may know the tool.
+        detail: what Cedar said of a failure; for the owners alone, as it quotes the policy.
+    """
 
     allowed: bool
     reason: str
+    detail: str = ""
 
 
 class Policy:
@@ -115,7 +121,7 @@ class Policy:
         result = cedarpy.is_authorized(request, self._set, _entities(principal, caller.groups, server, tool))
         errors = result.diagnostics.errors
         if errors:
-            return PolicyDecision(False, f"policy {self.name} erred: {errors[0]}")
+            return PolicyDecision(False, f"policy {self.name} cannot be evaluated for this call", str(errors[0]))
         if not result.allowed:
             return PolicyDecision(False, f"policy {self.name} does not permit it")
         return PolicyDecision(True, f"policy {self.name} permits it")

@@ -32,6 +32,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import META_KEY, Refusal
 from pegboard.project import Project
+from pegboard.transport.judged import hold_to_judged
 from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sessions import MAX_SESSIONS, SESSION_IDLE_S, bound_per_caller
 
@@ -44,6 +45,7 @@ class SdkServer:
 
     def __init__(self, project: Project, server: ServerName, chain: Chain, version: str) -> None:
         self._chain = chain
+        self._governed = project.governed
         self._bus = InMemorySubscriptionBus()
         self._mcp: MCPServer[Any] = MCPServer(
             str(server),
@@ -84,6 +86,11 @@ class SdkServer:
         tools = self._mcp._tool_manager.list_tools()
         return any("x-mcp-header" in str(tool.parameters) for tool in tools)
 
+    def _hold_to_judged(self, name: str, arguments: dict[str, Any]) -> None:
+        tool, read = self._mcp._tool_manager.get_tool(name), self._governed[name].policy.arguments
+        if tool is not None and read:
+            hold_to_judged(tool, read, arguments)
+
     async def _list_tools(
         self, ctx: ServerRequestContext[Any, Any], _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
@@ -95,6 +102,7 @@ class SdkServer:
         context = Context(request_context=ctx, mcp_server=self._mcp, input_params=params, subscriptions=self._bus)
 
         async def run() -> ToolResult:
+            self._hold_to_judged(params.name, arguments)
             return await self._mcp.call_tool(params.name, arguments, context)
 
         admitted, presence = _admitted(ctx), _presence(ctx)

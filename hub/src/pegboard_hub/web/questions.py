@@ -1,0 +1,214 @@
+"""Questions about access: who may ask them, whose call they are about, and what the core's decide function says.
+
+Explain, the access check and the page behind them are three forms of one question and get one answer from here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pegboard.core.caller import Caller
+from pegboard.core.decide import Decision
+from pegboard.core.names import ServerName
+from pegboard.core.refusal import Refusal
+from pegboard_hub.common.requests import Refused
+from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.registry.explain import explain, insider
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.web.parts import Parts
+
+MOST_ARGUMENTS = 16 * 1024
+"""Characters of the arguments in a question, as JSON: policies look at short ones, and a page has them in its URL."""
+
+LONGEST_TOOL = 255
+
+_SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
+_LONGEST_SPIFFE = 2048
+"""SPIFFE ID, §2.3: the most that an implementation must support, in bytes."""
+
+
+class Unanswerable(Refused):
+    """A question that gets no answer, with the field that is to blame."""
+
+    def __init__(self, field: str, status: int, code: str, message: str, what_to_do: str) -> None:
+        self.field = field
+        super().__init__(status, Refusal(code, message, "hub", code, what_to_do))
+
+    def named(self, place: str = "") -> Refused:
+        """The same refusal, saying where in the request the field is. `place` ends in a full stop, or is empty."""
+        refusal = self.refusal
+        message = f"{place}{self.field}: {refusal.message}"
+        return Unanswerable(self.field, self.status, refusal.code, message, refusal.what_to_do)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May this caller use this server, or this tool of it?
+
+    Attributes:
+        person: whose call it would be; without person and service, the asker's own.
+        service: SPIFFE ID of the service whose call it would be.
+        surface: where it would come from; without it, from where the asker asks.
+        arguments: the call's; None leaves open what depends on them.
+    """
+
+    server: str
+    tool: str | None = None
+    person: str | None = None
+    service: str | None = None
+    surface: str | None = None
+    channel: str | None = None
+    arguments: Mapping[str, Any] | None = None
+
+
+class Answer(NamedTuple):
+    """What a question was about, and the decision, already veiled for an asker who may not know."""
+
+    subject: Caller
+    server: RegisteredServer
+    decision: Decision
+
+
+def answer(parts: Parts, asker: Caller, question: Question) -> Answer:
+    """Answer one question of one asker.
+
+    Raises:
+        Unanswerable: it makes no sense, or the asker may not ask it.
+    """
+    if question.person is not None and question.service is not None:
+        raise _invalid("service", "It names a person and a service.", "Ask about one of them.")
+    if question.arguments is not None and question.tool is None:
+        raise _invalid("arguments", "They need a tool.", "Name the tool that they are for.")
+    server = find_server(parts, question.server)
+    knows = insider(asker, server)
+    if not knows and not _is_own(asker, question):
+        raise _not_yours(server, "person" if question.service is None else "service")
+    subject = _subject(parts, asker, question)
+    decision = explain(subject, server, question.tool, parts.public_url, insider=knows, arguments=question.arguments)
+    return Answer(subject, server, decision)
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call, written as JSON. What no call could carry past both layers is refused here too.
+
+    Raises:
+        Unanswerable: it is not one JSON object, names a key twice, or is too long.
+    """
+    if len(text) > MOST_ARGUMENTS:
+        raise _invalid("arguments", f"They are longer than {MOST_ARGUMENTS} characters.", "Ask with shorter ones.")
+    try:
+        value = strict_json(text)
+    except ValueError as error:
+        problem = f"They are not a JSON object: {error}."
+        raise _invalid("arguments", problem, 'Write them as {"name": value}.') from error
+    if not isinstance(value, dict):
+        raise _invalid("arguments", "They are not a JSON object.", 'Write them as {"name": value}.')
+    return value
+
+
+def strict_json(text: str | bytes) -> Any:
+    """JSON that can be read in one way only, as the layers want it of a call (`pegboard.call.agree`).
+
+    Raises:
+        ValueError: it cannot; the message says why and quotes nothing.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
+    except UnicodeError as error:
+        raise ValueError("it is not Unicode") from error
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def find_server(parts: Parts, name: str) -> RegisteredServer:
+    """The deployed server of that name.
+
+    Raises:
+        Unanswerable: the name has another form, or nobody has it.
+    """
+    try:
+        found = parts.registry.current.deployed(str(ServerName.parse(name)))
+    except ValueError as error:
+        raise _invalid("server", f"{error}.", "Name it as NAMESPACE/NAME.") from error
+    if found is None:
+        what_to_do = "List the servers you may use, or ask the platform team to register it."
+        message = f"No server {name} is registered and deployed here."
+        raise Unanswerable("server", 404, "unknown_server", message, what_to_do)
+    return found
+
+
+def _is_own(asker: Caller, question: Question) -> bool:
+    """Whether the question is about the asker. A person and a service of one name are two."""
+    asked = ("service", question.service) if question.service is not None else ("person", question.person)
+    return asked in ((asker.sub_type, asker.sub), ("person", None))
+
+
+def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
+    """Whose call is decided on: the asker's own as it is, one of the directory's people's, or a service's."""
+    if question.service is not None:
+        return _service(question.service, question)
+    if asker.sub_type == "service" and question.person is None:
+        return _service(asker.sub, question)
+    if question.surface is None and question.channel is None and question.person in (None, asker.sub):
+        return asker
+    person = asker.sub if question.person is None else question.person
+    surface = asker.surface if question.surface is None else question.surface
+    try:
+        return parts.sign_in.caller(person, surface, question.channel)
+    except OAuthRefused as error:
+        description = f"{error.description[0].upper()}{error.description[1:]}."
+        if person not in parts.sign_in.directory.people:
+            raise Unanswerable("person", 404, "unknown_person", description, "Use one of the known ones.") from error
+        field = "channel" if surface in parts.sign_in.directory.surfaces else "surface"
+        raise _invalid(field, description, "Use one of the known ones.") from error
+
+
+def _service(service: str, question: Question) -> Caller:
+    """A service as a token would state it: in no group, on the surface of services, in no channel."""
+    if len(service) > _LONGEST_SPIFFE or not _SPIFFE.fullmatch(service):
+        raise _invalid("service", "It is not a SPIFFE ID.", "Write it as spiffe://example.org/reporting.")
+    if question.surface not in (None, "service"):
+        raise _invalid("surface", "A service calls from service alone.", "Leave it out.")
+    if question.channel is not None:
+        raise _invalid("channel", "A service is in no channel.", "Leave it out.")
+    return Caller(
+        sub=service,
+        sub_type="service",
+        groups=(),
+        surface="service",
+        client_id=service,
+        audience="",
+        expires_at=0,
+        token_id="",
+    )
+
+
+def _invalid(field: str, message: str, what_to_do: str) -> Unanswerable:
+    return Unanswerable(field, 422, "invalid_request", message, what_to_do)
+
+
+def _not_yours(server: RegisteredServer, field: str) -> Unanswerable:
+    access = server.bundled()
+    ask = f"Ask {access.owner} in {access.support_channel}, or somebody in security."
+    whose = "Another person's" if field == "person" else "A service's"
+    message = f"{whose} access to {server.name} is for its owners and security to look at. {ask}"
+    return Unanswerable(field, 403, "not_owner", message, ask)

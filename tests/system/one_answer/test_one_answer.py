@@ -1,0 +1,234 @@
+"""Explain, access check, edge and server give one answer, whatever people, grants, policies and calls there are.
+
+Each generated world runs on real parts (see `town`). Every call of it is asked about, and then made through Envoy and
+at the server's own socket, as behind an edge that forgot its rules. All must agree: what is allowed runs, with the
+arguments that were judged; what the edge refuses reaches no server; what is refused is refused in the words that were
+foretold; and a hidden tool is answered as one that does not exist. The answer itself must be the one that the design
+gives, as `World.answer` has it in plain Python: a fault that all share would make them agree.
+
+That it can fail was tried: each of these changes to the product was made alone, and the short test caught it.
+
+- core/access: the channel rule holds always; surface and channel change places in the table.
+- core/decide: `call` is asked before `list`; `list` is not asked; an unknown tool has words of its own.
+- core/policy: `forbid` is ignored; an error is no denial; floats are rounded; the channel is left out of the context.
+- edge/rules: no channel rule; services pass by group; persons pass by service; the surface is compared with nothing.
+- edge/refusals: a bot in no channel is answered in other words than `core.access` has.
+- call/authorize: a decision is remembered without its surface; the gate of layer 2 is open.
+- transport: the tool gets arguments that its policy did not judge; `tools/list` shows all.
+- web: explain answers for the asker instead of the person asked about, or drops the channel or the arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+
+from pegboard.call.authenticate import GROUPS_HEADER, SURFACE_HEADER, USER_HEADER
+from pegboard.core.refusal import META_KEY
+from tests.system.one_answer.policies import PARAMETERS
+from tests.system.one_answer.town import Town, headers_of, message, running_town
+from tests.system.one_answer.worlds import NO_TOOL, SECURITY, Call, World, worlds
+
+pytestmark = pytest.mark.system
+
+CALLS = 40
+"""Calls in a world: a world costs half a second to set up, a call some 20 ms."""
+
+WORDS = ("code", "message", "reason", "what_to_do")
+"""What of a refusal is the same wherever it is met. The layer is told apart, and the request's id is its own."""
+
+EVERYTHING = {
+    "allowed",
+    "surface_not_granted",
+    "channel_not_granted",
+    "group_not_granted",
+    "tool_unavailable",
+    "policy_denied",
+}
+"""Each must have been met: worlds in which nobody gets anywhere prove nothing."""
+
+STEADY = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    # A failing world is told in part, as far as it matters, so it need not be made smaller over minutes.
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+Words = dict[str, str] | None
+
+
+class Met(NamedTuple):
+    """What a call met.
+
+    Attributes:
+        refusal: None where nothing refused.
+        ran: the tools that ran, with their arguments.
+        arrived: how many requests reached the server.
+        text: the whole answer.
+    """
+
+    refusal: dict[str, str] | None
+    ran: list[tuple[str, dict[str, Any]]]
+    arrived: int
+    text: str
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    with running_town() as found:
+        yield found
+
+
+def test_everyone_who_decides_or_explains_gives_the_same_answer(town: Town) -> None:
+    assert held(town, 8).keys() >= EVERYTHING
+
+
+@pytest.mark.heavy
+def test_everyone_gives_the_same_answer_in_many_worlds(town: Town) -> None:
+    assert held(town, 400).keys() >= EVERYTHING
+
+
+def held(town: Town, examples: int) -> Counter[str]:
+    """Hold so many worlds to one answer; how often each answer was given."""
+    seen: Counter[str] = Counter()
+
+    @settings(STEADY, max_examples=examples)
+    @given(world=worlds(CALLS))
+    def holds(world: World) -> None:
+        town.become(world)
+        security = town.person_pass(SECURITY, "cli", None, town.api)
+        questions = [asked(call) for call in world.calls]
+        foretold = town.ask(security, "access:check", {"questions": questions})["answers"]
+        unsaid = [{**question, "arguments": None} for question in questions]
+        opened = town.ask(security, "access:check", {"questions": unsaid})["answers"]
+        for call, verdict, before in zip(world.calls, foretold, opened, strict=True):
+            note(world.around(call))
+            assert (verdict["reason"] or "allowed") == world.answer(call)
+            seen[world.answer(call)] += 1
+            same_is_said(town, call, verdict, security)
+            little_is_promised(before, verdict)
+            same_is_met(town, call, verdict, world.reads_arguments(call))
+            same_is_listed(town, call, verdict)
+            nothing_is_revealed(town, call, verdict)
+
+    holds()
+    return seen
+
+
+def same_is_said(town: Town, call: Call, verdict: dict[str, Any], security: str) -> None:
+    """Explain and the access check agree, asked by the caller and by somebody who may know everything."""
+    own = town.pass_for(call, town.api)
+    question = {name: value for name, value in asked(call).items() if value is not None}
+    whose = {name: question.pop(name) for name in ("person", "service", "surface", "channel") if name in question}
+    query = {**question, "arguments": json.dumps(question["arguments"])}
+    answers = [
+        town.ask(own, "access:check", question),
+        town.ask(own, "explain", **query),
+        town.ask(security, "explain", **query, **whose),
+    ]
+    for answer in answers:
+        assert (answer["allowed"], words(answer["refusal"])) == (verdict["allowed"], words(verdict["refusal"]))
+        assert (answer["refusal"] or {}).get("layer") == verdict["layer"]
+    for explained in answers[1:]:
+        failing = [step for step in explained["steps"] if step["outcome"] == "fails" and step["rule"] != "server"]
+        assert [step["layer"] for step in failing] == ([] if verdict["allowed"] else [verdict["layer"]])
+        assert all(step["fact"] and step["source"] and step["ask"] for step in failing)
+
+
+def little_is_promised(before: dict[str, Any], verdict: dict[str, Any]) -> None:
+    """What is said without the arguments holds with them, but where it says that it depends on them."""
+    if not before["depends_on"]:
+        assert (before["allowed"], before["refusal"] and words(before["refusal"])) == (
+            verdict["allowed"],
+            words(verdict["refusal"]),
+        )
+    assert before["allowed"] or not before["depends_on"]
+
+
+def same_is_met(town: Town, call: Call, verdict: dict[str, Any], judged: bool) -> None:
+    """Both layers do what was foretold, the second also by itself."""
+    through, alone = at_the_edge(town, call), at_the_server(town, call)
+    assert words(through.refusal) == words(alone.refusal) == words(verdict["refusal"])
+    assert (through.refusal or {}).get("layer") == verdict["layer"]
+    assert through.arrived == (0 if verdict["layer"] == "edge" else 1)
+    sent = {name: call.arguments.get(name) for name in PARAMETERS}
+    for met in (through, alone):
+        if not verdict["allowed"]:
+            assert met.ran == []
+        elif "cannot take these arguments" not in met.text:
+            assert [tool for tool, _ in met.ran] == [call.tool]
+            assert not judged or met.ran[0][1] == sent
+
+
+def same_is_listed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
+    """The registry's list, the server's list, and what may be called are of one mind."""
+    servers = town.ask(town.pass_for(call, town.api), "servers")["servers"]
+    registered = {server["server"]: {tool["name"] for tool in server["tools"]} for server in servers}
+    assert (call.server in registered) == (verdict["layer"] != "edge")
+    if call.server in registered:
+        answer = posted(town.edge, call.server, town.pass_for(call, town.at(call.server)), "tools/list")
+        assert {tool["name"] for tool in answer.json()["result"]["tools"]} == registered[call.server]
+        assert (call.tool in registered[call.server]) == (verdict["reason"] != "tool_unavailable")
+
+
+def nothing_is_revealed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
+    """A tool that is there and hidden gives the bytes of one that is not, in the call and in its explanation."""
+    if verdict["reason"] != "tool_unavailable" or call.tool == NO_TOOL:
+        return
+    absent = call.to(NO_TOOL)
+    assert bare(at_the_edge(town, call).text, call) == bare(at_the_edge(town, absent).text, absent)
+    own = town.pass_for(call, town.api)
+    told = [town.ask(own, "explain", server=call.server, tool=one.tool) for one in (call, absent)]
+    assert bare(json.dumps(told[0]), call) == bare(json.dumps(told[1]), absent)
+
+
+def bare(text: str, call: Call) -> str:
+    """An answer without the called name and the id of its request."""
+    request_id = text.partition('"request_id":')[2].partition('"')[2].partition('"')[0]
+    return text.replace(call.tool, "TOOL").replace(request_id or "no request id", "ID")
+
+
+def words(refusal: dict[str, str] | None) -> Words:
+    return {name: refusal[name] for name in WORDS} if refusal else None
+
+
+def asked(call: Call) -> dict[str, Any]:
+    """The question about a call."""
+    where = {"server": call.server, "tool": call.tool, "surface": call.surface, "channel": call.channel}
+    return {**where, "person": call.person, "service": call.service, "arguments": dict(call.arguments)}
+
+
+def at_the_edge(town: Town, call: Call) -> Met:
+    return _made(town, call, town.edge, {})
+
+
+def at_the_server(town: Town, call: Call) -> Met:
+    groups = town.groups(call.person) if call.person else []
+    identity = {USER_HEADER: call.sub, SURFACE_HEADER: call.surface, GROUPS_HEADER: json.dumps(groups)}
+    return _made(town, call, town.behind[call.server], identity)
+
+
+def _made(town: Town, call: Call, client: httpx2.Client, more: dict[str, str]) -> Met:
+    desk = town.desks[call.server]
+    arrived, ran = desk.arrivals, len(desk.ran)
+    token = town.pass_for(call, town.at(call.server))
+    params = {"name": call.tool, "arguments": dict(call.arguments)}
+    response = posted(client, call.server, token, "tools/call", more, **params)
+    answer = response.json()
+    refusal = answer["error"]["data"] if "error" in answer else answer["result"].get("_meta", {}).get(META_KEY)
+    return Met(refusal, desk.ran[ran:], desk.arrivals - arrived, response.text)
+
+
+def posted(
+    client: httpx2.Client, server: str, token: str, method: str, more: dict[str, str] | None = None, **params: Any
+) -> httpx2.Response:
+    headers = {**headers_of(token, method, params.get("name", "")), **(more or {})}
+    return client.post(f"/mcp/{server}", headers=headers, content=message(method, **params))

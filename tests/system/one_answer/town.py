@@ -1,0 +1,279 @@
+"""Generated worlds on real parts: hub, edge agent and Envoy run once; grants, policies and servers change under them.
+
+A world goes in where an operator and an author put it: the directory's and the grants file, a project's folder with
+its policies, the declaration that the runtime pins. From there everything is the product's own: the registry loads
+it, signs the bundles, the agent renders Envoy's configuration, and each server decides with its own bundle file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from pegboard import Server, authorize_tool
+from pegboard.core.names import PERSON_SURFACES, ServerName
+from pegboard.core.token import TOKEN_TYPE
+from pegboard.project import load_project
+from pegboard.remote.bundle import BundleFile
+from pegboard.remote.spool import Spool
+from pegboard.transport.application import build_application
+from pegboard.transport.http import GovernedApp
+from pegboard_hub.common.home import replace_file
+from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.identity.directory import open_directory
+from pegboard_hub.identity.keys import open_keys
+from pegboard_hub.main import open_hub
+from pegboard_hub.web.app import public_app
+from pegboard_hub.web.parts import Parts
+from tests.attacks.wire import ACCEPT, META, MODERN
+from tests.system.edge_rig import DEADLINE_S, Rig
+from tests.system.one_answer.worlds import CHANNELS, SERVERS, Call, Grant, World
+
+
+@dataclass
+class Desk:
+    """One server's place: a socket that stays, and whatever application the current world puts behind it.
+
+    Attributes:
+        arrivals: how many requests reached the server at all.
+        ran: what its tools were run with, in order.
+    """
+
+    arrivals: int = 0
+    ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    application: GovernedApp | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert self.application is not None
+        self.arrivals += 1
+        await self.application(scope, receive, send)
+
+    def tools(self, names: Iterable[str]) -> Server:
+        """An author's server whose tools note what they are run with."""
+        server = Server()
+        for name in names:
+            server.tool(name=name)(authorize_tool(policy=name)(self._tool(name)))
+        return server
+
+    def _tool(self, name: str) -> Any:
+        async def tool(
+            limit: int | None = None,
+            table: str | None = None,
+            sure: bool | None = None,
+            tags: list[str] | None = None,
+        ) -> str:
+            self.ran.append((name, {"limit": limit, "table": table, "sure": sure, "tags": tags}))
+            return "done"
+
+        return tool
+
+
+class Town(Rig):
+    """The rig of the edge, with the real hub in the place of a twin and real servers in the place of upstreams."""
+
+    parts: Parts
+
+    def start(self, envoy: bool = True) -> None:
+        """Open the hub on no server yet, and start Envoy."""
+        self._thread.start()
+        self._directory, self._grants = self.home.root / "directory.toml", self.home.root / "grants.toml"
+        self._grants.write_text("")
+        self._write_directory({})
+        self.home.operator_token.write_text("operator")
+        self.desks = {server: Desk() for server in SERVERS}
+        self._world_task: asyncio.Future[None] | None = None
+        self._hub = AsyncExitStack()
+        settings = HubSettings(public_url=self.public_url, grants=self._grants, directory=self._directory)
+        self.parts = self.run(self._hub.enter_async_context(open_hub(self.home, settings)))
+        self._signer = open_keys(self.home).tokens
+        self.serve(public_app(self.parts), self.home.hub_socket)
+        for server, desk in self.desks.items():
+            self.serve(desk, self.socket(server))
+        self.start_agent()
+        if envoy:
+            self.start_envoy()
+        self.edge = self.client()
+        self.behind = {server: _client_of(self.socket(server), self.public_url) for server in SERVERS}
+
+    def stop(self) -> None:
+        for client in (self.edge, *self.behind.values()):
+            client.close()
+        self._end_world()
+        self.run(self._hub.aclose())
+        super().stop()
+
+    # A world
+
+    def become(self, world: World) -> None:
+        """Make this world the one that hub, edge and servers decide in."""
+        self._end_world()
+        applications = {server: self._publish(server, world) for server in SERVERS}
+        self._write_directory(world.people)
+        self.parts.sign_in.directory = open_directory(self._directory, self.public_url)
+        replace_file(self._grants, "\n".join(_granted(server, world.grants[server]) for server in SERVERS))
+        self.run(self._followed())
+        started: asyncio.Event = self.run(_event())
+        self._ending: asyncio.Event = self.run(_event())
+        work = self._run_world(applications, started)
+        self._world_task = asyncio.run_coroutine_threadsafe(work, self._loop)  # type: ignore[assignment]
+        self.run(started.wait())
+
+    async def _followed(self) -> None:
+        """Wait until the registry has taken the world over and Envoy decides with it."""
+        while not await self.parts.registry.refresh():
+            await asyncio.sleep(0.01)
+        assert not self.parts.registry.current.problems
+        assert self.agent is not None
+        await self.agent.refresh()
+
+    def _publish(self, server: str, world: World) -> GovernedApp:
+        """Write the project's folder, pin its declaration, and build its server."""
+        name, policies = ServerName.parse(server), world.policies[server]
+        folder = self.home.root / "projects" / server
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "policies").mkdir(parents=True)
+        (folder / "pegboard.toml").write_text(_manifest(name))
+        for tool, policy in policies.items():
+            (folder / "policies" / f"{tool}.cedar").write_text(policy.text, encoding="utf-8")
+        desk = self.desks[server]
+        project = load_project(folder, desk.tools(policies))
+        self.home.add_server(name)
+        replace_file(self.home.declaration(name), project.declaration.model_dump_json())
+        spool = self.home.root / "spools" / server
+        spool.mkdir(parents=True, exist_ok=True)
+        bundle = BundleFile(
+            self.home.bundle(name), self.home.bundle_keys, name, self.public_url, spool / "accepted.jws"
+        )
+        release = project.declaration.digest
+        return build_application(project, name, self.public_url, bundle, Spool(spool, b"digest"), release)
+
+    async def _run_world(self, applications: Mapping[str, GovernedApp], started: asyncio.Event) -> None:
+        async with AsyncExitStack() as running:
+            for server, application in applications.items():
+                await running.enter_async_context(application.running())
+                self.desks[server].application = application
+            started.set()
+            await self._ending.wait()
+
+    def _end_world(self) -> None:
+        if self._world_task is not None:
+            self._loop.call_soon_threadsafe(self._ending.set)
+            self._world_task.result(DEADLINE_S)  # type: ignore[call-arg]
+            self._world_task = None
+
+    def _write_directory(self, people: Mapping[str, tuple[str, ...]]) -> None:
+        lines = []
+        for person, groups in people.items():
+            who = f'name = "{person}"\nemail = "{person}@example.com"\ngroups = {json.dumps(groups)}'
+            lines.append(f"[people.{person}]\n{who}")
+        for surface in PERSON_SURFACES:
+            channels = f"\nchannels = {json.dumps(CHANNELS)}" if surface == "bot" else ""
+            lines.append(f'[clients.pegboard-{surface}]\nsurface = "{surface}"{channels}')
+        head = "" if people else "people = {}\n"
+        replace_file(self._directory, head + "\n".join(lines))
+
+    # Asking
+
+    def pass_for(self, call: Call, resource: str) -> str:
+        """A token as the hub issues it; for a service signed with the hub's key, as nothing issues those yet."""
+        if call.person is not None:
+            return self.person_pass(call.person, call.surface, call.channel, resource)
+        now = int(time.time())
+        claims = {
+            "iss": self.public_url,
+            "sub": call.service,
+            "sub_type": "service",
+            "groups": [],
+            "client_id": call.service,
+            "surface": call.surface,
+            "aud": resource,
+            "iat": now,
+            "exp": now + 300,
+            "jti": uuid.uuid4().hex,
+        }
+        return self._signer.sign(claims, TOKEN_TYPE)
+
+    def ask(self, token: str, path: str, question: Any = None, **query: Any) -> Any:
+        """Ask the hub's API, through the edge."""
+        headers = {"authorization": f"Bearer {token}"}
+        url = f"/api/v1/{path}"
+        if question is None:
+            response = self.edge.get(url, params=query, headers=headers)
+        else:
+            response = self.edge.post(url, json=question, headers=headers)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def person_pass(self, person: str, surface: str, channel: str | None, resource: str) -> str:
+        """A person's token, as the hub issues it."""
+        return self.parts.sign_in.issue(person, surface, channel, resource).access_token
+
+    def groups(self, person: str) -> list[str]:
+        """The groups that a person's token states."""
+        return list(self.parts.sign_in.directory.people[person].groups)
+
+    def at(self, server: str) -> str:
+        """The audience of a server's tokens."""
+        return ServerName.parse(server).resource_url(self.public_url)
+
+    @property
+    def api(self) -> str:
+        """The audience of the API's tokens."""
+        return f"{self.public_url}/api"
+
+
+def message(method: str, **params: Any) -> bytes:
+    """A modern request's body."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": META, **params}}
+    return json.dumps(body).encode()
+
+
+def headers_of(token: str, method: str, name: str = "") -> dict[str, str]:
+    """A modern request's headers."""
+    found = {**ACCEPT, "authorization": f"Bearer {token}", "mcp-protocol-version": MODERN, "mcp-method": method}
+    return {**found, "mcp-name": name} if name else found
+
+
+@contextmanager
+def running_town() -> Iterator[Town]:
+    """A town that is up, and gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    town = Town(folder)
+    try:
+        town.start()
+        yield town
+    finally:
+        town.stop()
+        shutil.rmtree(folder)
+
+
+async def _event() -> asyncio.Event:
+    return asyncio.Event()
+
+
+def _client_of(socket: Path, public_url: str) -> httpx2.Client:
+    return httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url=public_url, timeout=DEADLINE_S)
+
+
+def _manifest(name: ServerName) -> str:
+    return (
+        f'name = "{name.name}"\nentry = "nowhere:server"\ndescription = "A server of a generated world"\n'
+        f'owner = "platform"\nsupport_channel = \'#data "platform" 100%\'\n'
+    )
+
+
+def _granted(server: str, grant: Grant) -> str:
+    lists = {kind: json.dumps(getattr(grant, kind), ensure_ascii=False) for kind in grant.__dataclass_fields__}
+    lines = [f'[servers."{server}"]', f'source = "projects/{server}"', *(f"{k} = {v}" for k, v in lists.items())]
+    return "\n".join(lines) + "\n"
