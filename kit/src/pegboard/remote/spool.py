@@ -42,6 +42,7 @@ class Spool:
         self._key = digest_key
         self._file = -1
         self._size = 0
+        self._serial = 0
 
     def write(self, record: Intent | Outcome | Denial) -> None:
         """Append one record with a single write.
@@ -76,7 +77,8 @@ class Spool:
 
     def _open_segment(self) -> None:
         self.close()
-        name = f"{self._next_number():0{NUMBER_DIGITS}d}-{os.getpid()}.jsonl"
+        self._serial += 1
+        name = f"{self._next_number():0{NUMBER_DIGITS}d}-{os.getpid()}-{self._serial}.jsonl"
         self._file = os.open(self._folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         self._size = 0
 
