@@ -56,6 +56,8 @@ class Legacy:
         self, person: str, method: str, session: str = "", surface: str = "cli", **params: object
     ) -> httpx2.Response:
         headers = self._hub.headers(person, ["ads-eng"], surface) | LEGACY
+        # One client on all surfaces, so that it is not what tells sessions apart.
+        headers["authorization"] = f"Bearer {self._hub.token(person, ['ads-eng'], surface, client_id='one')}"
         headers |= {"mcp-session-id": session} if session else {}
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
         return await self._http.post(self._hub.name.path, json=body, headers=headers)
