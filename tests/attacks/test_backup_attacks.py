@@ -14,6 +14,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from pegboard_hub.upkeep import backup
 from pegboard_hub.upkeep.archive import write_archive
 from pegboard_hub.upkeep.backup import back_up
 from pegboard_hub.upkeep.errors import BackupRefused
+from pegboard_hub.upkeep.files import working_folder
 from pegboard_hub.upkeep.restore import restore
 from tests.hub.company import Company, found_company, opened
 
@@ -383,3 +386,33 @@ def test_a_servers_links_bring_nothing_into_the_backup(tmp_path: Path) -> None:
     spools = [member.name for member in made.manifest.members if member.name.startswith("spool/")]
     assert spools == ["spool/prod.presto/00000000000000000005-1-1.jsonl"]
     assert sum("left out" in line for line in said) == 6
+
+
+WORKS = """
+import sys, pathlib
+from pegboard_hub.upkeep.files import working_folder
+with working_folder(pathlib.Path(sys.argv[1]), "packing") as folder:
+    (folder / "private-key").write_text("secret")
+    print("there", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else_is(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / ".pegboard-packing-link").symlink_to(elsewhere)
+    (tmp_path / ".pegboard-restoring-other").mkdir()
+    others = {"elsewhere", ".pegboard-packing-link", ".pegboard-restoring-other"}
+    command = [sys.executable, "-c", WORKS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as works:
+        assert works.stdout is not None
+        assert works.stdout.readline() == b"there\n"
+        with working_folder(tmp_path, "packing") as mine:
+            (theirs,) = {path.name for path in tmp_path.iterdir()} - others - {mine.name}
+            assert (tmp_path / theirs / "private-key").exists(), "one at work is left alone"
+        works.kill()
+    assert (tmp_path / theirs / "private-key").exists()
+    with working_folder(tmp_path, "packing"):
+        assert not (tmp_path / theirs).exists()
+    assert {path.name for path in tmp_path.iterdir()} == others

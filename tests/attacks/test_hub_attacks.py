@@ -147,12 +147,46 @@ def test_the_api_tells_nobody_what_is_not_theirs(pegboard: Instance, asked: str,
     assert answer.json()["error"]["layer"] == "hub"
 
 
-@pytest.mark.parametrize("server", ["prod/presto", "' OR 1=1 --", "%", "prod/presto' UNION SELECT * FROM calls --"])
-def test_calls_are_ones_own_whatever_server_is_asked_for(pegboard: Instance, server: str) -> None:
-    modern(pegboard, pegboard.token("ana"), "tools/call", {"name": "list_tables", "arguments": {}})
+FILTERS: dict[str, tuple[dict[str, str], int]] = {
+    "nothing": ({}, 200),
+    "a server": ({"server": "prod/presto"}, 200),
+    "another person": ({"person": "ana"}, 200),
+    "another person's tool": ({"tool": "list_tables"}, 200),
+    "another person on a server": ({"person": "ana", "server": "prod/presto"}, 200),
+    "a pattern for a person": ({"person": "%"}, 200),
+    "SQL for a person": ({"person": "fay' OR '1'='1"}, 200),
+    "a union for a tool": ({"tool": "x' UNION SELECT * FROM calls --"}, 200),
+    "SQL for a server": ({"server": "' OR 1=1 --"}, 422),
+    "a pattern for a server": ({"server": "%"}, 422),
+    "a union for a server": ({"server": "prod/presto' UNION SELECT * FROM calls --"}, 422),
+    "a column": ({"sub": "ana"}, 422),
+}
+
+
+@pytest.mark.parametrize("case", FILTERS)
+def test_calls_are_ones_own_whatever_is_asked_for(pegboard: Instance, case: str) -> None:
+    asked, status = FILTERS[case]
+    secret = listed(pegboard)
     headers = {"authorization": f"Bearer {pegboard.token('fay', 'api')}"}
-    answer = httpx2.get(f"{pegboard.public_url}/api/v1/calls", params={"server": server}, headers=headers)
-    assert {call["person"] for call in answer.json()["calls"]} <= {"fay"}
+    answer = httpx2.get(f"{pegboard.public_url}/api/v1/calls", params=asked, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert secret not in answer.text
+    assert {call["person"] for call in answer.json().get("calls", ())} <= {"fay"}
+    one = httpx2.get(f"{pegboard.public_url}/api/v1/calls/{secret}", params=asked, headers=headers)
+    assert one.status_code in (404, 422), one.text
+
+
+def listed(pegboard: Instance) -> str:
+    """The id of a call of Ana's that the ledger tells her of."""
+    modern(pegboard, pegboard.token("ana"), "tools/call", {"name": "list_tables", "arguments": {}})
+    headers = {"authorization": f"Bearer {pegboard.token('ana', 'api')}"}
+    asked = {"person": "ana", "tool": "list_tables"}
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        answer = httpx2.get(f"{pegboard.public_url}/api/v1/calls", params=asked, headers=headers)
+        if found := answer.raise_for_status().json()["calls"]:
+            return str(found[0]["id"])
+    raise AssertionError("Ana's call did not reach the ledger")
 
 
 def test_what_callers_write_stays_text_on_the_page(pegboard: Instance) -> None:

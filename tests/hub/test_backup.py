@@ -18,6 +18,8 @@ from pegboard.core.bundle import open_bundle
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.jose import Verifier, kid_of, new_private_key
 from pegboard.core.names import ServerName
+from pegboard.core.record import Outcome
+from pegboard.remote.spool import Spool
 from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.runtime import preflight
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 NOW_MS = int(time.time() * 1000)
 CHANNEL = "channel-of-prod/presto"
-SPOOLED = json.dumps({"kind": "intent", "id": "waiting"}) + "\n"
+WAITING = Outcome(id="waiting", at_ms=NOW_MS, status="ok", duration_ms=1)
 
 
 def silent(_line: str) -> None:
@@ -165,7 +167,12 @@ def verifies_with_keys_of(before: Home, after: Home) -> bool:
 async def test_undelivered_records_come_along_and_those_delivered_since_count_once(company: Company) -> None:
     company.open_channel("prod/presto", "r")
     spool = company.home.spool(ServerName("prod", "presto"))
-    (spool / "00000000000000000001-1-1.jsonl").write_text(SPOOLED + SPOOLED[:20])
+    writer = Spool(spool, b"key")
+    writer.write(WAITING)
+    writer.close()
+    (segment,) = spool.glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole + whole[:20])  # another is being written
     (spool / "cursor.json").write_text('{"segment": "", "offset": 0}')
     lines = [json.dumps({"request_id": f"line-{number}"}) + "\n" for number in range(4000)]
     company.home.edge_access_log.write_text("".join(lines))
@@ -177,7 +184,7 @@ async def test_undelivered_records_come_along_and_those_delivered_since_count_on
         made = save(company)
     restored = moved(company, restore(made.file, company.home.root.parent / "new", silent).home)
     again = restored.home.spool(ServerName("prod", "presto"))
-    assert (again / "00000000000000000001-1-1.jsonl").read_text() == SPOOLED
+    assert (again / segment.name).read_bytes() == whole
     assert (again / "cursor.json").exists()
     rest = restored.home.edge_access_log.read_text()
     assert rest == "".join(lines[len(delivered) :])

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from pegboard.core.names import ServerName
 from pegboard.core.record import Receipt
-from pegboard_hub.ledger.model import refusal_counts, rejected_records
+from pegboard_hub.ledger.model import refusal_counts, rejected_records, usage_days
 from pegboard_hub.ledger.service import Ledger
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch
 
@@ -154,6 +154,7 @@ async def test_without_a_readable_channels_file_nobody_delivers(
         (intent("2", NOW) | {"arguments_bytes": 2**63}, ("2", "intent"), "intent.arguments_bytes: "),
         (outcome("2", NOW) | {"duration_ms": -1}, ("2", "outcome"), "outcome.duration_ms: "),
         (outcome("2", NOW) | {"steps_ms": {"run": -1}}, ("2", "outcome"), "outcome.steps_ms.run: "),
+        (outcome("2", NOW) | {"steps_ms": {str(n): 1 for n in range(65)}}, ("2", "outcome"), "outcome.steps_ms: "),
         (denial("2", NOW, code="x" * 65), ("2", "denial"), "denial.code: String should have at most 64"),
         (outcome("2\n\x00", NOW) | {"é\n": 1}, ("2\\n\\x00", "outcome"), "outcome.\\xe9\\n: Extra inputs"),
         ({"kind": ["intent"], "id": 2}, ("", ""), "record: "),
@@ -175,6 +176,16 @@ async def test_a_malformed_record_is_kept_apart_and_holds_up_no_other(
     (kept,) = await rejected(hub)
     assert (kept.server, kept.problem) == ("prod/presto", told.problem)
     assert kept.text == json.dumps(bad)[:4096]
+
+
+async def test_a_call_of_a_time_to_come_counts_as_of_now(hub: Hub, channel: str) -> None:
+    later = NOW + 1000 * 365 * 24 * HOUR
+    assert (await hub.deliver(channel, *call("later", later), denial("no", later, "ana"))).json()["accepted"] == 3
+    told = await hub.calls("ana")
+    assert {call["id"] for call in told} == {"later", "no"}
+    assert max(call["at"] for call in told) <= time.time() * 1000
+    async with hub.parts.database.read() as connection:
+        assert await connection.scalar(select(func.max(usage_days.c.day_ms))) <= time.time() * 1000
 
 
 @pytest.mark.parametrize("text", [rb'"\ud800"', b"NaN", b"1e999", b"-1e999"])

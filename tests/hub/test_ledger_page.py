@@ -96,6 +96,8 @@ async def test_a_call_leads_to_its_whole_life(filled: Hub) -> None:
     ):
         assert words in life
     assert "6 minutes, as its owner declares" in life
+    assert ", with " in life
+    assert " , with " not in life
 
 
 async def test_a_call_without_an_outcome_is_explained(filled: Hub) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -28,7 +30,7 @@ from pegboard.remote import bundle as bundle_module
 from pegboard.remote.acknowledging import Acknowledging
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.delivery import Delivery
-from pegboard.remote.spool import RECORD_BYTES, Spool, SpoolReader
+from pegboard.remote.spool import RECORD_BYTES, Batch, Spool, SpoolReader
 
 URL = "http://pegboard.test"
 NAME = ServerName("prod", "desk")
@@ -405,6 +407,93 @@ def test_torn_last_line_of_a_dead_process_is_skipped_and_the_rest_kept(tmp_path:
         reader.acknowledge(batch)
     assert ids == ["call-2"]
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
+def test_records_of_a_process_that_started_after_the_clock_went_back_are_delivered_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, ids, now = SpoolReader(tmp_path), [], time.time_ns()
+    for number, clock_ns in enumerate((now, now - 3_600 * 10**9, now - 7_200 * 10**9)):
+        monkeypatch.setattr("pegboard.remote.spool.time.time_ns", lambda clock_ns=clock_ns: clock_ns)
+        Spool(tmp_path, b"k").write(outcome(number))
+        while (batch := reader.next()) is not None:
+            ids += [record["id"] for record in batch.records]
+            reader.acknowledge(batch)
+        if number == 1:
+            next(tmp_path.glob("*.jsonl")).unlink()  # then the cursor alone says how far it was
+    assert ids == ["call-0", "call-1", "call-2"]
+
+
+def test_nothing_is_written_into_a_spool_that_was_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    spool = Spool(folder, b"k")
+    spool.write(outcome(1))
+    next(folder.glob("*.jsonl")).unlink()
+    spool.write(outcome(2))
+    assert _ids(SpoolReader(folder)) == ["call-2"]
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError):
+        spool.write(outcome(3))
+    folder.mkdir()
+    spool.write(outcome(4))
+    assert _ids(SpoolReader(folder)) == ["call-4"]
+
+
+def _ids(reader: SpoolReader) -> list[object]:
+    batch = reader.next()
+    assert batch is not None
+    return [record["id"] for record in batch.records]
+
+
+SPOILT = {
+    "other JSON": b"[1]",
+    "no JSON": b"\x00\xff\xfe",
+    "no number": b'{"kind":"outcome","id":"x","duration_ms":NaN}',
+    "half a character": rb'{"kind":"outcome","id":"\ud800"}',
+    "without measure": b"[" * 200_000,
+    "nothing": b"",
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("case", SPOILT)
+async def test_a_spoilt_line_holds_up_no_record(tmp_path: Path, socket: Path, case: str) -> None:
+    spool, door = Spool(tmp_path, b"k"), HubDoor()
+    spool.write(outcome(1))
+    os.write(spool._file, SPOILT[case] + b"\n")
+    spool.write(outcome(2))
+    delivery = Delivery(SpoolReader(tmp_path), socket, "token-1")
+    async with listening(door, socket):
+        assert await delivery.deliver()
+    await delivery.close()
+    assert door.seen == ["call-1", "call-2"]
+
+
+@pytest.mark.anyio
+async def test_delivery_goes_on_after_a_failure_that_nobody_foresaw(
+    tmp_path: Path, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pegboard.remote.delivery.LONGEST_WAIT_S", 0.01)
+    reader, door = SpoolReader(tmp_path), HubDoor()
+    Spool(tmp_path, b"k").write(outcome(1))
+    failures = iter([RuntimeError("can't start new thread"), MemoryError()])
+    read = reader.next
+
+    def fails_at_first() -> Batch | None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return read()
+
+    monkeypatch.setattr(reader, "next", fails_at_first)
+    delivery = Delivery(reader, socket, "token-1")
+    async with listening(door, socket), anyio.create_task_group() as group:
+        group.start_soon(delivery.run)
+        with anyio.fail_after(10):
+            while door.seen != ["call-1"]:
+                await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    await delivery.close()
 
 
 def test_a_batch_of_large_records_stays_within_what_the_hub_takes(tmp_path: Path) -> None:

@@ -43,10 +43,13 @@ class Instance:
         """What `pegboard up` has printed."""
         return self.log.read_text(encoding="utf-8")
 
-    def token(self, person: str, server: str = "prod/presto", surface: str = "cli") -> str:
-        """A demo person's token for one server, or for `api`."""
+    def token(
+        self, person: str, server: str = "prod/presto", surface: str = "cli", lifetime_s: int | None = None
+    ) -> str:
+        """A demo person's token for one server, or for `api`; of a shorter life where one is given."""
         resource = f"{self.public_url}/api" if server == "api" else f"{self.public_url}/mcp/{server}"
         form = {"grant_type": DEMO_GRANT, "person": person, "surface": surface, "resource": resource}
+        form |= {"lifetime": str(lifetime_s)} if lifetime_s else {}
         response = httpx2.post(f"{self.public_url}/oauth/token", data=form)
         response.raise_for_status()
         return str(response.json()["access_token"])

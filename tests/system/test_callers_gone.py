@@ -19,7 +19,9 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
+from pegboard.core.refusal import META_KEY
 from pegboard_hub.runtime import procfs
+from tests.attacks.wire import initialize, legacy
 from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -61,8 +63,8 @@ def caller(pegboard: Instance, person: str, mode: str) -> Iterator[subprocess.Po
 
 
 @asynccontextmanager
-async def client(pegboard: Instance, person: str, mode: str) -> AsyncIterator[Client]:
-    headers = {"authorization": f"Bearer {pegboard.token(person, SERVER)}"}
+async def client(pegboard: Instance, person: str, mode: str, token: str = "") -> AsyncIterator[Client]:
+    headers = {"authorization": f"Bearer {token or pegboard.token(person, SERVER)}"}
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(f"{pegboard.public_url}/mcp/{SERVER}", http_client=http)
         async with Client(transport, mode=mode) as connected:
@@ -149,6 +151,33 @@ async def test_a_client_that_cancels_one_call_ends_that_query_and_goes_on(pegboa
         await rests(pegboard)
         await wait_for("the ledger says so", lambda: last(pegboard, "ana") == "cancelled")
         await _counts_flights(asking)
+
+
+TOKEN_S = 2
+
+
+@ERAS
+async def test_a_query_ends_with_the_token_it_was_called_with_and_says_so(pegboard: Instance, mode: str) -> None:
+    before = len(records(pegboard, "pat"))
+    async with client(pegboard, "pat", mode, pegboard.token("pat", SERVER, lifetime_s=TOKEN_S)) as asking:
+        began = time.monotonic()
+        answer = await asking.call_tool("run_query", {"sql": AN_HOUR})
+        took_s = time.monotonic() - began
+    assert isinstance(answer, CallToolResult)
+    assert answer.meta is not None
+    assert answer.meta[META_KEY]["reason"] == "token_expired"
+    assert TOKEN_S - 1 < took_s < PATIENCE_S
+    await rests(pegboard)
+    await wait_for("the ledger says so", lambda: last(pegboard, "pat") == "cancelled")
+    assert len(records(pegboard, "pat")) == before + 1, "one call, one record"
+
+
+async def test_a_session_lives_on_when_its_caller_renews_the_token(pegboard: Instance) -> None:
+    first = pegboard.token("ana", SERVER, lifetime_s=TOKEN_S)
+    session = initialize(pegboard, first)
+    ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    await wait_for("the first token ends", lambda: legacy(pegboard, first, ping, session).status_code == 401)
+    assert legacy(pegboard, pegboard.token("ana", SERVER), ping, session).status_code == 200
 
 
 async def _counts_flights(asking: Client) -> None:

@@ -1,4 +1,4 @@
-"""Commands of pages that explain with the demo, and of the operator's guide: each ends and prints as its page says."""
+"""Commands of pages that explain with the demo, and of the operator's guide, do what their page says."""
 
 from __future__ import annotations
 

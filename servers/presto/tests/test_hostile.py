@@ -1,5 +1,7 @@
 """Nothing that a caller can write gets out of the open tables, or holds the server up."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,36 @@ async def test_a_query_without_measure_is_stopped_by_time_or_memory(
         assert answer.rows == [[336_776]], "the engine serves the next query"
     finally:
         engine.close()
+
+
+STUBBORN = """
+SELECT levenshtein(x, reverse(x)) FROM (SELECT string_agg(CAST(hash(i) AS VARCHAR), '') AS x FROM range(2000) t(i))
+"""
+"""Some seconds inside one value, where the engine does not look whether it was interrupted."""
+
+
+async def test_a_statement_that_nothing_stops_is_given_up_and_the_engine_with_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pegboard_presto.engine.STUBBORN_S", 0.3)
+    broken: list[str] = []
+    engine = Engine(
+        Path(copy(data / OPEN_FILE, tmp_path)), Limits(seconds=0.1), on_broken=lambda: broken.append("broken")
+    )
+    with pytest.raises(ToolError, match="failed on this query and starts again"):
+        await engine.run(lambda _: STUBBORN, max_rows=1)
+    assert broken == ["broken"]
+    engine.close()
+
+
+def test_a_process_whose_engine_broke_ends_whatever_holds_it_up() -> None:
+    holds_on = (
+        "import signal, threading, pegboard_presto.engine as engine; engine.END_WITHIN_S = 0.1;"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); engine._end_process(); threading.Event().wait()"
+    )
+    ended = subprocess.run([sys.executable, "-c", holds_on], timeout=20, capture_output=True, check=False)
+    assert ended.returncode == 1
+    assert b"most recent call first" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class Ledger:
         """
         records, unreadable = read_records(delivered)
         now_ms = self._now_ms()
-        rows = _Rows(channel, records, now_ms)
+        rows = _Rows(channel, (_no_later(record, now_ms) for record in records), now_ms)
         async with self._database.write() as connection:
             intents = await store.add_new(connection, calls_table, rows.intents)
             denials = await store.add_new(connection, calls_table, rows.denials)
@@ -244,6 +244,11 @@ class _Rows:
             ended.setdefault(outcome["id"], outcome["status"])
         for intent in self.intents:
             intent["status"] = ended.get(intent["id"], "")
+
+
+def _no_later(record: Intent | Outcome | Denial, now_ms: int) -> Intent | Outcome | Denial:
+    """The record, written now at the latest: one of a year to come would stand above all others until then."""
+    return record if record.at_ms <= now_ms else record.model_copy(update={"at_ms": now_ms})
 
 
 def _row(server: str, kind: Kind, who: Who, now_ms: int, **values: Any) -> Row:

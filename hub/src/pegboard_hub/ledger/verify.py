@@ -87,11 +87,7 @@ def verify(database: Path, progress: Callable[[int], None] = lambda _: None) -> 
         count = _count(connection, progress)
         findings = [
             *(Finding("a call's kept status is its outcome's", each) for each in count.wrong_status),
-            *(
-                Finding(promise, words.format(*row))
-                for promise, query, words in _ROWS
-                for row in connection.execute(query)
-            ),
+            *_rows(connection),
             *_days(connection, count),
             *_totals(connection, count),
             *_callers(connection, count),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.upkeep.archive import write_archive
 from pegboard_hub.upkeep.collecting import collect, read_instance
 from pegboard_hub.upkeep.errors import BackupFailed, in_words
+from pegboard_hub.upkeep.files import working_folder
 from pegboard_hub.upkeep.members import DATABASE, Manifest, Member, Part
 
 
@@ -68,8 +67,7 @@ def back_up(
         raise BackupFailed(f"there is no folder {file.parent}: make it, or name another file")
     made_at = datetime.now(UTC)
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{file.name}.", dir=file.parent))  # mode 0700
-        try:
+        with working_folder(file.parent, "packing") as staging:
             names = collect(home, staging / "home", say, keys=keys, secrets=secrets)
             manifest = _manifest(home, staging / "home", names, made_at)
             say(f"packing {len(names)} files")
@@ -78,8 +76,6 @@ def back_up(
             made = Backup(file, partial.stat().st_size, _digest(partial), manifest)
             partial.rename(file)
             _sync_folder(file.parent)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except PermissionError as error:
         who = "run this as the user that runs `pegboard up`"
         raise BackupFailed(f"{error.filename} cannot be used: {error.strerror}; {who}") from error

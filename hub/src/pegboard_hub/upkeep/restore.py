@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +20,7 @@ from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import Schema, open_to_read, revisions
 from pegboard_hub.upkeep.archive import Open, open_archive
 from pegboard_hub.upkeep.errors import BackupRefused, RestoreFailed, in_words
+from pegboard_hub.upkeep.files import working_folder
 from pegboard_hub.upkeep.members import DATABASE, MANIFEST, Manifest, Member, Part, kind_of
 
 SPARE_BYTES = 64 * 1024 * 1024
@@ -69,14 +69,11 @@ def restore(file: Path, home: Path, say: Say, *, replace: bool = False) -> Resto
     try:
         _check_place(home, replace)
         home.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{home.name}.restoring-", dir=home.parent))  # mode 0700
-        try:
+        with working_folder(home.parent, "restoring") as staging:
             manifest = _unpack(file, staging, say)
             say("checking the database")
             _prepare_database(file, staging / DATABASE, manifest)
             moved = _put_in_place(staging, home, replace)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise RestoreFailed(f"nothing was restored: {in_words(error)}") from error
     return Restored(home, manifest, moved)

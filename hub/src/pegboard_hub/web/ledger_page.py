@@ -239,7 +239,7 @@ def _asked(life: Life) -> Mapping[str, str]:
         arguments += f", digest {life.arguments_digest}"
     return {
         "Who": f"{call.sub} ({life.sub_type})",
-        "From": f"{call.surface} {call.channel or ''}, with {call.client_id}",
+        "From": f"{' '.join(filter(None, (call.surface, call.channel)))}, with {call.client_id}",
         "Server": call.server or "an unknown server",
         "Release": call.release[:12],
         "Called": call.tool or life.method,

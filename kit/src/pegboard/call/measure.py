@@ -81,10 +81,10 @@ class Measure:
                 at_ms=now_ms(),
                 release=self._release,
                 who=who(caller) if caller else None,
-                tool=tool[:64],
+                tool=_unicode(tool[:64]),
                 code=refusal.code,
                 reason=refusal.reason,
-                detail=detail,
+                detail=_unicode(detail),
                 policy=policy.name if policy else "",
                 policy_version=policy.version if policy else "",
                 request_id=ids.request_id,
@@ -129,6 +129,11 @@ class RunningCall:
                 duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
             )
         )
+
+
+def _unicode(text: str) -> str:
+    """Text that a record can hold, whatever bytes a caller put into a header."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def canonical(document: Any) -> bytes:

@@ -23,6 +23,7 @@ _STRICT = ConfigDict(
 
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Steps = Annotated[dict[str, _Milliseconds], Field(max_length=64)]
 
 
 class _Record(BaseModel):
@@ -71,7 +72,7 @@ class Outcome(_Record):
     result_digest: str = ""
     result_bytes: _Count = 0
     duration_ms: _Milliseconds
-    steps_ms: dict[str, _Milliseconds] = {}
+    steps_ms: _Steps = {}
 
 
 class Denial(_Record):
@@ -91,7 +92,7 @@ class Denial(_Record):
     policy_version: str = ""
     request_id: str = ""
     trace_id: str = ""
-    steps_ms: dict[str, _Milliseconds] = {}
+    steps_ms: _Steps = {}
 
 
 Record = Annotated[Intent | Outcome | Denial, Field(discriminator="kind")]

@@ -43,9 +43,14 @@ class Refusal:
         return {"jsonrpc": "2.0", "id": request_id, "error": error}
 
 
+LONGEST_TOLD = 128
+"""Characters of a name of the caller's own that a refusal repeats; no tool's name is as long."""
+
+
 def tool_unavailable(tool: str, owner: str, support_channel: str) -> Refusal:
     """The one answer for a tool that does not exist and for one that this caller may not use."""
     ask = f"Ask {owner} in {support_channel}"
+    tool = tool if len(tool) <= LONGEST_TOLD else f"{tool[:LONGEST_TOLD]}…"
     return Refusal(
         code="tool_unavailable",
         message=f"No tool {tool} here for you: it does not exist or you may not use it. {ask}.",

@@ -46,6 +46,10 @@ class Delivery:
                     logger.warning("records wait on disk, until the hub takes them: %s", type(error).__name__)
                 fault = type(error).__name__
                 wait = min(wait * 2, LONGEST_WAIT_S)
+            except Exception:
+                # Whatever it is, records must not wait until the process starts anew: no memory, no further thread.
+                logger.exception("records wait on disk")
+                wait = LONGEST_WAIT_S
             await asyncio.sleep(wait)
 
     async def deliver(self) -> bool:

@@ -27,6 +27,9 @@ BATCH_BYTES = 2 * 1024 * 1024
 """Of one delivery at most, unless a single record is larger. The hub takes 8 MiB (`ledger/api.py`); text that is
 escaped otherwise on its way than on disk may grow."""
 
+NUMBER_DIGITS = 20
+"""Of the number that a segment's name begins with."""
+
 RECORD_BYTES = 1024 * 1024
 """The largest record. One that no delivery could carry would hold up all that follow it."""
 
@@ -44,14 +47,16 @@ class Spool:
     def write(self, record: Intent | Outcome | Denial) -> None:
         """Append one record with a single write.
 
+        Where somebody deleted the open segment, the record goes into a new one.
+
         Raises:
-            OSError: the disk did not take all of it, or it is larger than `RECORD_BYTES`.
+            OSError: the disk did not take all of it, the folder is gone, or it is larger than `RECORD_BYTES`.
         """
         line = record.model_dump_json(exclude_defaults=True, exclude={"kind"}).encode()
         line = b'{"kind":"%s",%s\n' % (record.kind.encode(), line[1:])
         if len(line) > RECORD_BYTES:
             raise OSError(errno.EFBIG, f"a record of {len(line)} bytes is larger than {RECORD_BYTES}")
-        if self._file < 0 or self._size + len(line) > SEGMENT_BYTES:
+        if self._file < 0 or self._size + len(line) > SEGMENT_BYTES or _is_deleted(self._file):
             self._open_segment()
         written = os.write(self._file, line)
         self._size += written
@@ -73,9 +78,14 @@ class Spool:
     def _open_segment(self) -> None:
         self.close()
         self._serial += 1
-        name = f"{time.time_ns():020d}-{os.getpid()}-{self._serial}.jsonl"
+        name = f"{self._next_number():0{NUMBER_DIGITS}d}-{os.getpid()}-{self._serial}.jsonl"
         self._file = os.open(self._folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         self._size = 0
+
+    def _next_number(self) -> int:
+        """The time, and more than every segment so far: the reader's order is by name, and a clock may go back."""
+        names = [_read_cursor(self._folder)[0], *_segments(self._folder)]
+        return max(time.time_ns(), *(_number(name) + 1 for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class SpoolReader:
         A segment whose end is reached and that has a successor is removed on the way.
         """
         segment, offset = self._cursor()
-        segments = sorted(path.name for path in self._folder.glob("*.jsonl"))
+        segments = _segments(self._folder)
         for index, name in enumerate(segments):
             start = offset if name == segment else 0
             if name < segment:
@@ -119,15 +129,7 @@ class SpoolReader:
         temporary.replace(self._folder / CURSOR)
 
     def _cursor(self) -> tuple[str, int]:
-        try:
-            cursor = json.loads((self._folder / CURSOR).read_text(encoding="utf-8"))
-            return str(cursor["segment"]), int(cursor["offset"])
-        except FileNotFoundError:
-            return "", 0
-        except (ValueError, KeyError, TypeError):
-            # Delivered again is harmless, the hub counts a record once; lost is not.
-            logger.warning("spool cursor is unreadable: delivering everything again")
-            return "", 0
+        return _read_cursor(self._folder)
 
     def _read(self, name: str, start: int, limit: int, limit_bytes: int, *, finished: bool) -> Batch | None:
         with (self._folder / name).open("rb") as file:
@@ -141,10 +143,58 @@ class SpoolReader:
                     break
                 end += len(line)
                 try:
-                    records.append(json.loads(line))
-                except ValueError:
+                    records.append(_record(line))
+                except (ValueError, RecursionError):
                     logger.error("a torn record in %s is skipped", name)
         return Batch(records, name, end) if end > start else None
 
     def _remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+
+def _segments(folder: Path) -> list[str]:
+    """Names of the segments, oldest first."""
+    return sorted(path.name for path in folder.glob("*.jsonl"))
+
+
+def _number(name: str) -> int:
+    """What a segment's name begins with; 0 where no writer of ours gave it."""
+    digits = name[:NUMBER_DIGITS]
+    return int(digits) if digits.isascii() and digits.isdecimal() else 0
+
+
+def _read_cursor(folder: Path) -> tuple[str, int]:
+    """The segment that the hub has acknowledged last, and up to which byte."""
+    try:
+        cursor = json.loads((folder / CURSOR).read_text(encoding="utf-8"))
+        return str(cursor["segment"]), int(cursor["offset"])
+    except FileNotFoundError:
+        return "", 0
+    except (ValueError, KeyError, TypeError):
+        # Delivered again is harmless, the hub counts a record once; lost is not.
+        logger.warning("spool cursor is unreadable: delivering everything again")
+        return "", 0
+
+
+def _is_deleted(file: int) -> bool:
+    """Whether somebody deleted an open file: what is written to it would be gone with the process."""
+    return os.fstat(file).st_nlink == 0
+
+
+def _record(line: bytes) -> dict[str, object]:
+    """A line of a segment.
+
+    Raises:
+        ValueError: it is no record that could be sent.
+        RecursionError: it is nested without measure.
+    """
+    record = json.loads(line, parse_constant=_no_number)
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    if b"\\u" in line:
+        json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and cannot leave
+    return record
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,12 @@ from pegboard_presto.scan import column_sizes
 logger = logging.getLogger(__name__)
 
 Configuration = dict[str, str | bool | int | float | list[str]]
+
+STUBBORN_S = 10.0
+"""Seconds after which a statement that was interrupted and still runs is given up, and the process with it."""
+
+END_WITHIN_S = 8
+"""Seconds in which a process that ends because of its engine may still finish and record its other calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,9 @@ def configuration(limits: Limits) -> Configuration:
     }
 
 
+_BROKEN = "The engine failed on this query and starts again. Do not repeat it unchanged."
+
+
 class Engine:
     """A database file opened once; every statement gets a cursor of its own."""
 
@@ -78,8 +89,9 @@ class Engine:
         self.sizes = column_sizes(self._database)
 
     def close(self) -> None:
-        """Close the database; statements still running fail."""
-        self._database.close()
+        """Close the database; a statement that still runs keeps it open until it ends."""
+        with suppress(duckdb.Error):  # the engine refuses where it is busy, and does not wait
+            self._database.close()
 
     async def run(
         self,
@@ -91,7 +103,7 @@ class Engine:
         """Run the statement that `prepare` gives, in a worker thread, and fetch at most `max_rows` rows.
 
         A time-out and a cancelled caller interrupt the statement, and the wait for it to stop is part of the call:
-        nothing runs on unseen.
+        nothing runs on unseen. One that does not stop makes the engine unusable, as a failure inside it does.
 
         Args:
             prepare: translates and checks; it is given the cursor, and its time counts.
@@ -101,12 +113,19 @@ class Engine:
         Raises:
             ToolError: the statement was refused, failed, or took too long; the text is for the caller.
         """
-        with self._database.cursor() as cursor:
-            work = _Work(cursor, prepare, parameters, max_rows)
+        cursor = self._database.cursor()
+        work = _Work(cursor, prepare, parameters, max_rows)
+        try:
             async with anyio.create_task_group() as group:
                 group.start_soon(work.watch, self.limits.seconds)
                 await work.run()
                 group.cancel_scope.cancel()
+        finally:
+            if work.stubborn:
+                logger.critical("a statement did not stop within %g s of being interrupted", STUBBORN_S)
+                self._on_broken()
+            else:
+                cursor.close()
         if work.fetched is not None:
             return work.fetched
         raise self._explain(work)
@@ -114,6 +133,8 @@ class Engine:
     def _explain(self, work: _Work) -> BaseException:
         error = work.error
         match error:
+            case None if work.stubborn:
+                return ToolError(_BROKEN)
             case duckdb.InterruptException() if work.timed_out:
                 return ToolError(
                     f"The query was stopped after {self.limits.seconds:g} s, which is what one query may run. "
@@ -127,7 +148,7 @@ class Engine:
             case duckdb.InternalException() | duckdb.FatalException():
                 logger.critical("the engine broke and is not usable any more: %s", error)
                 self._on_broken()
-                return ToolError("The engine failed on this query and starts again. Do not repeat it unchanged.")
+                return ToolError(_BROKEN)
             case duckdb.IOException() | duckdb.PermissionException():
                 logger.error("the engine was asked for something outside: %s", error)
                 return ToolError("The engine does not offer this: it reads the listed tables and nothing else.")
@@ -149,6 +170,8 @@ class _Work:
         self.fetched: Fetched | None = None
         self.error: Exception | None = None
         self.timed_out = False
+        self.stubborn = False
+        self._waiting = anyio.CancelScope(shield=True)
         self._cursor = cursor
         self._prepare = prepare
         self._parameters = parameters
@@ -158,9 +181,10 @@ class _Work:
     async def run(self) -> None:
         """Run to the end, whatever happens to the caller; `watch` is what stops it."""
         try:
-            await anyio.to_thread.run_sync(self._execute)
+            with self._waiting:
+                await anyio.to_thread.run_sync(self._execute, abandon_on_cancel=True)
         finally:
-            self._ended.set()
+            self._ended.set()  # also where no thread could be started
 
     async def watch(self, seconds: float) -> None:
         """Interrupt the statement when its time is over or the caller has gone."""
@@ -169,10 +193,18 @@ class _Work:
             self.timed_out = True
         finally:
             with anyio.CancelScope(shield=True):
-                # More than once: an interrupt that comes before the statement has begun is lost.
-                while not self._ended.is_set():
-                    self._cursor.interrupt()
-                    await anyio.sleep(0.02)
+                await self._stop()
+
+    async def _stop(self) -> None:
+        given_up_at = anyio.current_time() + STUBBORN_S
+        # More than once: an interrupt that comes before the statement has begun is lost.
+        while not self._ended.is_set():
+            if anyio.current_time() > given_up_at:
+                self.stubborn = True
+                self._waiting.cancel()
+                return
+            self._cursor.interrupt()
+            await anyio.sleep(0.02)
 
     def _execute(self) -> None:
         started = time.perf_counter()
@@ -202,4 +234,6 @@ def _for_caller(message: str) -> str:
 
 
 def _end_process() -> None:
+    """End in order, and by force where a statement that cannot be stopped holds that up."""
     os.kill(os.getpid(), signal.SIGTERM)
+    faulthandler.dump_traceback_later(END_WITHIN_S, exit=True)
