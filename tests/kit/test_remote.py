@@ -197,7 +197,7 @@ def socket() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def listening(door: HubDoor, socket: Path) -> AsyncIterator[None]:
+async def listening(door: Any, socket: Path) -> AsyncIterator[None]:
     server = uvicorn.Server(uvicorn.Config(door, uds=str(socket), log_config=None, lifespan="off"))
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve)
@@ -231,6 +231,25 @@ async def test_every_record_reaches_the_hub_through_outage_and_restart(tmp_path:
     await delivery.close()
     assert door.seen == [f"call-{number}" for number in range(6)]
     assert door.tokens == {"Bearer token-1"}
+
+
+@pytest.mark.anyio
+async def test_what_is_written_during_a_delivery_waits_for_the_next_one(tmp_path: Path, socket: Path) -> None:
+    spool = Spool(tmp_path, b"k")
+    door = HubDoor()
+
+    async def busy_door(scope: Any, receive: Any, send: Any) -> None:
+        await door(scope, receive, send)
+        spool.write(outcome(len(door.seen)))  # a server under load always has one more
+
+    spool.write(outcome(0))
+    delivery = Delivery(SpoolReader(tmp_path), socket, "token-1")
+    async with listening(busy_door, socket):
+        with anyio.fail_after(5):
+            assert await delivery.deliver()
+            assert await delivery.deliver()
+    await delivery.close()
+    assert door.seen == ["call-0", "call-1"]
 
 
 async def deliver_three(folder: Path, socket: Path, receipt: bytes) -> list[str]:
