@@ -39,7 +39,8 @@ test-heavy: install  ## the long tests
 	$(IN)pytest -m heavy
 
 bench: install  ## make the figures in the docs again
-	@set -e; for script in bench/[a-z]*.py; do echo "== $$script"; $(IN)python $$script; done
+	@set -e; for script in cost edge_scale memory first_call; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
+	@set -e; for script in ledger recovery report; do echo "== $$script"; $(IN)python bench/$$script.py; done
 
 clean:  ## remove what was installed and cached; the state in .pegboard stays
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache servers/*/.venv
