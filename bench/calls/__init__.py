@@ -1,0 +1,1 @@
+"""What one tool call costs, through Pegboard and through its rivals: real processes, every reply checked."""
