@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from pegboard.call.ports import Standing
 from pegboard.core.acknowledgement import Acknowledgement
@@ -19,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 0.25
 """How often the file's change time is looked at, at most; one stat call, in seconds."""
+
+
+class BundleFacts(NamedTuple):
+    """Version, time of signature in seconds since the epoch, and the age in seconds that it may reach."""
+
+    version: int
+    issued_at: int
+    max_age_s: int
 
 
 class BundleFile:
@@ -49,6 +58,12 @@ class BundleFile:
         self._used: Acknowledgement | None = None
         self._seen: tuple[int, int] | None = None
         self._look_at = 0.0
+
+    @property
+    def facts(self) -> BundleFacts:
+        """What of the bundle in use an operator watches; zeros before the first."""
+        bundle = self._bundle
+        return BundleFacts(bundle.version, bundle.issued_at, bundle.max_age_s) if bundle else BundleFacts(0, 0, 0)
 
     def current(self, now: float) -> Standing:
         """The standing at `now`, in seconds since the epoch.

@@ -22,6 +22,7 @@ from pegboard.core.names import ServerName
 from pegboard.core.record import Denial, Intent, Outcome
 from pegboard.core.token import TOKEN_TYPE, TokenVerifier
 from pegboard.project import Project, load_project
+from pegboard.remote.metrics import ServerMeter
 from pegboard.server import Server
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
@@ -135,8 +136,10 @@ class InMemoryHub:
 
     def application(self) -> GovernedApp:
         """A fresh ASGI application of the server."""
+        release = self.project.declaration.digest
+        meter = ServerMeter(self.project.governed)
         return build_application(
-            self.project, self.name, self.public_url, self.standings, self._recorder, self.project.declaration.digest
+            self.project, self.name, self.public_url, self.standings, self._recorder, release, meter
         )
 
     @asynccontextmanager
