@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx2
 
@@ -30,6 +31,11 @@ class EnvoyAdmin:
         """The version in use of each watched source, by its statistics' name; None when Envoy does not answer."""
         text = await self._get("/stats?filter=version_text")
         return None if text is None else {found["name"]: found["version"] for found in _VERSION.finditer(text)}
+
+    async def statistics(self, pattern: str, *, used_only: bool) -> str:
+        """Statistics whose own name matches `pattern`, in Prometheus' format; empty when Envoy does not answer."""
+        query = {"filter": pattern} | ({"usedonly": ""} if used_only else {})
+        return await self._get(f"/stats/prometheus?{urlencode(query)}") or ""
 
     async def reopen_logs(self) -> bool:
         """Have Envoy open its access log again, by name. False when it does not answer."""

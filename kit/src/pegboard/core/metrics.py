@@ -14,7 +14,7 @@ from pegboard.core.access import RULES
 from pegboard.core.names import SURFACES
 from pegboard.core.token import REASONS as TOKEN_REASONS
 
-Kind = Literal["counter", "gauge", "histogram", "summary"]
+Kind = Literal["counter", "gauge", "histogram"]
 
 OTHER = "other"
 """Label value for whatever is not in a label's set."""
@@ -29,7 +29,6 @@ class Metric:
 
     Attributes:
         name: as Prometheus knows it; ends in the unit, and in `_total` where it counts.
-        kind: a `summary` has a sum and a count, no quantiles.
         labels: their names.
         help: what it counts or shows, in one sentence.
         unit: of a value.
@@ -46,7 +45,7 @@ class Metric:
     @property
     def samples(self) -> tuple[str, ...]:
         """Names of its samples in the text format."""
-        suffixes = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}.get(self.kind, ("",))
+        suffixes = ("_bucket", "_sum", "_count") if self.kind == "histogram" else ("",)
         return tuple(self.name + suffix for suffix in suffixes)
 
 
