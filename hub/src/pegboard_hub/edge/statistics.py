@@ -6,29 +6,27 @@ each, ten thousand servers would be two hundred thousand lines a scrape, and a s
 
 from __future__ import annotations
 
-from collections import defaultdict
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pegboard.core.metrics import Metric
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.clusters import CLUSTER_PREFIX
+from pegboard_hub.edge.filters import AGREEMENT, WATCHED_RULES
+from pegboard_hub.edge.rules import RULE_NAMES
 from pegboard_hub.telemetry import table
 from pegboard_hub.telemetry.exposition import Line, Sample, bound_text, lines
 
-EVERYTHING = (
+PATTERN = (
     r"^(http\.edge\.(downstream_(rq_[1-5]xx|rq_time|rq_active|cx_active|cx_total|cx_.x_bytes_total)"
     r"|jwt_authn\.|rbac\.|mcp\.requests_rejected|rds\.pegboard\.update_rejected)"
     r"|listener\..*\.downstream_(cx_overload_reject|global_cx_overflow)"
-    r"|(cluster_manager\.cds|listener_manager\.lds|extension_config_discovery\..*)\.update_rejected)"
+    r"|(cluster_manager\.cds|listener_manager\.lds|extension_config_discovery\..*)\.update_rejected"
+    rf"|cluster\.{CLUSTER_PREFIX}[^.]*\.upstream_(rq_[1-5]xx|rq_active|rq_timeout|rq_rx_reset|cx_connect_fail)$)"
 )
-"""Names of the statistics that do not grow with the servers."""
-
-SERVERS = (
-    rf"^cluster\.{CLUSTER_PREFIX}.*\.upstream_"
-    r"(rq_[1-5]xx|rq_active|rq_timeout|rq_rx_reset|cx_connect_fail)$"
-)
-"""Names of the statistics of servers; only of those that were called since Envoy started."""
+"""Names of the statistics that are asked for. Envoy is asked once, and only for those that ever counted: it looks
+through every statistic of every server to answer, which with ten thousand servers takes it a tenth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Row:
         metric: as what.
         labels: our labels by Envoy's, or fixed ones where Envoy's name says what we say with a label.
         fixed: labels with their values.
-        scale: what a value is multiplied with; Envoy's times are milliseconds.
+        scale: what a time is multiplied with; Envoy's are milliseconds.
     """
 
     metric: Metric
@@ -47,6 +45,12 @@ class Row:
     fixed: Mapping[str, str] = field(default_factory=dict)
     scale: float = 1.0
 
+
+_Key = tuple[Metric, str, tuple[tuple[str, str], ...]]
+"""Metric, name and labels of one figure."""
+
+FAILURES = ("connect", "reset", "timeout")
+_VALUES = {"class": tuple(f"{digit}xx" for digit in range(1, 6)), "rule": (AGREEMENT, *RULE_NAMES)}
 
 _CLASS = {"envoy_response_code_class": "class"}
 _RULE = {"envoy_rbac_http_prefix": "rule"}
@@ -72,7 +76,12 @@ ROWS: Mapping[str, Row] = {
     "envoy_cluster_manager_cds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "clusters"}),
     "envoy_listener_manager_lds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "listener"}),
     "envoy_http_rds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "routes"}),
-    "envoy_extension_config_discovery_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "filters"}),
+    **{
+        f"envoy_extension_config_discovery_http_filter_{name}_update_rejected": Row(
+            table.EDGE_CONFIG_REJECTED, fixed={"source": "filters"}
+        )
+        for name in ("jwt", *WATCHED_RULES)
+    },
     "envoy_cluster_upstream_rq_xx": Row(table.EDGE_SERVER_REQUESTS, _SERVER | _CLASS),
     "envoy_cluster_upstream_rq_active": Row(table.EDGE_SERVER_UNDER_WAY, _SERVER),
     "envoy_cluster_upstream_cx_connect_fail": Row(table.EDGE_SERVER_FAILURES, _SERVER, {"kind": "connect"}),
@@ -90,24 +99,38 @@ class EdgeStatistics:
 
     async def read(self) -> list[Sample]:
         """The figures now; none when Envoy does not answer."""
-        everything = await self._admin.statistics(EVERYTHING, used_only=False)
-        servers = await self._admin.statistics(SERVERS, used_only=True)
-        return list(translated([*lines(everything), *lines(servers)]))
+        page = await self._admin.statistics(PATTERN)
+        # Of thousands of servers the page is long, and the supervisor shares this loop.
+        return [] if page is None else await asyncio.to_thread(lambda: list(translated(lines(page))))
 
 
 def translated(found: Iterable[Line | None]) -> Iterator[Sample]:
-    """Envoy's figures as ours."""
-    sums: defaultdict[tuple[Metric, str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+    """Envoy's figures as ours. What has not counted yet stands at nothing."""
+    sums = _nothing()
     for line in found:
-        if line is not None:
-            name, suffix = _without_suffix(line.name)
-            row = ROWS.get(name)
-            if row is not None:
-                labels = _labels(row, line.labels)
-                scale = 1.0 if suffix in ("_bucket", "_count") else row.scale
-                sums[row.metric, row.metric.name + suffix, tuple(labels.items())] += line.value * scale
+        name, suffix = _without_suffix(line.name) if line else ("", "")
+        if line and (row := ROWS.get(name)):
+            key = _key(row.metric, _labels(row, line.labels), suffix)
+            sums[key] = sums.get(key, 0) + line.value * (row.scale if suffix == "_sum" else 1)
+    for server in {dict(items).get("server") for _, _, items in sums} - {None}:
+        for kind in FAILURES:
+            sums.setdefault(_key(table.EDGE_SERVER_FAILURES, {"server": str(server), "kind": kind}), 0)
     for (metric, name, items), value in sums.items():
         yield Sample(metric, dict(items), value, name)
+
+
+def _nothing() -> dict[_Key, float]:
+    """Every figure that there is without any server's having been called."""
+    sums: dict[_Key, float] = {}
+    for row in ROWS.values():
+        if "server" not in row.labels.values() and row.metric.kind != "histogram":
+            for value in _VALUES.get(next(iter(row.labels.values()), ""), ("",)):
+                sums[_key(row.metric, dict.fromkeys(row.labels.values(), value) | dict(row.fixed))] = 0
+    return sums
+
+
+def _key(metric: Metric, labels: Mapping[str, str], suffix: str = "") -> _Key:
+    return metric, metric.name + suffix, tuple(sorted(labels.items()))
 
 
 def _without_suffix(name: str) -> tuple[str, str]:

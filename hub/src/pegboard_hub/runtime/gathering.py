@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 EVERY_S = 5.0
 """How often it gathers, in seconds."""
 
+SHARE = 0.05
+"""The part of the time that gathering may take: with very many servers it is done less often."""
+
 ANSWER_S = 2.0
 """How long a server may take for its whole page, in seconds."""
 
@@ -88,11 +91,12 @@ class Gathering:
     async def run(self) -> None:
         """Gather every few seconds. No trouble ends it: the age of what is there tells."""
         while True:
+            began = time.monotonic()
             try:
                 await self.gather()
             except Exception:
                 logger.exception("metrics could not be gathered")
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(max(EVERY_S, (time.monotonic() - began) / SHARE))
 
     async def gather(self) -> None:
         """Ask everybody once, and replace the file.

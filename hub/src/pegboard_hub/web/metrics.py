@@ -45,7 +45,11 @@ class MetricsPage:
 
 
 def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
-    """Show what database and registry are like whenever the metrics are asked for."""
+    """Show what database and registry are like whenever the metrics are asked for, and what may never happen as 0."""
+    for kind in ("disk", "other"):
+        meter.count(table.DATABASE_ERRORS, kind, by=0)
+    for kind in ("intent", "outcome", "denial", "edge", "unreadable"):
+        meter.count(table.RECORDS, kind, by=0)
     meter.watch(table.DATABASE_BYTES, lambda: database.bytes)
     meter.watch(table.DATABASE_REFUSES, lambda: database.refuses_writes)
     meter.watch(table.BUNDLES_SIGNED, lambda: registry.bundles_signed_at)

@@ -61,6 +61,7 @@ class InMemoryHub:
 
     Attributes:
         records: what the server wrote, oldest first.
+        meter: what it counted.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class InMemoryHub:
         keys = public_jwks(self._private_key)
         self.standings = InMemoryStanding(access, TokenVerifier(keys, self.public_url, access.resource_url))
         self._recorder = InMemoryRecorder()
+        self.meter = ServerMeter(self.project.governed)
 
     @property
     def records(self) -> list[Intent | Outcome | Denial]:
@@ -137,9 +139,8 @@ class InMemoryHub:
     def application(self) -> GovernedApp:
         """A fresh ASGI application of the server."""
         release = self.project.declaration.digest
-        meter = ServerMeter(self.project.governed)
         return build_application(
-            self.project, self.name, self.public_url, self.standings, self._recorder, release, meter
+            self.project, self.name, self.public_url, self.standings, self._recorder, release, self.meter
         )
 
     @asynccontextmanager
