@@ -70,9 +70,9 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
             spool.close()
 
     meter.watch(metrics.SPOOL_BYTES, reader.undelivered_bytes)
-    meter.watch(metrics.BUNDLE_VERSION, lambda: bundle.facts.version)
-    meter.watch(metrics.BUNDLE_ISSUED, lambda: bundle.facts.issued_at)
-    meter.watch(metrics.BUNDLE_MAX_AGE, lambda: bundle.facts.max_age_s)
+    meter.watch(metrics.BUNDLE_VERSION, lambda: bundle.facts().version)
+    meter.watch(metrics.BUNDLE_ISSUED, lambda: bundle.facts().issued_at)
+    meter.watch(metrics.BUNDLE_MAX_AGE, lambda: bundle.facts().max_age_s)
     return build_application(
         project, server, environment.public_url, bundle, spool, environment.release, meter, talking_to_the_hub
     )

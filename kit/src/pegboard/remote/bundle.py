@@ -59,9 +59,9 @@ class BundleFile:
         self._seen: tuple[int, int] | None = None
         self._look_at = 0.0
 
-    @property
     def facts(self) -> BundleFacts:
-        """What of the bundle in use an operator watches; zeros before the first."""
+        """What of the bundle in use an operator watches; zeros before the first. Nobody need have called for it."""
+        self._look_when_due()
         bundle = self._bundle
         return BundleFacts(bundle.version, bundle.issued_at, bundle.max_age_s) if bundle else BundleFacts(0, 0, 0)
 
@@ -71,9 +71,7 @@ class BundleFile:
         Raises:
             BundleRefused: there is none, or the last good one is too old.
         """
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_AGAIN_S
-            self._look()
+        self._look_when_due()
         if self._standing is None or self._bundle is None:
             raise BundleRefused("no bundle has verified yet")
         if self._bundle.too_old(now):
@@ -84,6 +82,11 @@ class BundleFile:
         """Look at the file, as a call does, and say what is in use then; None before the first good bundle."""
         self._look()
         return self._used
+
+    def _look_when_due(self) -> None:
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_AGAIN_S
+            self._look()
 
     def _look(self) -> None:
         self._resume()
