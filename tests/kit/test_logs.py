@@ -30,6 +30,9 @@ class Lines:
         self.stream = io.StringIO()
         self.handler = logging.StreamHandler(self.stream)
         self.handler.setFormatter(JsonFormatter({"server": "dev/desk"}, extra_under=EXTRA))
+        # Beside all other loggers: pytest's own handlers would not bear what is logged here.
+        self.apart = logging.Logger("author")
+        self.apart.addHandler(self.handler)
 
     @property
     def text(self) -> str:
@@ -155,17 +158,16 @@ async def test_a_refusal_is_logged_with_its_request_and_trace(talking: InMemoryH
     assert {record.trace_id for record in talking.records if record.kind == "denial"} == {ID.replace("-", "")}
 
 
-FORGERIES = (
-    'x\n{"level":"error","message":"forged"}',
-    "x\r\nforged",
-    "x\u2028forged\u0085forged\x0bforged\x1b[2J",
-    '", "request_id": "forged", "x": "',
-    "\ud800",
-)
+FORGERIES = {
+    "a line": 'x\n{"level":"error","message":"forged"}',
+    "a return": "x\r\nforged",
+    "other ends of lines": "x\u2028forged\u0085forged\x0bforged\x1b[2J",
+    "a field": '", "request_id": "forged", "x": "',
+}
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("text", FORGERIES[:4])
+@pytest.mark.parametrize("text", FORGERIES.values(), ids=FORGERIES)
 async def test_text_of_a_caller_makes_no_line_and_no_field(talking: InMemoryHub, lines: Lines, text: str) -> None:
     await call(talking, "say", text, **{"x-request-id": ID})
     [line] = lines.author()
@@ -175,9 +177,9 @@ async def test_text_of_a_caller_makes_no_line_and_no_field(talking: InMemoryHub,
     assert "\x1b" not in lines.text
 
 
-@pytest.mark.parametrize("text", FORGERIES)
+@pytest.mark.parametrize("text", [*FORGERIES.values(), "\ud800"], ids=[*FORGERIES, "half a character"])
 def test_every_line_is_ascii_whatever_is_logged(lines: Lines, text: str) -> None:
-    AUTHOR.info(text, extra={"at": text, "level": text, "server": text, text: text})
+    lines.apart.info(text, extra={"at": text, "level": text, "server": text, text: text})
     [line] = lines.author()
     assert (line["level"], line["server"]) == ("info", "dev/desk")
     assert line[EXTRA]["server"] == text
@@ -200,17 +202,15 @@ class Hostile:
 
 
 def test_what_cannot_be_logged_is_a_line_all_the_same(lines: Lines) -> None:
-    apart = logging.Logger("author")  # beside all others: pytest would not bear these
-    apart.addHandler(lines.handler)
     loop: list[Any] = []
     loop.append(loop)
-    apart.info("%d of %s", "wrong")
-    apart.info("odd", extra={"nan": float("nan"), "loop": loop, "hostile": Hostile(), "keys": {(1, 2): 3}})
-    apart.info("long %s", "x" * 100_000)
+    lines.apart.info("%d of %s", "wrong")
+    lines.apart.info("odd", extra={"nan": float("nan"), "loop": loop, "hostile": Hostile(), "keys": {(1, 2): 3}})
+    lines.apart.info("long %s", "x" * 100_000)
     try:
         raise ValueError("y" * 100_000)
     except ValueError:
-        apart.exception("failed")
+        lines.apart.exception("failed")
     found = lines.author()
     assert len(found) == 4
     assert len(found[2]["message"]) < LONGEST_TEXT + 100
