@@ -244,6 +244,7 @@ def test_what_a_server_process_prints_is_log_lines_too() -> None:
         "configure_logging(ServerName('dev', 'desk'))\n"
         "print('one\\ntwo'); print('to stderr', file=sys.stderr); warnings.warn('a warning')\n"
         "sys.stdout.write('begun '); print('and ended')\n"
+        "import subprocess; subprocess.run(['true'], stdout=sys.stdout, stderr=sys.stderr, check=True)\n"
         "raise RuntimeError('the end')\n"
     )
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, timeout=60)

@@ -106,6 +106,7 @@ class Instance:
         self._write_instance()
         releases = await self._make_releases()
         credentials.issue(home, self.isolation, releases)
+        home.gathered.unlink(missing_ok=True)  # of a run that was killed
         await bring_up_to_date(home, self.isolation, self._schema, self._report)
         hub = self._supervisor.start(hub_process(home, self.isolation, public_url))
         await self._supervisor.require(hub, HUB_LIMIT_S)
