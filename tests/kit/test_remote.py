@@ -89,6 +89,14 @@ def test_replaced_bundle_is_taken_up(home: Home) -> None:
     assert home.groups() == {"b"}
 
 
+def test_the_bundles_age_is_true_also_while_nobody_calls(home: Home) -> None:
+    assert home.reader.facts() == (0, 0, 0)
+    home.publish(issued_at=1_000)
+    assert home.reader.facts() == (3, 1_000, 24 * 3600)
+    home.publish(issued_at=2_000)
+    assert home.reader.facts().issued_at == 2_000
+
+
 @pytest.mark.parametrize(
     "replacement",
     [

@@ -233,7 +233,8 @@ class TestRestarts:
 
 class TestRefusalsReachTheLedger:
     def test_a_refusal_is_delivered_with_its_caller_and_words(self, edge: Rig) -> None:
-        response = edge.call("/mcp/dev/scratch", edge.token("dev/scratch", surface="chat"), tool_call("echo"))
+        token, trace = edge.token("dev/scratch", surface="chat"), f"00-{'a' * 32}-{'b' * 16}-01"
+        response = edge.call("/mcp/dev/scratch", token, tool_call("echo"), traceparent=trace)
         identifier = response.headers["x-request-id"]
         refusal = until(lambda: edge.door.refusals.get(identifier), "the refusal is delivered")
         assert abs(refusal.pop("at_ms") / 1000 - time.time()) < DEADLINE_S
@@ -252,6 +253,7 @@ class TestRefusalsReachTheLedger:
             },
             "tool": "echo",
             "method": "tools/call",
+            "traceparent": trace,
         }
 
     def test_an_unverified_claim_names_nobody(self, edge: Rig) -> None:

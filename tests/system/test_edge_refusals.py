@@ -306,12 +306,10 @@ class TestAddresses:
         )
         assert edge.raw(upgrade.encode()).split(b" ")[1] == b"400"
 
-    def test_metrics_are_not_at_this_door(self, edge: Rig) -> None:
+    def test_metrics_are_the_hubs_to_give_and_envoys_own_doors_are_shut(self, edge: Rig) -> None:
         with edge.client() as client:
-            for path in ("/metrics", "/metrics/x", "/stats", "/config_dump"):
-                response = client.get(path)
-                assert response.status_code == 404 or response.json() == {"upstream": "hub"}
-            assert client.get("/metrics").json()["error"]["layer"] == "edge"
+            for path in ("/metrics", "/stats", "/stats/prometheus", "/config_dump"):
+                assert client.get(path).json() == {"upstream": "hub"}
 
 
 class TestAmbiguousRequests:

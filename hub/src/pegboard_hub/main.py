@@ -37,7 +37,9 @@ from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.storage.schema import schema_of
+from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
+from pegboard_hub.web.metrics import MetricsPage, watch_hub
 from pegboard_hub.web.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -54,12 +56,14 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     """
     directory = open_directory(settings.directory, settings.public_url)
     keys = open_keys(home, settings.token_lifetime_s)
-    database = Database.at(home.database)
+    meter = HubMeter()
+    database = Database.at(home.database, meter)
     try:
         await migrate(database)
         registry = _registry(home, settings, keys, database)
         await registry.start()
         status = StatusReader(home.status, settings.status_stale_s)
+        watch_hub(meter, database, registry)
         yield Parts(
             settings=settings,
             database=database,
@@ -70,12 +74,15 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
                 settings.public_url,
                 lambda name: registry.current.deployed(name) is not None,
                 settings.token_lifetime_s,
+                issued=meter.token_issued,
             ),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
-            ledger=Ledger(database, lambda name: name in registry.current.servers),
+            ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
             status=status,
             rotation=KeyRotation(keys, registry, status),
+            meter=meter,
+            page=MetricsPage(home, meter),
         )
     finally:
         await database.close()

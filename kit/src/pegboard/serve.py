@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 
+from pegboard.core import metrics
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import PegboardError
 from pegboard.core.names import ServerName
@@ -19,6 +20,8 @@ from pegboard.project import load_project
 from pegboard.remote.acknowledging import Acknowledging
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.delivery import Delivery
+from pegboard.remote.logs import configure_logging
+from pegboard.remote.metrics import ServerMeter
 from pegboard.remote.spool import Spool, SpoolReader
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
@@ -37,7 +40,9 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
     credentials = json.loads(environment.credentials.read_text(encoding="utf-8"))
     project = load_project(environment.project)
     spool = Spool(environment.spool, bytes.fromhex(credentials["digest_key"]))
-    delivery = Delivery(SpoolReader(environment.spool), environment.hub_socket, credentials["channel_token"])
+    meter = ServerMeter(project.governed)
+    reader = SpoolReader(environment.spool)
+    delivery = Delivery(reader, environment.hub_socket, credentials["channel_token"], meter.delivered)
     bundle = BundleFile(
         environment.bundle,
         environment.bundle_keys,
@@ -64,20 +69,21 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
             await acknowledging.close()
             spool.close()
 
+    meter.watch(metrics.SPOOL_BYTES, reader.undelivered_bytes)
+    meter.watch(metrics.BUNDLE_VERSION, lambda: bundle.facts().version)
+    meter.watch(metrics.BUNDLE_ISSUED, lambda: bundle.facts().issued_at)
+    meter.watch(metrics.BUNDLE_MAX_AGE, lambda: bundle.facts().max_age_s)
     return build_application(
-        project, server, environment.public_url, bundle, spool, environment.release, talking_to_the_hub
+        project, server, environment.public_url, bundle, spool, environment.release, meter, talking_to_the_hub
     )
 
 
 def main() -> int:
     """Run until told to stop. Exit status 2 means that the project or the environment is wrong."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    # A line for each delivery of records would be all that a busy server's log has.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    configure_logging(None)
     try:
         environment = ServerEnvironment.read(os.environ)
+        configure_logging(ServerName.parse(environment.server))
         application = assemble(environment)
     except PegboardError as error:
         logger.error("this server does not start: %s", error)

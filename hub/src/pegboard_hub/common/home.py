@@ -193,6 +193,21 @@ class Home:
         return self.run / "status.json"
 
     @property
+    def scrape_token(self) -> Path:
+        """The credential that `/metrics` wants, for whoever collects metrics; the operator's alone."""
+        return self.root / "scrape.token"
+
+    @property
+    def scrape_digest(self) -> Path:
+        """SHA-256 of the scrape credential, for the hub."""
+        return self.run / "scrape.sha256"
+
+    @property
+    def gathered(self) -> Path:
+        """The metrics of edge, servers and processes as the supervisor last gathered them, for the hub."""
+        return self.run / "metrics.prom"
+
+    @property
     def lock(self) -> Path:
         """Locked (flock) by the one supervisor of this home."""
         return self.root / "supervisor.lock"
@@ -251,16 +266,21 @@ def unusable(root: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError(f"PEGBOARD_HOME {root}", [f"cannot be used ({what})", mend])
 
 
-def replace_file(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:
+def replace_file(
+    path: Path, text: str, mode: int = 0o644, *, owner: tuple[int, int] | None = None, sync: bool = False
+) -> None:
     """Write `text` to `path` so that a reader sees the old content or the new, never a part; parents are created.
 
-    With `sync` it is on the disk before this returns, and survives a loss of power.
+    `owner`, user and group id, has it from the first moment; by default it is who runs this. With `sync` it is on
+    the disk before this returns, and survives a loss of power.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(handle, mode)
+            if owner is not None:
+                os.fchown(handle, *owner)
             file.write(text)
             if sync:
                 file.flush()

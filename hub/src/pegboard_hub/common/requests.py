@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,7 +16,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pegboard.core.logs import annotated
 from pegboard.core.refusal import Refusal
+from pegboard.core.trace import trace_id
 
 log = logging.getLogger("pegboard_hub.request")
 
@@ -42,6 +44,7 @@ SECURITY_HEADERS = {
 ROUTINE_PATHS = (
     "/healthz",
     "/readyz",
+    "/metrics",
     "/internal/v1/grants",
     "/internal/v1/keys",
     "/internal/v1/acknowledgement",
@@ -75,9 +78,17 @@ class RequestEnvelope:
     The log line has the path without its query and no header, so no token can be in it.
     """
 
-    def __init__(self, app: ASGIApp, door: str) -> None:
+    def __init__(self, app: ASGIApp, door: str, answered: Callable[[str, int, float], None]) -> None:
+        """Wrap.
+
+        Args:
+            app: what answers.
+            door: public or internal; for the log.
+            answered: told of each request's path, status and seconds.
+        """
         self._app = app
         self._door = door
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -100,24 +111,26 @@ class RequestEnvelope:
                 ]
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_enveloped)
-        except Exception:
-            log.exception("unexpected error", extra={"request_id": identity})
-            if status:
-                raise
-            await _unexpected(identity)(scope, receive, send_enveloped)
-        finally:
-            self._log(scope, identity, status, began)
+        with annotated(request_id=identity, trace_id=trace_id(_header(scope, b"traceparent"), identity)):
+            try:
+                await self._app(scope, receive, send_enveloped)
+            except Exception:
+                log.exception("unexpected error")
+                if status:
+                    raise
+                await _unexpected(identity)(scope, receive, send_enveloped)
+            finally:
+                seconds = time.perf_counter() - began
+                self._answered(scope["path"], status, seconds)
+                self._log(scope, status, seconds)
 
-    def _log(self, scope: Scope, identity: str, status: int, began: float) -> None:
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
         facts = {
             "door": self._door,
-            "request_id": identity,
             "method": scope["method"],
             "path": scope["path"][:LONGEST_PATH],
             "status": status,
-            "duration_ms": round((time.perf_counter() - began) * 1000, 2),
+            "duration_ms": round(seconds * 1000, 2),
         }
         if caller := scope["state"].get("caller"):
             facts["sub"] = caller.sub
@@ -170,8 +183,12 @@ def _unexpected(identity: str) -> JSONResponse:
 
 
 def _request_id(scope: Scope) -> str:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    given = _header(scope, b"x-request-id")
     return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

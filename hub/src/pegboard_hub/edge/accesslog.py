@@ -48,6 +48,18 @@ class AccessLog:
         """Everything before it was dealt with."""
         return self._place
 
+    def unread_bytes(self) -> int:
+        """Bytes behind the place, in the log and its parts.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        files = self._files()
+        inodes = [inode for _, inode, _ in files]
+        known = self._place.inode in inodes
+        behind = files[inodes.index(self._place.inode) :] if known else files
+        return max(sum(size for _, _, size in behind) - (self._place.offset if known else 0), 0)
+
     def read(self) -> tuple[list[Line], Place]:
         """The next whole lines, and the place behind them. No lines means that there are none yet.
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx2
+
+ANSWER_S = 2.0
+"""How long Envoy may take for an answer, in seconds."""
+
+STATISTICS_S = 15.0
+"""How long it may take for its statistics, in seconds; with ten thousand busy servers it takes some two."""
 
 _VERSION = re.compile(r'^(?P<name>[\w.]+)\.version_text: "(?P<version>\w*)"$', re.MULTILINE)
 
@@ -15,7 +22,7 @@ class EnvoyAdmin:
 
     def __init__(self, socket: Path) -> None:
         transport = httpx2.AsyncHTTPTransport(uds=str(socket))
-        self._client = httpx2.AsyncClient(transport=transport, base_url="http://envoy", timeout=2)
+        self._client = httpx2.AsyncClient(transport=transport, base_url="http://envoy")
 
     async def ready(self) -> bool:
         """True when Envoy takes calls.
@@ -31,6 +38,14 @@ class EnvoyAdmin:
         text = await self._get("/stats?filter=version_text")
         return None if text is None else {found["name"]: found["version"] for found in _VERSION.finditer(text)}
 
+    async def statistics(self, pattern: str) -> str | None:
+        """Statistics that ever counted and whose own name matches `pattern`, in Prometheus' format.
+
+        None when Envoy does not answer.
+        """
+        query = urlencode({"filter": pattern, "usedonly": ""})
+        return await self._get(f"/stats/prometheus?{query}", STATISTICS_S)
+
     async def reopen_logs(self) -> bool:
         """Have Envoy open its access log again, by name. False when it does not answer."""
         try:
@@ -43,9 +58,9 @@ class EnvoyAdmin:
         """Close the connection."""
         await self._client.aclose()
 
-    async def _get(self, path: str) -> str | None:
+    async def _get(self, path: str, timeout_s: float = ANSWER_S) -> str | None:
         try:
-            response = await self._client.get(path)
+            response = await self._client.get(path, timeout=timeout_s)
         except (httpx2.HTTPError, OSError):
             return None
         return response.text if response.status_code == httpx2.codes.OK else None

@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx2
 
@@ -24,6 +25,9 @@ from pegboard_hub.edge.publish import Publisher
 from pegboard_hub.edge.rotation import LARGEST_BYTES, AccessLogRotation
 from pegboard_hub.edge.snapshot import EdgeSnapshot
 from pegboard_hub.edge.standing import EdgeStanding
+from pegboard_hub.edge.statistics import EdgeStatistics
+from pegboard_hub.telemetry import table
+from pegboard_hub.telemetry.exposition import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +71,9 @@ class EdgeAgent:
         self._clock = clock
         self._standing = EdgeStanding(home, public_url, hosts or loopback_hosts(), port)
         self._admin = EnvoyAdmin(home.edge_admin_socket)
+        self._statistics = EdgeStatistics(self._admin)
         self._publisher = Publisher(home.edge, self._admin)
-        log = AccessLog(home.edge_access_log, home.edge / "log.offset")
+        self._log = log = AccessLog(home.edge_access_log, home.edge / "log.offset")
         self._delivery = RefusalDelivery(log, home.internal_socket, home.operator_token)
         self._rotation = AccessLogRotation(home.edge_access_log, log, self._admin, largest_log)
         self._acknowledging = Acknowledging(self._publisher, home.internal_socket, home.operator_token)
@@ -104,6 +109,19 @@ class EdgeAgent:
         self._acknowledging.published(self._standing.used)
         self.rendered.set()
         return True
+
+    async def metrics(self) -> list[Sample]:
+        """What Envoy counted, as far as it answers, and what the agent itself knows."""
+        own: list[Sample] = []
+        if (bundle := self._standing.bundle) is not None:
+            own += [
+                Sample(table.EDGE_BUNDLE_VERSION, {}, bundle.version),
+                Sample(table.EDGE_BUNDLE_ISSUED, {}, bundle.issued_at),
+                Sample(table.EDGE_BUNDLE_MAX_AGE, {}, bundle.max_age_s),
+            ]
+        with suppress(OSError):
+            own.append(Sample(table.EDGE_LOG_UNREAD, {}, self._log.unread_bytes()))
+        return [*await self._statistics.read(), *own]
 
     async def deliver(self) -> bool:
         """Deliver the next part of the access log. False when there was nothing new.

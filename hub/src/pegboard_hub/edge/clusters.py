@@ -9,6 +9,8 @@ from pegboard_hub.edge.envoy import Json, typed
 from pegboard_hub.edge.snapshot import EdgeSnapshot
 
 HUB = "hub"
+CLUSTER_PREFIX = "mcp/"
+"""What the name of a server's cluster begins with."""
 
 UPSTREAM_IDLE_S = 3
 """Seconds an unused connection is kept. Shorter than a server's own keep-alive (uvicorn: 5 s), so that no call is
@@ -28,7 +30,7 @@ _PROTOCOL: Json = {
 
 def cluster_name(server: ServerName) -> str:
     """A server's cluster."""
-    return f"mcp/{server}"
+    return f"{CLUSTER_PREFIX}{server}"
 
 
 def clusters(snapshot: EdgeSnapshot) -> list[Json]:

@@ -90,6 +90,7 @@ def refusal_of(line: Line) -> dict[str, Any] | None:
         "who": _who(line),
         "tool": _text(line, "tool"),
         "method": _text(line, "mcp_method"),
+        "traceparent": _text(line, "traceparent") or "",
     }
 
 

@@ -190,6 +190,9 @@ def _mcp() -> Json:
             attribute_source="VERIFY",
             reject_duplicate_keys=True,
             max_request_body_size=MAX_BODY_BYTES,
+            # MCP carries a trace in `_meta`; from here on it is the request's `traceparent`, for log and server.
+            # Envoy takes over only one that is well-formed (tests/attacks).
+            propagate_trace_context={},
         ),
         xds_matcher={"matcher_tree": bodiless},
     )

@@ -7,6 +7,7 @@ from pegboard_hub.edge.filters import http_filters
 from pegboard_hub.edge.replies import REASON_HEADER, REQUEST_ID, local_replies
 from pegboard_hub.edge.routes import IDLE_S, ROUTES
 from pegboard_hub.edge.snapshot import EdgeSnapshot
+from pegboard_hub.edge.trace import TRACE_ID, trace_formatter
 
 BUFFER_BYTES = 4 * 1024 * 1024 + 64 * 1024
 """What a connection may buffer: a whole body, because it is read before it is passed on."""
@@ -14,6 +15,8 @@ BUFFER_BYTES = 4 * 1024 * 1024 + 64 * 1024
 LOG_FIELDS: Json = {
     "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": REQUEST_ID,
+    "trace_id": TRACE_ID,
+    "traceparent": "%REQ(traceparent):64%",
     "connection": "%CONNECTION_ID%",
     "method": "%REQ(:method)%",
     # Cut, so that what somebody puts into a path, a token perhaps, does not stand whole in the log.
@@ -111,5 +114,5 @@ def _access_log(snapshot: EdgeSnapshot) -> Json:
         "file",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
         path=str(snapshot.access_log),
-        log_format={"json_format": LOG_FIELDS},
+        log_format={"json_format": LOG_FIELDS, "formatters": [trace_formatter()]},
     )

@@ -56,7 +56,6 @@ def _others() -> list[Json]:
     return [
         _when({"safe_regex": {"google_re2": {}, "regex": named}}, _answer(404, *AFTER_SIGN_IN)),
         _when({"prefix": MCP_PREFIX}, _answer(404, *FOR_SERVERS)),
-        _when({"prefix": "/metrics"}, _answer(404, *FOR_SERVERS)),
     ]
 
 

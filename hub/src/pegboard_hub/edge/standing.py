@@ -56,6 +56,11 @@ class EdgeStanding:
         if (seen := (stat.st_mtime_ns, stat.st_ino)) != self._seen and self._try(self._home.edge_bundle):
             self._seen = seen
 
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle in use; None before the first good one."""
+        return self._bundle
+
     def snapshot(self, now: float) -> EdgeSnapshot | None:
         """What Envoy is to know at `now`, seconds since the epoch; None before the first good bundle."""
         bundle = self._bundle

@@ -49,6 +49,7 @@ class DemoSignIn:
         is_registered: whether a server of that name can be called.
         lifetime_s: seconds a token lives; never more than `MAX_LIFETIME_S`.
         clock: seconds since the epoch.
+        issued: told the surface of each token that was issued.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class DemoSignIn:
         is_registered: Callable[[str], bool],
         lifetime_s: int = MAX_LIFETIME_S,
         clock: Callable[[], float] = time.time,
+        issued: Callable[[str], None] = lambda _surface: None,
     ) -> None:
         self.directory = directory
         self._signer = signer
@@ -66,6 +68,7 @@ class DemoSignIn:
         self._is_registered = is_registered
         self._lifetime_s = min(lifetime_s, MAX_LIFETIME_S)
         self._clock = clock
+        self._issued = issued
 
     def issue(
         self, person: str, surface: str, channel: str | None, resource: str, lifetime_s: int | None = None
@@ -103,6 +106,7 @@ class DemoSignIn:
         }
         if caller.channel is not None:
             claims["channel"] = caller.channel
+        self._issued(surface)
         return Issued(self._signer.sign(claims, TOKEN_TYPE), lifetime, scope)
 
     def caller(self, person: str, surface: str, channel: str | None = None) -> Caller:

@@ -25,6 +25,8 @@ from pegboard_hub.ledger.reading import Unreadable, read_records
 from pegboard_hub.ledger.store import row_key
 from pegboard_hub.ledger.telling import call_of, life_of
 from pegboard_hub.storage.database import Database
+from pegboard_hub.telemetry.meter import HubMeter
+from pegboard_hub.telemetry.table import INTAKE_LAG, RECORDS, UNKNOWN_CALLS
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +86,21 @@ class Ledger:
         database: the hub's.
         is_registered: whether a name is a server of the registry.
         clock: seconds since the epoch.
+        meter: counts what is taken in.
     """
 
     def __init__(
-        self, database: Database, is_registered: Callable[[str], bool], clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        is_registered: Callable[[str], bool],
+        clock: Callable[[], float] = time.time,
+        meter: HubMeter | None = None,
     ) -> None:
         self._database = database
         self._is_registered = is_registered
         self._clock = clock
         self._prices = usage.Prices()
+        self._meter = meter or HubMeter()
 
     async def take_records(self, channel: Channel, delivered: Sequence[Any]) -> Receipt:
         """Take one server's records in one transaction; those already here are left as they are.
@@ -110,6 +118,9 @@ class Ledger:
             await store.count_refusals(connection, "server", channel.server, rows.nameless, now_ms)
             new = await store.keep_rejected(connection, channel.server, unreadable, now_ms)
         _log_unreadable(channel.server, new)
+        self._meter_intake("servers", [(record.kind, record.at_ms) for record in records])
+        if unreadable:
+            self._meter.count(RECORDS, "unreadable", by=len(unreadable))
         return Receipt(accepted=len(records), rejected=tuple(record.rejection for record in unreadable[:MOST_TOLD]))
 
     async def take_edge_refusals(self, refusals: Sequence[EdgeRefusal]) -> int:
@@ -127,13 +138,24 @@ class Ledger:
             new = await store.add_new(connection, calls_table, rows)
             await usage.count_edge_refusals(connection, new.values(), registered)
             await store.count_refusals(connection, "edge", "", nameless, now_ms)
+        self._meter_intake("edge", [("edge", refusal.at_ms) for refusal in refusals])
         return len(refusals)
+
+    def _meter_intake(self, source: str, taken: Iterable[tuple[str, int]]) -> None:
+        """Count what is in the ledger now, and how long after it happened."""
+        now_ms = self._now_ms()
+        for kind, at_ms in taken:
+            self._meter.count(RECORDS, kind)
+            self._meter.observe(INTAKE_LAG, (now_ms - at_ms) / 1000, source)
 
     async def tidy(self) -> None:
         """Drop what exactly-once counting no longer needs, and price what came before its release was known."""
         async with self._database.write() as connection:
             await store.forget_counted(connection, self._now_ms() - COUNTED_FOR_MS)
         await self.count_unpriced()
+        async with self._database.read() as connection:
+            unknown = await store.count_without_outcome(connection, self._now_ms() - RUNNING_FOR_MS)
+        self._meter.set(UNKNOWN_CALLS, unknown)
 
     async def count_unpriced(self) -> None:
         """Count those servers again that delivered before the registry knew their release, where it does now."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.ledger.model import counted, outcomes, refusal_counts, rejected_records
+from pegboard_hub.ledger.model import calls, counted, outcomes, refusal_counts, rejected_records
 from pegboard_hub.ledger.reading import Unreadable
 from pegboard_hub.registry.model import tools
 from pegboard_hub.storage.database import add_up, insert_and_tell_new
@@ -130,6 +130,12 @@ async def keep_rejected(
         )
         await connection.execute(delete(rejected_records).where(of_server, rejected_records.c.digest.not_in(kept)))
     return [record for digest, record in newest.items() if digest in new]
+
+
+async def count_without_outcome(connection: AsyncConnection, before_ms: int) -> int:
+    """How many calls from before that time have no outcome."""
+    without = (calls.c.kind == "intent") & (calls.c.status == "") & (calls.c.at_ms < before_ms)
+    return int(await connection.scalar(select(func.count()).where(without)) or 0)
 
 
 async def count_rejected(connection: AsyncConnection, since_ms: int) -> dict[str, int]:

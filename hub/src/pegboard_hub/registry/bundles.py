@@ -24,6 +24,9 @@ class BundleWriter:
 
     A version goes up when what its consumer decides with changes, and never falls behind the clock: a database that
     was lost or restored from a backup cannot make consumers refuse every new bundle as older than the one in use.
+
+    Attributes:
+        signed_at: when all bundles were last signed, in seconds since the epoch; 0 before.
     """
 
     def __init__(self, home: Home, database: Database, keys: Keys, issuer: str) -> None:
@@ -32,6 +35,7 @@ class BundleWriter:
         self._keys = keys
         self._issuer = issuer
         self._one_at_a_time = asyncio.Lock()
+        self.signed_at = 0.0
 
     async def write(self, snapshot: Snapshot, now: float, *, refresh: bool) -> list[str]:
         """Write the bundles whose content changed; with `refresh` also the others, freshly dated.
@@ -51,6 +55,8 @@ class BundleWriter:
             if changed:
                 async with self._database.write() as connection:
                     await save_bundle_versions(connection, changed)
+            if refresh:
+                self.signed_at = now
         return [consumer for consumer, _, _ in changed]
 
     def _write(self, snapshot: Snapshot, known: Versions, now: float, refresh: bool) -> list[tuple[str, int, str]]:

@@ -47,6 +47,11 @@ class Registry:
         self._seen: _State | None = None
         self.current = Snapshot()
 
+    @property
+    def bundles_signed_at(self) -> float:
+        """When all bundles were last signed, in seconds since the epoch; 0 before."""
+        return self._bundles.signed_at
+
     async def start(self) -> None:
         """Begin with what the tables say from last time, then take over what the sources say now.
 

@@ -26,6 +26,8 @@ SECRET_VARIABLE = "PEGBOARD_SECRET_"  # noqa: S105 - the start of variables' nam
 def issue(home: Home, isolation: Isolation, releases: Iterable[Release]) -> None:
     """Write new channel tokens and the operator's own credential, each readable by those alone who need it.
 
+    The credential for `/metrics` is made where there is none; the hub gets its digest.
+
     Raises:
         OSError: a file cannot be written.
     """
@@ -40,7 +42,8 @@ def issue(home: Home, isolation: Isolation, releases: Iterable[Release]) -> None
         channels[fingerprint] = {"server": str(release.server), "release": release.digest}
     replace_file(home.channels, json.dumps(channels), mode=0o400)
     replace_file(home.operator_token, secrets.token_urlsafe(32), mode=0o400)
-    for shared_with_hub in (home.channels, home.operator_token):
+    replace_file(home.scrape_digest, hashlib.sha256(_scrape_token(home).encode()).hexdigest(), mode=0o400)
+    for shared_with_hub in (home.channels, home.operator_token, home.scrape_digest):
         give_file(shared_with_hub, "hub", isolation)
 
 
@@ -79,6 +82,16 @@ def _from_file(folder: Path, name: str) -> tuple[str | None, str]:
     with suppress(OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8").strip(), str(path)
     return None, f"the file {path}"
+
+
+def _scrape_token(home: Home) -> str:
+    """The credential of whoever collects metrics, kept over restarts so that the collector's settings stay true."""
+    with suppress(OSError, UnicodeDecodeError):
+        if kept := home.scrape_token.read_text(encoding="ascii").strip():
+            return kept
+    token = secrets.token_urlsafe(32)
+    replace_file(home.scrape_token, token, mode=0o600)
+    return token
 
 
 def _digest_key(path: Path) -> str:

@@ -19,6 +19,7 @@ from pegboard_hub.edge.command import ready as envoy_ready
 from pegboard_hub.registry.model import Access
 from pegboard_hub.runtime import credentials, preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
+from pegboard_hub.runtime.gathering import Gathering
 from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.logs import LogRotation
@@ -105,6 +106,7 @@ class Instance:
         self._write_instance()
         releases = await self._make_releases()
         credentials.issue(home, self.isolation, releases)
+        home.gathered.unlink(missing_ok=True)  # of a run that was killed
         await bring_up_to_date(home, self.isolation, self._schema, self._report)
         hub = self._supervisor.start(hub_process(home, self.isolation, public_url))
         await self._supervisor.require(hub, HUB_LIMIT_S)
@@ -125,6 +127,7 @@ class Instance:
             with suppress(asyncio.CancelledError):
                 await task
         self._status.remove()
+        self.home.gathered.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """End everything at once, without asking."""
@@ -179,6 +182,10 @@ class Instance:
         agent = EdgeAgent(self.home, self._settings.public_url, self._settings.port)
         working = asyncio.create_task(agent.run(), name="edge agent")
         self._tasks.append(working)
+        gathering = Gathering(
+            self.home, self.isolation, lambda: self._supervisor.processes, len(self._servers), agent.metrics
+        )
+        self._tasks.append(asyncio.create_task(gathering.run(), name="gather metrics"))
         rendered = asyncio.create_task(agent.rendered.wait())
         await asyncio.wait({working, rendered}, timeout=EDGE_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
         if not agent.rendered.is_set():

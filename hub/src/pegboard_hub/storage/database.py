@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pegboard_hub.storage.errors import StorageUnavailable
+from pegboard_hub.telemetry.meter import HubMeter
+from pegboard_hub.telemetry.table import DATABASE_ERRORS, DATABASE_SECONDS, DATABASE_WAIT
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +51,9 @@ class Database:
         file: the embedded database's file; None of any other.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, meter: HubMeter | None = None) -> None:
         self.engine = _engine(url)
+        self._meter = meter or HubMeter()
         name = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
         self.file = Path(name) if name else None
         # SQLite has one writer at a time: waiting here is fair, waiting in busy_timeout is polling.
@@ -59,9 +62,20 @@ class Database:
         self._failed_at = 0.0
 
     @classmethod
-    def at(cls, path: Path) -> Database:
+    def at(cls, path: Path, meter: HubMeter | None = None) -> Database:
         """The embedded database in file `path`, created when it is opened first."""
-        return cls(f"sqlite+aiosqlite:///{path}")
+        return cls(f"sqlite+aiosqlite:///{path}", meter)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the embedded database with its write-ahead log; 0 of any other."""
+        parts = (self.file, self.file.with_name(f"{self.file.name}-wal")) if self.file else ()
+        return sum(part.stat().st_size for part in parts if part.exists())
+
+    @property
+    def refuses_writes(self) -> bool:
+        """Whether the last write failed for want of the disk."""
+        return bool(self._trouble)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -71,10 +85,11 @@ class Database:
             StorageUnavailable: the database cannot be opened, as on a disk that was full before it was.
         """
         try:
-            async with self.engine.connect() as connection, connection.begin():
-                yield connection
+            with self._meter.timed(DATABASE_SECONDS, "read"):
+                async with self.engine.connect() as connection, connection.begin():
+                    yield connection
         except OperationalError as error:
-            raise _told(error) from error
+            raise self._failed(error) from error
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -83,14 +98,17 @@ class Database:
         Raises:
             StorageUnavailable: the disk is full or does not take writes; nothing was changed.
         """
+        asked = time.perf_counter()
         async with self._writer:
+            self._meter.observe(DATABASE_WAIT, time.perf_counter() - asked)
             try:
-                async with self.engine.connect() as plain:
-                    connection = await plain.execution_options(**{_WRITES: True})
-                    async with connection.begin():
-                        yield connection
+                with self._meter.timed(DATABASE_SECONDS, "write"):
+                    async with self.engine.connect() as plain:
+                        connection = await plain.execution_options(**{_WRITES: True})
+                        async with connection.begin():
+                            yield connection
             except OperationalError as error:
-                told = _told(error)
+                told = self._failed(error)
                 if isinstance(told, StorageUnavailable):
                     self._note(str(told))
                 raise told from error
@@ -109,6 +127,11 @@ class Database:
         async with self.write() as connection:
             version = await connection.scalar(text("PRAGMA user_version"))
             await connection.exec_driver_sql(f"PRAGMA user_version={int(version or 0)}")
+
+    def _failed(self, error: OperationalError) -> OperationalError | StorageUnavailable:
+        told = _told(error)
+        self._meter.count(DATABASE_ERRORS, "disk" if isinstance(told, StorageUnavailable) else "other")
+        return told
 
     def _note(self, trouble: str) -> None:
         """Log it once when writes begin to fail, and once when they work again."""

@@ -12,9 +12,11 @@ from pegboard_hub.common.requests import RequestEnvelope, add_refusal_handlers, 
 from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
+from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.api import api_routes
 from pegboard_hub.web.frame import HERE
 from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
+from pegboard_hub.web.metrics import metrics_routes
 from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
@@ -25,18 +27,19 @@ MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Record
 
 def public_app(parts: Parts) -> FastAPI:
     """The door the edge proxies to: pages, API, sign-in, probes."""
-    app = _app("Pegboard", "public")
+    app = _app("Pegboard", "public", parts.meter)
     app.include_router(page_routes(parts))
     app.include_router(api_routes(parts))
     app.include_router(identity_routes(parts.sign_in, parts.public_url, lambda name: _title(parts, name)))
     app.include_router(_probes(parts))
+    app.include_router(metrics_routes(parts.page))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return app
 
 
 def internal_app(parts: Parts) -> FastAPI:
     """The door that only this machine's processes reach: deliveries to the ledger, and the operator's questions."""
-    app = _app("Pegboard, internal", "internal")
+    app = _app("Pegboard, internal", "internal", parts.meter)
     app.include_router(internal_routes(parts.ledger, parts.channels))
     app.include_router(operator_routes(parts))
     app.include_router(acknowledgement_routes(parts))
@@ -45,14 +48,14 @@ def internal_app(parts: Parts) -> FastAPI:
     return app
 
 
-def _app(title: str, door: str) -> FastAPI:
+def _app(title: str, door: str, meter: HubMeter) -> FastAPI:
     app = FastAPI(
         title=title,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(RequestEnvelope, door=door)],
+        middleware=[Middleware(RequestEnvelope, door=door, answered=meter.request)],
     )
     add_refusal_handlers(app)
 

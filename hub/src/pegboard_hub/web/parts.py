@@ -13,6 +13,8 @@ from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
+from pegboard_hub.telemetry.meter import HubMeter
+from pegboard_hub.web.metrics import MetricsPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Parts:
     channels: Channels
     status: StatusReader
     rotation: KeyRotation
+    meter: HubMeter
+    page: MetricsPage
 
     @property
     def public_url(self) -> str:

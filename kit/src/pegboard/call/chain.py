@@ -27,12 +27,13 @@ from pegboard.call.authenticate import (
 )
 from pegboard.call.authorize import Authorizer
 from pegboard.call.measure import CallIds, Measure
-from pegboard.call.ports import Recorder, Standing, Standings
+from pegboard.call.ports import Meter, Recorder, Standing, Standings
 from pegboard.call.run import Run, ToolResult, run_tool
 from pegboard.core.access import decide_access, may_reach
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool
 from pegboard.core.errors import BundleRefused, TokenRefused
+from pegboard.core.logs import annotated
 from pegboard.core.refusal import Refusal
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Admitted:
     caller: Caller
     standing: Standing
     request_id: str
+    trace_id: str
 
 
 class Refused(Exception):
@@ -71,36 +73,42 @@ class Chain:
         standings: Standings,
         recorder: Recorder,
         release: str,
+        meter: Meter,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._standings = standings
         self._authorizer = Authorizer(tools)
-        self._measure = Measure(recorder, release)
+        self._measure = Measure(recorder, release, meter)
+        self._meter = meter
         self._clock = clock
 
-    def admit(self, headers: Headers, request_id: str) -> Admitted:
+    def admit(self, headers: Headers, request_id: str, trace_id: str) -> Admitted:
         """Let a request in, or refuse it before anything is opened, listed or read.
 
         Raises:
             Refused: with the refusal to answer with.
         """
+        with self._meter.step("admit"):
+            return self._admit(headers, CallIds("", request_id, trace_id))
+
+    def _admit(self, headers: Headers, ids: CallIds) -> Admitted:
         now = self._clock()
         standing = self._standing(now)
         try:
             caller = authenticate(headers, standing, now)
         except TokenRefused as error:
-            raise self._deny(refuse_token(error.reason), 401, request_id) from error
+            raise self._deny(refuse_token(error.reason), 401, ids) from error
         if mismatch := identity_mismatch(headers, caller):
             refusal = refuse_mismatch(standing.access.ask)
-            raise self._deny(refusal, 403, request_id, caller=caller, detail=mismatch)
+            raise self._deny(refusal, 403, ids, caller=caller, detail=mismatch)
         if origin := foreign_origin(headers, standing.access):
             refusal = refuse_origin(standing.access.ask)
-            raise self._deny(refusal, 403, request_id, caller=caller, detail=f"origin {origin[:200]}")
+            raise self._deny(refusal, 403, ids, caller=caller, detail=f"origin {origin[:200]}")
         if not may_reach(caller, standing.access):
             gated = decide_access(caller, standing.access).refusal
             assert gated is not None  # noqa: S101 - the same table said no above
-            raise self._deny(gated, 403, request_id, caller=caller)
-        return Admitted(caller, standing, request_id)
+            raise self._deny(gated, 403, ids, caller=caller)
+        return Admitted(caller, standing, ids.request_id, ids.trace_id)
 
     def agree(self, admitted: Admitted, headers: Headers, body: bytes) -> None:
         """Let a POST's body through if it can be read in one way only.
@@ -108,8 +116,11 @@ class Chain:
         Raises:
             Refused: it can be read in two.
         """
-        if found := disagreement(headers, body):
-            denied = self._deny(refuse_ambiguous(found.reason), 400, admitted.request_id, caller=admitted.caller)
+        with self._meter.step("agree"):
+            found = disagreement(headers, body)
+        if found:
+            ids = CallIds("", admitted.request_id, admitted.trace_id)
+            denied = self._deny(refuse_ambiguous(found.reason), 400, ids, caller=admitted.caller)
             raise Refused(denied.refusal, denied.status, found.message_id)
 
     def visible(self, admitted: Admitted) -> set[str]:
@@ -124,47 +135,65 @@ class Chain:
         Raises:
             Refused: the tool is not there for this caller, or nothing can be recorded.
         """
+        caller = admitted.caller
+        facts = {"sub": caller.sub, "surface": caller.surface, "tool": tool[:LONGEST_NAME]}
+        # Again, though the request was annotated: a legacy session runs calls in the task that opened it.
+        with annotated(request_id=admitted.request_id, trace_id=trace_id, **facts):
+            ids = CallIds(uuid4().hex, admitted.request_id, trace_id)
+            governed = self._authorize(admitted, tool, arguments, ids)
+            return await self._run(admitted, governed, arguments, run, ids, protocol)
+
+    def _authorize(self, admitted: Admitted, tool: str, arguments: dict[str, Any], ids: CallIds) -> GovernedTool:
         caller, standing = admitted.caller, admitted.standing
-        decision = self._authorizer.decide(caller, standing.access, standing.version, tool, arguments)
+        with self._meter.step("authorize"):
+            decision = self._authorizer.decide(caller, standing.access, standing.version, tool, arguments)
         governed = self._authorizer.tool(tool)
-        if decision.refusal is not None or governed is None:
-            refusal = decision.refusal
-            assert refusal is not None  # noqa: S101 - an unknown tool always has one
-            policy = governed.policy if governed else None
-            raise self._deny(
-                refusal,
-                403,
-                admitted.request_id,
-                caller=caller,
-                tool=tool,
-                detail=decision.detail,
-                policy=policy,
-                trace_id=trace_id,
-            )
-        ids = CallIds(uuid4().hex, admitted.request_id, trace_id)
+        if decision.refusal is None and governed is not None:
+            return governed
+        refusal = decision.refusal
+        assert refusal is not None  # noqa: S101 - an unknown tool always has one
+        policy = governed.policy if governed else None
+        raise self._deny(refusal, 403, ids, caller=caller, tool=tool, detail=decision.detail, policy=policy)
+
+    async def _run(
+        self,
+        admitted: Admitted,
+        governed: GovernedTool,
+        arguments: dict[str, Any],
+        run: Run,
+        ids: CallIds,
+        protocol: str,
+    ) -> ToolResult:
+        caller, standing, tool = admitted.caller, admitted.standing, governed.name
         try:
             running = self._measure.begin(caller, governed, arguments, ids, protocol)
             logger.info("call %s: %s by %s from %s", ids.request_id or ids.call_id, tool, caller.sub, caller.surface)
             after_crash = f"{standing.access.ask} Name request {ids.request_id or ids.call_id}."
-            return await run_tool(run, running, caller, tool, after_crash)
+            with self._meter.under_way():
+                return await run_tool(run, running, caller, tool, after_crash)
         except OSError as error:
             logger.exception("a call of %s could not be recorded", tool)
-            raise Refused(_unrecorded(standing, ids), 503) from error
+            raise self._unable(_unrecorded(standing, ids)) from error
 
     def _standing(self, now: float) -> Standing:
         try:
             return self._standings.current(now)
         except BundleRefused as error:
             logger.error("every request is refused: the bundle cannot be used: %s", error.reason)
-            raise Refused(_no_standing(), 503) from error
+            raise self._unable(_no_standing()) from error
 
-    def _deny(self, refusal: Refusal, status: int, request_id: str, **facts: Any) -> Refused:
+    def _unable(self, refusal: Refusal) -> Refused:
+        """The exception for what can be neither decided nor recorded: the meter alone takes note."""
+        self._meter.refused(refusal.code, refusal.reason)
+        return Refused(refusal, 503)
+
+    def _deny(self, refusal: Refusal, status: int, ids: CallIds, **facts: Any) -> Refused:
         """Record a denial and give back the exception that carries it."""
-        ids = CallIds(uuid4().hex, request_id, facts.pop("trace_id", ""))
+        ids = CallIds(ids.call_id or uuid4().hex, ids.request_id, ids.trace_id)
         caller = facts.pop("caller", None)
         logger.info(
             "refused %s: %s for %s %s %r",
-            request_id or ids.call_id,
+            ids.request_id or ids.call_id,
             refusal.reason,
             f"{caller.sub} from {caller.surface}" if caller else "nobody verified",
             facts.get("detail", ""),
@@ -174,7 +203,7 @@ class Chain:
             self._measure.deny(refusal, ids, caller, **facts)
         except OSError:
             logger.exception("a denial could not be recorded; it is refused all the same")
-        return Refused(refusal.for_request(request_id), status)
+        return Refused(refusal.for_request(ids.request_id), status)
 
 
 def _no_standing() -> Refusal:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import rfc8785
 
-from pegboard.call.ports import Recorder
+from pegboard.call.ports import Meter, Recorder
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool
 from pegboard.core.record import Denial, Intent, Outcome, Who
@@ -28,11 +28,12 @@ def who(caller: Caller) -> Who:
 
 
 class Measure:
-    """Writes the records of one server process."""
+    """Writes the records of one server process, and tells the meter of each."""
 
-    def __init__(self, recorder: Recorder, release: str) -> None:
+    def __init__(self, recorder: Recorder, release: str, meter: Meter) -> None:
         self._recorder = recorder
         self._release = release
+        self._meter = meter
 
     def begin(
         self, caller: Caller, tool: GovernedTool, arguments: dict[str, Any], ids: CallIds, protocol: str
@@ -42,24 +43,25 @@ class Measure:
         Raises:
             OSError: it cannot be made durable; the tool must not run.
         """
-        document = canonical(arguments)
-        self._recorder.write(
-            Intent(
-                id=ids.call_id,
-                at_ms=now_ms(),
-                release=self._release,
-                who=who(caller),
-                tool=tool.name,
-                policy=tool.policy.name,
-                policy_version=tool.policy.version,
-                arguments_digest=self._recorder.digest(document),
-                arguments_bytes=len(document),
-                request_id=ids.request_id,
-                trace_id=ids.trace_id,
-                protocol=protocol,
+        with self._meter.step("intent"):
+            document = canonical(arguments)
+            self._recorder.write(
+                Intent(
+                    id=ids.call_id,
+                    at_ms=now_ms(),
+                    release=self._release,
+                    who=who(caller),
+                    tool=tool.name,
+                    policy=tool.policy.name,
+                    policy_version=tool.policy.version,
+                    arguments_digest=self._recorder.digest(document),
+                    arguments_bytes=len(document),
+                    request_id=ids.request_id,
+                    trace_id=ids.trace_id,
+                    protocol=protocol,
+                )
             )
-        )
-        return RunningCall(self._recorder, ids.call_id)
+        return RunningCall(self._recorder, ids.call_id, self._meter, tool.name, caller.surface)
 
     def deny(
         self,
@@ -75,6 +77,9 @@ class Measure:
         Raises:
             OSError: it cannot be made durable.
         """
+        self._meter.refused(refusal.code, refusal.reason)
+        if tool and caller is not None:
+            self._meter.call_refused(tool, caller.surface)
         self._recorder.write(
             Denial(
                 id=ids.call_id,
@@ -107,9 +112,12 @@ class CallIds:
 class RunningCall:
     """A call whose intent is written and whose outcome is not."""
 
-    def __init__(self, recorder: Recorder, call_id: str) -> None:
+    def __init__(self, recorder: Recorder, call_id: str, meter: Meter, tool: str, surface: str) -> None:
         self._recorder = recorder
         self._id = call_id
+        self._meter = meter
+        self._tool = tool
+        self._surface = surface
         self._started = time.perf_counter()
 
     def end(self, status: Status, result: bytes = b"", error_type: str = "") -> None:
@@ -118,17 +126,20 @@ class RunningCall:
         Raises:
             OSError: it cannot be made durable; the answer must not leave as if it were.
         """
-        self._recorder.write(
-            Outcome(
-                id=self._id,
-                at_ms=now_ms(),
-                status=status,
-                error_type=error_type,
-                result_digest=self._recorder.digest(result) if result else "",
-                result_bytes=len(result),
-                duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+        took = time.perf_counter() - self._started
+        self._meter.ended(self._tool, self._surface, status, took)
+        with self._meter.step("outcome"):
+            self._recorder.write(
+                Outcome(
+                    id=self._id,
+                    at_ms=now_ms(),
+                    status=status,
+                    error_type=error_type,
+                    result_digest=self._recorder.digest(result) if result else "",
+                    result_bytes=len(result),
+                    duration_ms=round(took * 1000, 3),
+                )
             )
-        )
 
 
 def _unicode(text: str) -> str:

@@ -1,10 +1,11 @@
-"""What the chain needs of the outside: a standing to decide with, and a place to write records.
+"""What the chain needs of the outside: a standing to decide with, a place to write records, and a meter.
 
-`pegboard.remote` has the real ones (signed bundle, spool on disk); `pegboard.testing` the in-memory twins.
+`pegboard.remote` has the real ones (signed bundle, spool on disk, metrics); `pegboard.testing` the in-memory twins.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,4 +54,28 @@ class Recorder(Protocol):
 
     def digest(self, document: bytes) -> str:
         """A keyed digest of a canonical document, in hex: tells equal from different and reveals nothing else."""
+        ...
+
+
+class Meter(Protocol):
+    """What counts and times. It is told of everything, decides nothing and never raises."""
+
+    def step(self, name: str) -> AbstractContextManager[object]:
+        """Time the block as one of `core.metrics.STEPS`."""
+        ...
+
+    def under_way(self) -> AbstractContextManager[object]:
+        """A call is under way while the block runs."""
+        ...
+
+    def ended(self, tool: str, surface: str, outcome: str, seconds: float) -> None:
+        """An allowed call ended as one of `core.metrics.OUTCOMES`, `seconds` after its intent was on disk."""
+        ...
+
+    def refused(self, code: str, reason: str) -> None:
+        """A request was refused."""
+        ...
+
+    def call_refused(self, tool: str, surface: str) -> None:
+        """A call of a tool was refused; `tool` is what the caller named, which may be anything."""
         ...

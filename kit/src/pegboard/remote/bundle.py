@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from pegboard.call.ports import Standing
 from pegboard.core.acknowledgement import Acknowledgement
@@ -19,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 0.25
 """How often the file's change time is looked at, at most; one stat call, in seconds."""
+
+
+class BundleFacts(NamedTuple):
+    """Version, time of signature in seconds since the epoch, and the age in seconds that it may reach."""
+
+    version: int
+    issued_at: int
+    max_age_s: int
 
 
 class BundleFile:
@@ -50,15 +59,19 @@ class BundleFile:
         self._seen: tuple[int, int] | None = None
         self._look_at = 0.0
 
+    def facts(self) -> BundleFacts:
+        """What of the bundle in use an operator watches; zeros before the first. Nobody need have called for it."""
+        self._look_when_due()
+        bundle = self._bundle
+        return BundleFacts(bundle.version, bundle.issued_at, bundle.max_age_s) if bundle else BundleFacts(0, 0, 0)
+
     def current(self, now: float) -> Standing:
         """The standing at `now`, in seconds since the epoch.
 
         Raises:
             BundleRefused: there is none, or the last good one is too old.
         """
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_AGAIN_S
-            self._look()
+        self._look_when_due()
         if self._standing is None or self._bundle is None:
             raise BundleRefused("no bundle has verified yet")
         if self._bundle.too_old(now):
@@ -69,6 +82,11 @@ class BundleFile:
         """Look at the file, as a call does, and say what is in use then; None before the first good bundle."""
         self._look()
         return self._used
+
+    def _look_when_due(self) -> None:
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_AGAIN_S
+            self._look()
 
     def _look(self) -> None:
         self._resume()

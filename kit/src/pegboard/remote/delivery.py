@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio.to_thread
@@ -25,8 +26,23 @@ LONGEST_WAIT_S = 5.0
 class Delivery:
     """Delivers one spool over the hub's internal socket. One HTTP client serves all batches."""
 
-    def __init__(self, reader: SpoolReader, hub_socket: Path, channel_token: str) -> None:
+    def __init__(
+        self,
+        reader: SpoolReader,
+        hub_socket: Path,
+        channel_token: str,
+        delivered: Callable[[str, int], None] = lambda _result, _records: None,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            reader: of the spool.
+            hub_socket: the hub's internal door.
+            channel_token: says whose records they are.
+            delivered: told of each attempt, as one of `core.metrics.DELIVERIES`, and how many records it brought.
+        """
         self._reader = reader
+        self._delivered = delivered
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=str(hub_socket)),
             base_url="http://hub",
@@ -75,10 +91,16 @@ class Delivery:
         await self._client.aclose()
 
     async def _send(self, batch: Batch) -> bool:
-        response = await self._client.post("/internal/v1/records", json={"records": batch.records})
+        try:
+            response = await self._client.post("/internal/v1/records", json={"records": batch.records})
+        except (OSError, httpx2.HTTPError):
+            self._delivered("failed", 0)
+            raise
         if response.status_code != httpx2.codes.OK:
+            self._delivered("refused", 0)
             logger.warning("the hub answered %d to a batch of records", response.status_code)
             return False
+        self._delivered("taken", len(batch.records))
         _tell_rejected(response.content, len(batch.records))
         return True
 

@@ -129,6 +129,12 @@ class SpoolReader:
         temporary.write_text(json.dumps({"segment": batch.segment, "offset": batch.end}), encoding="utf-8")
         temporary.replace(self._folder / CURSOR)
 
+    def undelivered_bytes(self) -> int:
+        """Bytes of the records that the hub has not acknowledged."""
+        segment, offset = self._cursor()
+        sizes = {path.name: _size(path) for path in self._folder.glob("*.jsonl") if path.name >= segment}
+        return sum(sizes.values()) - (offset if segment in sizes else 0)
+
     def _cursor(self) -> tuple[str, int]:
         return _read_cursor(self._folder)
 
@@ -201,3 +207,10 @@ def _record(line: bytes) -> dict[str, object]:
 
 def _no_number(word: str) -> float:
     raise ValueError(f"{word} is no JSON")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0  # delivered and removed meanwhile

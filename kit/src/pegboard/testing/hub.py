@@ -22,6 +22,7 @@ from pegboard.core.names import ServerName
 from pegboard.core.record import Denial, Intent, Outcome
 from pegboard.core.token import TOKEN_TYPE, TokenVerifier
 from pegboard.project import Project, load_project
+from pegboard.remote.metrics import ServerMeter
 from pegboard.server import Server
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
@@ -60,6 +61,7 @@ class InMemoryHub:
 
     Attributes:
         records: what the server wrote, oldest first.
+        meter: what it counted.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class InMemoryHub:
         keys = public_jwks(self._private_key)
         self.standings = InMemoryStanding(access, TokenVerifier(keys, self.public_url, access.resource_url))
         self._recorder = InMemoryRecorder()
+        self.meter = ServerMeter(self.project.governed)
 
     @property
     def records(self) -> list[Intent | Outcome | Denial]:
@@ -135,8 +138,9 @@ class InMemoryHub:
 
     def application(self) -> GovernedApp:
         """A fresh ASGI application of the server."""
+        release = self.project.declaration.digest
         return build_application(
-            self.project, self.name, self.public_url, self.standings, self._recorder, self.project.declaration.digest
+            self.project, self.name, self.public_url, self.standings, self._recorder, release, self.meter
         )
 
     @asynccontextmanager

@@ -7,8 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 
 from pegboard.call.chain import Chain
 from pegboard.call.ports import Recorder, Standings
+from pegboard.core.metrics import SESSIONS
 from pegboard.core.names import ServerName
 from pegboard.project import Project
+from pegboard.remote.metrics import ServerMeter
 from pegboard.transport.http import GovernedApp
 from pegboard.transport.sdk import SdkServer
 
@@ -20,6 +22,7 @@ def build_application(
     standings: Standings,
     recorder: Recorder,
     release: str,
+    meter: ServerMeter,
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> GovernedApp:
     """The ASGI application of one server.
@@ -31,14 +34,16 @@ def build_application(
         standings: where grants and keys come from.
         recorder: where records go.
         release: digest that records carry.
+        meter: counts, and makes the page of metrics.
         background: entered beside the application, for example to deliver records.
     """
-    chain = Chain(project.governed, standings, recorder, release)
+    chain = Chain(project.governed, standings, recorder, release, meter)
     sdk = SdkServer(project, server, chain, version=release[:12])
+    meter.watch(SESSIONS, sdk.open_sessions)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         async with background(), sdk.sessions.run():
             yield
 
-    return GovernedApp(chain, sdk.sessions.asgi_app, server.path, public_url, lifespan)
+    return GovernedApp(chain, sdk.sessions.asgi_app, server.path, public_url, meter, lifespan)

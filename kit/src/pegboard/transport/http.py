@@ -12,12 +12,18 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pegboard.call.agree import METHOD_HEADER
-from pegboard.call.chain import Admitted, Chain, Refused
+from pegboard.call.chain import Admitted, Chain, Headers, Refused
+from pegboard.core.logs import annotated
 from pegboard.core.refusal import Refusal
+from pegboard.core.trace import trace_id
+from pegboard.remote.metrics import CONTENT_TYPE, ServerMeter
 from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sdk import ADMITTED, session_user
 
 HEALTH_PATH = "/healthz"
+METRICS_PATH = "/metrics"
+"""Both are for the supervisor, which reaches the socket itself; the edge passes on the endpoint's path alone."""
+
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 LISTEN = "subscriptions/listen"
@@ -26,7 +32,7 @@ their method in a header, which the chain has held to the body."""
 
 
 class GovernedApp:
-    """An ASGI application: one MCP endpoint behind the chain, and a health probe."""
+    """An ASGI application: one MCP endpoint behind the chain, a health probe, and the metrics."""
 
     def __init__(
         self,
@@ -34,6 +40,7 @@ class GovernedApp:
         mcp: ASGIApp,
         path: str,
         issuer: str,
+        meter: ServerMeter,
         lifespan: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
         """Assemble.
@@ -43,12 +50,14 @@ class GovernedApp:
             mcp: the SDK's endpoint.
             path: the one path it answers at, for example `/mcp/prod/presto`.
             issuer: of tokens; part of a session's principal.
+            meter: makes the page of metrics.
             lifespan: entered while the application runs.
         """
         self._chain = chain
         self._mcp = mcp
         self._path = path
         self._issuer = issuer
+        self._meter = meter
         self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +66,8 @@ class GovernedApp:
             await self._run_lifespan(receive, send)
         elif scope["path"] == HEALTH_PATH and scope["method"] == "GET":
             await _respond(send, 200, {"status": "ok"})
+        elif scope["path"] == METRICS_PATH and scope["method"] == "GET":
+            await _send(send, 200, self._meter.page(), CONTENT_TYPE)
         elif scope["path"] != self._path:
             await _respond(send, 404, {"error": "not found"})
         else:
@@ -70,10 +81,17 @@ class GovernedApp:
         scope = _trimmed(scope)
         headers = _headers(scope)
         request_id = (headers.get("x-request-id") or [""])[0][:64]
+        trace = trace_id((headers.get("traceparent") or [""])[0], request_id)
+        with annotated(request_id=request_id, trace_id=trace):
+            await self._serve_request(scope, receive, send, headers, request_id, trace)
+
+    async def _serve_request(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, request_id: str, trace: str
+    ) -> None:
         try:
-            admitted = self._chain.admit(headers, request_id)
+            admitted = self._chain.admit(headers, request_id, trace)
             if scope["method"] == "POST":
-                body = await _read_body(receive)
+                body = await _read_body(receive, self._meter)
                 self._chain.agree(admitted, headers, body)
                 receive = _replay(body, receive)
         except Refused as refused:
@@ -82,7 +100,8 @@ class GovernedApp:
             return
         else:
             streams = scope["method"] == "GET" or headers.get(METHOD_HEADER) == [LISTEN]
-            await self._pass_on(scope, receive, send, admitted, streams)
+            with annotated(sub=admitted.caller.sub, surface=admitted.caller.surface):
+                await self._pass_on(scope, receive, send, admitted, streams)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted, streams: bool) -> None:
         user = session_user(admitted.caller, self._issuer)
@@ -129,7 +148,7 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
     return dict(found)
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, meter: ServerMeter) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -139,7 +158,9 @@ async def _read_body(receive: Receive) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY_BYTES:
-            raise Refused(_too_large(), 413)
+            refusal = _too_large()
+            meter.refused(refusal.code, refusal.reason)
+            raise Refused(refusal, 413)
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
@@ -175,7 +196,12 @@ async def _refuse(send: Send, refused: Refused) -> None:
 
 
 async def _respond(send: Send, status: int, document: object, extra: list[tuple[bytes, bytes]] | None = None) -> None:
-    body = json.dumps(document, separators=(",", ":")).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *(extra or [])]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await _send(send, status, json.dumps(document, separators=(",", ":")).encode(), "application/json", extra)
+
+
+async def _send(
+    send: Send, status: int, body: bytes, content_type: str, extra: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *(extra or [])]})
     await send({"type": "http.response.body", "body": body})

@@ -31,6 +31,7 @@ from pegboard.call.run import ToolResult
 from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import META_KEY, Refusal
+from pegboard.core.trace import trace_id
 from pegboard.project import Project
 from pegboard.transport.judged import hold_to_judged
 from pegboard.transport.presence import PRESENCE, Presence
@@ -62,6 +63,10 @@ class SdkServer:
         if project.server.extend is not None:
             project.server.extend(self._mcp)
         self.sessions = self._take_over()
+
+    def open_sessions(self) -> int:
+        """How many sessions of the older protocol are open."""
+        return len(self.sessions._server_instances)
 
     def _take_over(self) -> StreamableHTTPSessionManager:
         """Replace the SDK's handlers for tools, and give back its HTTP side.
@@ -106,10 +111,11 @@ class SdkServer:
             return await self._mcp.call_tool(params.name, arguments, context)
 
         admitted, presence = _admitted(ctx), _presence(ctx)
+        trace = _trace_id(ctx, admitted)
         try:
             with presence.needed(admitted.caller):
                 return await self._chain.call(
-                    admitted, params.name, arguments, run, protocol=ctx.protocol_version, trace_id=_trace_id(ctx)
+                    admitted, params.name, arguments, run, protocol=ctx.protocol_version, trace_id=trace
                 )
         except Refused as refused:
             return _refusal_result(refused.refusal)
@@ -161,12 +167,12 @@ def _token_ended(tool: str, admitted: Admitted) -> Refusal:
     )
 
 
-def _trace_id(ctx: ServerRequestContext[Any, Any]) -> str:
-    """The trace id of a W3C `traceparent` in `_meta` or the headers; empty when there is none."""
-    headers = ctx.request.headers if ctx.request is not None else {}
-    parent = (ctx.meta or {}).get("traceparent") or headers.get("traceparent") or ""
-    parts = str(parent).split("-")
-    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else ""
+def _trace_id(ctx: ServerRequestContext[Any, Any], admitted: Admitted) -> str:
+    """The trace of a call: that of a W3C `traceparent` in `_meta`, else the request's.
+
+    The edge carries the one in `_meta` over into the header, so that all layers name the same trace.
+    """
+    return trace_id((ctx.meta or {}).get("traceparent"), "") or admitted.trace_id
 
 
 def _refusal_result(refusal: Refusal) -> CallToolResult:

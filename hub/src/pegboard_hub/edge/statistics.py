@@ -1,0 +1,158 @@
+"""Envoy's statistics under our names: a table of what is taken over, and the reading of it.
+
+Envoy tells thousands of lines; these are those an operator watches. Servers have counts alone: with a histogram for
+each, ten thousand servers would be two hundred thousand lines a scrape, and a server times its calls itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pegboard.core.metrics import Metric
+from pegboard_hub.edge.admin import EnvoyAdmin
+from pegboard_hub.edge.clusters import CLUSTER_PREFIX
+from pegboard_hub.edge.filters import AGREEMENT, WATCHED_RULES
+from pegboard_hub.edge.rules import RULE_NAMES
+from pegboard_hub.telemetry import table
+from pegboard_hub.telemetry.exposition import Line, Sample, bound_text, lines
+
+PATTERN = (
+    r"^(http\.edge\.(downstream_(rq_[1-5]xx|rq_time|rq_active|cx_active|cx_total|cx_.x_bytes_total)"
+    r"|jwt_authn\.|rbac\.|mcp\.requests_rejected|rds\.pegboard\.update_rejected)"
+    r"|listener\..*\.downstream_(cx_overload_reject|global_cx_overflow)"
+    r"|(cluster_manager\.cds|listener_manager\.lds|extension_config_discovery\..*)\.update_rejected"
+    rf"|cluster\.{CLUSTER_PREFIX}[^.]*\.upstream_(rq_[1-5]xx|rq_active|rq_timeout|rq_rx_reset|cx_connect_fail)$)"
+)
+"""Names of the statistics that are asked for. Envoy is asked once, and only for those that ever counted: it looks
+through every statistic of every server to answer, which with ten thousand servers takes it a tenth of a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A statistic of Envoy's that is taken over.
+
+    Attributes:
+        metric: as what.
+        labels: our labels by Envoy's, or fixed ones where Envoy's name says what we say with a label.
+        fixed: labels with their values.
+        scale: what a time is multiplied with; Envoy's are milliseconds.
+    """
+
+    metric: Metric
+    labels: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    scale: float = 1.0
+
+
+_Key = tuple[Metric, str, tuple[tuple[str, str], ...]]
+"""Metric, name and labels of one figure."""
+
+FAILURES = ("connect", "reset", "timeout")
+_VALUES = {"class": tuple(f"{digit}xx" for digit in range(1, 6)), "rule": (AGREEMENT, *RULE_NAMES)}
+
+_CLASS = {"envoy_response_code_class": "class"}
+_RULE = {"envoy_rbac_http_prefix": "rule"}
+_SERVER = {"envoy_cluster_name": "server"}
+
+ROWS: Mapping[str, Row] = {
+    "envoy_http_downstream_rq_xx": Row(table.EDGE_REQUESTS, _CLASS),
+    "envoy_http_downstream_rq_time": Row(table.EDGE_REQUEST_SECONDS, scale=0.001),
+    "envoy_http_downstream_rq_active": Row(table.EDGE_UNDER_WAY),
+    "envoy_http_downstream_cx_active": Row(table.EDGE_CONNECTIONS),
+    "envoy_http_downstream_cx_total": Row(table.EDGE_CONNECTIONS_TOTAL),
+    "envoy_listener_downstream_cx_overload_reject": Row(table.EDGE_CONNECTIONS_REFUSED),
+    "envoy_listener_downstream_global_cx_overflow": Row(table.EDGE_CONNECTIONS_REFUSED),
+    "envoy_http_downstream_cx_rx_bytes_total": Row(table.EDGE_RECEIVED),
+    "envoy_http_downstream_cx_tx_bytes_total": Row(table.EDGE_SENT),
+    "envoy_http_jwt_authn_allowed": Row(table.EDGE_TOKENS, fixed={"verdict": "good"}),
+    "envoy_http_jwt_authn_denied": Row(table.EDGE_TOKENS, fixed={"verdict": "bad"}),
+    "envoy_http_jwt_authn_jwt_cache_hit": Row(table.EDGE_TOKEN_CACHE, fixed={"result": "hit"}),
+    "envoy_http_jwt_authn_jwt_cache_miss": Row(table.EDGE_TOKEN_CACHE, fixed={"result": "miss"}),
+    "envoy_http_rbac_allowed": Row(table.EDGE_RULES, _RULE, {"decision": "allowed"}),
+    "envoy_http_rbac_denied": Row(table.EDGE_RULES, _RULE, {"decision": "denied"}),
+    "envoy_http_mcp_requests_rejected": Row(table.EDGE_BODIES_REFUSED),
+    "envoy_cluster_manager_cds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "clusters"}),
+    "envoy_listener_manager_lds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "listener"}),
+    "envoy_http_rds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "routes"}),
+    **{
+        f"envoy_extension_config_discovery_http_filter_{name}_update_rejected": Row(
+            table.EDGE_CONFIG_REJECTED, fixed={"source": "filters"}
+        )
+        for name in ("jwt", *WATCHED_RULES)
+    },
+    "envoy_cluster_upstream_rq_xx": Row(table.EDGE_SERVER_REQUESTS, _SERVER | _CLASS),
+    "envoy_cluster_upstream_rq_active": Row(table.EDGE_SERVER_UNDER_WAY, _SERVER),
+    "envoy_cluster_upstream_cx_connect_fail": Row(table.EDGE_SERVER_FAILURES, _SERVER, {"kind": "connect"}),
+    "envoy_cluster_upstream_rq_rx_reset": Row(table.EDGE_SERVER_FAILURES, _SERVER, {"kind": "reset"}),
+    "envoy_cluster_upstream_rq_timeout": Row(table.EDGE_SERVER_FAILURES, _SERVER, {"kind": "timeout"}),
+}
+"""What is taken over, by Envoy's name in Prometheus' format. Figures of one metric with the same labels add up."""
+
+
+class EdgeStatistics:
+    """Envoy's statistics as ours."""
+
+    def __init__(self, admin: EnvoyAdmin) -> None:
+        self._admin = admin
+
+    async def read(self) -> list[Sample]:
+        """The figures now; none when Envoy does not answer."""
+        page = await self._admin.statistics(PATTERN)
+        # Of thousands of servers the page is long, and the supervisor shares this loop.
+        return [] if page is None else await asyncio.to_thread(lambda: list(translated(lines(page))))
+
+
+def translated(found: Iterable[Line | None]) -> Iterator[Sample]:
+    """Envoy's figures as ours. What has not counted yet stands at nothing."""
+    sums = _nothing()
+    for line in found:
+        name, suffix = _without_suffix(line.name) if line else ("", "")
+        if line and (row := ROWS.get(name)):
+            key = _key(row.metric, _labels(row, line.labels), suffix)
+            sums[key] = sums.get(key, 0) + line.value * (row.scale if suffix == "_sum" else 1)
+    for server in {dict(items).get("server") for _, _, items in sums} - {None}:
+        for kind in FAILURES:
+            sums.setdefault(_key(table.EDGE_SERVER_FAILURES, {"server": str(server), "kind": kind}), 0)
+    for (metric, name, items), value in sums.items():
+        yield Sample(metric, dict(items), value, name)
+
+
+def _nothing() -> dict[_Key, float]:
+    """Every figure that there is without any server's having been called."""
+    sums: dict[_Key, float] = {}
+    for row in ROWS.values():
+        if "server" not in row.labels.values() and row.metric.kind != "histogram":
+            for value in _VALUES.get(next(iter(row.labels.values()), ""), ("",)):
+                sums[_key(row.metric, dict.fromkeys(row.labels.values(), value) | dict(row.fixed))] = 0
+    return sums
+
+
+def _key(metric: Metric, labels: Mapping[str, str], suffix: str = "") -> _Key:
+    return metric, metric.name + suffix, tuple(sorted(labels.items()))
+
+
+def _without_suffix(name: str) -> tuple[str, str]:
+    for suffix in ("_bucket", "_sum", "_count"):
+        if name.endswith(suffix) and name.removesuffix(suffix) in ROWS:
+            return name.removesuffix(suffix), suffix
+    return name, ""
+
+
+def _labels(row: Row, theirs: Mapping[str, str]) -> dict[str, str]:
+    labels = {ours: _value(ours, theirs.get(name, "")) for name, ours in row.labels.items()} | dict(row.fixed)
+    if (bound := theirs.get("le")) is not None:
+        labels["le"] = bound if bound == "+Inf" else bound_text(round(float(bound) * row.scale, 6))
+    return labels
+
+
+def _value(label: str, text: str) -> str:
+    match label:
+        case "server":
+            return text.removeprefix(CLUSTER_PREFIX)
+        case "rule":
+            return text.removesuffix("_")
+        case "class":
+            return f"{text}xx"
+    return text

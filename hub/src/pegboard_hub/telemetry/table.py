@@ -1,0 +1,346 @@
+"""The metrics of hub, edge and supervisor; those of servers are `pegboard.core.metrics`.
+
+The label `server` is a name of the registry and `process` one of the supervisor's; no label names a person.
+"""
+
+from __future__ import annotations
+
+from pegboard.core.metrics import Metric
+
+HUB_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LAG_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
+ENVOY_BUCKETS = (
+    *(0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+    *(300.0, 600.0, 1800.0, 3600.0),
+)
+"""Envoy's own bounds, in seconds."""
+
+ROUTES = ("api", "pages", "sign-in", "probes", "metrics", "static", "records", "refusals", "operator", "other")
+"""Classes of the hub's routes."""
+
+HUB_REQUESTS = Metric(
+    "pegboard_hub_requests_total",
+    "counter",
+    ("route", "status"),
+    "Requests the hub answered, at both of its doors, by class of route; status 0 is a caller who had gone.",
+    "requests",
+)
+HUB_REQUEST_SECONDS = Metric(
+    "pegboard_hub_request_seconds",
+    "histogram",
+    ("route",),
+    "From a request's head to the end of its answer.",
+    "seconds",
+    HUB_BUCKETS,
+)
+HUB_STARTED = Metric(
+    "pegboard_hub_start_timestamp_seconds", "gauge", (), "When this hub started.", "seconds since 1970"
+)
+DATABASE_SECONDS = Metric(
+    "pegboard_hub_database_seconds",
+    "histogram",
+    ("kind",),
+    "How long a transaction had the database: `read` or `write`.",
+    "seconds",
+    HUB_BUCKETS,
+)
+DATABASE_WAIT = Metric(
+    "pegboard_hub_database_wait_seconds",
+    "histogram",
+    (),
+    "How long a write waited for those before it.",
+    "seconds",
+    HUB_BUCKETS,
+)
+DATABASE_ERRORS = Metric(
+    "pegboard_hub_database_errors_total",
+    "counter",
+    ("kind",),
+    "Transactions that failed: the disk did not take it (`disk`), or anything else (`other`).",
+    "transactions",
+)
+DATABASE_REFUSES = Metric(
+    "pegboard_hub_database_refuses_writes", "gauge", (), "1 while the disk takes no writes, else 0.", "boolean"
+)
+DATABASE_BYTES = Metric(
+    "pegboard_hub_database_bytes", "gauge", (), "Size of the embedded database and its write-ahead log.", "bytes"
+)
+RECORDS = Metric(
+    "pegboard_hub_records_total",
+    "counter",
+    ("kind",),
+    "Records the ledger took, each delivery counted: `intent`, `outcome`, `denial`, `edge`, or `unreadable`.",
+    "records",
+)
+INTAKE_LAG = Metric(
+    "pegboard_hub_intake_lag_seconds",
+    "histogram",
+    ("source",),
+    "From the moment a record tells of until the ledger has it: of `servers` and of the `edge`.",
+    "seconds",
+    LAG_BUCKETS,
+)
+UNKNOWN_CALLS = Metric(
+    "pegboard_hub_calls_unknown",
+    "gauge",
+    (),
+    "Calls in the ledger whose outcome never came; looked at every minute.",
+    "calls",
+)
+REGISTRY_SERVERS = Metric(
+    "pegboard_hub_registry_servers",
+    "gauge",
+    ("state",),
+    "Servers that are granted: `deployed` can be called, `not_deployed` have no release that can be used.",
+    "servers",
+)
+REGISTRY_PROBLEMS = Metric(
+    "pegboard_hub_registry_problems",
+    "gauge",
+    (),
+    "Faults of the grants file and of declarations, as the home page shows them.",
+    "problems",
+)
+BUNDLES_SIGNED = Metric(
+    "pegboard_hub_bundles_signed_timestamp_seconds",
+    "gauge",
+    (),
+    "When all bundles were last signed and written; 0 before.",
+    "seconds since 1970",
+)
+TOKENS_ISSUED = Metric(
+    "pegboard_hub_tokens_issued_total", "counter", ("surface",), "Access tokens that were issued.", "tokens"
+)
+
+HUB_METRICS = (
+    HUB_REQUESTS,
+    HUB_REQUEST_SECONDS,
+    HUB_STARTED,
+    DATABASE_SECONDS,
+    DATABASE_WAIT,
+    DATABASE_ERRORS,
+    DATABASE_REFUSES,
+    DATABASE_BYTES,
+    RECORDS,
+    INTAKE_LAG,
+    UNKNOWN_CALLS,
+    REGISTRY_SERVERS,
+    REGISTRY_PROBLEMS,
+    BUNDLES_SIGNED,
+    TOKENS_ISSUED,
+)
+"""What the hub counts itself."""
+
+EDGE_REQUESTS = Metric(
+    "pegboard_edge_requests_total",
+    "counter",
+    ("class",),
+    "Requests the edge answered, by class of status.",
+    "requests",
+)
+EDGE_REQUEST_SECONDS = Metric(
+    "pegboard_edge_request_seconds",
+    "histogram",
+    (),
+    "From a request's first byte to the end of its answer; streams count when they end.",
+    "seconds",
+    ENVOY_BUCKETS,
+)
+EDGE_UNDER_WAY = Metric(
+    "pegboard_edge_requests_under_way", "gauge", (), "Requests and streams at the edge now.", "requests"
+)
+EDGE_CONNECTIONS = Metric("pegboard_edge_connections_open", "gauge", (), "Callers' connections now.", "connections")
+EDGE_CONNECTIONS_TOTAL = Metric(
+    "pegboard_edge_connections_total", "counter", (), "Callers' connections that were opened.", "connections"
+)
+EDGE_CONNECTIONS_REFUSED = Metric(
+    "pegboard_edge_connections_refused_total",
+    "counter",
+    (),
+    "Connections that were closed because there were too many.",
+    "connections",
+)
+EDGE_RECEIVED = Metric("pegboard_edge_received_bytes_total", "counter", (), "Bytes from callers.", "bytes")
+EDGE_SENT = Metric("pegboard_edge_sent_bytes_total", "counter", (), "Bytes to callers.", "bytes")
+EDGE_TOKENS = Metric(
+    "pegboard_edge_tokens_total", "counter", ("verdict",), "Tokens the edge verified: `good` or `bad`.", "tokens"
+)
+EDGE_TOKEN_CACHE = Metric(
+    "pegboard_edge_token_cache_total",
+    "counter",
+    ("result",),
+    "Whether a token was verified before: `hit` or `miss`.",
+    "tokens",
+)
+EDGE_RULES = Metric(
+    "pegboard_edge_rules_total",
+    "counter",
+    ("rule", "decision"),
+    "Decisions of each rule of layer 1: `allowed` or `denied`. A request that one denies does not come to the next.",
+    "requests",
+)
+EDGE_BODIES_REFUSED = Metric(
+    "pegboard_edge_bodies_refused_total",
+    "counter",
+    (),
+    "Requests whose body is no well-formed MCP message, or means two things.",
+    "requests",
+)
+EDGE_CONFIG_REJECTED = Metric(
+    "pegboard_edge_config_rejected_total",
+    "counter",
+    ("source",),
+    "Configurations that Envoy did not take, so that it goes on with the one before.",
+    "configurations",
+)
+EDGE_SERVER_REQUESTS = Metric(
+    "pegboard_edge_server_requests_total",
+    "counter",
+    ("server", "class"),
+    "Requests the edge passed on to a server; only servers that were called since the edge started.",
+    "requests",
+)
+EDGE_SERVER_FAILURES = Metric(
+    "pegboard_edge_server_failures_total",
+    "counter",
+    ("server", "kind"),
+    "A server could not be reached (`connect`), ended the connection (`reset`), or was silent too long (`timeout`).",
+    "requests",
+)
+EDGE_SERVER_UNDER_WAY = Metric(
+    "pegboard_edge_server_requests_under_way", "gauge", ("server",), "Requests at a server now.", "requests"
+)
+EDGE_BUNDLE_VERSION = Metric(
+    "pegboard_edge_bundle_version", "gauge", (), "Version of the edge's bundle in use.", "version"
+)
+EDGE_BUNDLE_ISSUED = Metric(
+    "pegboard_edge_bundle_issued_timestamp_seconds",
+    "gauge",
+    (),
+    "When the edge's bundle in use was signed.",
+    "seconds since 1970",
+)
+EDGE_BUNDLE_MAX_AGE = Metric(
+    "pegboard_edge_bundle_max_age_seconds",
+    "gauge",
+    (),
+    "The age from which on the edge refuses everything.",
+    "seconds",
+)
+EDGE_LOG_UNREAD = Metric(
+    "pegboard_edge_log_unread_bytes",
+    "gauge",
+    (),
+    "What of the access log the ledger does not have the refusals of yet.",
+    "bytes",
+)
+
+ENVOY_METRICS = (
+    EDGE_REQUESTS,
+    EDGE_REQUEST_SECONDS,
+    EDGE_UNDER_WAY,
+    EDGE_CONNECTIONS,
+    EDGE_CONNECTIONS_TOTAL,
+    EDGE_CONNECTIONS_REFUSED,
+    EDGE_RECEIVED,
+    EDGE_SENT,
+    EDGE_TOKENS,
+    EDGE_TOKEN_CACHE,
+    EDGE_RULES,
+    EDGE_BODIES_REFUSED,
+    EDGE_CONFIG_REJECTED,
+    EDGE_SERVER_REQUESTS,
+    EDGE_SERVER_FAILURES,
+    EDGE_SERVER_UNDER_WAY,
+)
+"""What is taken over of Envoy's own statistics."""
+
+AGENT_METRICS = (EDGE_BUNDLE_VERSION, EDGE_BUNDLE_ISSUED, EDGE_BUNDLE_MAX_AGE, EDGE_LOG_UNREAD)
+"""What the agent beside Envoy knows."""
+
+INSTANCE_INFO = Metric(
+    "pegboard_instance_info",
+    "gauge",
+    ("version", "isolation"),
+    "Always 1: the version that runs, and how servers are kept apart.",
+    "none",
+)
+GATHERED = Metric(
+    "pegboard_gathered_timestamp_seconds",
+    "gauge",
+    (),
+    "When the supervisor last gathered all that is not the hub's own.",
+    "seconds since 1970",
+)
+GATHER_SECONDS = Metric("pegboard_gather_seconds", "gauge", (), "How long the last gathering took.", "seconds")
+PROCESS_UP = Metric("pegboard_process_up", "gauge", ("process",), "1 while the process is live, else 0.", "boolean")
+PROCESS_RESTARTS = Metric(
+    "pegboard_process_restarts_total", "counter", ("process",), "How often it was started again.", "starts"
+)
+PROCESS_SINCE = Metric(
+    "pegboard_process_state_timestamp_seconds",
+    "gauge",
+    ("process",),
+    "Since when it is live, or is not.",
+    "seconds since 1970",
+)
+PROCESS_MEMORY = Metric(
+    "pegboard_process_memory_bytes",
+    "gauge",
+    ("process",),
+    "Private memory of the process and of all it started.",
+    "bytes",
+)
+PROCESS_MEMORY_LIMIT = Metric(
+    "pegboard_process_memory_limit_bytes",
+    "gauge",
+    ("process",),
+    "Memory beyond which it is started again; only where there is a limit.",
+    "bytes",
+)
+PROCESS_CPU = Metric(
+    "pegboard_process_cpu_seconds_total",
+    "counter",
+    ("process",),
+    "Processor time of the process and of all it started.",
+    "seconds",
+)
+NOT_STARTED = Metric(
+    "pegboard_servers_not_started", "gauge", (), "Servers that were granted at the start and do not run.", "servers"
+)
+ANSWERS = Metric(
+    "pegboard_server_metrics_up",
+    "gauge",
+    ("server",),
+    "1 when the server's metrics could be read in the last gathering, else 0.",
+    "boolean",
+)
+DROPPED = Metric(
+    "pegboard_server_metrics_dropped",
+    "gauge",
+    ("server",),
+    "Lines of the server's page in the last gathering that are not of its table, and were left out.",
+    "lines",
+)
+DISK_FREE = Metric(
+    "pegboard_disk_free_bytes", "gauge", (), "Room on the disk of PEGBOARD_HOME that may be used.", "bytes"
+)
+DISK_SIZE = Metric("pegboard_disk_size_bytes", "gauge", (), "Size of the disk of PEGBOARD_HOME.", "bytes")
+
+SUPERVISOR_METRICS = (
+    INSTANCE_INFO,
+    GATHERED,
+    GATHER_SECONDS,
+    PROCESS_UP,
+    PROCESS_RESTARTS,
+    PROCESS_SINCE,
+    PROCESS_MEMORY,
+    PROCESS_MEMORY_LIMIT,
+    PROCESS_CPU,
+    NOT_STARTED,
+    ANSWERS,
+    DROPPED,
+    DISK_FREE,
+    DISK_SIZE,
+)
+"""What the supervisor knows."""
