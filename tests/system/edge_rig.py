@@ -45,6 +45,7 @@ PRESTO = bundled(
     ("ads-eng", "finance", "data-infra", "platform"),
     ("cli", "chat", "ide", "bot"),
     channels=("airflow",),
+    services=("someone",),
 )
 SCRATCH = bundled("dev/scratch", EMPLOYEES, ("cli",))
 GONE = bundled("dev/gone", EMPLOYEES, ("cli",))

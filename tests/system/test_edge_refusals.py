@@ -202,7 +202,7 @@ class TestCoarseRules:
 
 class TestAgreementWithTheCore:
     def test_the_edge_decides_as_the_core_does(self, edge: Rig) -> None:
-        """Every mix of surface, channel, groups and kind of caller, on both servers."""
+        """Every mix of surface, channel, groups and kind of caller, on both servers. One grants the service."""
         outcomes = set()
         with edge.client() as client:
             for granted in (PRESTO, SCRATCH):

@@ -67,6 +67,10 @@ def _in_channel(seen: Seen, channel: str) -> bool:
     return seen.channel == channel
 
 
+def _is_service(service: str) -> Said:
+    return Said(f'principal == Service::"{service}"', lambda seen: not seen.is_person and seen.sub == service)
+
+
 LEAVES = (
     Said('context.surface == "cli"', lambda seen: seen.surface == "cli"),
     Said('context.surface == "bot"', lambda seen: seen.surface == "bot"),
@@ -75,7 +79,7 @@ LEAVES = (
     Said('context has channel && context.channel == "airflow"', lambda seen: seen.channel == "airflow"),
     Said('context.channel == "#data-help"', lambda seen: _in_channel(seen, "#data-help")),
     Said('principal in Group::"finance"', lambda seen: "finance" in seen.groups),
-    Said(f'principal == Service::"{SERVICES[0]}"', lambda seen: not seen.is_person and seen.sub == SERVICES[0]),
+    *map(_is_service, SERVICES),
     Said("context has args", lambda seen: seen.arguments is not None),
     Said(
         "context has args && context.args has limit && context.args.limit > 10",
@@ -151,7 +155,7 @@ PRINCIPALS = (
     Said("principal", _ALL.holds),
     *map(_is_in, GROUPS),
     Said('principal == Person::"ana"', lambda seen: seen.is_person and seen.sub == "ana"),
-    Said(f'principal == Service::"{SERVICES[1]}"', lambda seen: not seen.is_person and seen.sub == SERVICES[1]),
+    *map(_is_service, SERVICES),
 )
 ACTIONS = (Said("action", _ALL.holds), _is_action("list"), _is_action("call"), _is_action("call"))
 

@@ -8,14 +8,19 @@ gives, as `World.answer` has it in plain Python: a fault that all share would ma
 
 That it can fail was tried: each of these changes to the product was made alone, and the short test caught it.
 
-- core/access: the channel rule holds always; surface and channel change places in the table.
+- core/access: bots pass in any channel; services pass without a grant; surface and group are asked in the other order.
 - core/decide: `call` is asked before `list`; `list` is not asked; an unknown tool has words of its own.
-- core/policy: `forbid` is ignored; an error is no denial; floats are rounded; the channel is left out of the context.
-- edge/rules: no channel rule; services pass by group; persons pass by service; the surface is compared with nothing.
-- edge/refusals: a bot in no channel is answered in other words than `core.access` has.
-- call/authorize: a decision is remembered without its surface; the gate of layer 2 is open.
-- transport: the tool gets arguments that its policy did not judge; `tools/list` shows all.
-- web: explain answers for the asker instead of the person asked about, or drops the channel or the arguments.
+- core/policy: `forbid` is ignored; an error is no denial; the channel is left out of the context.
+- edge: no channel rule; no surface rule; no services; refusals told by the wrong rule, or in other words for a bot in no
+  channel.
+- call: the gate of layer 2 is open; a server forgets its policy's `forbid`; unknown tools have words of their own; a
+  decision is remembered without its surface, without its channel, or without the arguments that it was made on.
+- transport: `tools/list` shows all; a tool gets arguments that its policy did not judge.
+- registry: bundles forget channels; explain rounds a float, or tells outsiders of hidden tools.
+- web: a question is answered for the asker instead of the person asked about, without its channel, or its arguments.
+
+What it cannot see, because no such token can be had here, `test_edge_refusals` holds: a service that has groups, and a
+person who has the name of a service.
 """
 
 from __future__ import annotations
@@ -92,8 +97,9 @@ def test_everyone_who_decides_or_explains_gives_the_same_answer(town: Town) -> N
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(3600)
 def test_everyone_gives_the_same_answer_in_many_worlds(town: Town) -> None:
-    assert held(town, 400).keys() >= EVERYTHING
+    assert held(town, 200).keys() >= EVERYTHING
 
 
 def held(town: Town, examples: int) -> Counter[str]:
