@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from pegboard.cli.app import run
+from pegboard_hub.ledger.model import usage_days
 from pegboard_hub.ledger.verify import CannotVerify, verify
 from pegboard_hub.storage import schema
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, opened, outcome, presto, scratch
@@ -51,7 +53,7 @@ class Mass:
         """Records of one channel, shuffled, some of them twice and some without their other half."""
         records: list[dict[str, Any]] = []
         for number in range(count):
-            id_, at = f"{channel}-{number}", NOW - self._chance.randrange(40) * DAY
+            id_, at = f"{channel}-{number}", NOW - self._chance.randrange(40 * DAY)
             sub, tool = self._chance.choice(PEOPLE), self._chance.choice(["run_query", "echo", "no such tool"])
             kind = self._chance.random()
             if kind < 0.1:
@@ -110,6 +112,18 @@ async def test_a_mass_of_records_comes_to_what_a_plain_count_says(company: Compa
         verdict = verify(company.home.database)
     assert verdict.findings == []
     assert verdict.calls["ok"] == mass.calls.total()
+
+
+async def test_a_call_counts_on_the_utc_day_on_which_it_began(company: Company) -> None:
+    channel = company.open_channel("prod/presto", company.deploy("prod/presto", presto()))
+    midnight = NOW - NOW % DAY
+    async with opened(company) as hub:
+        await hub.deliver(channel, intent("late", midnight - 1), *call("early", midnight))
+        await hub.deliver(channel, outcome("late", midnight + 1))
+        async with hub.parts.database.read() as connection:
+            days = select(usage_days.c.day_ms, usage_days.c.calls).where(usage_days.c.status == "ok")
+            assert sorted(map(tuple, await connection.execute(days))) == [(midnight - DAY, 1), (midnight, 1)]
+        assert verify(company.home.database).findings == []
 
 
 async def test_a_later_release_saves_what_it_declares_and_the_earlier_what_it_declared(company: Company) -> None:

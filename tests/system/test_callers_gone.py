@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mcp_types import CallToolResult
 
 from pegboard.core.refusal import META_KEY
 from pegboard_hub.runtime import procfs
-from tests.attacks.wire import initialize, legacy
+from tests.attacks.wire import ACCEPT, LEGACY, initialize, legacy
 from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -176,8 +176,20 @@ async def test_a_session_lives_on_when_its_caller_renews_the_token(pegboard: Ins
     first = pegboard.token("ana", SERVER, lifetime_s=TOKEN_S)
     session = initialize(pegboard, first)
     ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    with pytest.raises(httpx2.RemoteProtocolError), stream(pegboard, first, session) as opened:
+        for _ in opened.iter_raw():
+            pass
     await wait_for("the first token ends", lambda: legacy(pegboard, first, ping, session).status_code == 401)
-    assert legacy(pegboard, pegboard.token("ana", SERVER), ping, session).status_code == 200
+    second = pegboard.token("ana", SERVER)
+    assert legacy(pegboard, second, ping, session).status_code == 200
+    with stream(pegboard, second, session) as opened:
+        assert opened.status_code == 200
+
+
+def stream(pegboard: Instance, token: str, session: str) -> AbstractContextManager[httpx2.Response]:
+    """The stream of an older session, on which a server may speak first."""
+    sent = {**ACCEPT, "mcp-protocol-version": LEGACY, "authorization": f"Bearer {token}", "mcp-session-id": session}
+    return httpx2.stream("GET", f"{pegboard.public_url}/mcp/{SERVER}", headers=sent, timeout=PATIENCE_S)
 
 
 async def _counts_flights(asking: Client) -> None:

@@ -93,7 +93,7 @@ def server_name(given: str) -> ServerName:
 
 
 def era_named(given: str) -> Any:
-    """The era named on the command line, one of `mcp_client.ERAS`.
+    """The era named on the command line, one of `mcp_client.Era`; importing that takes longer than telling of a slip.
 
     Raises:
         Failure: wrong usage; no such era.

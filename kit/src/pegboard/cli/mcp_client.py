@@ -21,7 +21,6 @@ from pegboard.cli.exit import ExitStatus, Failure, read_refusal, refused
 from pegboard.core.refusal import META_KEY
 
 Era = Literal["auto", "modern", "legacy"]
-ERAS: tuple[Era, ...] = ("auto", "modern", "legacy")
 MAX_PAGES = 100
 """A listing that never ends must not hang the command."""
 

@@ -59,10 +59,6 @@ class ServerName:
         """The server's resource identifier (RFC 8707) and the only audience its tokens have."""
         return public_url.rstrip("/") + self.path
 
-    def metadata_url(self, public_url: str) -> str:
-        """Where the server's protected-resource metadata is (RFC 9728 §3.1)."""
-        return f"{public_url.rstrip('/')}/.well-known/oauth-protected-resource{self.path}"
-
 
 def api_audience(public_url: str) -> str:
     """The audience of tokens for the hub's own API."""
