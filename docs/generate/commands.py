@@ -61,6 +61,8 @@ def _default(parameter: Any) -> str:
     if isinstance(value, bool):
         yes, no = parameter.opts[0], (parameter.secondary_opts or [""])[0]
         return code(yes) if value and no else code(no) if no else ""
+    if isinstance(value, float):
+        return code(f"{value:g}")
     return code(str(value)) if isinstance(value, str | int | Path) and str(value) else ""
 
 
