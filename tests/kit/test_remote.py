@@ -267,6 +267,25 @@ async def test_that_records_wait_is_told_once_however_long_the_hub_is_away(
     ]
 
 
+@pytest.mark.anyio
+async def test_what_is_written_during_a_delivery_waits_for_the_next_one(tmp_path: Path, socket: Path) -> None:
+    spool = Spool(tmp_path, b"k")
+    door = HubDoor()
+
+    async def busy_door(scope: Any, receive: Any, send: Any) -> None:
+        await door(scope, receive, send)
+        spool.write(outcome(len(door.seen)))  # a server under load always has one more
+
+    spool.write(outcome(0))
+    delivery = Delivery(SpoolReader(tmp_path), socket, "token-1")
+    async with listening(busy_door, socket):
+        with anyio.fail_after(5):
+            assert await delivery.deliver()
+            assert await delivery.deliver()
+    await delivery.close()
+    assert door.seen == ["call-0", "call-1"]
+
+
 async def deliver_three(folder: Path, socket: Path, receipt: bytes) -> list[str]:
     """Deliver three records, then a fourth, to a hub that answers the three with `receipt`; gives what it saw."""
     door = HubDoor()

@@ -55,6 +55,9 @@ class Delivery:
     async def deliver(self) -> bool:
         """Deliver everything there is. False when the hub did not take a batch.
 
+        What is written meanwhile waits for the next time: a server under load would otherwise never pause, and bring
+        each call to the hub in a delivery of its own.
+
         Raises:
             httpx2.HTTPError: the hub cannot be reached.
             OSError: the spool cannot be read.
@@ -63,6 +66,8 @@ class Delivery:
             if batch.records and not await self._send(batch):
                 return False
             await anyio.to_thread.run_sync(self._reader.acknowledge, batch)
+            if not batch.more:
+                break
         return True
 
     async def close(self) -> None:

@@ -90,11 +90,12 @@ class Spool:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records to deliver, and where the cursor goes once they are acknowledged."""
+    """Records to deliver, where the cursor goes once they are acknowledged, and whether more stood behind them."""
 
     records: list[dict[str, object]]
     segment: str
     end: int
+    more: bool
 
 
 class SpoolReader:
@@ -136,17 +137,19 @@ class SpoolReader:
             file.seek(start)
             records: list[dict[str, object]] = []
             end = start
-            while len(records) < limit and (line := file.readline()):
+            more = finished  # the segment after this one
+            while line := file.readline():
                 if not line.endswith(b"\n") and not finished:
                     break  # still being written
-                if records and end + len(line) - start > limit_bytes:
+                if len(records) == limit or (records and end + len(line) - start > limit_bytes):
+                    more = True
                     break
                 end += len(line)
                 try:
                     records.append(_record(line))
                 except (ValueError, RecursionError):
                     logger.error("a torn record in %s is skipped", name)
-        return Batch(records, name, end) if end > start else None
+        return Batch(records, name, end, more) if end > start else None
 
     def _remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
