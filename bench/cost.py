@@ -2,9 +2,9 @@
 
     .venv/bin/python bench/cost.py [--quick] [--only NAME,…] [--save]
 
-Every rival offers the same tool, `echo`; callers run in a closed loop in this process, every text is another, and every
-reply is checked. CPU is user and system time of each process and its children, in microseconds a call. What the others
-need is installed into `.tools/peers` from pins in `bench/peers/`; `--quick` measures only what needs nothing.
+Every rival offers the same tool, `echo`; callers run in a closed loop in this process, every text is another, and
+every reply is checked. CPU is user and system time of each process and its children, in microseconds a call. What the
+others need is installed into `.tools/peers` from pins in `bench/peers/`; `--quick` measures only what needs nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
         facts = {
             rival.name: {
                 "label": rival.label,
-                "versions": dict(rival.versions()) if rival.name != "pegboard" else {},
+                "versions": dict(rival.versions()),
                 "start_s": starts[rival.name],
                 "idle_cpu_ms_per_s": idle[rival.name],
                 "memory_mib": memory[rival.name],

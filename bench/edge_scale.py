@@ -1,6 +1,6 @@
 """What servers and groups cost the edge: CPU a call on the first and the last route, start, memory, one change.
 
-    .venv/bin/python bench/edge_scale.py [--calls 3000]
+    .venv/bin/python bench/edge_scale.py [--calls 3000] [--save]
 
 Real Envoy, real agent, one client connection, an upstream that answers a constant. CPU is Envoy's own (user and
 system, from /proc), in microseconds a call; every filter and the access log are on and the token is in the JWT cache.
@@ -18,8 +18,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench import keeping
 from pegboard.core.bundle import BundledServer
 from tests.system.edge_rig import Rig, bundled, running_edge, tool_call, until
+
+SIZES = ((10, 5), (1_000, 100), (10_000, 100), (10_000, 1_000))
+"""Servers, and groups that they are granted to."""
 
 TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
 
@@ -39,14 +43,21 @@ def main() -> None:
     """Print one row per size."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--calls", type=int, default=3000)
-    calls = arguments.parse_args().calls
+    arguments.add_argument("--save", action="store_true", help="keep the results in bench/results/edge_scale.json")
+    options = arguments.parse_args()
+    before, rows = keeping.load_average(), []
     print("servers groups | start s  RSS MB | first us  last us | change: live s  CPU s")
-    for servers, groups in ((10, 5), (10_000, 5), (10_000, 100), (10_000, 1000)):
+    for servers, groups in SIZES:
         with running_edge(envoy=False) as edge:
-            print(f"{servers:7} {groups:6} | {measure(edge, servers, groups, calls)}", flush=True)
+            row = measure(edge, servers, groups, options.calls)
+        rows.append(row)
+        cost = f"{row['first_us']:8.0f} {row['last_us']:8.0f} | {row['change_s']:12.2f} {row['change_cpu_s']:6.2f}"
+        print(f"{servers:7} {groups:6} | {row['start_s']:6.1f} {row['rss_mib']:7.0f} | {cost}", flush=True)
+    if options.save:
+        print(keeping.save("edge_scale", [before, keeping.load_average()], rows=rows))
 
 
-def measure(edge: Rig, servers: int, groups: int, calls: int) -> str:
+def measure(edge: Rig, servers: int, groups: int, calls: int) -> dict[str, float]:
     """One row."""
     names = [f"prod/server-{number}" for number in range(servers)]
     registry = [_server(name, number, groups) for number, name in enumerate(names)]
@@ -61,7 +72,9 @@ def measure(edge: Rig, servers: int, groups: int, calls: int) -> str:
     first, last = (_cost(edge, name, f"group-{number % groups}", calls) for number, name in _ends(names))
     memory = _memory(edge)
     live, spent = _change(edge, registry)
-    return f"{started:6.1f} {memory:7.0f} | {first:8.0f} {last:8.0f} | {live:12.2f} {spent:6.2f}"
+    found = {"start_s": started, "rss_mib": memory, "first_us": first, "last_us": last}
+    found |= {"change_s": live, "change_cpu_s": spent}
+    return {"servers": servers, "groups": groups} | {name: round(value, 2) for name, value in found.items()}
 
 
 def _server(name: str, number: int, groups: int) -> BundledServer:

@@ -16,7 +16,11 @@ RESULTS = Path(__file__).parent / "results"
 
 def save(name: str, loads: list[float], **result: Any) -> Path:
     """Write `results/NAME.json`. `loads` is the machine's load average before and after."""
-    document = {"command": _command(), "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "load": loads}
+    document: dict[str, Any] = {
+        "command": _command(),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "load": loads,
+    }
     document |= {"commit": _commit(), "machine": machine(), **result}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

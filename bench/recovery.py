@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.instances import detached
 from pegboard_hub.common.home import Home
-from tests.system.instance import free_port
 from tests.system.survival.kills import PROCESSES, SERVERS, Kill, kill, kill_supervisor, live_again, outage, process
 from tests.system.survival.load import Load
 
@@ -38,9 +33,9 @@ def main() -> None:
     arguments.add_argument("--rate", type=float, default=15.0, help="calls a second of each of four callers")
     options = arguments.parse_args()
     print(f"{'killed':14} {'calls to':14} {'median s':>8} {'worst s':>8}  calls in all runs")
-    with detached() as (home, url):
+    with detached() as instance:
         for name in (*PROCESSES, SUPERVISOR):
-            asyncio.run(measure(home, url, name, options.times, options.rate))
+            asyncio.run(measure(instance.home, instance.url, name, options.times, options.rate))
 
 
 async def measure(home: Home, url: str, name: str, times: int, rate: float) -> None:
@@ -73,22 +68,6 @@ async def killed_and_back(home: Home, name: str) -> Kill:
 async def answers(load: Load, since: float) -> None:
     """Wait until every server answered."""
     await asyncio.gather(*(load.answered(server, since) for server in SERVERS))
-
-
-@contextmanager
-def detached() -> Iterator[tuple[Home, str]]:
-    """A detached instance of its own, ended and removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
-    folder.chmod(0o755)
-    port = free_port()
-    command = [sys.executable, "-m", "pegboard.cli"]
-    at = ["--home", str(folder / "home")]
-    try:
-        subprocess.run([*command, "up", "--detach", "--quiet", *at, "--port", str(port)], check=True)
-        yield Home.open(folder / "home"), f"http://localhost:{port}"
-    finally:
-        subprocess.run([*command, "down", *at], check=True, stdout=subprocess.DEVNULL)
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What one tool call costs, through Pegboard and through what stands beside it: real processes, every reply checked."""
+"""What one tool call costs, through Pegboard and through its rivals: real processes, every reply checked."""

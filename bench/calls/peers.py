@@ -1,4 +1,4 @@
-"""The environments of those who stand beside us: pinned in `bench/peers/`, installed into `.tools/peers` on first use."""
+"""The environments of the others: pinned in `bench/peers/`, installed into `.tools/peers` on first use."""
 
 from __future__ import annotations
 

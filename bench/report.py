@@ -1,0 +1,41 @@
+"""Make `docs/performance.md` and its chart of what is in `bench/results/`.
+
+.venv/bin/python bench/report.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bench import keeping
+from bench.reporting.budgets import budgets
+from bench.reporting.calls import Calls
+from bench.reporting.chart import chart
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCS = REPOSITORY / "docs"
+
+
+def main() -> None:
+    """Write both files."""
+    kept = {name: keeping.load(name) for name in ("calls", "edge_scale", "memory", "first_call")}
+    calls = Calls(kept["calls"])
+    templates = Environment(  # noqa: S701 - the page is Markdown, and nothing in it is a stranger's
+        loader=FileSystemLoader(REPOSITORY / "bench" / "reporting"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page = templates.get_template("performance.md.j2").render(kept, run=calls, budgets=budgets(calls, kept))
+    (DOCS / "performance.md").write_text(page, encoding="utf-8")
+    (DOCS / "performance.svg").write_text(chart(calls), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

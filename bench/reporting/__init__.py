@@ -1,0 +1,1 @@
+"""The page `docs/performance.md`: its figures, its chart and its words."""
