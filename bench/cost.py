@@ -1,6 +1,6 @@
 """What a call costs: Pegboard beside Envoy, the bare SDK and other gateways, in one interleaved run.
 
-    .venv/bin/python bench/cost.py [--quick] [--only NAME,…] [--save]
+    .venv/bin/python bench/cost.py [--quick] [--only NAME,…] [--rounds 5] [--save]
 
 Every rival offers the same tool, `echo`; callers run in a closed loop in this process, every text is another, and
 every reply is checked. CPU is user and system time of each process and its children, in microseconds a call. What the
@@ -36,6 +36,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--quick", action="store_true", help="a short run of what needs no other packages")
     arguments.add_argument("--only", help="names of rivals, with commas between them")
+    arguments.add_argument("--rounds", type=int, default=Plan.rounds)
     arguments.add_argument("--save", action="store_true", help="keep the results in bench/results/calls.json")
     options = arguments.parse_args()
     rivals = [rival for rival in all_rivals() if _wanted(rival, options.only, options.quick)]
@@ -44,7 +45,7 @@ def main() -> None:
         starts = {rival.name: started.enter_context(_running(rival)) for rival in rivals}
         memory = {rival.name: {"idle": _memory(rival)} for rival in rivals}
         idle = _idle(rivals)
-        cells = asyncio.run(run(rivals, QUICK if options.quick else Plan()))
+        cells = asyncio.run(run(rivals, QUICK if options.quick else Plan(options.rounds)))
         for rival in rivals:
             memory[rival.name]["after"] = _memory(rival)
     _print(cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from math import log
 
-from bench.reporting.calls import PATH_ROLES, Calls, Row
+from bench.reporting.calls import Calls, Row
 
 WIDTH, LABELS, BAR, GAP, TOP = 860, 300, 20, 10, 56
 TICKS = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
@@ -30,7 +30,7 @@ def chart(calls: Calls) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
         f"<title>CPU of a call by server or gateway</title><style>{_STYLE}</style>",
-        f'<text x="0" y="16">CPU µs a call in {", ".join(PATH_ROLES)}, 16 callers (logarithmic; shorter is better)</text>',
+        '<text x="0" y="16">CPU µs of a call in what it passes, 16 callers (logarithmic, shorter is better)</text>',
         *_grid(scale, height),
         *(_bar(row, TOP + number * (BAR + GAP), scale) for number, row in enumerate(rows)),
         "</svg>",
