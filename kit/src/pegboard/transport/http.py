@@ -67,6 +67,7 @@ class GovernedApp:
         return self._lifespan()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = _trimmed(scope)
         headers = _headers(scope)
         request_id = (headers.get("x-request-id") or [""])[0][:64]
         try:
@@ -110,6 +111,14 @@ class GovernedApp:
 
 class _Gone(Exception):
     """The client left before its request was complete."""
+
+
+def _trimmed(scope: Scope) -> Scope:
+    """The scope with header values as they are meant: blanks around one are no part of it (RFC 9110 §5.5).
+
+    Not every HTTP parser takes them away, and all that read a header here must read the same.
+    """
+    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:
