@@ -51,7 +51,8 @@ test-heavy: install debian  ## the long tests
 	$(IN)pytest -m heavy
 
 bench: install  ## make the figures in the docs again
-	@set -e; for script in bench/[a-z]*.py; do echo "== $$script"; $(IN)python $$script; done
+	@set -e; for script in cost edge_scale memory first_call; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
+	@set -e; for script in ledger recovery report; do echo "== $$script"; $(IN)python bench/$$script.py; done
 
 docs: install  ## make the reference pages again from the code
 	@$(IN)python -m docs.generate

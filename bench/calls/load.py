@@ -54,6 +54,11 @@ class Load:
         sessions = self._cycle()
         return [asyncio.create_task(self._call_on(next(sessions))) for _ in range(self._concurrency)]
 
+    @property
+    def answered(self) -> int:
+        """Right answers since the last `take`."""
+        return len(self._seen.latencies)
+
     def take(self) -> Seen:
         """What was seen since the last time."""
         seen, self._seen = self._seen, Seen()

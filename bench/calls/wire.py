@@ -84,7 +84,7 @@ def is_answer(reply: Reply, number: int) -> bool:
         return bool(
             message["id"] == number and not result.get("isError") and result["content"][0]["text"] == text(number)
         )
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return False
 
 
