@@ -59,7 +59,7 @@ class Measure:
                 protocol=protocol,
             )
         )
-        return RunningCall(self._recorder, ids.call_id)
+        return RunningCall(self._recorder, ids)
 
     def deny(
         self,
@@ -103,13 +103,18 @@ class CallIds:
         self.request_id = request_id
         self.trace_id = trace_id
 
+    @property
+    def told(self) -> str:
+        """The name that callers and logs use: what the caller was told where the edge told one."""
+        return self.request_id or self.call_id
+
 
 class RunningCall:
     """A call whose intent is written and whose outcome is not."""
 
-    def __init__(self, recorder: Recorder, call_id: str) -> None:
+    def __init__(self, recorder: Recorder, ids: CallIds) -> None:
         self._recorder = recorder
-        self._id = call_id
+        self.ids = ids
         self._started = time.perf_counter()
 
     def end(self, status: Status, result: bytes = b"", error_type: str = "") -> None:
@@ -120,7 +125,7 @@ class RunningCall:
         """
         self._recorder.write(
             Outcome(
-                id=self._id,
+                id=self.ids.call_id,
                 at_ms=now_ms(),
                 status=status,
                 error_type=error_type,
