@@ -59,7 +59,7 @@ def _start(clone: Path, caches: dict[str, str]) -> float:
     if not clone.exists():
         subprocess.run(["git", "clone", "--quiet", f"file://{REPOSITORY}", clone], check=True)
     port = free_port()
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **caches, "PEGBOARD_PORT": str(port)}
+    environment = {**os.environ, **caches, "PEGBOARD_PORT": str(port)}
     with (clone / "up.log").open("ab") as log:
         began = time.monotonic()
         process = subprocess.Popen(["make", "up"], cwd=clone, env=environment, stdout=log, stderr=log)

@@ -54,6 +54,15 @@ async def test_tool_knows_its_verified_caller(hub: InMemoryHub, era: str) -> Non
         assert text_of(await client.call_tool("whoami", {})) == "ana"
 
 
+async def test_a_crash_is_logged_under_the_name_that_the_caller_was_told(
+    hub: InMemoryHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hub.client("ana", groups=["ads-eng"]) as client:
+        told = text_of(await client.call_tool("fail", {"how": "crash"})).partition("Name request ")[2].rstrip(".")
+    assert told
+    assert f"tool fail crashed in call {told}" in caplog.text
+
+
 async def test_anticipated_failure_keeps_its_text(hub: InMemoryHub) -> None:
     async with hub.client("ana", groups=["ads-eng"]) as client:
         result = await client.call_tool("fail", {"how": "politely"})

@@ -167,8 +167,9 @@ class Chain:
         caller, standing, tool = admitted.caller, admitted.standing, governed.name
         try:
             running = self._measure.begin(caller, governed, arguments, ids, protocol)
-            logger.info("call %s: %s by %s from %s", ids.request_id or ids.call_id, tool, caller.sub, caller.surface)
-            after_crash = f"{standing.access.ask} Name request {ids.request_id or ids.call_id}."
+            # The ledger has every call that was allowed; this log is for crashes and refusals.
+            logger.debug("call %s: %s by %s from %s", ids.told, tool, caller.sub, caller.surface)
+            after_crash = f"{standing.access.ask} Name request {ids.told}."
             with self._meter.under_way():
                 return await run_tool(run, running, caller, tool, after_crash)
         except OSError as error:
@@ -193,7 +194,7 @@ class Chain:
         caller = facts.pop("caller", None)
         logger.info(
             "refused %s: %s for %s %s %r",
-            ids.request_id or ids.call_id,
+            ids.told,
             refusal.reason,
             f"{caller.sub} from {caller.surface}" if caller else "nobody verified",
             facts.get("detail", ""),

@@ -61,7 +61,7 @@ class Measure:
                     protocol=protocol,
                 )
             )
-        return RunningCall(self._recorder, ids.call_id, self._meter, tool.name, caller.surface)
+        return RunningCall(self._recorder, ids, self._meter, tool.name, caller.surface)
 
     def deny(
         self,
@@ -108,13 +108,18 @@ class CallIds:
         self.request_id = request_id
         self.trace_id = trace_id
 
+    @property
+    def told(self) -> str:
+        """The name that callers and logs use: what the caller was told where the edge told one."""
+        return self.request_id or self.call_id
+
 
 class RunningCall:
     """A call whose intent is written and whose outcome is not."""
 
-    def __init__(self, recorder: Recorder, call_id: str, meter: Meter, tool: str, surface: str) -> None:
+    def __init__(self, recorder: Recorder, ids: CallIds, meter: Meter, tool: str, surface: str) -> None:
         self._recorder = recorder
-        self._id = call_id
+        self.ids = ids
         self._meter = meter
         self._tool = tool
         self._surface = surface
@@ -131,7 +136,7 @@ class RunningCall:
         with self._meter.step("outcome"):
             self._recorder.write(
                 Outcome(
-                    id=self._id,
+                    id=self.ids.call_id,
                     at_ms=now_ms(),
                     status=status,
                     error_type=error_type,

@@ -58,7 +58,7 @@ def _failed(running: RunningCall, error: ToolError, tool: str, after_crash: str)
     text = str(error)
     crashed = isinstance(error, UnexpectedToolError)
     if crashed:
-        logger.error("tool %s crashed", tool, exc_info=cause)
+        logger.error("tool %s crashed in call %s", tool, running.ids.told, exc_info=cause)
         text = f"{tool} failed unexpectedly. {after_crash}"
     elif isinstance(cause, ValidationError):
         text = f"{tool} cannot take these arguments: {_faults(cause)}"
