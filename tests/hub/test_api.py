@@ -120,8 +120,11 @@ async def test_a_listed_server_says_whose_it_is_and_where(hub: Hub, company: Com
         "support_channel": "#data-platform",
         "sensitivity": "confidential",
         "status": "live",
+        "stopped": "",
         "resource_url": PRESTO,
-        "tools": [{"name": "run_query", "title": None, "description": "Run SQL.", "minutes_saved": 6.0}],
+        "tools": [
+            {"name": "run_query", "title": None, "description": "Run SQL.", "minutes_saved": 6.0, "stopped": ""}
+        ],
     }
 
 

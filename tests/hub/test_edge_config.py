@@ -17,7 +17,7 @@ from pegboard.core.token import REASONS
 from pegboard_hub.edge.config import render
 from pegboard_hub.edge.filters import FOR_SERVERS
 from pegboard_hub.edge.refusals import CASES
-from pegboard_hub.edge.rules import COMPILERS
+from pegboard_hub.edge.rules import COMPILERS, IN_ROUTES
 from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
 
 PUBLIC_URL = "http://localhost:8400"
@@ -69,9 +69,9 @@ def routes_of(documents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_every_rule_of_the_core_is_a_filter_in_the_cores_order() -> None:
-    names = [rule.name for rule in RULES]
-    assert list(COMPILERS) == names
+def test_every_rule_of_the_core_is_a_filter_in_the_cores_order_and_then_the_routes_own() -> None:
+    assert [*COMPILERS, *IN_ROUTES] == [rule.name for rule in RULES]
+    names = list(COMPILERS)
     filters = chain(render(snapshot(server())))
     assert [name for name in filters if name in names] == names
     assert filters.index("jwt") < filters.index("identity") < filters.index("mcp") < filters.index(names[0])
@@ -148,7 +148,7 @@ def test_refusals_use_the_words_of_the_core() -> None:
     tokens = {case.refusal.reason for case in CASES if case.refusal.code == "unauthenticated"}
     assert tokens <= REASONS.keys()
     rules = {case.refusal.reason for case in CASES if case.refusal.code == "access_denied"}
-    assert rules == {f"{rule.name}_not_granted" for rule in RULES} - {"audience_not_granted"}
+    assert rules == {rule.refused for rule in RULES if rule.code == "access_denied"} - {"token_wrong_audience"}
     assert {case.refusal.layer for case in CASES} == {"edge"}
 
 

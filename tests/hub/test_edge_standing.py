@@ -135,6 +135,37 @@ def test_a_bundle_past_its_age_closes_the_edge(home: Home, hub: Hub) -> None:
     assert (fresh.expired, late.expired) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("after_s", "expired", "stops_unknown"), [(299, False, False), (302, False, True), (86_402, True, True)]
+)
+def test_five_minutes_without_contact_close_the_sensitive_servers_and_a_day_all(
+    home: Home, hub: Hub, after_s: int, expired: bool, stops_unknown: bool
+) -> None:
+    hub.write(1)
+    edge = standing(home)
+    edge.look()
+    found = edge.snapshot(time.time() + after_s)
+    assert found is not None
+    assert (found.expired, found.stops_unknown) == (expired, stops_unknown)
+    hub.write(1, issued_at=int(time.time()) + after_s)
+    edge.look()
+    renewed = edge.snapshot(time.time() + after_s)
+    assert renewed is not None
+    assert (renewed.expired, renewed.stops_unknown) == (False, False)
+
+
+def test_ages_can_be_tightened_and_a_bundle_that_loosens_them_is_refused(home: Home, hub: Hub) -> None:
+    edge = standing(home)
+    hub.write(1, stops_max_age_s=10)
+    edge.look()
+    late = edge.snapshot(time.time() + 12)
+    assert late is not None
+    assert late.stops_unknown
+    for loose in ({"max_age_s": 86_401}, {"stops_max_age_s": 301}):
+        with pytest.raises(ValueError, match="less than or equal"):
+            hub.write(2, **loose)
+
+
 def test_the_copy_of_a_run_on_another_public_url_is_set_aside_once_and_without_alarm(
     home: Home, hub: Hub, caplog: pytest.LogCaptureFixture
 ) -> None:

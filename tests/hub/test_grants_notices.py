@@ -65,10 +65,19 @@ async def test_a_group_that_its_author_asks_for_too_is_no_slip(hub: Hub, company
     assert not any("sales" in notice for notice in (await word(hub))["notices"])
 
 
-async def test_a_server_that_was_not_there_at_the_start_is_noticed(hub: Hub, company: Company) -> None:
+async def test_a_server_that_is_just_being_started_is_nothing_to_notice(hub: Hub, company: Company) -> None:
     started(company, SOURCE)
     company.grants.write_text(company.grants.read_text() + '[servers."dev/weather"]\nsource = "weather"\n')
-    assert await new_notices(hub) == {"dev/weather is started at the next start of pegboard up"}
+    assert await new_notices(hub) == set()
+
+
+async def test_a_stop_of_a_tool_that_is_not_there_is_noticed_for_it_stops_nothing(hub: Hub, company: Company) -> None:
+    text = company.grants.read_text().replace("# Shown to people", 'stopped_tools = { run_querry = "no" }\n# Shown')
+    company.grants.write_text(text)
+    (notice,) = await new_notices(hub)
+    assert notice == (
+        "prod/presto: stopped_tools names 'run_querry', which it does not have; did you mean 'run_query'?"
+    )
 
 
 async def test_a_file_that_names_no_server_is_noticed_with_what_it_withdraws(hub: Hub, company: Company) -> None:

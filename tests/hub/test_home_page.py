@@ -170,18 +170,18 @@ async def test_an_empty_registry_says_how_a_server_gets_here(company: Company) -
     async with opened(company) as hub:
         page = await hub.page()
     assert "No server is registered." in page
-    assert "it starts at the next start of <code>pegboard up</code>" in page
+    assert "it is built and started at once" in page
 
 
-async def test_a_server_granted_while_pegboard_runs_is_said_to_start_with_the_next_start(
+async def test_a_server_that_the_supervisor_has_not_taken_on_yet_is_said_to_start_soon(
     hub: Hub, company: Company
 ) -> None:
     live(company, servers={"prod/presto": "../../../../servers/presto"})
     company.grants.write_text(company.grants.read_text() + '[servers."dev/weather"]\nsource = "w"\n')
     await hub.parts.registry.refresh()
     page = await hub.page()
-    assert page.count('class="state not-started">starts at the next <code>pegboard up</code>') == 2
-    assert "Granted since Pegboard was started." in page
+    assert page.count('class="state not-started">starting soon') == 2
+    assert "Its release is being made." in page
     assert "not deployed" not in page
     listed = (await hub.api("ana", "servers")).json()["servers"]
     assert {each["server"]: each["status"] for each in listed} == {

@@ -127,7 +127,7 @@ async def test_the_last_good_grants_survive_a_restart_with_a_broken_file(company
 async def test_a_grants_file_that_is_still_being_written_is_not_believed(
     hub: Hub, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pegboard_hub.registry.service.SETTLE_S", 1.0)
+    monkeypatch.setattr("pegboard_hub.registry.sources.SETTLE_S", 1.0)
     before, good = edge_bundle(company), company.grants.read_text()
     company.grants.write_text("")
     taking = asyncio.create_task(hub.parts.registry.refresh())

@@ -217,8 +217,9 @@ LISTED = {
     "sensitivity": "internal",
     "release": "0123",
     "status": "live",
+    "stopped": "moved \x1b[31m",
     "resource_url": "http://127.0.0.1/mcp/dev/desk",
-    "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1}],
+    "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1, "stopped": "moved"}],
 }
 
 

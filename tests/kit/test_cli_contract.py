@@ -35,6 +35,8 @@ def _at_the_instance(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Non
 STATUSES: list[tuple[int, str, list[str]]] = [
     (0, "ana", ["whoami", "--as", "ana"]),
     (0, "dev/desk", ["servers", "--as", "ana"]),
+    (0, "stopped: moved", ["servers", "--as", "ana"]),
+    (0, "echo (stopped)", ["servers", "--as", "ana"]),
     (0, "echo: Echo", ["tools", "dev/desk", "--as", "ana"]),
     (0, "hello", [*DESK, "echo", "--as", "ana", "--arg", "text=hello"]),
     (0, "Allowed", ["explain", "--server", "dev/desk", "--as", "ana"]),

@@ -21,7 +21,7 @@ import uvicorn
 import pegboard.remote.delivery as delivery_module
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import Bundle, BundledServer
-from pegboard.core.errors import BundleRefused
+from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.record import Outcome
@@ -58,6 +58,7 @@ class Home:
             support_channel="#desk",
             release="r",
             groups=changes.pop("groups", ("a",)),
+            sensitivity=changes.pop("sensitivity", "internal"),
         )
         facts = {
             "consumer": str(NAME),
@@ -160,6 +161,42 @@ def test_server_goes_on_where_the_bundle_in_use_cannot_be_kept(home: Home) -> No
     home.restart()
     home.publish()
     assert home.groups() == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "age_s", "refused"),
+    [
+        ("restricted", 298, False),
+        ("restricted", 305, True),
+        ("confidential", 305, True),
+        ("internal", 305, False),
+        ("public", 86_390, False),
+        ("public", 86_405, True),
+    ],
+)
+def test_without_contact_sensitive_servers_refuse_after_five_minutes_and_others_after_a_day(
+    home: Home, sensitivity: str, age_s: int, refused: bool
+) -> None:
+    home.publish(sensitivity=sensitivity)
+    now = time.time()
+    home.reader.current(now)
+    if refused:
+        with pytest.raises(StopsUnknown if age_s < 86_400 else BundleRefused, match="last renewed"):
+            home.reader.current(now + age_s)
+    else:
+        home.reader.current(now + age_s)
+    home.publish(sensitivity=sensitivity, issued_at=int(now) + age_s)
+    home.reader.current(now + age_s)
+
+
+def test_operator_can_tighten_the_ages(home: Home) -> None:
+    home.publish(sensitivity="confidential", stops_max_age_s=10, max_age_s=60)
+    now = time.time()
+    home.reader.current(now + 8)
+    with pytest.raises(StopsUnknown):
+        home.reader.current(now + 12)
+    with pytest.raises(BundleRefused, match="last renewed"):
+        home.reader.current(now + 62)
 
 
 def test_no_bundle_and_an_old_one_refuse_everything(home: Home) -> None:

@@ -17,7 +17,7 @@ import pytest
 from mcp.client.streamable_http import streamable_http_client
 
 from pegboard.core.acknowledgement import Acknowledgement
-from pegboard.core.bundle import MAX_AGE_S
+from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S
 from pegboard.core.jose import Jwk, new_private_key
 from pegboard.core.refusal import JSONRPC_CODE
 from pegboard_hub.common.rotation import KEPT
@@ -188,6 +188,59 @@ class TestTrustInTheBundle:
         assert edge.presto.arrivals == []
         edge.publish(PRESTO, SCRATCH)
         until(lambda: edge.call(token=edge.token()).status_code == 200, "the edge is open again")
+
+    def test_five_minutes_without_contact_sensitive_servers_refuse_and_the_rest_go_on(self, edge: Rig) -> None:
+        edge.stop_agent()
+        (edge.home.edge / "accepted.jws").unlink()
+        secret = PRESTO.model_copy(update={"sensitivity": "confidential"})
+        plain = SCRATCH.model_copy(update={"sensitivity": "internal"})
+        edge.publish(secret, plain, issued_at=time.time() - STOPS_MAX_AGE_S - 5)
+        edge.start_agent()
+        response = until(lambda: (r := edge.call(token=edge.token())).status_code == 503 and r, "presto is closed")
+        refusal = response.json()["error"]["data"]
+        assert (refusal["code"], refusal["reason"]) == ("unavailable", "stops_unknown")
+        assert refusal["message"].startswith("prod/presto has sensitive data")
+        assert edge.call().status_code == 401
+        assert edge.presto.arrivals == []
+        assert edge.call("/mcp/dev/scratch", edge.token("dev/scratch")).status_code == 200
+        edge.publish(secret, plain)
+        until(lambda: edge.call(token=edge.token()).status_code == 200, "presto is open again")
+
+
+class TestStops:
+    def test_a_stopped_server_refuses_with_the_reason_while_its_running_call_ends(self, edge: Rig) -> None:
+        why = 'grün "100 %" {falsch} %REQ(authorization)% \\ gerechnet'
+        stopped = PRESTO.model_copy(update={"stopped": why})
+        with _in_flight(edge, "POST") as call:
+            edge.publish(stopped, SCRATCH)
+            response = until(lambda: (r := edge.call(token=edge.token())).status_code == 403 and r, "it is stopped")
+            assert not call.ended
+            edge.presto.release.set()
+        assert call.text.endswith('{"upstream": "prod/presto"}')
+        refusal = response.json()["error"]["data"]
+        assert (refusal["code"], refusal["reason"], refusal["layer"]) == ("stopped", "server_stopped", "edge")
+        assert refusal["message"].startswith(f"prod/presto is stopped: {why}. Ask platform in #data")
+        assert response.headers["x-pegboard-refused"] == "server_stopped"
+        assert not any("gerechnet" in value for value in response.headers.values())
+        line = edge.logged(response.headers["x-request-id"])
+        assert (line["server"], line["sub"], line["reason"]) == ("prod/presto", "ana", "server_stopped")
+        edge.publish(PRESTO, SCRATCH)
+        until(lambda: edge.call(token=edge.token()).status_code == 200, "it goes on")
+
+    def test_a_stop_opens_nothing_and_tells_nothing_to_whom_another_rule_refuses(self, edge: Rig) -> None:
+        edge.publish(PRESTO.model_copy(update={"stopped": "miscounted"}), SCRATCH)
+        until(lambda: edge.call(token=edge.token()).status_code == 403, "it is stopped")
+        for token, status, reason in (
+            ("x", 401, "token_invalid"),
+            (edge.token("dev/scratch"), 401, "token_wrong_audience"),
+            (edge.token(surface="service"), 403, "surface_not_granted"),
+            (edge.token(groups=["search-eng"]), 403, "group_not_granted"),
+        ):
+            refused = edge.call(token=token)
+            assert (refused.status_code, refused.json()["error"]["data"]["reason"]) == (status, reason)
+            assert "miscounted" not in refused.text
+        assert edge.call("/mcp/dev/scratch", edge.token("dev/scratch")).status_code == 200
+        assert edge.presto.arrivals == []
 
 
 class TestRestarts:

@@ -266,11 +266,11 @@ def test_what_the_hub_says_of_a_changed_grants_file_reaches_the_terminal(place: 
         assert re.fullmatch(r"\[ *\d+\.\d s\] grants: the file has a fault, so the last good one stays in .*", line)
         assert "servers.prod/one.gruops: unknown key; did you mean 'groups'?" in line
         grants.write_text(good.replace("ads-eng", "finanse") + GRANT.format(name="three"))
-        said = hear(process, "grants: prod/three is started at the next start of pegboard up")
+        said = hear(process, "grants: prod/one: group 'finanse' has no member here; did you mean 'finance'?")
         assert "grants: the file is good again and in force" in said
-        assert "grants: prod/one: group 'finanse' has no member here; did you mean 'finance'?" in said
+        assert "prod/three is NOT deployed" in said
         grants.write_text(good)
-        hear(process, "grants: no longer so: prod/three is started")
+        hear(process, "grants: no longer so: prod/one: group 'finanse'")
         grants.write_text("")
         hear(process, "grants: names no server: prod/one is withdrawn")
 

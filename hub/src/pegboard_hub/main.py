@@ -14,10 +14,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import MAX_LIFETIME_S
@@ -89,7 +91,8 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
 
 
 def _registry(home: Home, settings: HubSettings, keys: Keys, database: Database) -> Registry:
-    writer = BundleWriter(home, database, keys, settings.public_url)
+    ages = Ages(settings.grants_max_age_s, settings.stops_max_age_s)
+    writer = BundleWriter(home, database, keys, settings.public_url, ages)
     return Registry(database, Declarations(home), writer, settings.grants)
 
 
@@ -209,6 +212,8 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         grants=Path(options.grants or instance.get("grants") or DEMO / "grants.toml").absolute(),
         directory=Path(options.directory or DEMO / "directory.toml").absolute(),
         token_lifetime_s=options.token_lifetime,
+        grants_max_age_s=_age(instance, "grants_max_age_s", MAX_AGE_S),
+        stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),
         log_level=options.log_level,
     )
     return home, settings
@@ -220,7 +225,15 @@ def _lifetime(text: str) -> int:
     return int(text)
 
 
-def _instance(home: Home) -> dict[str, str]:
+def _age(instance: dict[str, Any], name: str, most: int) -> int:
+    """An age that the operator may have tightened; `pegboard up` has checked it, and it is never loosened."""
+    value = instance.get(name, most)
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise ConfigurationError(name, [f"{value!r} is not a number of seconds from 1 to {most}"])
+    return value
+
+
+def _instance(home: Home) -> dict[str, Any]:
     try:
         found = json.loads(home.instance_file.read_text(encoding="utf-8"))
     except FileNotFoundError:

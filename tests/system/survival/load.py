@@ -48,6 +48,7 @@ class Entry:
     fate: Fate
     request_id: str = ""
     why: str = ""
+    person: str = "ana"
 
 
 @dataclass
@@ -174,7 +175,8 @@ class _Client:
         began = time.monotonic()
 
         def entry(fate: Fate, request_id: str = "", why: str = "") -> Entry:
-            return Entry(self._caller.server, arguments, began, time.monotonic(), fate, request_id, why)
+            ended = time.monotonic()
+            return Entry(self._caller.server, arguments, began, ended, fate, request_id, why, self._caller.person)
 
         try:
             reply = await self._send(tool, arguments)

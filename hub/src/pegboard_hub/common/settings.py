@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S
+
 DEMO = Path(__file__).parent.parent / "demo"
 
 
@@ -17,7 +19,8 @@ class HubSettings:
         grants: the operator's grants file; watched while the hub runs.
         directory: the demo directory's file: people, their groups, and the clients they sign in with.
         poll_s: seconds between looks at the grants file and the declarations.
-        resign_s: seconds between fresh signatures of unchanged bundles, so that consumers can tell a living hub.
+        grants_max_age_s: seconds without contact after which edge and servers refuse everything.
+        stops_max_age_s: seconds without contact after which servers with sensitive data refuse.
         status_stale_s: age in seconds from which the supervisor's status file is no longer believed.
         token_lifetime_s: lifetime of an access token in seconds; 15 minutes at most.
         log_level: lowest level that is logged.
@@ -27,7 +30,16 @@ class HubSettings:
     grants: Path = DEMO / "grants.toml"
     directory: Path = DEMO / "directory.toml"
     poll_s: float = 0.5
-    resign_s: float = 60.0
+    grants_max_age_s: int = MAX_AGE_S
+    stops_max_age_s: int = STOPS_MAX_AGE_S
     status_stale_s: float = 10.0
     token_lifetime_s: int = 15 * 60
     log_level: str = "INFO"
+
+    @property
+    def resign_s(self) -> float:
+        """Seconds between fresh signatures of unchanged bundles, by which consumers can tell a living hub.
+
+        A minute, and a fifth of the shorter age where that is less: a few of them may fail before anything refuses.
+        """
+        return min(60.0, self.grants_max_age_s / 5, self.stops_max_age_s / 5)

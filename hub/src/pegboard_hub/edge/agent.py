@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import httpx2
 
+from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.edge.acknowledging import Acknowledging
@@ -122,6 +123,11 @@ class EdgeAgent:
         with suppress(OSError):
             own.append(Sample(table.EDGE_LOG_UNREAD, {}, self._log.unread_bytes()))
         return [*await self._statistics.read(), *own]
+
+    def routes_to(self, server: ServerName) -> bool:
+        """Whether Envoy sends calls to this server, by the configuration that it took last."""
+        published = self._published
+        return published is not None and any(each.access.server == server for each in published.servers)
 
     async def deliver(self) -> bool:
         """Deliver the next part of the access log. False when there was nothing new.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from pegboard.core.names import ServerName
 from pegboard_hub.edge.envoy import Json, typed
-from pegboard_hub.edge.snapshot import EdgeSnapshot
+from pegboard_hub.edge.snapshot import MEMORY, EdgeSnapshot
 
 HUB = "hub"
 CLUSTER_PREFIX = "mcp/"
@@ -39,6 +40,7 @@ def clusters(snapshot: EdgeSnapshot) -> list[Json]:
     return [_cluster(HUB, snapshot.hub_socket), *servers]
 
 
+@lru_cache(MEMORY)
 def _cluster(name: str, socket: Path) -> Json:
     endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
     return typed(

@@ -72,13 +72,21 @@ class Publisher:
         return [cluster for cluster in self._clusters if cluster["name"] not in names]
 
     async def _put(self, name: str, document: Json) -> None:
+        version = document.get("version_info", "")
+        if version and version == self._versions.get(name):
+            return  # it is the content's digest: nothing has to be written out to be compared
+        self._versions[name] = version
         text = json.dumps(document, separators=(",", ":"))
         if text == self._text(name):
             return
-        replace_file(self._folder / name, text)
+        try:
+            replace_file(self._folder / name, text)
+        except OSError:
+            del self._versions[name]
+            raise
         self._written[name] = text
         if name in _STATISTICS:
-            await self._acknowledged(_STATISTICS[name], document["version_info"])
+            await self._acknowledged(_STATISTICS[name], version)
 
     def _text(self, name: str) -> str:
         if name not in self._written:

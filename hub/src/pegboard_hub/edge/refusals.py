@@ -12,7 +12,7 @@ from typing import Literal, cast
 from pegboard.core.access import RULES, ServerAccess, refusal_by
 from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
-from pegboard.core.refusal import JSONRPC_CODE, Refusal
+from pegboard.core.refusal import JSONRPC_CODE, Refusal, stops_unknown
 from pegboard.core.token import REASONS
 from pegboard_hub.edge.envoy import (
     CLAIMS,
@@ -25,8 +25,8 @@ from pegboard_hub.edge.envoy import (
     route_fact,
 )
 from pegboard_hub.edge.filters import AGREEMENT, FAILED, MAX_BODY_BYTES, MODERN
-from pegboard_hub.edge.routes import EXPIRED, FOREIGN
-from pegboard_hub.edge.rules import DECIDED, RBAC_METADATA, RULE_NAMES
+from pegboard_hub.edge.routes import EXPIRED, FOREIGN, STOPPED, STOPS_UNKNOWN
+from pegboard_hub.edge.rules import DECIDED, FILTERED, RBAC_METADATA, RULE_NAMES
 
 HEADER_MISMATCH = -32020
 """JSON-RPC code of MCP 2026-07-28 for a header that differs from the body."""
@@ -40,7 +40,13 @@ _TOKEN_FAILURES = {
 """The JWT filter's words that say more than that a token is not ours."""
 
 # ServerName would check the placeholder's spelling; only its text is wanted here.
-_ANY_SERVER = ServerAccess(cast(ServerName, route_fact("server")), route_fact("owner"), route_fact("support"), "")
+_ANY_SERVER = ServerAccess(
+    cast(ServerName, route_fact("server")),
+    route_fact("owner"),
+    route_fact("support"),
+    resource_url="",
+    stopped=route_fact("stopped"),
+)
 _ANY_CALLER = Caller(
     sub=claim("sub"),
     sub_type="person",
@@ -136,7 +142,7 @@ def _rules() -> list[Case]:
     steps = (AGREEMENT, *RULE_NAMES)
     allowed = {name: _metadata(RBAC_METADATA, f"{name}_{DECIDED}", value="allowed") for name in steps}
     replies = []
-    for before, rule in reversed(list(zip(steps, RULES, strict=False))):
+    for before, rule in reversed(list(zip(steps, FILTERED, strict=False))):
         when = _all(_status(403), allowed[before])
         if rule.name == "audience":
             replies.append(_token("token_wrong_audience", when))
@@ -146,6 +152,8 @@ def _rules() -> list[Case]:
             outside = _all(when, _without_claim("channel"))
             replies.append(Case(outside, refusal_by(rule, replace(_ANY_CALLER, channel=None), _ANY_SERVER, "edge")))
         replies.append(Case(when, refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")))
+    stop = next(rule for rule in RULES if rule.name == "stop")
+    replies.append(Case(_status(STOPPED), refusal_by(stop, _ANY_CALLER, _ANY_SERVER, "edge"), 403))
     return [*replies, _ambiguous("header_mismatch", _status(403), 400, HEADER_MISMATCH)]
 
 
@@ -244,6 +252,7 @@ def _unavailable() -> list[Case]:
         Case(_flags("SI", "UT", "DT"), slow, 504),
         Case(_flags("UF", "UO", "NC", "UH", "UC", "UR", "LR", "UPE", "UT"), hub, 503, where="hub"),
         Case(_status(EXPIRED), expired, 503),
+        Case(_status(STOPS_UNKNOWN), stops_unknown(str(server), "edge"), 503),
         Case(_status(503), lost, 502),
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pegboard.core.names import MCP_PREFIX, NAME_PATTERN
 from pegboard_hub.edge.clusters import HUB, cluster_name
 from pegboard_hub.edge.envoy import ROUTE_METADATA, Json, header_input, typed
 from pegboard_hub.edge.filters import AGREEMENT, FOR_SERVERS, switched_off
 from pegboard_hub.edge.rules import RULE_NAMES, route_facts
-from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
+from pegboard_hub.edge.snapshot import MEMORY, EdgeServer, EdgeSnapshot
 
 ROUTES = "pegboard"
 """Name of the one route configuration."""
@@ -20,6 +22,12 @@ FOREIGN = 421
 
 EXPIRED = 599
 """Status of a route whose grants are too old, told apart from every 503 of Envoy's; callers see 503."""
+
+STOPPED = 598
+"""Status of the route of a server that is stopped; callers see 403: it is a decision, and trying again is no use."""
+
+STOPS_UNKNOWN = 597
+"""Status of a sensitive server's route while a stop may have been missed; callers see 503."""
 
 AFTER_SIGN_IN = ("cookies", "identity", "mcp", AGREEMENT, *RULE_NAMES)
 """What an address without a server does not pass: a token is still wanted, so that nobody can probe for names."""
@@ -38,7 +46,8 @@ def route_configuration(snapshot: EdgeSnapshot) -> Json:
 
 
 def _paths(snapshot: EdgeSnapshot) -> Json:
-    servers = {s.access.server.path: _on_match(_server(s, snapshot.expired)) for s in snapshot.servers}
+    ages = (snapshot.expired, snapshot.stops_unknown)
+    servers = {s.access.server.path: _server(s, *ages) for s in snapshot.servers}
     others = {"matcher": {"matcher_list": {"matchers": _others()}, "on_no_match": _on_match(_hub())}}
     if not servers:
         return others["matcher"]
@@ -59,17 +68,22 @@ def _others() -> list[Json]:
     ]
 
 
-def _server(server: EdgeServer, expired: bool) -> Json:
+@lru_cache(MEMORY)
+def _server(server: EdgeServer, expired: bool, stops_unknown: bool) -> Json:
     """A server's route: the facts its rules compare with, and its cluster. Filters are all on by default."""
     facts = {"filter_metadata": {ROUTE_METADATA: route_facts(server.access)}}
     if expired:
-        return _answer(EXPIRED, *AFTER_SIGN_IN) | {"metadata": facts}
+        return _on_match(_answer(EXPIRED, *AFTER_SIGN_IN) | {"metadata": facts})
+    if stops_unknown and server.access.sensitive:
+        return _on_match(_answer(STOPS_UNKNOWN, *AFTER_SIGN_IN) | {"metadata": facts})
+    if server.access.stopped:
+        return _on_match(_route(direct_response={"status": STOPPED}, metadata=facts))
     action = {
         "cluster": cluster_name(server.access.server),
         # As long as it speaks (the listener ends silence): a legacy stream stays open for hours.
         "timeout": "0s",
     }
-    return _route(route=action, metadata=facts)
+    return _on_match(_route(route=action, metadata=facts))
 
 
 def _hub() -> Json:

@@ -1,7 +1,9 @@
-"""The coarse rules of `pegboard.core.access`, compiled to Envoy's RBAC: one filter per rule, deny by default.
+"""The coarse rules of `pegboard.core.access`, compiled to Envoy: one RBAC filter per rule, deny by default.
 
 A rule compares the verified claims with the facts of the route, so its policies are shared by all servers: one per
 name that is granted anywhere, whatever the number of servers. Changing who may use a server changes its route only.
+
+A stop looks at no claim, so it is no filter but the route itself: it answers instead of going anywhere (`routes`).
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ def route_facts(access: ServerAccess) -> Json:
     }
     lists = {"groups": access.groups, "surfaces": access.surfaces, "channels": access.channels}
     lists["services"] = access.services
+    if access.stopped:
+        facts["stopped"] = access.stopped
     return facts | {key: sorted(values) for key, values in lists.items() if values}
 
 
@@ -93,9 +97,13 @@ COMPILERS: dict[str, Callable[[tuple[ServerAccess, ...]], Json]] = {
     "channel": _channel,
     "group": _group,
 }
-"""Every rule of `core.access.RULES` by its name."""
+"""Every rule of `core.access.RULES` that is a filter, by its name."""
 
-RULE_NAMES = tuple(rule.name for rule in RULES)
+IN_ROUTES = ("stop",)
+"""Every other rule: it decides how a server's route answers, once all filters have let a request through."""
+
+FILTERED = tuple(rule for rule in RULES if rule.name not in IN_ROUTES)
+RULE_NAMES = tuple(rule.name for rule in FILTERED)
 """The order in which the filters stand."""
 
 

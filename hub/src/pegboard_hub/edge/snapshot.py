@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from pegboard.core.access import ServerAccess
 from pegboard.core.jose import Jwks
 
+MEMORY = 1 << 15
+"""How many servers' rendered parts are kept: of thousands one changes at a time, and that one alone is rendered."""
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeServer:
@@ -34,6 +37,7 @@ class EdgeSnapshot:
         admin_socket: Envoy's administration; a Unix socket, never TCP.
         folder: where the rendered files lie, absolute: Envoy watches them there.
         expired: the grants are too old to decide with, so every call is refused.
+        stops_unknown: a stop may have been missed, so calls of sensitive servers are refused.
     """
 
     public_url: str
@@ -47,6 +51,7 @@ class EdgeSnapshot:
     admin_socket: Path
     folder: Path
     expired: bool = False
+    stops_unknown: bool = False
 
     @property
     def host_names(self) -> tuple[str, ...]:

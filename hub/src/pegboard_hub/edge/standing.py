@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pegboard.core.acknowledgement import Acknowledgement
-from pegboard.core.bundle import EDGE, Bundle, open_bundle
+from pegboard.core.bundle import EDGE, Bundle, BundledServer, open_bundle
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
@@ -40,6 +41,7 @@ class EdgeStanding:
         self._accepted = home.edge / "accepted.jws"
         self._bundle: Bundle | None = None
         self._snapshot: EdgeSnapshot | None = None
+        self._known: dict[str, tuple[BundledServer, EdgeServer]] = {}
         self._resumed = False
         self._seen: tuple[int, int] | None = None
         self._complaint = ""
@@ -66,20 +68,22 @@ class EdgeStanding:
         bundle = self._bundle
         if bundle is None:
             return None
-        if expired := bundle.too_old(now):
-            renewed = datetime.fromtimestamp(bundle.issued_at, UTC)
-            self._complain(
-                f"every call is refused: the hub last renewed the bundle at {renewed:%Y-%m-%d %H:%M:%S} UTC"
-            )
-        if self._snapshot is None or self._snapshot.expired != expired:
-            self._snapshot = self._snapshot_of(bundle, expired)
+        expired, stops_unknown = bundle.too_old(now), bundle.stops_too_old(now)
+        renewed = f"the hub last renewed the bundle at {_moment(bundle.issued_at)}"
+        if expired:
+            self._complain(f"every call is refused: {renewed}")
+        elif stops_unknown:
+            self._complain(f"servers with sensitive data refuse, for they may have been stopped: {renewed}")
+        if self._snapshot is None:
+            self._snapshot = self._snapshot_of(bundle)
+        if (expired, stops_unknown) != (self._snapshot.expired, self._snapshot.stops_unknown):
+            self._snapshot = replace(self._snapshot, expired=expired, stops_unknown=stops_unknown)
         return self._snapshot
 
-    def _snapshot_of(self, bundle: Bundle, expired: bool) -> EdgeSnapshot:
-        servers = tuple(
-            EdgeServer(server.access(self._public_url), self._home.socket(ServerName.parse(server.server)))
-            for server in bundle.servers
-        )
+    def _snapshot_of(self, bundle: Bundle) -> EdgeSnapshot:
+        # Of thousands of servers few differ from the last bundle's: what is made of the others is taken as it is.
+        self._known = {server.server: self._of(server) for server in bundle.servers}
+        servers = tuple(known for _, known in self._known.values())
         return EdgeSnapshot(
             public_url=self._public_url,
             hosts=self._hosts,
@@ -91,8 +95,13 @@ class EdgeStanding:
             access_log=self._home.edge_access_log,
             admin_socket=self._home.edge_admin_socket,
             folder=self._home.edge,
-            expired=expired,
         )
+
+    def _of(self, server: BundledServer) -> tuple[BundledServer, EdgeServer]:
+        before = self._known.get(server.server)
+        if before is not None and before[0] == server:
+            return before
+        return server, EdgeServer(server.access(self._public_url), self._home.socket(ServerName.parse(server.server)))
 
     def _try(self, path: Path) -> bool:
         """Take the bundle at `path` into use. False when it could not be read, so that it is tried again."""
@@ -137,3 +146,7 @@ class EdgeStanding:
         if words != self._complaint:
             self._complaint = words
             logger.error("%s", words)
+
+
+def _moment(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

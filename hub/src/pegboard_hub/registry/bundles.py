@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pegboard.core.bundle import EDGE, Bundle, BundledServer
+from pegboard.core.bundle import EDGE, Ages, Bundle, BundledServer
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.keys import Keys
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
@@ -29,11 +29,12 @@ class BundleWriter:
         signed_at: when all bundles were last signed, in seconds since the epoch; 0 before.
     """
 
-    def __init__(self, home: Home, database: Database, keys: Keys, issuer: str) -> None:
+    def __init__(self, home: Home, database: Database, keys: Keys, issuer: str, ages: Ages) -> None:
         self._home = home
         self._database = database
         self._keys = keys
         self._issuer = issuer
+        self._ages = ages
         self._one_at_a_time = asyncio.Lock()
         self.signed_at = 0.0
 
@@ -85,7 +86,7 @@ class BundleWriter:
         return str(server.name), self._home.bundle(server.name), (bundled,)
 
     def _digest(self, bundled: tuple[BundledServer, ...]) -> str:
-        content = [self._issuer, self._jwks, [server.model_dump(mode="json") for server in bundled]]
+        content = [self._issuer, self._jwks, self._ages, [server.model_dump(mode="json") for server in bundled]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _signed(self, consumer: str, version: int, bundled: tuple[BundledServer, ...], now: float) -> str:
@@ -96,5 +97,7 @@ class BundleWriter:
             issuer=self._issuer,
             jwks=self._jwks,
             servers=bundled,
+            max_age_s=self._ages.grants_s,
+            stops_max_age_s=self._ages.stops_s,
         )
         return bundle.sign(self._signer)

@@ -22,14 +22,14 @@ def bound_to(caller: Caller, server: RegisteredServer, public_url: str) -> Calle
 
 
 def reaches(caller: Caller, server: RegisteredServer, public_url: str) -> bool:
-    """Whether the coarse rules let this caller reach the server at all."""
+    """Whether the coarse rules let this caller reach the server at all, were it not stopped."""
     if server.release is None:
         return False
-    return may_reach(bound_to(caller, server, public_url), server.access(public_url))
+    return may_reach(bound_to(caller, server, public_url), replace(server.access(public_url), stopped=""))
 
 
 def visible_tools(caller: Caller, server: RegisteredServer, public_url: str) -> list[ToolDeclaration]:
-    """The tools this caller would find listed; none where the server is out of reach."""
+    """The tools this caller would find listed were the server not stopped; none where it is out of reach."""
     if server.release is None or not reaches(caller, server, public_url):
         return []
     access, bound, governed = server.access(public_url), bound_to(caller, server, public_url), server.release.governed

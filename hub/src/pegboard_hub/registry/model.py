@@ -88,6 +88,14 @@ grants = Table(
     Column("granted", Boolean, nullable=False, comment="the operator's grants file gives it"),
 )
 
+stops = Table(
+    "stops",
+    metadata,
+    Column("server", ForeignKey("servers.name"), primary_key=True),
+    Column("tool", String(64), primary_key=True, comment="empty: the server as a whole"),
+    Column("why", Text, nullable=False, comment="shown to callers"),
+)
+
 bundles = Table(
     "bundles",
     metadata,
@@ -134,7 +142,12 @@ class Access:
 
 @dataclass(frozen=True)
 class RegisteredServer:
-    """One server of the registry: what its author says and asks for, beside what the operator granted."""
+    """One server of the registry: what its author says and asks for, beside what the operator granted and stopped.
+
+    Attributes:
+        stopped: why nobody may use it now; empty while it is not stopped.
+        stopped_tools: tools that nobody may call now, each with why.
+    """
 
     name: ServerName
     source: str
@@ -143,6 +156,8 @@ class RegisteredServer:
     reason: str
     release: Release | None
     registered: bool = True
+    stopped: str = ""
+    stopped_tools: Mapping[str, str] = field(default_factory=dict)
 
     def bundled(self) -> BundledServer:
         """This server as edge and gate need it.
@@ -163,6 +178,9 @@ class RegisteredServer:
             channels=given.channels,
             services=given.services,
             reason=self.reason,
+            sensitivity=self.release.manifest.sensitivity,
+            stopped=self.stopped,
+            stopped_tools=dict(self.stopped_tools),
         )
 
     def access(self, public_url: str) -> ServerAccess:

@@ -16,7 +16,7 @@ class Surroundings:
     Attributes:
         groups: those that somebody in the directory is in.
         surfaces: those that a client is registered for.
-        started_with: the source of each server that runs since the start; None where nobody says it.
+        started_with: the source of each server that was taken on; None where nobody says it.
     """
 
     groups: frozenset[str]
@@ -47,12 +47,21 @@ def _of_server(server: RegisteredServer, around: Surroundings) -> Iterator[str]:
     for surface in server.granted.surfaces:
         if surface not in around.surfaces:
             yield f"{server.name}: surface {surface!r} has no client here{_meant(surface, around.surfaces)}"
+    yield from _stops(server)
     if around.started_with is not None:
         source = around.started_with.get(str(server.name))
-        if source is None:
-            yield f"{server.name} is started at the next start of pegboard up"
-        elif source != server.source:
+        if source is not None and source != server.source:
             yield f"{server.name}: its source is now {server.source!r}, used from the next start of pegboard up"
+
+
+def _stops(server: RegisteredServer) -> Iterator[str]:
+    """A stop of a tool that does not exist stops nothing, which is the last thing that is meant."""
+    if server.release is None:
+        return
+    tools = frozenset(tool.name for tool in server.release.tools)
+    for tool in server.stopped_tools:
+        if tool not in tools:
+            yield f"{server.name}: stopped_tools names {tool!r}, which it does not have{_meant(tool, tools)}"
 
 
 def _meant(name: str, known: frozenset[str]) -> str:

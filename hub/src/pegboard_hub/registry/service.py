@@ -14,14 +14,11 @@ from pegboard.core.grants import GrantsFile
 from pegboard_hub.registry import store
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.model import RegisteredServer, Release, Snapshot
-from pegboard_hub.registry.sources import Declarations, Fingerprint, fingerprint, read_grants_file
+from pegboard_hub.registry.sources import Declarations, Fingerprint, fingerprint, read_grants_file, settled
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
-
-SETTLE_S = 0.1
-"""Seconds a grants file must stay as it is before it is believed."""
 
 _State = tuple[Fingerprint | None, tuple[Fingerprint | None, ...]]
 
@@ -84,7 +81,7 @@ class Registry:
         """
         names = self._names()
         state = await asyncio.to_thread(self._look, names)
-        if state == self._seen or not await self._settled(state[0]):
+        if state == self._seen or not await settled(self._grants, state[0]):
             return False
         await self._take_over()
         changed = await self._bundles.write(self.current, self._clock(), refresh=self._seen is None)
@@ -111,16 +108,6 @@ class Registry:
                     due = time.monotonic() + resign_s
             except Exception:
                 log.exception("the registry could not be refreshed")
-
-    async def _settled(self, seen: Fingerprint | None) -> bool:
-        """Whether the grants file has stopped changing; what an editor is still writing may be half of it.
-
-        Half a grants file can be a good one that grants less, down to an empty one that withdraws every server.
-        """
-        if seen is None or time.time() - seen.changed_ns / 1e9 > SETTLE_S:
-            return True
-        await asyncio.sleep(SETTLE_S)
-        return await asyncio.to_thread(fingerprint, self._grants) == seen
 
     def _names(self) -> tuple[str, ...]:
         return tuple(self._file.servers) if self._file else tuple(self.current.servers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,9 @@ from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
 from pegboard_hub.registry.model import Release
+
+SETTLE_S = 0.1
+"""Seconds a grants file must stay as it is before it is believed."""
 
 
 class Fingerprint(NamedTuple):
@@ -38,6 +43,17 @@ def fingerprint(path: Path) -> Fingerprint | None:
     except OSError:
         return None
     return Fingerprint(stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+async def settled(path: Path, seen: Fingerprint | None) -> bool:
+    """Whether a grants file has stopped changing since `seen`; what an editor is still writing may be half of it.
+
+    Half a grants file can be a good one that grants less, down to an empty one that withdraws every server.
+    """
+    if seen is None or time.time() - seen.changed_ns / 1e9 > SETTLE_S:
+        return True
+    await asyncio.sleep(SETTLE_S)
+    return await asyncio.to_thread(fingerprint, path) == seen
 
 
 def read_grants_file(path: Path) -> GrantsFile:

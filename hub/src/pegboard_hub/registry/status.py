@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pegboard_hub.registry.model import RegisteredServer
 
-ServerState = Literal["live", "starting", "down", "unknown", "not deployed", "not started"]
-"""`not started`: granted since Pegboard was started, so it runs from the next start on."""
+ServerState = Literal["live", "starting", "down", "unknown", "not deployed", "preparing", "failed", "not started"]
+"""Beyond what a process can be: `not started`: just granted, and the supervisor has not taken it on yet; `preparing`:
+it makes its release; `failed`: that, or its start, went wrong and is not tried again by itself."""
 
 
 class Isolation(BaseModel):
@@ -46,6 +47,7 @@ class _StatusFile(BaseModel):
     at: float
     isolation: Isolation
     servers: dict[str, str] | None = None
+    faults: dict[str, str] = {}
     processes: tuple[Process, ...] = ()
 
 
@@ -54,21 +56,26 @@ class RuntimeStatus:
     """The supervisor's word at one moment; with `known` false there is none that may be believed.
 
     Attributes:
-        started_with: the source of each server that the grants file named at the start; None where it is not said.
+        started_with: the source of each server that was taken on; None where it is not said.
+        faults: servers that do not run as they should, each with why.
     """
 
     known: bool = False
     isolation: Isolation = _NO_REPORT
     processes: dict[str, Process] = field(default_factory=dict)
     started_with: dict[str, str] | None = None
+    faults: dict[str, str] = field(default_factory=dict)
 
     def state(self, server: RegisteredServer) -> ServerState:
         """How one registered server is doing."""
         if self.started_with is not None and str(server.name) not in self.started_with:
             return "not started"
-        if server.release is None:
-            return "not deployed"
-        return self.process_state(str(server.name))
+        state = self.process_state(str(server.name))
+        if str(server.name) in self.faults and state != "live":
+            return "failed"
+        if server.release is None or (self.started_with is not None and str(server.name) not in self.processes):
+            return "preparing" if self.started_with is not None else "not deployed"
+        return state
 
     def process_state(self, name: str) -> ServerState:
         """How the process of that name is doing; one the supervisor does not name is down."""
@@ -95,4 +102,4 @@ class StatusReader:
         if self._clock() - file.at > self._stale_s:
             return RuntimeStatus()
         processes = {process.name: process for process in file.processes}
-        return RuntimeStatus(True, file.isolation, processes, file.servers)
+        return RuntimeStatus(True, file.isolation, processes, file.servers, file.faults)

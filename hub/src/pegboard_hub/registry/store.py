@@ -23,6 +23,7 @@ from pegboard_hub.registry.model import (
     policies,
     releases,
     servers,
+    stops,
     tools,
 )
 from pegboard_hub.storage.database import insert_and_tell_new, insert_new
@@ -48,6 +49,7 @@ async def sync(
     await _sync_servers(connection, file, deployed)
     await _add_releases(connection, deployed, now_ms)
     await _sync_grants(connection, file, deployed)
+    await _sync_stops(connection, file)
 
 
 async def _sync_servers(
@@ -147,6 +149,23 @@ def _wanted_grants(file: GrantsFile, deployed: Mapping[str, Release | None]) -> 
     return wanted
 
 
+async def _sync_stops(connection: AsyncConnection, file: GrantsFile) -> None:
+    existing = await _load_stops(connection)
+    wanted = {
+        (name, tool): why
+        for name, grant in file.servers.items()
+        for tool, why in {**({"": grant.stopped} if grant.stopped else {}), **grant.stopped_tools}.items()
+    }
+    for server, tool in [key for key in existing if wanted.get(key) != existing[key]]:
+        await connection.execute(delete(stops).where(and_(stops.c.server == server, stops.c.tool == tool)))
+    new = {key: why for key, why in wanted.items() if existing.get(key) != why}
+    await insert_new(connection, stops, [{"server": s, "tool": tool, "why": why} for (s, tool), why in new.items()])
+
+
+async def _load_stops(connection: AsyncConnection) -> dict[tuple[str, str], str]:
+    return {(row.server, row.tool): row.why for row in await connection.execute(select(stops))}
+
+
 async def load(connection: AsyncConnection, known: Mapping[tuple[str, str], Release]) -> list[RegisteredServer]:
     """Every server the registry has ever had, withdrawn ones too, in order of name.
 
@@ -160,6 +179,9 @@ async def load(connection: AsyncConnection, known: Mapping[tuple[str, str], Rele
             values[row.server, row.kind, True].append(row.value)
         if row.granted:
             values[row.server, row.kind, False].append(row.value)
+    stopped: dict[str, dict[str, str]] = defaultdict(dict)
+    for (server, tool), why in (await _load_stops(connection)).items():
+        stopped[server][tool] = why
     found = []
     for row in (await connection.execute(select(servers).order_by(servers.c.name))).all():
         release = known.get((row.name, row.release)) if row.release else None
@@ -174,6 +196,8 @@ async def load(connection: AsyncConnection, known: Mapping[tuple[str, str], Rele
                 reason=row.reason,
                 release=release,
                 registered=row.registered,
+                stopped=stopped[row.name].pop("", ""),
+                stopped_tools=stopped[row.name],
             )
         )
     return found

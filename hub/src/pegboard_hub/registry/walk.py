@@ -71,7 +71,9 @@ def _all(
         return
     named = Check("tool", True, f"{server.name} has {tool}", release)
     yield _told("server", "tool", checks.get("tool", named), ask)
+    going = Check("tool:stop", True, f"{tool} is not stopped", "the operator's grants file")
     yield _told("server", "policy:list", checks.get("policy:list"), ask)
+    yield _told("server", "tool:stop", checks.get("tool:stop", going), ask)
     yield _told("server", "policy:call", checks.get("policy:call"), ask, open_yet=bool(decision.depends_on))
 
 
@@ -93,6 +95,8 @@ _LIVENESS: dict[ServerState, tuple[Outcome, str]] = {
     "starting": ("depends", "its process is starting; calls wait or are answered 503"),
     "down": ("fails", "its process is down; calls are answered 503"),
     "unknown": ("depends", "depends on its process: the supervisor does not report now"),
-    "not started": ("fails", "it was granted since Pegboard was started, and runs from the next start on"),
+    "not started": ("depends", "it was granted a moment ago and is about to be started"),
+    "preparing": ("depends", "its release is being made; calls are answered 503 until it has started"),
+    "failed": ("fails", "it could not be started; calls are answered 503"),
     "not deployed": ("fails", "it is not deployed"),
 }

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard_hub.common.home import Home, unusable
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.runtime import detached, preflight
@@ -57,6 +58,9 @@ HomeOption = Annotated[
 SAME_REQUEST_S = 0.5
 """Signals this close together, in seconds, are one request to stop."""
 
+LEAST_AGE_S = 5
+"""The least age that can be set: the hub renews five times in it, and a busy machine may take a second for that."""
+
 LONGEST_STEP = 2_000
 """Characters of a line of progress."""
 
@@ -90,6 +94,24 @@ def up(
             envvar="PEGBOARD_GRANTS", show_default=False, help="The operator's grants file. [default: the demo's]"
         ),
     ] = DEMO / "grants.toml",
+    grants_max_age: Annotated[
+        int,
+        typer.Option(
+            envvar="PEGBOARD_GRANTS_MAX_AGE",
+            min=LEAST_AGE_S,
+            max=MAX_AGE_S,
+            help="Seconds without contact with the hub after which every call is refused.",
+        ),
+    ] = MAX_AGE_S,
+    stops_max_age: Annotated[
+        int,
+        typer.Option(
+            envvar="PEGBOARD_STOPS_MAX_AGE",
+            min=LEAST_AGE_S,
+            max=STOPS_MAX_AGE_S,
+            help="Seconds without contact with the hub after which servers with sensitive data refuse.",
+        ),
+    ] = STOPS_MAX_AGE_S,
     story: Annotated[
         bool | None,
         typer.Option(
@@ -120,8 +142,16 @@ def up(
     if detach:
         if story:
             raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
-        raise typer.Exit(_detach(home, port, url, grants, quiet=quiet))
-    settings = InstanceSettings(home, port, url, grants.absolute(), os.environ.get(SETTING, "auto"))
+        ages = ["--grants-max-age", str(grants_max_age), "--stops-max-age", str(stops_max_age)]
+        raise typer.Exit(_detach(home, port, url, grants, ages, quiet=quiet))
+    settings = InstanceSettings(
+        home,
+        port,
+        url,
+        grants.absolute(),
+        os.environ.get(SETTING, "auto"),
+        Ages(grants_max_age, stops_max_age),
+    )
     progress = Progress(quiet)
     demo = _same_file(grants, DEMO / "grants.toml")
     if story and not demo:
@@ -135,9 +165,9 @@ def up(
     raise typer.Exit(status)
 
 
-def _detach(home: Path, port: int, url: str, grants: Path, *, quiet: bool) -> int:
+def _detach(home: Path, port: int, url: str, grants: Path, more: list[str], *, quiet: bool) -> int:
     options = ["--home", str(home.expanduser().absolute()), "--port", str(port), "--public-url", url]
-    options += ["--grants", str(grants.expanduser().absolute()), *(["--quiet"] if quiet else [])]
+    options += ["--grants", str(grants.expanduser().absolute()), *more, *(["--quiet"] if quiet else [])]
     preflight.check_place(home)
     opened = Home.open(home)
     status = detached.start(opened, options, lambda line: print(line, flush=True))

@@ -1,4 +1,4 @@
-"""What each server process shows to the hub, made by the supervisor at every start.
+"""What each server process shows to the hub, made by the supervisor for every start of it.
 
 The channel token, not the record, says which server a record is from. The hub knows only its SHA-256.
 """
@@ -17,8 +17,11 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
-from pegboard_hub.runtime.permissions import give_file
+from pegboard_hub.runtime.permissions import write_secret
 from pegboard_hub.runtime.releases import Release
+
+Channels = dict[str, dict[str, str]]
+"""Server and release by the SHA-256 of their channel's token."""
 
 SECRET_VARIABLE = "PEGBOARD_SECRET_"  # noqa: S105 - the start of variables' names
 
@@ -31,20 +34,50 @@ def issue(home: Home, isolation: Isolation, releases: Iterable[Release]) -> None
     Raises:
         OSError: a file cannot be written.
     """
-    channels = {}
+    channels: Channels = {}
     for release in releases:
-        token = secrets.token_urlsafe(32)
-        path = home.credentials(release.server)
-        content = {"channel_token": token, "digest_key": _digest_key(path)}
-        replace_file(path, json.dumps(content), mode=0o400)
-        give_file(path, str(release.server), isolation)
-        fingerprint = hashlib.sha256(token.encode()).hexdigest()
-        channels[fingerprint] = {"server": str(release.server), "release": release.digest}
-    replace_file(home.channels, json.dumps(channels), mode=0o400)
-    replace_file(home.operator_token, secrets.token_urlsafe(32), mode=0o400)
-    replace_file(home.scrape_digest, hashlib.sha256(_scrape_token(home).encode()).hexdigest(), mode=0o400)
-    for shared_with_hub in (home.channels, home.operator_token, home.scrape_digest):
-        give_file(shared_with_hub, "hub", isolation)
+        channels |= _new_channel(home, isolation, release)
+    _write_channels(home, isolation, channels)
+    write_secret(home.operator_token, secrets.token_urlsafe(32), "hub", isolation)
+    digest = hashlib.sha256(_scrape_token(home).encode()).hexdigest()
+    write_secret(home.scrape_digest, digest, "hub", isolation)
+
+
+def open_channel(home: Home, isolation: Isolation, release: Release) -> None:
+    """Give one server a new channel while the others keep theirs.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    others = _channels_without(home, release.server)
+    _write_channels(home, isolation, others | _new_channel(home, isolation, release))
+
+
+def close_channel(home: Home, isolation: Isolation, server: ServerName) -> None:
+    """Take a server's channel away; its key for digests stays, should it come back.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    _write_channels(home, isolation, _channels_without(home, server))
+
+
+def _new_channel(home: Home, isolation: Isolation, release: Release) -> Channels:
+    token = secrets.token_urlsafe(32)
+    path = home.credentials(release.server)
+    content = {"channel_token": token, "digest_key": _digest_key(path)}
+    write_secret(path, json.dumps(content), str(release.server), isolation)
+    fingerprint = hashlib.sha256(token.encode()).hexdigest()
+    return {fingerprint: {"server": str(release.server), "release": release.digest}}
+
+
+def _channels_without(home: Home, server: ServerName) -> Channels:
+    known: Channels = json.loads(home.channels.read_text(encoding="utf-8"))
+    return {fingerprint: each for fingerprint, each in known.items() if each["server"] != str(server)}
+
+
+def _write_channels(home: Home, isolation: Isolation, channels: Channels) -> None:
+    write_secret(home.channels, json.dumps(channels), "hub", isolation)
 
 
 def resolve_secrets(home: Home, server: ServerName, references: dict[str, str]) -> dict[str, str]:

@@ -68,7 +68,7 @@ class Gathering:
         home: Home,
         isolation: Isolation,
         processes: Callable[[], Iterable[Supervised]],
-        granted: int,
+        granted: Callable[[], int],
         edge: Edge,
     ) -> None:
         """Prepare.
@@ -77,7 +77,7 @@ class Gathering:
             home: the instance.
             isolation: how its servers are kept apart.
             processes: what the supervisor runs.
-            granted: how many servers the grants file named at the start.
+            granted: how many servers the grants file names.
             edge: asks the edge.
         """
         self._home = home
@@ -130,7 +130,7 @@ class Gathering:
         labels = {"version": version("pegboard-hub"), "isolation": str(self._isolation.mode)}
         return [
             Sample(table.INSTANCE_INFO, labels, 1),
-            Sample(table.NOT_STARTED, {}, max(self._granted - servers, 0)),
+            Sample(table.NOT_STARTED, {}, max(self._granted() - servers, 0)),
             Sample(table.DISK_FREE, {}, disk.free),
             Sample(table.DISK_SIZE, {}, disk.total),
             *(sample for process in processes for sample in _process(process)),

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -78,6 +78,10 @@ class Isolation:
         if self.users is None or (role in ("hub", "edge") and role not in self.own_users):
             return None
         return self.users.by_role[role]
+
+    def including(self, server: str) -> Isolation:
+        """The same isolation with one more server, which has its own user where servers have."""
+        return self if self.users is None else replace(self, users=self.users.including(server))
 
     def trusted(self, role: str, command: list[str]) -> list[str]:
         """The command that starts hub or edge."""

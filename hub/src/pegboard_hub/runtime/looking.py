@@ -108,6 +108,7 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "isolation": told.get("isolation", {}),
         "processes": told.get("processes", []),
         "not_started": _not_started(told),
+        "faults": told.get("faults", {}),
         "edge_bundle_age_s": _age(home.edge_bundle, now),
         "disk_free_bytes": shutil.disk_usage(home.root).free,
         "disk_read_only": procfs.is_read_only(home.root),
@@ -158,7 +159,7 @@ def _exit_status(found: dict[str, Any]) -> int:
     if not found["running"]:
         return NOTHING_RUNS
     live = all(process["state"] == "live" for process in found["processes"])
-    well = found["ready"] and live and not found["stale"] and not found["not_started"]
+    well = found["ready"] and live and not found["stale"] and not found["not_started"] and not found["faults"]
     return ALL_LIVE if well else SOMETHING_IS_NOT
 
 
@@ -204,7 +205,9 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     for process in found["processes"]:
         if failure := process.get("last_failure"):
             lines.append(f"{process['name']}: {failure['what']}, {_moment(failure['at'])}")
-    lines += [f"{name} is granted and not deployed; see {found['logs']}" for name in found["not_started"]]
+    lines += [f"{name} {fault}" for name, fault in sorted(found["faults"].items())]
+    preparing = [name for name in found["not_started"] if name not in found["faults"]]
+    lines += [f"{name} is being prepared; see {found['logs']}" for name in preparing]
     disk = _disk(found)
     if found["stale"]:
         after = "the keeper starts everything anew" if found["keeper"] else "then start it again"

@@ -14,7 +14,7 @@ from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.isolation import Isolation
-from pegboard_hub.runtime.permissions import prepare
+from pegboard_hub.runtime.permissions import prepare_server
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.sdists import take_wheel
 from pegboard_hub.runtime.source import Source
@@ -52,7 +52,7 @@ class PackageBuilder:
         if user is not None:
             os.chown(copy, -1, user.gid)  # the server's own, and closed to the others
         source.copy(package, copy / package.name)
-        prepare(self._home, self._isolation, [server])  # an empty working folder
+        prepare_server(self._home, self._isolation, server)  # an empty working folder
         work, python = self._home.work(server), self._isolation.python
         build = ["build", "--wheel", "--offline", "--no-config", "--no-python-downloads", "--python", str(python)]
         run = await run_confined(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pegboard.core.names import ServerName
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.users import is_root
 
@@ -28,19 +28,33 @@ class Right:
 
 
 def prepare(home: Home, isolation: Isolation, servers: Iterable[ServerName]) -> None:
-    """Create the servers' folders and give every folder of the home to whom it belongs.
+    """Create the servers' folders and give every folder of the home to whom it belongs. Nothing may run yet.
 
     Raises:
         OSError: a folder cannot be created or given away.
     """
-    servers = list(servers)
+    if is_root():
+        _prepare_home(home, isolation)
     for server in servers:
-        home.add_server(server)
-        shutil.rmtree(home.work(server), ignore_errors=True)
-        home.work(server).mkdir(parents=True, mode=0o700)
-    if not is_root():
-        return
-    for right in _rights(home, isolation, servers):
+        prepare_server(home, isolation, server)
+
+
+def prepare_server(home: Home, isolation: Isolation, server: ServerName) -> None:
+    """Create one server's folders, its working folder empty, and give them to it. The server may not run.
+
+    Raises:
+        OSError: a folder cannot be created or given away.
+    """
+    home.add_server(server)
+    shutil.rmtree(home.work(server), ignore_errors=True)
+    home.work(server).mkdir(parents=True, mode=0o700)
+    if is_root():
+        for right in _rights_of_server(home, isolation, server):
+            _give(right)
+
+
+def _prepare_home(home: Home, isolation: Isolation) -> None:
+    for right in _rights(home, isolation):
         _give(right)
     edge = isolation.user("edge")
     if edge is not None:
@@ -48,19 +62,17 @@ def prepare(home: Home, isolation: Isolation, servers: Iterable[ServerName]) -> 
         os.chown(home.edge_access_log, edge.uid, edge.gid)
 
 
-def give_file(path: Path, role: str, isolation: Isolation) -> None:
-    """Make a secret file readable by one role alone.
+def write_secret(path: Path, text: str, role: str, isolation: Isolation) -> None:
+    """Replace a secret file that one role alone may read; there is no moment in which that role could not.
 
     Raises:
-        OSError: it cannot be given away.
+        OSError: it cannot be written or given away.
     """
     user = isolation.user(role)
-    path.chmod(0o400)
-    if user is not None:
-        os.chown(path, user.uid, user.gid)
+    replace_file(path, text, mode=0o400, owner=(user.uid, user.gid) if user else None)
 
 
-def _rights(home: Home, isolation: Isolation, servers: list[ServerName]) -> Iterator[Right]:
+def _rights(home: Home, isolation: Isolation) -> Iterator[Right]:
     hub = _ids(isolation, "hub")
     edge = _ids(isolation, "edge")
     edge_group = isolation.users.edge.gid if isolation.users else ROOT
@@ -75,16 +87,19 @@ def _rights(home: Home, isolation: Isolation, servers: list[ServerName]) -> Iter
     yield Right(home.hub_socket.parent, hub[0], edge_group, 0o2750)
     yield Right(home.internal_socket.parent, *hub, 0o755)
     yield Right(home.edge_admin_socket.parent, *edge, 0o700)
-    for server in servers:
-        uid, gid = _ids(isolation, str(server))
-        yield Right(home.bundle(server).parent, hub[0], gid, 0o750)
-        yield Right(home.spool(server), uid, gid, 0o700)
-        yield Right(home.work(server), uid, gid, 0o700)
-        # Only the edge may connect: new files here get its group, and nobody else may enter.
-        yield Right(home.socket(server).parent, uid, edge_group, 0o2750)
-        for part in (home.environment(server), home.project(server)):
-            if part.is_dir():
-                yield Right(part, ROOT, gid, 0o750)
+
+
+def _rights_of_server(home: Home, isolation: Isolation, server: ServerName) -> Iterator[Right]:
+    edge_group = isolation.users.edge.gid if isolation.users else ROOT
+    uid, gid = _ids(isolation, str(server))
+    yield Right(home.bundle(server).parent, _ids(isolation, "hub")[0], gid, 0o750)
+    yield Right(home.spool(server), uid, gid, 0o700)
+    yield Right(home.work(server), uid, gid, 0o700)
+    # Only the edge may connect: new files here get its group, and nobody else may enter.
+    yield Right(home.socket(server).parent, uid, edge_group, 0o2750)
+    for part in (home.environment(server), home.project(server)):
+        if part.is_dir():
+            yield Right(part, ROOT, gid, 0o750)
 
 
 def _ids(isolation: Isolation, role: str) -> tuple[int, int]:

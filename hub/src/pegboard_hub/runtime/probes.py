@@ -10,6 +10,16 @@ import httpx2
 PROBE_TIMEOUT_S = 2.0
 
 
+async def calls_under_way(socket: Path) -> int:
+    """How many calls a server answers right now; none where it does not say: there is nothing to wait for then."""
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+    async with httpx2.AsyncClient(transport=transport, timeout=PROBE_TIMEOUT_S) as client:
+        try:
+            return int((await client.get("http://localhost/healthz/calls")).json()["calls"])
+        except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError):
+            return 0
+
+
 def answers_ok(socket: Path, path: str = "/healthz") -> Callable[[], Awaitable[bool]]:
     """A question that is true when GET `path` on `socket` is answered with 200 and `{"status": "ok"}`."""
     client = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(socket)), timeout=PROBE_TIMEOUT_S)

@@ -26,7 +26,7 @@ from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.launching import NO_CORE, Launch
 from pegboard_hub.runtime.packages import PackageBuilder
-from pegboard_hub.runtime.permissions import prepare
+from pegboard_hub.runtime.permissions import prepare_server
 from pegboard_hub.runtime.processes import end_session
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.sdists import SdistBuilder
@@ -92,7 +92,7 @@ class ReleaseMaker:
             report("installing its environment")
             await self._install(server, source, report)
             self._copy_project(server, project)
-            prepare(home, self._isolation, [server])
+            prepare_server(home, self._isolation, server)
             report("reading its tools")
             declaration = await self._describe(server)
         except (ConfigurationError, OSError) as error:

@@ -19,7 +19,7 @@ from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.isolation import Isolation
-from pegboard_hub.runtime.permissions import prepare
+from pegboard_hub.runtime.permissions import prepare_server
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.source import SourceDistribution
 
@@ -65,7 +65,7 @@ class SdistBuilder:
         python = tools / "bin" / "python"
         if wanted := _tools(archive, sdist):
             await self._run_uv(["pip", "install", "--no-build", "--python", str(python), *wanted])
-        prepare(self._home, self._isolation, [server])  # an empty working folder
+        prepare_server(self._home, self._isolation, server)  # an empty working folder
         work = self._home.work(server)
         view = View((archive, tools, self._uv, *python_folders(self._isolation.python)), (work,))
         build = ["build", "--wheel", "--no-build-isolation", "--offline", "--no-config", "--python", str(python)]

@@ -94,6 +94,16 @@ class Source:
                 shutil.copyfileobj(original, copy)
 
 
+def state_of(project: Path, secrets: Path) -> str:
+    """A text that changes when the source in `project`, or a file in the folder of its server's secrets, does."""
+    try:
+        source = Source.read(project).digest()
+    except (ConfigurationError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        source = f"{type(error).__name__}: {error}"  # a project can be wrong in ways nobody foresaw
+    files = sorted(secrets.iterdir()) if secrets.is_dir() else []
+    return f"{source} {[(path.name, path.lstat().st_mtime_ns) for path in files]}"
+
+
 def _local_path(project: Path, package: dict[str, Any]) -> Path | None:
     source = package.get("source", {})
     place = source.get("editable") or source.get("directory")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -14,6 +14,9 @@ from pegboard_hub.runtime import procfs
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.processes import Supervised
 
+LONGEST_FAULT = 500
+"""Characters of a server's fault that are kept; the terminal shows more of it."""
+
 
 class StatusFile:
     """`run/status.json`: replaced on every change and at least every second while the supervisor lives.
@@ -21,19 +24,25 @@ class StatusFile:
     Args:
         home: of the instance.
         isolation: how its servers are kept apart.
-        servers: what it was started with, as the grants file said then: the source of each server by its name. A
-            server that the file names later runs from the next start on, and whoever reads this can tell.
 
     Attributes:
+        servers: the servers that were taken on, each with the source that it is made from. What the grants file says
+            beyond that is not in force yet, and whoever reads this can tell.
+        faults: servers that do not run as they should, each with why.
         started: when everything had been started, in seconds since the epoch; None before.
     """
 
-    def __init__(self, home: Home, isolation: Isolation, servers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Home, isolation: Isolation) -> None:
         self._path = home.status
         self._isolation = isolation
-        self._servers = dict(servers) if servers is not None else None
+        self.servers: dict[str, str] = {}
+        self.faults: dict[str, str] = {}
         self._since = time.time()
         self.started: float | None = None
+
+    def note_fault(self, server: str, words: str) -> None:
+        """Keep why a server does not run: a line of text, whatever an author's code put into it."""
+        self.faults[server] = "".join(sign if sign.isprintable() else " " for sign in words[:LONGEST_FAULT])
 
     def write(self, processes: Iterable[Supervised]) -> None:
         """Replace the file.
@@ -47,7 +56,8 @@ class StatusFile:
             "started": self.started,
             "supervisor": {"pid": os.getpid(), "since": self._since},
             "isolation": {"mode": self._isolation.mode, "why": self._isolation.why},
-            "servers": self._servers,
+            "servers": self.servers,
+            "faults": self.faults,
             "processes": [_process(each) for each in processes],
         }
         replace_file(self._path, json.dumps(document) + "\n")

@@ -51,6 +51,10 @@ class Supervisor:
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell(), name="tell the status")
 
+    def process(self, name: str) -> Supervised | None:
+        """The process of that name, if it was started and not removed."""
+        return self._processes.get(name)
+
     def start(self, spec: ProcessSpec) -> Supervised:
         """Start a process and keep it running."""
         process = Supervised(spec, self._timing, self._changed)
@@ -93,6 +97,13 @@ class Supervisor:
             self._telling.cancel()
             with suppress(asyncio.CancelledError):
                 await self._telling
+
+    async def remove(self, name: str) -> None:
+        """End a process for good, if there is one of that name, and forget it."""
+        if name in self._processes:
+            await self._stop(name)
+            del self._processes[name]
+            self._changed()
 
     def kill(self) -> None:
         """End all processes at once, without asking."""

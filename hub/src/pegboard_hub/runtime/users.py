@@ -10,7 +10,7 @@ import hashlib
 import os
 import pwd
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HUB = "hub"
@@ -31,9 +31,19 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who each part of one instance runs as."""
+    """Who each part of one instance runs as.
+
+    Attributes:
+        by_role: the users so far.
+        instance: the home's fingerprint.
+        first: the lowest id to choose from.
+        count: how many there are to choose from.
+    """
 
     by_role: dict[str, User]
+    instance: str
+    first: int
+    count: int
 
     @classmethod
     def of(cls, instance: str, servers: Iterable[str], id_map: str | None = None) -> Users:
@@ -45,14 +55,21 @@ class Users:
             id_map: what /proc/self/uid_map says; read from there when None.
         """
         first, count = _range(Path("/proc/self/uid_map").read_text(encoding="ascii") if id_map is None else id_map)
-        taken: dict[int, str] = {}
+        users = cls({}, instance, first, count)
         for role in [HUB, EDGE, *sorted(servers)]:
-            digest = hashlib.sha256(f"{instance}/{role}".encode()).digest()
-            offset = int.from_bytes(digest[:8], "big") % count
-            while first + offset in taken:
-                offset = (offset + 1) % count
-            taken[first + offset] = role
-        return cls({role: User(uid) for uid, role in taken.items()})
+            users = users.including(role)
+        return users
+
+    def including(self, role: str) -> Users:
+        """These users and one for `role`. None of these becomes another, whatever role comes."""
+        if role in self.by_role:
+            return self
+        taken = {user.uid for user in self.by_role.values()}
+        digest = hashlib.sha256(f"{self.instance}/{role}".encode()).digest()
+        offset = int.from_bytes(digest[:8], "big") % self.count
+        while self.first + offset in taken:
+            offset = (offset + 1) % self.count
+        return replace(self, by_role={**self.by_role, role: User(self.first + offset)})
 
     @property
     def hub(self) -> User:

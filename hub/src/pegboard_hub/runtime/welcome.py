@@ -36,7 +36,7 @@ def welcome(instance: Instance, settings: InstanceSettings, program: str, *, dem
     text = (DEMO / "directory.toml").read_text(encoding="utf-8")
     directory = load_toml(DemoDirectory, text, "directory.toml")
     yield from ("", f"Pegboard is up: {settings.public_url}", "")
-    if amiss := [*sorted(instance.faults), *(f"grants: {line}" for line in instance.standing)]:
+    if amiss := [*sorted(instance.servers.faults), *(f"grants: {line}" for line in instance.standing)]:
         yield "Not as it should be:"
         yield from (f"  {line}" for line in amiss)
         yield ""
@@ -45,8 +45,9 @@ def welcome(instance: Instance, settings: InstanceSettings, program: str, *, dem
         groups = f"in {', '.join(person.groups)}" if person.groups else "in no group"
         yield f"  {name:<5} {person.about if demo else groups}"
     yield from ("", "Try, in another terminal:")
-    own = demo and DEMO_SERVER in instance.live
-    for command in DEMO_COMMANDS if own else first_commands(instance.live, directory):
+    live = instance.servers.live
+    own = demo and DEMO_SERVER in live
+    for command in DEMO_COMMANDS if own else first_commands(live, directory):
         yield f"  {_prefix(settings)}{program} {command}"
     yield ""
 

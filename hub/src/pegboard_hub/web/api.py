@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
+from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import request_id
 from pegboard_hub.registry.explain import explain, reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
@@ -24,7 +25,7 @@ from pegboard_hub.web.questions import (
     find_server,
     read_arguments,
 )
-from pegboard_hub.web.schema import AccessAnswer, Explanation, Servers, ServerSummary, WhoAmI
+from pegboard_hub.web.schema import AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
 
 
 def api_routes(parts: Parts) -> APIRouter:
@@ -100,9 +101,15 @@ def _summary(parts: Parts, caller: Caller, server: RegisteredServer, status: Any
         sensitivity=manifest.sensitivity,
         release=server.release.digest,
         status=status,
+        stopped=server.stopped,
         resource_url=server.name.resource_url(parts.public_url),
-        tools=[tool.model_dump(include={"name", "title", "description", "minutes_saved"}) for tool in tools],
+        tools=[_tool_summary(tool, server) for tool in tools],
     )
+
+
+def _tool_summary(tool: ToolDeclaration, server: RegisteredServer) -> ToolSummary:
+    shown = tool.model_dump(include={"name", "title", "description", "minutes_saved"})
+    return ToolSummary(**shown, stopped=server.stopped_tools.get(tool.name, ""))
 
 
 def _answer(request: Request, server: RegisteredServer, decision: Decision) -> dict[str, Any]:

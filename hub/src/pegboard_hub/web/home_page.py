@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -23,6 +23,8 @@ from pegboard_hub.web.parts import Parts
 PATH = "/"
 RECENT_CALLS = 12
 MOST_SERVERS = 200
+NOT_THERE: frozenset[ServerState] = frozenset({"not started", "preparing", "failed"})
+"""Servers in these states are nothing to begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class ServerView:
         wanting: what the author requests and the operator has not granted, in words.
         tools: those the chosen person may see.
         refusal: why the chosen person does not get in; empty when they do.
+        fault: why it does not run; empty where it does.
     """
 
     server: RegisteredServer
@@ -41,6 +44,7 @@ class ServerView:
     wanting: tuple[str, ...]
     tools: tuple[ToolDeclaration, ...]
     refusal: str
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
 
 
 def _first_commands(parts: Parts, status: RuntimeStatus) -> tuple[str, ...]:
-    there = [s for s in parts.registry.current.all_deployed if status.state(s) != "not started"]
+    there = [s for s in parts.registry.current.all_deployed if not s.stopped and status.state(s) not in NOT_THERE]
     return first_commands({server.name: server.granted for server in there}, parts.sign_in.directory)
 
 
@@ -107,10 +111,13 @@ def _server_view(
     refusal = ""
     if viewer is not None and server.release is not None:
         bound = bound_to(viewer.caller, server, parts.public_url)
-        refused = decide_access(bound, server.access(parts.public_url)).refusal
+        # A stop is shown for what it is, beside what the person could use without it.
+        refused = decide_access(bound, replace(server.access(parts.public_url), stopped="")).refusal
         refusal = refused.message if refused else ""
         tools = tuple(visible_tools(viewer.caller, server, parts.public_url))
-    return ServerView(server, status.state(server), figures, _wanting(server), tools, refusal)
+    state = status.state(server)
+    fault = status.faults.get(str(server.name), "") if state == "failed" else ""
+    return ServerView(server, state, figures, _wanting(server), tools, refusal, fault)
 
 
 def _wanting(server: RegisteredServer) -> tuple[str, ...]:

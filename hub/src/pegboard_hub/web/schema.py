@@ -32,10 +32,11 @@ class ToolSummary(BaseModel):
     title: str | None
     description: str
     minutes_saved: float
+    stopped: str = Field(description="why nobody may call it now; empty while it is not stopped")
 
 
 class ServerSummary(BaseModel):
-    """A server this caller may reach from here."""
+    """A server this caller may reach from here, or could if it were not stopped."""
 
     server: str
     title: str | None
@@ -45,6 +46,7 @@ class ServerSummary(BaseModel):
     sensitivity: str
     release: str
     status: ServerState
+    stopped: str = Field(description="why nobody may use it now; empty while it is not stopped")
     resource_url: str
     tools: list[ToolSummary]
 

@@ -32,9 +32,9 @@ from pegboard.call.run import Run, ToolResult, run_tool
 from pegboard.core.access import decide_access, may_reach
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool
-from pegboard.core.errors import BundleRefused, TokenRefused
+from pegboard.core.errors import BundleRefused, StopsUnknown, TokenRefused
 from pegboard.core.logs import annotated
-from pegboard.core.refusal import Refusal
+from pegboard.core.refusal import Refusal, stops_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,13 @@ class Chain:
             raise self._deny(gated, 403, ids, caller=caller)
         return Admitted(caller, standing, ids.request_id, ids.trace_id)
 
+    def still_open(self, admitted: Admitted) -> bool:
+        """Whether an admitted caller could come in now: what they opened must not outlive a grant, or a stop."""
+        try:
+            return may_reach(admitted.caller, self._standings.current(self._clock()).access)
+        except BundleRefused:
+            return False
+
     def agree(self, admitted: Admitted, headers: Headers, body: bytes) -> None:
         """Let a POST's body through if it can be read in one way only.
 
@@ -179,6 +186,9 @@ class Chain:
     def _standing(self, now: float) -> Standing:
         try:
             return self._standings.current(now)
+        except StopsUnknown as error:
+            logger.error("every request is refused: the bundle is too old for a sensitive server: %s", error.reason)
+            raise Refused(stops_unknown("This server", "server"), 503) from error
         except BundleRefused as error:
             logger.error("every request is refused: the bundle cannot be used: %s", error.reason)
             raise self._unable(_no_standing()) from error

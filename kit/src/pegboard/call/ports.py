@@ -37,6 +37,7 @@ class Standings(Protocol):
 
         Raises:
             BundleRefused: there is none that may still be used.
+            StopsUnknown: there is, but a stop may have been missed since.
         """
         ...
 

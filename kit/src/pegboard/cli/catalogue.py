@@ -45,7 +45,7 @@ def servers(options: Options) -> None:
         )
         return
     columns = ("server", "description", "owner", "support_channel", "status")
-    rows = [[*(each.get(name, "") for name in columns), _tool_names(each)] for each in found]
+    rows = [[*(each.get(name, "") for name in columns[:-1]), _status(each), _tool_names(each)] for each in found]
     render.table(("server", "description", "owner", "support", "status", "tools"), rows)
 
 
@@ -103,8 +103,15 @@ def era_named(given: str) -> Any:
     return given
 
 
+def _status(server: Mapping[str, Any]) -> str:
+    stopped = line(server.get("stopped", ""))
+    return f"stopped: {stopped}" if stopped else line(server.get("status", ""))
+
+
 def _tool_names(server: Mapping[str, Any]) -> str:
-    return ", ".join(line(tool.get("name", "")) for tool in server.get("tools", ()))
+    return ", ".join(
+        line(tool.get("name", "")) + (" (stopped)" if tool.get("stopped") else "") for tool in server.get("tools", ())
+    )
 
 
 def _tool_text(tool: Mapping[str, Any]) -> str:

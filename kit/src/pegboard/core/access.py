@@ -7,18 +7,29 @@ an empty grant and an unknown caller fail. The edge enforces the same rows compi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pegboard.core.caller import Caller
+from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import Layer, Refusal
+
+SENSITIVE: frozenset[Sensitivity] = frozenset({"confidential", "restricted"})
+"""Servers of these sensitivities refuse once nobody can tell whether they were stopped (`core.bundle`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAccess:
-    """What edge and gate must know of one server: where it is, whose it is, and what was granted."""
+    """What edge and gate must know of one server: where it is, whose it is, what was granted, and what is stopped.
+
+    Attributes:
+        sensitivity: of its data, as its release declares; unknown counts as the highest.
+        reason: who granted and why.
+        stopped: why nobody may use it now; empty while it is not stopped.
+        stopped_tools: tools that nobody may call now, each with why.
+    """
 
     server: ServerName
     owner: str
@@ -29,6 +40,14 @@ class ServerAccess:
     channels: frozenset[str] = frozenset()
     services: frozenset[str] = frozenset()
     reason: str = field(default="", compare=False)
+    sensitivity: Sensitivity = "restricted"
+    stopped: str = ""
+    stopped_tools: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def sensitive(self) -> bool:
+        """Whether it refuses while stops cannot reach it."""
+        return self.sensitivity in SENSITIVE
 
     @property
     def ask(self) -> str:
@@ -46,12 +65,22 @@ class Check(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A coarse rule. `missing` is the sentence a refused caller reads, without its full stop."""
+    """A coarse rule, and how its refusal reads.
+
+    Attributes:
+        missing: the sentence a refused caller reads, without its full stop.
+        refused: the refusal's `reason`.
+        code: the refusal's `code`.
+        source: where the rule comes from; None is the grant's own reason.
+    """
 
     name: str
     holds: Callable[[Caller, ServerAccess], bool]
     fact: Callable[[Caller, ServerAccess], str]
     missing: Callable[[Caller, ServerAccess], str]
+    refused: str
+    code: str = "access_denied"
+    source: str | None = None
 
 
 def _may_by_identity(caller: Caller, access: ServerAccess) -> bool:
@@ -70,12 +99,15 @@ RULES: tuple[Rule, ...] = (
         lambda caller, access: caller.audience == access.resource_url,
         lambda caller, access: f"the token is bound to {caller.audience}",
         lambda caller, access: f"Your token is bound to another server than {access.server}",
+        "token_wrong_audience",
+        source="what the token says",
     ),
     Rule(
         "surface",
         lambda caller, access: caller.surface in access.surfaces,
         lambda caller, access: f"called from {caller.surface}; granted are {_names(access.surfaces)}",
         lambda caller, access: f"{access.server} may not be used from {caller.surface}",
+        "surface_not_granted",
     ),
     Rule(
         "channel",
@@ -84,6 +116,7 @@ RULES: tuple[Rule, ...] = (
             f"channel is {caller.channel or 'none'}; granted to bots are {_names(access.channels)}"
         ),
         lambda caller, access: f"{access.server} may not be used by bots in channel {caller.channel or 'none'}",
+        "channel_not_granted",
     ),
     Rule(
         "group",
@@ -94,9 +127,20 @@ RULES: tuple[Rule, ...] = (
             else f"service {caller.sub}; granted services are {_names(access.services)}"
         ),
         lambda caller, access: f"{access.server} is not granted to any of your groups",
+        "group_not_granted",
+    ),
+    # The last: why a server is stopped is for those who could use it otherwise.
+    Rule(
+        "stop",
+        lambda caller, access: not access.stopped,
+        lambda caller, access: f"stopped: {access.stopped}" if access.stopped else "it is not stopped",
+        lambda caller, access: f"{access.server} is stopped: {access.stopped}",
+        "server_stopped",
+        code="stopped",
+        source="the operator's grants file",
     ),
 )
-"""The table. The edge compiles the rows by these names (`pegboard_hub.edge.config`); a test holds both to it."""
+"""The table. The edge compiles the rows by these names (`pegboard_hub.edge.rules`); a test holds both to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +162,7 @@ def decide_access(caller: Caller, access: ServerAccess, layer: Layer = "server")
     checks: list[Check] = []
     for rule in RULES:
         holds = rule.holds(caller, access)
-        source = "what the token says" if rule.name == "audience" else granted
-        checks.append(Check(rule.name, holds, rule.fact(caller, access), source))
+        checks.append(Check(rule.name, holds, rule.fact(caller, access), rule.source or granted))
         if not holds:
             return AccessDecision(tuple(checks), refusal_by(rule, caller, access, layer))
     return AccessDecision(tuple(checks), None)
@@ -134,9 +177,9 @@ def refusal_by(rule: Rule, caller: Caller, access: ServerAccess, layer: Layer) -
     """The refusal that says that `rule` does not hold."""
     missing = rule.missing(caller, access)
     return Refusal(
-        code="access_denied",
+        code=rule.code,
         message=f"{missing}. {access.ask}",
         layer=layer,
-        reason=f"{rule.name}_not_granted" if rule.name != "audience" else "token_wrong_audience",
+        reason=rule.refused,
         what_to_do=access.ask,
     )

@@ -2,18 +2,27 @@
 
 A bundle is a compact JWS (ES256, typ `pegboard-bundle+jws`) signed with a key of its own. A consumer holds the
 public half from its launch, refuses anything that does not verify or is meant for somebody else, never goes back
-to a lower version, and refuses every call once the bundle is older than `max_age_s`.
+to a lower version, and refuses what its age no longer allows:
+
+| older than        | refused                                                        | at most   |
+|-------------------|----------------------------------------------------------------|-----------|
+| `stops_max_age_s` | servers whose data is confidential or restricted (`SENSITIVE`) | 5 minutes |
+| `max_age_s`       | everything                                                     | 24 hours  |
+
+Its age is the time since the hub last signed it, which it does again every minute: so it is also how long ago there
+was contact, and a stop could have come.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pegboard.core.access import ServerAccess
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Signer, Verifier
+from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import ServerName
 
 BUNDLE_TYPE = "pegboard-bundle+jws"
@@ -21,6 +30,14 @@ EDGE = "edge"
 """Consumer name of the edge's bundle; a server's is its own `namespace/name`."""
 
 MAX_AGE_S = 24 * 3600
+STOPS_MAX_AGE_S = 5 * 60
+
+
+class Ages(NamedTuple):
+    """How old a bundle may grow without contact, in seconds, for grants and for stops."""
+
+    grants_s: int = MAX_AGE_S
+    stops_s: int = STOPS_MAX_AGE_S
 
 
 class BundledServer(BaseModel):
@@ -37,6 +54,9 @@ class BundledServer(BaseModel):
     channels: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     reason: str = ""
+    sensitivity: Sensitivity = "restricted"
+    stopped: str = ""
+    stopped_tools: dict[str, str] = {}
 
     def access(self, public_url: str) -> ServerAccess:
         """The decision's view of this server."""
@@ -51,6 +71,9 @@ class BundledServer(BaseModel):
             channels=frozenset(self.channels),
             services=frozenset(self.services),
             reason=self.reason,
+            sensitivity=self.sensitivity,
+            stopped=self.stopped,
+            stopped_tools=self.stopped_tools,
         )
 
 
@@ -66,11 +89,16 @@ class Bundle(BaseModel):
     issuer: str
     jwks: dict[str, list[dict[str, Any]]]
     servers: tuple[BundledServer, ...]
-    max_age_s: int = MAX_AGE_S
+    max_age_s: int = Field(default=MAX_AGE_S, ge=1, le=MAX_AGE_S)
+    stops_max_age_s: int = Field(default=STOPS_MAX_AGE_S, ge=1, le=STOPS_MAX_AGE_S)
 
     def too_old(self, now: float) -> bool:
         """True when nothing may be decided with this bundle any more."""
         return now - self.issued_at > self.max_age_s
+
+    def stops_too_old(self, now: float) -> bool:
+        """True when a stop may have been missed, so that sensitive servers refuse."""
+        return now - self.issued_at > self.stops_max_age_s
 
     def sign(self, signer: Signer) -> str:
         """This bundle as text for its consumer's disk."""

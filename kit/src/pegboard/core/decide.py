@@ -61,6 +61,10 @@ def decide_tool(
         return Decision(tuple(checks), _unavailable(tool, access), "unknown tool")
     steps: tuple[Action, ...] = ("list",) if action == "list" else ("list", "call")
     for step in steps:
+        if step == "call" and (stopped := access.stopped_tools.get(tool)):
+            # Only here, past `list`: a stop and its reason are not for those from whom the tool is hidden.
+            checks.append(Check("tool:stop", False, f"stopped: {stopped}", _GRANTS_FILE))
+            return Decision(tuple(checks), _stopped(tool, stopped, access), f"stopped: {stopped}")
         if step == "call" and arguments is None and found.policy.arguments:
             # Asked without arguments (explain): the policy cannot be evaluated, and a guess would contradict a call.
             depends_on = found.policy.arguments
@@ -102,6 +106,19 @@ def _detail(decision: PolicyDecision) -> str:
 
 def _source(policy: Policy) -> str:
     return f"policies/{policy.name}.cedar, version {policy.version}"
+
+
+_GRANTS_FILE = "the operator's grants file"
+
+
+def _stopped(tool: str, why: str, access: ServerAccess) -> Refusal:
+    return Refusal(
+        code="stopped",
+        message=f"{tool} of {access.server} is stopped: {why}. {access.ask}",
+        layer="server",
+        reason="tool_stopped",
+        what_to_do=access.ask,
+    )
 
 
 def _not_permitted(tool: GovernedTool, access: ServerAccess) -> Refusal:

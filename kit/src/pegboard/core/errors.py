@@ -6,6 +6,7 @@ PegboardError
 ├── Unreachable             Pegboard does not answer, or nothing of it runs
 ├── TokenRefused            a bearer token did not verify
 └── BundleRefused           a bundle is missing, forged, too old, or older than the one in use
+    └── StopsUnknown        it is good, but a stop may have been missed since, and the server is sensitive
 """
 
 from __future__ import annotations
@@ -46,3 +47,7 @@ class BundleRefused(PegboardError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class StopsUnknown(BundleRefused):
+    """The bundle may be decided with, but is too old to rule out a stop of this sensitive server."""

@@ -5,23 +5,45 @@
     groups   = ["ads-eng", "finance"]
     surfaces = ["cli", "chat"]
     reason   = "security review SEC-12"
+    stopped  = "it answers with last year's figures"
+    stopped_tools = { run_query = "the warehouse is being moved" }
 
-An empty list grants nobody: nothing is open by omission.
+An empty list grants nobody: nothing is open by omission. The last two stop the server, or single tools of it, for
+everybody until the line is taken out again.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from pegboard.core.checks import load_toml
 from pegboard.core.manifest import Name, known_surfaces
-from pegboard.core.names import SURFACES, ServerName
+from pegboard.core.names import SURFACES, TOOL_PATTERN, ServerName
+
+LONGEST_WHY = 200
+"""Characters of the reason of a stop: it goes into every refusal, beside the names of the server and its owner."""
 
 
 def _server_name(text: str) -> str:
     return str(ServerName.parse(text))
+
+
+def _why(text: str) -> str:
+    """A stop's reason as one sentence without its full stop, ready to stand within another."""
+    sentence = text.strip().rstrip(".")
+    if not sentence:
+        raise ValueError("say in a few words why, for those who are refused; to end the stop take the line out")
+    if len(sentence) > LONGEST_WHY:
+        raise ValueError(f"is longer than {LONGEST_WHY} characters")
+    if not sentence.isprintable():
+        raise ValueError("has line breaks or control characters; write one line of text")
+    return sentence
+
+
+Why = Annotated[str, AfterValidator(_why)]
+ToolName = Annotated[str, StringConstraints(pattern=f"^{TOOL_PATTERN}$")]
 
 
 class Grant(BaseModel):
@@ -40,6 +62,8 @@ class Grant(BaseModel):
         default=(), description="host:port pairs the server may reach; any of them opens the machine's network to it"
     )
     reason: str = Field(default="", description="who decided and why; shown by explain")
+    stopped: Why | None = Field(default=None, description="why nobody may use the server now; shown to callers")
+    stopped_tools: dict[ToolName, Why] = Field(default={}, description="tools nobody may call now, and why")
 
     @field_validator("surfaces")
     @classmethod

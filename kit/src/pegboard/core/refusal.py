@@ -58,3 +58,14 @@ def tool_unavailable(tool: str, owner: str, support_channel: str) -> Refusal:
         reason="tool_unavailable",
         what_to_do=f"{ask}.",
     )
+
+
+def stops_unknown(server: str, layer: Layer) -> Refusal:
+    """The refusal of a sensitive server that a stop could not have reached: it may have been stopped meanwhile."""
+    return Refusal(
+        code="unavailable",
+        message=f"{server} has sensitive data, and whether it was stopped cannot be known now, so it refuses.",
+        layer=layer,
+        reason="stops_unknown",
+        what_to_do="Ask the platform team to look at the hub; the server goes on by itself once it is back.",
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pegboard.call.ports import Standing
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import Bundle, open_bundle
-from pegboard.core.errors import BundleRefused
+from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard.core.token import TokenVerifier
@@ -70,12 +70,16 @@ class BundleFile:
 
         Raises:
             BundleRefused: there is none, or the last good one is too old.
+            StopsUnknown: it is only too old to rule out a stop, and this server is sensitive.
         """
         self._look_when_due()
         if self._standing is None or self._bundle is None:
             raise BundleRefused("no bundle has verified yet")
+        age = f"it was last renewed {int(now - self._bundle.issued_at)} s ago"
         if self._bundle.too_old(now):
-            raise BundleRefused(f"it was last renewed {int(now - self._bundle.issued_at)} s ago")
+            raise BundleRefused(age)
+        if self._standing.access.sensitive and self._bundle.stops_too_old(now):
+            raise StopsUnknown(f"{age}, and a stop may have been missed since")
         return self._standing
 
     def look(self) -> Acknowledgement | None:

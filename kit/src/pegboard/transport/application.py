@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
+import anyio
+
 from pegboard.call.chain import Chain
 from pegboard.call.ports import Recorder, Standings
 from pegboard.core.metrics import SESSIONS
@@ -13,6 +15,7 @@ from pegboard.project import Project
 from pegboard.remote.metrics import ServerMeter
 from pegboard.transport.http import GovernedApp
 from pegboard.transport.sdk import SdkServer
+from pegboard.transport.streams import OpenStreams
 
 
 def build_application(
@@ -40,10 +43,13 @@ def build_application(
     chain = Chain(project.governed, standings, recorder, release, meter)
     sdk = SdkServer(project, server, chain, version=release[:12])
     meter.watch(SESSIONS, sdk.open_sessions)
+    streams = OpenStreams(chain)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        async with background(), sdk.sessions.run():
+        async with background(), sdk.sessions.run(), anyio.create_task_group() as tasks:
+            tasks.start_soon(streams.watch)
             yield
+            tasks.cancel_scope.cancel()
 
-    return GovernedApp(chain, sdk.sessions.asgi_app, server.path, public_url, meter, lifespan)
+    return GovernedApp(chain, streams, sdk.sessions.asgi_app, server.path, public_url, meter, lifespan)

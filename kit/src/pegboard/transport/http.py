@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pegboard.call.agree import METHOD_HEADER
@@ -19,10 +17,13 @@ from pegboard.core.trace import trace_id
 from pegboard.remote.metrics import CONTENT_TYPE, ServerMeter
 from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sdk import ADMITTED, session_user
+from pegboard.transport.streams import OpenStreams
 
 HEALTH_PATH = "/healthz"
+CALLS_PATH = "/healthz/calls"
+"""How many requests are being answered, endless streams aside: who ends this server waits until there are none."""
 METRICS_PATH = "/metrics"
-"""Both are for the supervisor, which reaches the socket itself; the edge passes on the endpoint's path alone."""
+"""All three are for the supervisor, which reaches the socket itself; the edge passes the endpoint's path alone."""
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
@@ -37,6 +38,7 @@ class GovernedApp:
     def __init__(
         self,
         chain: Chain,
+        streams: OpenStreams,
         mcp: ASGIApp,
         path: str,
         issuer: str,
@@ -47,6 +49,7 @@ class GovernedApp:
 
         Args:
             chain: admits, and checks bodies.
+            streams: where endless streams are watched.
             mcp: the SDK's endpoint.
             path: the one path it answers at, for example `/mcp/prod/presto`.
             issuer: of tokens; part of a session's principal.
@@ -54,6 +57,8 @@ class GovernedApp:
             lifespan: entered while the application runs.
         """
         self._chain = chain
+        self._streams = streams
+        self._calls = 0
         self._mcp = mcp
         self._path = path
         self._issuer = issuer
@@ -68,6 +73,8 @@ class GovernedApp:
             await _respond(send, 200, {"status": "ok"})
         elif scope["path"] == METRICS_PATH and scope["method"] == "GET":
             await _send(send, 200, self._meter.page(), CONTENT_TYPE)
+        elif scope["path"] == CALLS_PATH and scope["method"] == "GET":
+            await _respond(send, 200, {"calls": self._calls})
         elif scope["path"] != self._path:
             await _respond(send, 404, {"error": "not found"})
         else:
@@ -109,12 +116,16 @@ class GovernedApp:
         state = {**scope.get("state", {}), ADMITTED: admitted, PRESENCE: presence}
         scope = {**scope, "user": user, "state": state}
         receive = presence.watched(receive)
-        if not streams:
-            await self._mcp(scope, receive, send)
+        if streams:
+            # It ends when the token that opened it does; the client opens another with a fresh one.
+            with self._streams.one(admitted):
+                await self._mcp(scope, receive, send)
             return
-        # A stream ends when the token that opened it does; the client opens another with a fresh one.
-        with anyio.move_on_after(max(0.0, admitted.caller.expires_at - time.time())):
+        self._calls += 1
+        try:
             await self._mcp(scope, receive, send)
+        finally:
+            self._calls -= 1
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

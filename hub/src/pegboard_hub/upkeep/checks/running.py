@@ -81,8 +81,13 @@ def processes(facts: Facts) -> Iterator[Finding]:
         return
     faults = [finding for process in status["processes"] for finding in _process(facts, process)]
     faults += [
-        warning(f"{name} is granted and not deployed", f"see what `pegboard up` said, and {facts.home.log('up')}")
+        warning(f"{name} {fault}", "mend that: it is tried again when its source or the grants change")
+        for name, fault in status["faults"].items()
+    ]
+    faults += [
+        warning(f"{name} is being prepared", f"see what `pegboard up` said, and {facts.home.log('up')}")
         for name in status["not_started"]
+        if name not in status["faults"]
     ]
     yield from faults
     if not faults:

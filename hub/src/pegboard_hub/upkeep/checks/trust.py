@@ -15,7 +15,6 @@ from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.ring import KeyState, Purpose, RingKey, read_ring
-from pegboard_hub.runtime.looking import RENEWED_S
 from pegboard_hub.upkeep.files import read_own
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
 
@@ -151,9 +150,10 @@ def _bundle_fault(facts: Facts, consumer: str, bundle: Bundle) -> Finding | None
             f"the bundle of {consumer} was signed {span(age)} ago: every call is refused",
             f"see why the hub does not renew it: {facts.home.log('hub')}",
         )
-    if age > RENEWED_S:
+    if bundle.stops_too_old(facts.now):
         return warning(
-            f"the bundle of {consumer} was signed {span(age)} ago; it is good for {span(bundle.max_age_s)}",
+            f"the bundle of {consumer} was signed {span(age)} ago: servers with sensitive data refuse, "
+            f"and all once it is {span(bundle.max_age_s)} old",
             f"see why the hub does not renew it: {facts.home.log('hub')}",
         )
     return None
