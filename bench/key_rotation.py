@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.recovery import answers, detached
+from bench.instances import detached
+from bench.recovery import answers
 from pegboard_hub.common.home import Home
 from tests.system.survival.load import Load
 
@@ -31,8 +32,8 @@ def main() -> None:
     arguments.add_argument("--times", type=int, default=8)
     arguments.add_argument("--rate", type=float, default=8.0, help="calls a second of each of four callers")
     options = arguments.parse_args()
-    with detached() as (home, url):
-        asyncio.run(measure(home, url, options.times, options.rate))
+    with detached() as instance:
+        asyncio.run(measure(instance.home, instance.url, options.times, options.rate))
 
 
 async def measure(home: Home, url: str, times: int, rate: float) -> None:
