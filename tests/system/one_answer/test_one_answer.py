@@ -8,19 +8,19 @@ gives, as `World.answer` has it in plain Python: a fault that all share would ma
 
 That it can fail was tried: each of these changes to the product was made alone, and the short test caught it.
 
-- core/access: bots pass in any channel; services pass without a grant; surface and group are asked in the other order.
+- core/access: bots pass in any channel; services pass without a grant; the rules are asked the other way round.
 - core/decide: `call` is asked before `list`; `list` is not asked; an unknown tool has words of its own.
 - core/policy: `forbid` is ignored; an error is no denial; the channel is left out of the context.
-- edge: no channel rule; no surface rule; no services; refusals told by the wrong rule, or in other words for a bot in no
-  channel.
+- edge: no channel rule; no surface rule; no services; refusals told by the wrong rule, or in other words for a bot in
+  no channel.
 - call: the gate of layer 2 is open; a server forgets its policy's `forbid`; unknown tools have words of their own; a
   decision is remembered without its surface, without its channel, or without the arguments that it was made on.
 - transport: `tools/list` shows all; a tool gets arguments that its policy did not judge.
 - registry: bundles forget channels; explain rounds a float, or tells outsiders of hidden tools.
 - web: a question is answered for the asker instead of the person asked about, without its channel, or its arguments.
 
-What it cannot see, because no such token can be had here, `test_edge_refusals` holds: a service that has groups, and a
-person who has the name of a service.
+What it cannot see, because no such token can be had here, `test_edge_refusals` holds: a service that has groups, and
+a person who has the name of a service.
 """
 
 from __future__ import annotations
