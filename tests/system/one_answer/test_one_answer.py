@@ -8,11 +8,11 @@ gives, as `World.answer` has it in plain Python: a fault that all share would ma
 
 That it can fail was tried: each of these changes to the product was made alone, and the short test caught it.
 
-- core/access: bots pass in any channel; services pass without a grant; surface and group in the other order.
+- core/access: bots pass in any channel; services pass without a grant; the rules are asked the other way round.
 - core/decide: `call` is asked before `list`; `list` is not asked; an unknown tool has words of its own.
 - core/policy: `forbid` is ignored; an error is no denial; the channel is left out of the context.
-- edge: no channel rule; no surface rule; no services; refusals told by the wrong rule, or in other words for a
-  bot in no channel.
+- edge: no channel rule; no surface rule; no services; refusals told by the wrong rule, or in other words for a bot in
+  no channel.
 - call: the gate of layer 2 is open; a server forgets its policy's `forbid`; unknown tools have words of their own; a
   decision is remembered without its surface, without its channel, or without the arguments that it was made on.
 - transport: `tools/list` shows all; a tool gets arguments that its policy did not judge.
