@@ -10,12 +10,15 @@ from __future__ import annotations
 import gzip
 import shutil
 import subprocess
+import time
 import zlib
 from collections.abc import Callable
 
+import httpx2
 import pytest
 
-from tests.attacks.wire import PRESTO, head, message, send, sized, tools_in
+from pegboard_hub.edge.listener import LONGEST_LOGGED
+from tests.attacks.wire import PRESTO, head, legacy, message, send, sized, tools_in
 from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -223,3 +226,30 @@ def test_http2_without_tls_is_held_to_the_same_rules(pegboard: Instance, fay: st
     assert expected(int(status)), told
     assert version == "2" or int(status) == 0
     assert tools_in(text) == (EVERYONES if status == "200" else set())
+
+
+NAMES = {
+    "as long as a body may be": "x" * 4_000_000,
+    "of what is written longer in a log": "\x01" * 60_000,
+    "of characters of three bytes": "\u20ac" * 100,
+    "that ends a line": 'x"}\n{"status":200}\r\n',
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_no_name_of_a_tool_keeps_a_refusal_out_of_the_ledger(pegboard: Instance, case: str) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": NAMES[case], "arguments": {}}}
+    refused = legacy(pegboard, pegboard.token("gus"), body)
+    assert refused.status_code == 403
+    request_id = refused.headers["x-request-id"]
+    headers = {"authorization": f"Bearer {pegboard.token('gus', 'api')}"}
+    deadline, found = time.monotonic() + 15, []
+    while not found and time.monotonic() < deadline:
+        answer = httpx2.get(f"{pegboard.public_url}/api/v1/calls?request_id={request_id}", headers=headers)
+        found = answer.raise_for_status().json()["calls"]
+    (call,) = found
+    assert (call["person"], call["decision"], call["layer"]) == ("gus", "denied", "edge")
+    assert len(call["tool"]) <= LONGEST_LOGGED
+    log = pegboard.home.edge_access_log.read_bytes()
+    (line,) = [line for line in log.splitlines() if request_id.encode() in line]
+    assert len(line) < 4_000

@@ -103,9 +103,12 @@ async def test_an_outcome_may_come_before_its_intent(hub: Hub, channel: str) -> 
     assert [call["status"] for call in await hub.calls("ana")] == ["ok"]
 
 
-async def test_the_first_telling_of_a_call_stays(hub: Hub, channel: str) -> None:
-    await hub.deliver(channel, intent("1", NOW), outcome("1", NOW, "tool_error"))
-    await hub.deliver(channel, intent("1", NOW, sub="fay"), outcome("1", NOW, "ok"))
+@pytest.mark.parametrize("deliveries", [1, 2])
+async def test_the_first_telling_of_a_call_stays(hub: Hub, channel: str, deliveries: int) -> None:
+    first = [intent("1", NOW), outcome("1", NOW, "tool_error")]
+    second = [intent("1", NOW, sub="fay"), outcome("1", NOW, "ok")]
+    for records in [first + second] if deliveries == 1 else [first, second]:
+        await hub.deliver(channel, *records)
     assert [(call["person"], call["status"]) for call in await hub.calls("pat")] == [("ana", "tool_error")]
 
 

@@ -12,13 +12,16 @@ from pegboard_hub.edge.trace import TRACE_ID, trace_formatter
 BUFFER_BYTES = 4 * 1024 * 1024 + 64 * 1024
 """What a connection may buffer: a whole body, because it is read before it is passed on."""
 
+LONGEST_LOGGED = 128
+"""Bytes that are logged of what a caller may write at any length. No tool's name, method or revision has as many."""
+
 LOG_FIELDS: Json = {
     "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": REQUEST_ID,
     "trace_id": TRACE_ID,
     "traceparent": "%REQ(traceparent):64%",
     "connection": "%CONNECTION_ID%",
-    "method": "%REQ(:method)%",
+    "method": f"%REQ(:method):{LONGEST_LOGGED}%",
     # Cut, so that what somebody puts into a path, a token perhaps, does not stand whole in the log.
     "path": "%PATH(NQ):256%",
     "server": route_fact("server"),
@@ -31,9 +34,9 @@ LOG_FIELDS: Json = {
     "surface": claim("surface"),
     "channel": claim("channel"),
     "client_id": claim("client_id"),
-    "mcp_method": f"%DYNAMIC_METADATA({MCP_METADATA}:method)%",
-    "tool": f"%DYNAMIC_METADATA({MCP_METADATA}:params:name)%",
-    "protocol": "%REQ(mcp-protocol-version)%",
+    "mcp_method": f"%DYNAMIC_METADATA({MCP_METADATA}:method):{LONGEST_LOGGED}%",
+    "tool": f"%DYNAMIC_METADATA({MCP_METADATA}:params:name):{LONGEST_LOGGED}%",
+    "protocol": f"%REQ(mcp-protocol-version):{LONGEST_LOGGED}%",
     "duration_ms": "%DURATION%",
     "bytes_in": "%BYTES_RECEIVED%",
     "bytes_out": "%BYTES_SENT%",
