@@ -23,8 +23,14 @@ DOCS = REPOSITORY / "docs"
 
 def main() -> None:
     """Write both files."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """The text of both files, by their names in `docs/`."""
     kept = {name: keeping.load(name) for name in ("calls", "edge_scale", "memory", "first_call")}
-    calls = Calls(kept["calls"])
+    run = Calls(kept["calls"])
     templates = Environment(  # noqa: S701 - the page is Markdown, and nothing in it is a stranger's
         loader=FileSystemLoader(REPOSITORY / "bench" / "reporting"),
         undefined=StrictUndefined,
@@ -32,9 +38,8 @@ def main() -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page = templates.get_template("performance.md.j2").render(kept, run=calls, budgets=budgets(calls, kept))
-    (DOCS / "performance.md").write_text(page, encoding="utf-8")
-    (DOCS / "performance.svg").write_text(chart(calls), encoding="utf-8")
+    page = templates.get_template("performance.md.j2").render(kept, run=run, budgets=budgets(run, kept))
+    return {"performance.md": page, "performance.svg": chart(run)}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def private(folder: Path, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **more}
 
 
-def until(condition: Callable[[], object], what: str, log: Path, within_s: float = 120) -> None:
+def until(condition: Callable[[], object], what: str, log: Path, within_s: float = 240) -> None:
     """Wait until `condition` holds; errors of the network mean that it does not yet.
 
     Raises:

@@ -10,6 +10,7 @@ import pytest
 
 from bench.calls.rival import Target
 from bench.calls.wire import Reply, Requests, is_answer, take, text
+from bench.report import DOCS, pages
 from tests.system.instance import REPOSITORY
 
 RESULT = {"content": [{"type": "text", "text": text(7)}], "isError": False}
@@ -64,6 +65,11 @@ def test_no_two_calls_are_alike() -> None:
     one, other = (json.loads(requests.call(number, b"").partition(b"\r\n\r\n")[2]) for number in (1, 2))
     assert one["id"] != other["id"]
     assert one["params"]["arguments"] != other["params"]["arguments"]
+
+
+@pytest.mark.parametrize("name", ["performance.md", "performance.svg"])
+def test_the_page_of_figures_says_what_was_measured(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == pages()[name]
 
 
 @pytest.mark.heavy
