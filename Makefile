@@ -52,7 +52,7 @@ test-heavy: install debian  ## the long tests
 
 bench: install  ## make the figures in the docs again
 	@set -e; for script in cost edge_scale memory first_call; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
-	@set -e; for script in ledger recovery key_rotation report; do echo "== $$script"; $(IN)python bench/$$script.py; done
+	@set -e; for script in ledger metrics change recovery key_rotation report; do echo "== $$script"; $(IN)python bench/$$script.py; done
 
 docs: install  ## make the reference pages again from the code
 	@$(IN)python -m docs.generate

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generate import settings
+from docs.generate import metrics, settings
 from pegboard.cli import reference as commands
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands.page,
+    "metrics.md": metrics.page,
     "settings.md": settings.page,
 }
 """Each page by its file. `conformance.md` is none: a run of the suite writes it (`tests.conformance.report`)."""

@@ -16,9 +16,9 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from docs.generate.metrics import exported
 from pegboard.core.metrics import SERVER_METRICS
 from pegboard.core.names import ServerName
-from pegboard_hub.telemetry.reference import exported
 from pegboard_hub.telemetry.table import AGENT_METRICS, ENVOY_METRICS, HUB_METRICS, SUPERVISOR_METRICS
 from tests.attacks.wire import MODERN, modern
 from tests.system.instance import REPOSITORY, Instance
