@@ -56,7 +56,9 @@ def _type(field: Schema) -> str:
         case "array":
             return f"list of {_plural(found['items'])}"
         case "object":
-            return f"table of {_plural(found['additionalProperties'])}"
+            # One whose keys must look like something says so by a pattern.
+            [each] = found.get("patternProperties", {"": found.get("additionalProperties")}).values()
+            return f"table of {_plural(each)}"
         case "string":
             return "name" if _is_name(found) else "text"
         case "boolean":

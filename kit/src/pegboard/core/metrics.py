@@ -65,6 +65,7 @@ CODES = (
     "foreign_origin",
     "identity_mismatch",
     "request_too_large",
+    "stopped",
     "tool_unavailable",
     "unauthenticated",
     "unavailable",
@@ -76,7 +77,7 @@ REASONS = tuple(
     dict.fromkeys(
         (
             *TOKEN_REASONS,
-            *(f"{rule.name}_not_granted" for rule in RULES if rule.name != "audience"),
+            *(rule.refused for rule in RULES),
             "bundle_unusable",
             "duplicate_keys",
             "foreign_origin",
@@ -87,6 +88,8 @@ REASONS = tuple(
             "not_unicode",
             "policy_denied",
             "request_too_large",
+            "stops_unknown",
+            "tool_stopped",
             "tool_unavailable",
             OTHER,
         )
