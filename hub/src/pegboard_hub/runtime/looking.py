@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pegboard.core.bundle import MAX_AGE_S
+from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import detached, procfs
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
@@ -20,9 +20,6 @@ ALL_LIVE, SOMETHING_IS_NOT, NOTHING_RUNS = 0, 1, 5
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes of free room below which a disk counts as full."""
-
-RENEWED_S = 300.0
-"""Age in seconds from which a running hub's bundle should long have been signed anew: it does so every minute."""
 
 STALE_S = 10.0
 """Age in seconds from which the supervisor's word is no longer believed; it renews it every second."""
@@ -110,6 +107,7 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "not_started": _not_started(told),
         "faults": told.get("faults", {}),
         "edge_bundle_age_s": _age(home.edge_bundle, now),
+        "edge_bundle_ages_s": _ages(home)._asdict(),
         "disk_free_bytes": shutil.disk_usage(home.root).free,
         "disk_read_only": procfs.is_read_only(home.root),
         "logs": str(home.log("hub").parent),
@@ -129,6 +127,12 @@ def _not_started(told: dict[str, Any]) -> list[str]:
     """The servers that are granted and did not start, once that can be said."""
     started = {each["name"] for each in told.get("processes", [])}
     return sorted(set(told.get("servers") or {}) - started) if told.get("started") else []
+
+
+def _ages(home: Home) -> Ages:
+    """How old a bundle may grow here, as the operator set it."""
+    instance = _instance(home)
+    return Ages(instance.get("grants_max_age_s", MAX_AGE_S), instance.get("stops_max_age_s", STOPS_MAX_AGE_S))
 
 
 def _instance(home: Home) -> dict[str, Any]:
@@ -221,20 +225,20 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     if isolation:
         lines.append(f"isolation is {isolation['mode']}: {isolation['why']}")
     if (age := found["edge_bundle_age_s"]) is not None:
-        lines.append(f"the edge's grants were signed {_seconds(age)} ago{_if_old(age)}")
+        meaning = _if_old(age, Ages(**found["edge_bundle_ages_s"]))
+        lines.append(f"the edge's grants were signed {_seconds(age)} ago{meaning}")
     lines.append(f"logs are in {found['logs']}")
     return lines
 
 
-def _if_old(age_s: float) -> str:
-    """What it means that the hub does not sign the edge's grants anew, as it does every minute."""
-    if age_s > MAX_AGE_S:
+def _if_old(age_s: float, ages: Ages) -> str:
+    """What it means that the hub does not sign the edge's grants anew, as it does well within either age."""
+    if age_s > ages.grants_s:
         return ": every call is refused until the hub signs them anew"
-    return (
-        f"; the hub does not sign them anew, and {_seconds(MAX_AGE_S)} after it every call is refused"
-        if age_s > RENEWED_S
-        else ""
-    )
+    if age_s > ages.stops_s:
+        every = f"{_seconds(ages.grants_s)} after it every call is refused"
+        return f"; the hub does not sign them anew: servers with sensitive data refuse calls, and {every}"
+    return ""
 
 
 def _disk(found: dict[str, Any]) -> list[str]:
