@@ -26,6 +26,7 @@ from pegboard.core.names import PERSON_SURFACES, ServerName
 from pegboard.core.token import TOKEN_TYPE
 from pegboard.project import load_project
 from pegboard.remote.bundle import BundleFile
+from pegboard.remote.metrics import ServerMeter
 from pegboard.remote.spool import Spool
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
@@ -156,7 +157,8 @@ class Town(Rig):
             self.home.bundle(name), self.home.bundle_keys, name, self.public_url, spool / "accepted.jws"
         )
         release = project.declaration.digest
-        return build_application(project, name, self.public_url, bundle, Spool(spool, b"digest"), release)
+        meter = ServerMeter(project.governed)
+        return build_application(project, name, self.public_url, bundle, Spool(spool, b"digest"), release, meter)
 
     async def _run_world(self, applications: Mapping[str, GovernedApp], started: asyncio.Event) -> None:
         async with AsyncExitStack() as running:
