@@ -53,7 +53,9 @@ EVERYTHING = {
     "surface_not_granted",
     "channel_not_granted",
     "group_not_granted",
+    "server_stopped",
     "tool_unavailable",
+    "tool_stopped",
     "policy_denied",
 }
 """Each must have been met: worlds in which nobody gets anywhere prove nothing."""
@@ -178,8 +180,10 @@ def same_is_listed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
     """The registry's list, the server's list, and what may be called are of one mind."""
     servers = town.ask(town.pass_for(call, town.api), "servers")["servers"]
     registered = {server["server"]: {tool["name"] for tool in server["tools"]} for server in servers}
-    assert (call.server in registered) == (verdict["layer"] != "edge")
-    if call.server in registered:
+    # A server that is stopped stays in the list of those who may use it otherwise, and says there that it is.
+    stopped = verdict["reason"] == "server_stopped"
+    assert (call.server in registered) == (verdict["layer"] != "edge" or stopped)
+    if call.server in registered and not stopped:
         answer = posted(town.edge, call.server, town.pass_for(call, town.at(call.server)), "tools/list")
         assert {tool["name"] for tool in answer.json()["result"]["tools"]} == registered[call.server]
         assert (call.tool in registered[call.server]) == (verdict["reason"] != "tool_unavailable")

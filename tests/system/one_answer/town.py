@@ -39,7 +39,7 @@ from pegboard_hub.web.app import public_app
 from pegboard_hub.web.parts import Parts
 from tests.attacks.wire import ACCEPT, META, MODERN
 from tests.system.edge_rig import DEADLINE_S, Rig
-from tests.system.one_answer.worlds import CHANNELS, SERVERS, Call, Grant, World
+from tests.system.one_answer.worlds import CHANNELS, SERVERS, WHY, Call, Grant, World
 
 
 @dataclass
@@ -276,6 +276,11 @@ def _manifest(name: ServerName) -> str:
 
 
 def _granted(server: str, grant: Grant) -> str:
-    lists = {kind: json.dumps(getattr(grant, kind), ensure_ascii=False) for kind in grant.__dataclass_fields__}
+    def said(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    lists = {kind: said(getattr(grant, kind)) for kind in ("groups", "surfaces", "channels", "services")}
     lines = [f'[servers."{server}"]', f'source = "projects/{server}"', *(f"{k} = {v}" for k, v in lists.items())]
+    lines += [f"stopped = {said(grant.stopped)}"] if grant.stopped else []
+    lines += [f"stopped_tools.{tool} = {said(WHY)}" for tool in grant.stopped_tools]
     return "\n".join(lines) + "\n"

@@ -23,12 +23,14 @@ SECURITY = "sec"
 
 @dataclass(frozen=True)
 class Grant:
-    """What the operator grants one server."""
+    """What the operator grants one server, and what is stopped of it, with why."""
 
     groups: tuple[str, ...]
     surfaces: tuple[str, ...]
     channels: tuple[str, ...]
     services: tuple[str, ...]
+    stopped: str
+    stopped_tools: tuple[str, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,8 +106,12 @@ class World:
             return "channel_not_granted"
         if not (set(grant.groups) & set(self.groups(call)) or call.service in grant.services):
             return "group_not_granted"
+        if grant.stopped:
+            return "server_stopped"
         if policy is None or not policy.permits(self._seen(call, "list", None)):
             return "tool_unavailable"
+        if call.tool in grant.stopped_tools:
+            return "tool_stopped"
         arguments = {name: value for name, value in call.arguments.items() if value is not None}
         allowed = policy.permits(self._seen(call, "call", arguments if policy.reads else None))
         return "allowed" if allowed else "policy_denied"
@@ -126,7 +132,10 @@ def _most(values: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
     return st.integers(0, 3).flatmap(lambda n: _some(values) if n == 3 else st.just(values))
 
 
-grants = st.builds(Grant, _most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES))
+WHY = 'it costs 100% "too much" at night'
+_stops = st.integers(0, 5).map(lambda n: WHY if n == 5 else "")
+_stopped_tools = st.integers(0, 2).flatmap(lambda n: _some((*TOOLS, NO_TOOL)) if n == 2 else st.just(()))
+grants = st.builds(Grant, _most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES), _stops, _stopped_tools)
 
 # Calls
 

@@ -43,10 +43,12 @@ TITLES = {
     "surface": "The surface is granted",
     "channel": "The channel is granted",
     "group": "A group, or the service, is granted",
+    "stop": "The server is not stopped",
     "server": "The server runs",
     "gate": "The server checks all that again",
     "tool": "The tool is there",
     "policy:list": "Its policy lets the tool be seen",
+    "tool:stop": "The tool is not stopped",
     "policy:call": "Its policy lets it be called like this",
 }
 """What each step asks, in words; one without words goes by its name."""
