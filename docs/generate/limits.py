@@ -74,6 +74,11 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "Waiting": (
         Limit("the hub at a start, until it answers", "pegboard_hub.runtime.instance:HUB_LIMIT_S", "s"),
         Limit("a server at a start", "pegboard_hub.runtime.servers:LIVE_S", "s"),
+        Limit(
+            "calls of a server that was withdrawn or is made anew, to end",
+            "pegboard_hub.runtime.servers:DRAIN_S",
+            "s",
+        ),
         Limit("the edge at a start", "pegboard_hub.runtime.instance:EDGE_LIMIT_S", "s"),
         Limit("`pegboard down`", "pegboard_hub.runtime.detached:STOP_LIMIT_S", "s"),
         Limit("the keeper, before the first try", "pegboard_hub.runtime.keeper:FIRST_PAUSE_S", "s"),

@@ -28,6 +28,7 @@ QUICK = Timing(first_pause=0.05, longest_pause=0.2, steady=30, start_limit=5, si
 SERVE = """
 import http.server, os, signal, socketserver, subprocess, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     def address_string(self): return ""
     def log_message(self, *_): pass
     def do_GET(self):
@@ -137,6 +138,13 @@ async def test_one_that_falls_silent_is_started_again(stage: Stage) -> None:
     await until(lambda: "did not answer" in process.last_error)
     flag.unlink()
     await until(lambda: process.restarts >= 1 and process.state is State.LIVE)
+
+
+async def test_one_whose_socket_is_gone_is_started_again(stage: Stage) -> None:
+    process = await stage.live(stage.spec("one"))
+    (stage.folder / "one.sock").unlink()
+    await until(lambda: process.restarts == 1 and process.state is State.LIVE)
+    assert "did not answer" in (process.last_failure.what if process.last_failure else "")
 
 
 async def test_one_that_outgrows_its_memory_is_started_again_and_told_why(stage: Stage) -> None:

@@ -21,8 +21,12 @@ async def calls_under_way(socket: Path) -> int:
 
 
 def answers_ok(socket: Path, path: str = "/healthz") -> Callable[[], Awaitable[bool]]:
-    """A question that is true when GET `path` on `socket` is answered with 200 and `{"status": "ok"}`."""
-    client = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(socket)), timeout=PROBE_TIMEOUT_S)
+    """A question that is true when GET `path` on `socket` is answered with 200 and `{"status": "ok"}`.
+
+    Each asks on a connection of its own: one that was kept would answer on when the socket that callers need is gone.
+    """
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), limits=httpx2.Limits(max_keepalive_connections=0))
+    client = httpx2.AsyncClient(transport=transport, timeout=PROBE_TIMEOUT_S)
 
     async def ask() -> bool:
         try:
