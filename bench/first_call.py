@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import httpx2
 
 from bench import keeping
+from bench.calls import processes
 from pegboard_hub.demo.wire import Wire
 from pegboard_hub.identity.service import DEMO_GRANT
 from tests.system.instance import REPOSITORY, free_port
@@ -60,18 +61,26 @@ def _start(clone: Path, caches: dict[str, str]) -> float:
         subprocess.run(["git", "clone", "--quiet", f"file://{REPOSITORY}", clone], check=True)
     port = free_port()
     environment = {**os.environ, **caches, "PEGBOARD_PORT": str(port)}
-    with (clone / "up.log").open("ab") as log:
-        began = time.monotonic()
-        process = subprocess.Popen(["make", "up"], cwd=clone, env=environment, stdout=log, stderr=log)
-        try:
-            while not _answered(port):
-                if process.poll() is not None or time.monotonic() - began > LIMIT_S:
-                    raise RuntimeError((clone / "up.log").read_text(errors="replace")[-2000:])
-                time.sleep(0.1)
-            return time.monotonic() - began
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
+    began = time.monotonic()
+    process = processes.start(["make", "up"], clone / "up.log", environment, clone)
+    try:
+        while not _answered(port):
+            if process.poll() is not None or time.monotonic() - began > LIMIT_S:
+                raise RuntimeError((clone / "up.log").read_text(errors="replace")[-2000:])
+            time.sleep(0.1)
+        return time.monotonic() - began
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End `make` and what it started, as Ctrl-C does, and wait until all of it is gone."""
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(60)
+    with suppress(ProcessLookupError):
+        while True:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
 
 
 def _answered(port: int) -> bool:

@@ -12,15 +12,18 @@ MAIN = 16
 
 
 class Row(NamedTuple):
-    """One rival in one era at one concurrency. Times are milliseconds, CPU is µs a call."""
+    """One rival in one era at one concurrency. Times are milliseconds, CPU is µs a call.
+
+    Where nothing was answered in time, there are no times and there is no CPU of a call.
+    """
 
     name: str
     label: str
     era: str
     concurrency: int
     rate: float
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
     cpu_us: dict[str, float]
     calls: int
     rounds: int
@@ -66,7 +69,7 @@ class Calls:
     @property
     def client_us(self) -> tuple[float, float]:
         """The least and the most CPU that the caller itself spent on a call, in µs."""
-        spent = [row.cpu_us["client"] for row in self.rows]
+        spent = [row.cpu_us["client"] for row in self.rows if row.calls]
         return min(spent), max(spent)
 
     @property

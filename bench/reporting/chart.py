@@ -7,7 +7,7 @@ from math import log
 
 from bench.reporting.calls import Calls, Row
 
-WIDTH, LABELS, BAR, GAP, TOP = 860, 300, 20, 10, 56
+WIDTH, LABELS, BAR, GAP, TOP = 960, 370, 20, 10, 56
 TICKS = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 
 _STYLE = """
@@ -41,7 +41,7 @@ def chart(calls: Calls) -> str:
 class _Scale:
     def __init__(self, most: float) -> None:
         self._low = log(200)
-        self._span = log(most * 1.6) - self._low
+        self._span = log(most * 2) - self._low
         self.most = most
 
     def x(self, value: float) -> float:

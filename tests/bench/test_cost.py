@@ -78,5 +78,6 @@ def test_a_quick_run_answers_every_call() -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "faults" not in done.stdout
+    assert "none was answered" not in done.stdout
     for rival in ("mcp", "envoy", "envoy-guarded", "pegboard"):
         assert f"\n{rival} " in done.stdout
