@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pegboard import Server, authorize_tool
+from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.metrics import CODES, OTHER, OUTCOMES, REASONS, SERVER_METRICS, STEPS
 from pegboard.core.record import Outcome
 from pegboard.remote.metrics import ServerMeter
@@ -82,6 +84,22 @@ async def test_refused_requests_count_by_reason_and_name_nobody(hub: InMemoryHub
         assert found["pegboard_server_refusals_total", code, reason] == 1
     assert b"gus" not in page
     assert b"ana" not in page.replace(b"unauthenticated", b"")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "reason"), [(BundleRefused("too old"), "bundle_unusable"), (StopsUnknown("too old"), "stops_unknown")]
+)
+async def test_what_cannot_be_decided_is_counted_too(
+    hub: InMemoryHub, monkeypatch: pytest.MonkeyPatch, error: BundleRefused, reason: str
+) -> None:
+    def current(_now: float) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(hub.standings, "current", current)
+    async with hub.http(hub.headers("ana", ["ads-eng"])) as http:
+        assert (await http.post(hub.name.path, json={})).status_code == 503
+    assert figures(hub.meter.page())["pegboard_server_refusals_total", "unavailable", reason] == 1
 
 
 @pytest.mark.anyio

@@ -188,7 +188,7 @@ class Chain:
             return self._standings.current(now)
         except StopsUnknown as error:
             logger.error("every request is refused: the bundle is too old for a sensitive server: %s", error.reason)
-            raise Refused(stops_unknown("This server", "server"), 503) from error
+            raise self._unable(stops_unknown("This server", "server")) from error
         except BundleRefused as error:
             logger.error("every request is refused: the bundle cannot be used: %s", error.reason)
             raise self._unable(_no_standing()) from error
