@@ -31,6 +31,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         ),
         Limit("an unused legacy session, then it ends", "pegboard.transport.sessions:SESSION_IDLE_S", "s"),
         Limit("a token request", "pegboard_hub.identity.api:_FORM_LIMIT", "bytes"),
+        Limit("the reason of a stop", "pegboard.core.grants:LONGEST_WHY", "characters"),
         Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
     ),
     "Ages": (
@@ -39,6 +40,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit(
             "a bundle that the hub does not renew, then every call is refused", "pegboard.core.bundle:MAX_AGE_S", "s"
         ),
+        Limit(
+            "a bundle that the hub does not renew, then servers with confidential or restricted data refuse",
+            "pegboard.core.bundle:STOPS_MAX_AGE_S",
+            "s",
+        ),
+        Limit("the calls under way at a server that is withdrawn", "pegboard_hub.runtime.servers:DRAIN_S", "s"),
         Limit("a rotation of keys, then `doctor` warns", "pegboard_hub.upkeep.checks.trust:ROTATED_S", "s"),
         Limit("a call without an outcome that counts as running", "pegboard_hub.ledger.service:RUNNING_FOR_MS", "ms"),
         Limit("an unreadable record among the problems", "pegboard_hub.ledger.service:PROBLEM_FOR_MS", "ms"),

@@ -306,7 +306,7 @@ PROCESS_CPU = Metric(
     "seconds",
 )
 NOT_STARTED = Metric(
-    "pegboard_servers_not_started", "gauge", (), "Servers that were granted at the start and do not run.", "servers"
+    "pegboard_servers_not_started", "gauge", (), "Servers that are granted and do not run.", "servers"
 )
 ANSWERS = Metric(
     "pegboard_server_metrics_up",
