@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 
 from pegboard.core.jose import Signer, new_private_key
+from pegboard.core.logs import JsonFormatter
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry.service import Registry
@@ -220,6 +222,7 @@ async def test_a_request_id_that_could_harm_a_log_is_replaced(hub: Hub) -> None:
 async def test_an_unexpected_error_tells_only_its_request_id(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.handler.setFormatter(JsonFormatter())
     def broken(_self: Registry) -> None:
         raise RuntimeError("the inside of the hub")
 
@@ -230,9 +233,9 @@ async def test_an_unexpected_error_tells_only_its_request_id(
     assert response.status_code == 500
     assert "inside" not in response.text
     assert response.json()["error"]["request_id"] == "unexpected-1"
-    logged = [record for record in caplog.records if record.exc_info]
-    assert "the inside of the hub" in str(logged[0].exc_info)
-    assert vars(logged[0])["request_id"] == "unexpected-1"
+    [logged] = [line for line in map(json.loads, caplog.text.splitlines()) if line["level"] == "error"]
+    assert "the inside of the hub" in logged["exception"]
+    assert logged["request_id"] == "unexpected-1"
 
 
 async def test_the_log_has_a_line_per_request_and_no_token(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
