@@ -1,8 +1,10 @@
 """A query that asks for too much is told the figure and the way out, and one person cannot take all turns."""
 
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp_types import CallToolResult
 from pegboard_presto.limits import Limits, for_a_model, rows
@@ -38,6 +40,23 @@ async def test_a_column_that_is_only_filtered_by_counts_as_read(warehouse: Wareh
     many = " UNION ALL ".join(f"{one}{least}" for least in range(80))
     with pytest.raises(ToolError, match="may read 256 MB"):
         await warehouse.query(many, 1)
+
+
+async def test_a_cancelled_query_ends_as_cancelled_though_the_engine_stops_first(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sync = anyio.to_thread.run_sync
+
+    async def tells_late(*arguments: Any, **options: Any) -> Any:
+        result = await run_sync(*arguments, **options)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.1)  # the machine is busy
+        return result
+
+    monkeypatch.setattr("pegboard_presto.engine.anyio.to_thread.run_sync", tells_late)
+    with anyio.move_on_after(0.2) as scope:
+        await warehouse.query(LONG, 1)
+    assert scope.cancelled_caught
 
 
 async def test_a_person_at_the_limit_is_refused_at_once_and_gets_the_places_back(hub: InMemoryHub) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import duckdb
 
@@ -126,6 +127,8 @@ class Engine:
                 self._on_broken()
             else:
                 cursor.close()
+        # Where the engine stopped before this task was told, the interrupt is not the query's failure.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if work.fetched is not None:
             return work.fetched
         raise self._explain(work)
