@@ -148,10 +148,11 @@ class Servers:
         await self._drained(server)
         if wanted_again():
             return
-        await self._supervisor.remove(str(server))
-        credentials.close_channel(self._place.home, self._isolation, server)
+        # First out of what is told, so that nobody reads of a server that was taken on and has no process.
         self._status.servers.pop(str(server), None)
         self._status.faults.pop(str(server), None)
+        await self._supervisor.remove(str(server))
+        credentials.close_channel(self._place.home, self._isolation, server)
         self.live.pop(server, None)
         self._egress.pop(server, None)
         self._report.step(f"{server} is withdrawn and has ended")
