@@ -223,6 +223,7 @@ async def test_an_unexpected_error_tells_only_its_request_id(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.handler.setFormatter(JsonFormatter())
+
     def broken(_self: Registry) -> None:
         raise RuntimeError("the inside of the hub")
 
