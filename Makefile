@@ -47,8 +47,8 @@ test-servers: install  # each server is a project of its own, with its own lock 
 	@set -e; for server in servers/*/; do echo "== $$server"; \
 		(cd $$server && ../../$(UV) run --frozen --quiet pytest -q); done
 
-test-heavy: install debian  ## the long tests
-	$(IN)pytest -m heavy
+test-heavy: install debian  ## the long tests, each by its name and with its time
+	$(IN)pytest -m heavy -v --durations=0 --durations-min=1
 
 bench: install  ## make the figures in the docs again
 	@set -e; for script in cost edge_scale memory first_call; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
