@@ -36,7 +36,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--quick", action="store_true", help="a short run of what needs no other packages")
     arguments.add_argument("--only", help="names of rivals, with commas between them")
-    arguments.add_argument("--rounds", type=int, default=Plan.rounds)
+    arguments.add_argument("--rounds", type=int, default=Plan().rounds)
     arguments.add_argument("--save", action="store_true", help="keep the results in bench/results/calls.json")
     options = arguments.parse_args()
     rivals = [rival for rival in all_rivals() if _wanted(rival, options.only, options.quick)]

@@ -230,6 +230,7 @@ class TestStops:
     def test_a_stop_opens_nothing_and_tells_nothing_to_whom_another_rule_refuses(self, edge: Rig) -> None:
         edge.publish(PRESTO.model_copy(update={"stopped": "miscounted"}), SCRATCH)
         until(lambda: edge.call(token=edge.token()).status_code == 403, "it is stopped")
+        edge.presto.arrivals.clear()
         for token, status, reason in (
             ("x", 401, "token_invalid"),
             (edge.token("dev/scratch"), 401, "token_wrong_audience"),

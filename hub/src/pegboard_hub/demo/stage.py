@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.demo.wire import Reply, Wire
@@ -69,10 +68,6 @@ class Stage:
         claims = claims_of(self.home.edge_bundle.read_text(encoding="utf-8"))
         key: dict[str, Any] = claims["jwks"]["keys"][0]
         return key
-
-    def log(self, server: str) -> str:
-        """The server's own log so far."""
-        return self.home.log(ServerName.parse(server)).read_text(encoding="utf-8", errors="replace")
 
 
 Step = Callable[[Stage], AsyncIterator[Shown]]

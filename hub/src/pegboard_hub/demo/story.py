@@ -19,7 +19,7 @@ async def run_story(public_url: str, home: Home, report: Report) -> bool:
 
     Args:
         public_url: the edge's origin.
-        home: the instance's folder; the story reads a server's log and the edge's bundle there.
+        home: the instance's folder; the story reads the edge's bundle there.
         report: takes each line as soon as it is known.
 
     Returns:
