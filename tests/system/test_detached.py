@@ -43,10 +43,11 @@ def detached(place: Place) -> Place:
     return place
 
 
-def run(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(place: Place, *arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """A command in another terminal. Its output is read to the end, so nothing it left behind may hold on to it."""
     command = [sys.executable, "-m", "pegboard.cli", *arguments]
-    return subprocess.run(command, env=place.variables(), cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    variables = {name: value for name, value in place.variables().items() if name not in without}
+    return subprocess.run(command, env=variables, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
 
 
 def status(place: Place) -> dict[str, Any]:
@@ -151,6 +152,26 @@ def test_down_does_not_trust_a_process_id_that_a_file_names(place: Place) -> Non
         assert stranger.poll() is None
     finally:
         stranger.communicate()
+
+
+def test_a_start_that_names_no_grants_goes_on_with_those_of_the_last_one(place: Place) -> None:
+    run(place, "down")
+    noted = place.home.instance_file
+    unsaid = ("PEGBOARD_GRANTS",)
+    assert run(place, "up", "--detach", "--stops-max-age", "60").returncode == 0
+    run(place, "down")
+    before = json.loads(noted.read_text())
+    assert before["stops_max_age_s"] == 60
+    again = run(place, "up", "--detach", without=unsaid)
+    assert again.returncode == 0, again.stdout
+    assert f"grants are those of {place.folder / 'grants.toml'}" in again.stdout
+    assert json.loads(noted.read_text()) == before
+    run(place, "down")
+    noted.write_text("{")
+    refused = run(place, "up", "--detach", without=unsaid)
+    assert refused.returncode != 0
+    assert "say with --grants" in refused.stdout + refused.stderr
+    assert run(place, "up", "--detach").returncode == 0
 
 
 def test_a_detached_start_that_fails_says_why_and_leaves_nothing(place: Place) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import MAX_LIFETIME_S
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.directory import open_directory
@@ -203,7 +202,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     options = parser.parse_args(arguments)
     home = Home.open(options.home)
-    instance = _instance(home)
+    instance = read_instance(home)
     public_url = options.public_url or instance.get("public_url")
     if not public_url:
         raise ConfigurationError("public URL", [f"neither --public-url nor {home.instance_file} says it"])
@@ -231,16 +230,6 @@ def _age(instance: dict[str, Any], name: str, most: int) -> int:
     if not isinstance(value, int) or not 1 <= value <= most:
         raise ConfigurationError(name, [f"{value!r} is not a number of seconds from 1 to {most}"])
     return value
-
-
-def _instance(home: Home) -> dict[str, Any]:
-    try:
-        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(str(home.instance_file), ["cannot be read as JSON"]) from error
-    return found if isinstance(found, dict) else {}
 
 
 def main() -> int:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
@@ -255,6 +257,30 @@ class Home:
         _make(self.release(server), 0o755)
         _make(self.spool(server), 0o700)
         _make(self.socket(server).parent, 0o755)
+
+
+def read_instance(home: Home) -> dict[str, Any]:
+    """What the last start of this home noted (`Home.instance_file`); empty where there was none.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        mend = "say with --grants which servers are granted; the next start writes it anew"
+        raise ConfigurationError(str(home.instance_file), ["cannot be read as JSON", mend]) from error
+    return found if isinstance(found, dict) else {}
+
+
+def noted(home: Home) -> dict[str, Any]:
+    """What the last start noted; empty when there is none that can be read."""
+    try:
+        return read_instance(home)
+    except ConfigurationError:
+        return {}
 
 
 def unusable(root: Path, error: OSError) -> ConfigurationError:

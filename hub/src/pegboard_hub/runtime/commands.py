@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 import typer
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
-from pegboard_hub.common.home import Home, unusable
+from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.home import Home, read_instance, unusable
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.runtime import detached, preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
@@ -89,29 +90,35 @@ def up(
         ),
     ] = "",
     grants: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            envvar="PEGBOARD_GRANTS", show_default=False, help="The operator's grants file. [default: the demo's]"
+            envvar="PEGBOARD_GRANTS",
+            show_default=False,
+            help="The operator's grants file. [default: that of this home's last start; at the first the demo's]",
         ),
-    ] = DEMO / "grants.toml",
+    ] = None,
     grants_max_age: Annotated[
-        int,
+        int | None,
         typer.Option(
             envvar="PEGBOARD_GRANTS_MAX_AGE",
             min=LEAST_AGE_S,
             max=MAX_AGE_S,
-            help="Seconds without contact with the hub after which every call is refused.",
+            show_default=False,
+            help="Seconds without contact with the hub after which every call is refused. "
+            f"[default: as at the last start; at the first {MAX_AGE_S}]",
         ),
-    ] = MAX_AGE_S,
+    ] = None,
     stops_max_age: Annotated[
-        int,
+        int | None,
         typer.Option(
             envvar="PEGBOARD_STOPS_MAX_AGE",
             min=LEAST_AGE_S,
             max=STOPS_MAX_AGE_S,
-            help="Seconds without contact with the hub after which servers with sensitive data refuse.",
+            show_default=False,
+            help="Seconds without contact with the hub after which servers with sensitive data refuse. "
+            f"[default: as at the last start; at the first {STOPS_MAX_AGE_S}]",
         ),
-    ] = STOPS_MAX_AGE_S,
+    ] = None,
     story: Annotated[
         bool | None,
         typer.Option(
@@ -139,23 +146,16 @@ def up(
         # Under `make up`: should make be killed outright, its child is asked to stop rather than left behind.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     url = public_url or f"http://localhost:{port}"
+    if detach and story:
+        raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
+    granted, ages = _as_before(home, grants, grants_max_age, stops_max_age)
     if detach:
-        if story:
-            raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
-        ages = ["--grants-max-age", str(grants_max_age), "--stops-max-age", str(stops_max_age)]
-        raise typer.Exit(_detach(home, port, url, grants, ages, quiet=quiet))
-    settings = InstanceSettings(
-        home,
-        port,
-        url,
-        grants.absolute(),
-        os.environ.get(SETTING, "auto"),
-        Ages(grants_max_age, stops_max_age),
-    )
+        raise typer.Exit(_detach(home, port, url, granted, ages, quiet=quiet))
+    settings = InstanceSettings(home, port, url, granted, os.environ.get(SETTING, "auto"), ages)
     progress = Progress(quiet)
-    demo = _same_file(grants, DEMO / "grants.toml")
+    demo = _same_file(granted, DEMO / "grants.toml")
     if story and not demo:
-        progress.say(f"The story is about the demo's servers, and the grants are those of {grants}: it is skipped.")
+        progress.say(f"The story is about the demo's servers, and the grants are those of {granted}: it is skipped.")
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
     story = demo and story is not False and not kept
     try:
@@ -165,9 +165,31 @@ def up(
     raise typer.Exit(status)
 
 
-def _detach(home: Path, port: int, url: str, grants: Path, more: list[str], *, quiet: bool) -> int:
+def _as_before(home: Path, grants: Path | None, grants_s: int | None, stops_s: int | None) -> tuple[Path, Ages]:
+    """Grants file and ages: as they are given, else as at this home's last start, else the demo's and the longest.
+
+    A start that says nothing of them must not bring back what was taken away, or let go on what was stopped.
+
+    Raises:
+        ConfigurationError: what the last start noted is needed and cannot be read.
+    """
+    try:
+        noted = read_instance(Home.at(home))
+    except ConfigurationError:
+        if grants is None:
+            raise
+        noted = {}
+    file = grants or Path(noted.get("grants") or DEMO / "grants.toml")
+    ages = Ages(
+        grants_s or noted.get("grants_max_age_s", MAX_AGE_S), stops_s or noted.get("stops_max_age_s", STOPS_MAX_AGE_S)
+    )
+    return file.expanduser().absolute(), ages
+
+
+def _detach(home: Path, port: int, url: str, grants: Path, ages: Ages, *, quiet: bool) -> int:
     options = ["--home", str(home.expanduser().absolute()), "--port", str(port), "--public-url", url]
-    options += ["--grants", str(grants.expanduser().absolute()), *more, *(["--quiet"] if quiet else [])]
+    options += ["--grants", str(grants), *(["--quiet"] if quiet else [])]
+    options += ["--grants-max-age", str(ages.grants_s), "--stops-max-age", str(ages.stops_s)]
     preflight.check_place(home)
     opened = Home.open(home)
     status = detached.start(opened, options, lambda line: print(line, flush=True))

@@ -104,6 +104,7 @@ class Instance:
         home, public_url = self.home, self._settings.public_url
         self._supervisor.tell()
         self._tasks.append(asyncio.create_task(LogRotation(home).run(), name="rotate logs"))
+        self._report.step(f"grants are those of {self._settings.grants}")
         self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
         wanted = self._following.wanted
         prepare(home, self.isolation, wanted)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, noted
 from pegboard_hub.runtime import detached, procfs
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 
@@ -99,7 +99,7 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "ready": bool(told.get("started")),
         "stale": pid is not None and now - float(told.get("at", 0)) > STALE_S,
         "version": told.get("version", ""),
-        "public_url": _instance(home).get("public_url", ""),
+        "public_url": noted(home).get("public_url", ""),
         "supervisor": {"pid": pid, "since": told.get("supervisor", {}).get("since")},
         "keeper": {"pid": keeper_pid, **_keeper(home)} if home.detached.exists() or keeper_pid else None,
         "isolation": told.get("isolation", {}),
@@ -131,16 +131,8 @@ def _not_started(told: dict[str, Any]) -> list[str]:
 
 def _ages(home: Home) -> Ages:
     """How old a bundle may grow here, as the operator set it."""
-    instance = _instance(home)
+    instance = noted(home)
     return Ages(instance.get("grants_max_age_s", MAX_AGE_S), instance.get("stops_max_age_s", STOPS_MAX_AGE_S))
-
-
-def _instance(home: Home) -> dict[str, Any]:
-    try:
-        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _keeper(home: Home) -> dict[str, Any]:

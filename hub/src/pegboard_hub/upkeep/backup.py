@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, noted
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.upkeep.archive import write_archive
-from pegboard_hub.upkeep.collecting import collect, read_instance
+from pegboard_hub.upkeep.collecting import collect
 from pegboard_hub.upkeep.errors import BackupFailed, in_words
 from pegboard_hub.upkeep.files import working_folder
 from pegboard_hub.upkeep.members import DATABASE, Manifest, Member, Part
@@ -92,7 +92,7 @@ def default_name(now: datetime | None = None) -> str:
 
 
 def _manifest(home: Home, folder: Path, names: list[str], made_at: datetime) -> Manifest:
-    instance = read_instance(home)
+    instance = noted(home)
     return Manifest(
         pegboard=version("pegboard-hub"),
         db_schema=schema_of(folder / DATABASE).found,

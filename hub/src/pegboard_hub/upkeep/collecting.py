@@ -10,9 +10,8 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, noted
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.storage.copies import copy_database
 from pegboard_hub.upkeep.files import read_own
@@ -109,7 +108,7 @@ def _digest_keys(home: Home, into: Path) -> Iterator[str]:
 
 
 def _settings(home: Home, into: Path) -> Iterator[str]:
-    instance = read_instance(home)
+    instance = noted(home)
     if instance:
         _write(into / INSTANCE, home.instance_file.read_bytes())
         yield INSTANCE
@@ -117,15 +116,6 @@ def _settings(home: Home, into: Path) -> Iterator[str]:
         if path and Path(path).is_file():
             _write(into / member, Path(path).read_bytes())
             yield member
-
-
-def read_instance(home: Home) -> dict[str, Any]:
-    """What `instance.json` says; empty when there is none that can be read."""
-    try:
-        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _folder(root: Path, folder: Path, into: Path, say: Say) -> Iterator[str]:

@@ -12,14 +12,13 @@ from typing import Annotated
 
 import typer
 
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, noted
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.looking import JsonOption, look
 from pegboard_hub.runtime.welcome import DEFAULT_PORT
 from pegboard_hub.upkeep.checks import machine, place, records, running, trust
-from pegboard_hub.upkeep.collecting import read_instance
 from pegboard_hub.upkeep.finding import Check, Facts, Finding, State, warning
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def doctor(
 def gather(path: Path, port: int | None, grants: Path | None, *, offline: bool) -> Facts:
     """What the checks look at. What is not given is the instance's own, as it was last started."""
     home = Home.at(path)
-    instance = read_instance(home)
+    instance = noted(home)
     now = time.time()
     status = look(path, now)
     started = int(instance.get("port") or DEFAULT_PORT)
