@@ -254,3 +254,17 @@ def test_what_a_server_process_prints_is_log_lines_too() -> None:
     assert {line["server"] for line in found} == {"dev/desk"}
     assert any("a warning" in line["message"] for line in found)
     assert found[-1]["message"] == "RuntimeError: the end"
+
+
+def test_a_log_that_takes_no_writes_holds_up_nobody() -> None:
+    program = (
+        "import logging, sys\n"
+        "from pegboard.remote.logs import configure_logging\n"
+        "configure_logging(None)\n"
+        "logging.error('lost')\n"
+        "print('lost too')\n"
+        "sys.exit(7)\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stderr=full, timeout=30, check=False)
+    assert done.returncode in (7, 120)  # 120: the interpreter could not flush its own stderr at the end

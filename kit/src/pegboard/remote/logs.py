@@ -28,6 +28,9 @@ def configure_logging(server: ServerName | None) -> None:
     handler.setFormatter(JsonFormatter({"server": str(server)} if server else None, extra_under=EXTRA))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # What cannot be logged, as on a full disk, is lost. To say so would be to log: stderr is a log here (below), and
+    # each line of that trace would make another.
+    logging.raiseExceptions = False
     # Each delivery to the hub would be a line; what goes wrong with one is logged by the delivery itself.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     for name in ("stdout", "stderr"):
