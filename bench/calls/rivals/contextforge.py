@@ -12,13 +12,13 @@ import httpx2
 
 from bench.calls import peers, processes
 from bench.calls.rival import Target
-from bench.calls.rivals.sdk import start_echo
+from bench.calls.rivals.gateway import Gateway
 
 _ADMIN = "admin@example.com"
 _TOKEN_MINUTES = 120
 
 
-class ContextForge:
+class ContextForge(Gateway):
     """One worker. The server is registered as a gateway and offered through a virtual server of its own."""
 
     name = "contextforge"
@@ -27,19 +27,14 @@ class ContextForge:
     peer = "contextforge"
 
     def __init__(self) -> None:
-        self._port = 0
+        super().__init__()
         self._path = ""
         self._token = ""
         self._settings: dict[str, str] = {}
-        self._server: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path) -> None:
         """Start the server and the gateway, and register the one with the other."""
-        behind = processes.free_port()
-        self._server = start_echo(behind, folder)
-        processes.until(lambda: processes.listens(behind), "the SDK server listens", folder / "echo.log")
-        self._port = processes.free_port()
+        upstream_url = self._start_server(folder)
         binaries = peers.environment("contextforge")
         self._settings = processes.private(folder, **_settings(folder))
         command = [str(binaries / "mcpgateway"), "--host", "127.0.0.1", "--port", str(self._port)]
@@ -47,26 +42,15 @@ class ContextForge:
         self._process = processes.start(command, log, self._settings, folder)
         processes.until(self._ready, "ContextForge answers", log)
         self._token = self._new_token(binaries, folder)
-        self._path = self._register(f"http://127.0.0.1:{behind}/mcp")
+        self._path = self._register(upstream_url)
 
     def target(self) -> Target:
         """The virtual server's endpoint; the gateway's name stands before the tool's."""
         return Target(self._port, self._path, "echo-echo", {"Authorization": f"Bearer {self._token}"})
 
-    def processes(self) -> Mapping[str, list[int]]:
-        """Gateway and server."""
-        assert self._process is not None
-        assert self._server is not None
-        return {"gateway": [self._process.pid], "server": [self._server.pid]}
-
     def versions(self) -> Mapping[str, str]:
         """ContextForge's, and the SDK's under it."""
         return peers.pinned("contextforge", "mcp-contextforge-gateway", "mcp")
-
-    def stop(self) -> None:
-        """End both."""
-        for process in filter(None, (self._process, self._server)):
-            processes.stop(process)
 
     def _ready(self) -> bool:
         try:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.calls import peers, processes
 from bench.calls.rival import Target
-from bench.calls.rivals.sdk import ECHO, start_echo
+from bench.calls.rivals.gateway import Gateway
+from bench.calls.rivals.sdk import ECHO
 
 _QUIET = {"FASTMCP_CHECK_FOR_UPDATES": "off"}
 
@@ -50,7 +51,7 @@ class FastMcpServer:
             processes.stop(self._process)
 
 
-class FastMcpProxy:
+class FastMcpProxy(Gateway):
     """FastMCP's proxy before the bare SDK server. Its documented default builds a client for every call."""
 
     name = "fastmcp-proxy"
@@ -58,38 +59,19 @@ class FastMcpProxy:
     eras: tuple[str, ...] = ("modern",)
     peer = "fastmcp"
 
-    def __init__(self) -> None:
-        self._port = 0
-        self._server: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
     def start(self, folder: Path) -> None:
         """Start the server, then the proxy, which connects to it."""
-        behind = processes.free_port()
-        self._server = start_echo(behind, folder)
-        processes.until(lambda: processes.listens(behind), "the SDK server listens", folder / "echo.log")
-        self._port = processes.free_port()
-        self._process = _python(folder, "fastmcp_proxy.py", str(self._port), f"http://127.0.0.1:{behind}/mcp")
+        upstream_url = self._start_server(folder)
+        self._process = _python(folder, "fastmcp_proxy.py", str(self._port), upstream_url)
         processes.until(lambda: processes.listens(self._port), "the proxy listens", folder / "fastmcp.log")
 
     def target(self) -> Target:
         """The proxy's endpoint."""
         return Target(self._port)
 
-    def processes(self) -> Mapping[str, list[int]]:
-        """Proxy and server."""
-        assert self._process is not None
-        assert self._server is not None
-        return {"gateway": [self._process.pid], "server": [self._server.pid]}
-
     def versions(self) -> Mapping[str, str]:
         """FastMCP's, and the SDK's under it."""
         return peers.pinned("fastmcp", "fastmcp", "mcp")
-
-    def stop(self) -> None:
-        """End both."""
-        for process in filter(None, (self._process, self._server)):
-            processes.stop(process)
 
 
 def _python(folder: Path, script: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,12 +11,12 @@ import httpx2
 
 from bench.calls import peers, processes
 from bench.calls.rival import Target
-from bench.calls.rivals.sdk import start_echo
+from bench.calls.rivals.gateway import Gateway
 
 _QUIET = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
 
 
-class LiteLlm:
+class LiteLlm(Gateway):
     """One worker, as its quick start runs it. It does not speak the modern era."""
 
     name = "litellm"
@@ -26,24 +25,19 @@ class LiteLlm:
     peer = "litellm"
 
     def __init__(self) -> None:
-        self._port = 0
+        super().__init__()
         self._key = f"sk-{secrets.token_hex(16)}"
-        self._server: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path) -> None:
         """Start the server, then the gateway that names it in its configuration."""
-        behind = processes.free_port()
-        self._server = start_echo(behind, folder)
-        processes.until(lambda: processes.listens(behind), "the SDK server listens", folder / "echo.log")
-        upstream = {"url": f"http://127.0.0.1:{behind}/mcp", "transport": "http", "allow_all_keys": True}
+        upstream_url = self._start_server(folder)
+        upstream = {"url": upstream_url, "transport": "http", "allow_all_keys": True}
         config = {
             "mcp_servers": {"echo": upstream},
             "general_settings": {"master_key": self._key},
             "litellm_settings": {"telemetry": False},
         }
         (folder / "litellm.yaml").write_text(json.dumps(config), encoding="utf-8")
-        self._port = processes.free_port()
         command = [str(peers.environment("litellm") / "litellm"), "--config", "litellm.yaml"]
         command += ["--host", "127.0.0.1", "--port", str(self._port)]
         log = folder / "litellm.log"
@@ -54,20 +48,9 @@ class LiteLlm:
         """The gateway's endpoint; it puts the server's name before the tool's."""
         return Target(self._port, tool="echo-echo", headers={"Authorization": f"Bearer {self._key}"})
 
-    def processes(self) -> Mapping[str, list[int]]:
-        """Gateway and server."""
-        assert self._process is not None
-        assert self._server is not None
-        return {"gateway": [self._process.pid], "server": [self._server.pid]}
-
     def versions(self) -> Mapping[str, str]:
         """LiteLLM's, and the SDK's under it."""
         return peers.pinned("litellm", "litellm", "mcp")
-
-    def stop(self) -> None:
-        """End both."""
-        for process in filter(None, (self._process, self._server)):
-            processes.stop(process)
 
     def _ready(self) -> bool:
         try:

@@ -69,69 +69,93 @@ STORY_FAILED = 1
 """Exit status when the story went wrong; the instance stays up until it is stopped, so that one can look."""
 
 
+def _origin(url: str) -> str:
+    try:
+        return preflight.origin(url)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from error
+
+
+PortOption = Annotated[
+    int,
+    typer.Option(
+        envvar="PEGBOARD_PORT",
+        min=LOWEST_PORT,
+        max=HIGHEST_PORT,
+        help="Port of the edge, on loopback. Ports up to 1023 are closed to the user that the edge runs as.",
+    ),
+]
+
+PublicUrlOption = Annotated[
+    str,
+    typer.Option(
+        envvar="PEGBOARD_PUBLIC_URL",
+        callback=lambda url: _origin(url) if url else "",
+        show_default=False,
+        help="Origin that callers use, on loopback. [default: http://localhost:PORT]",
+    ),
+]
+
+GrantsOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PEGBOARD_GRANTS",
+        show_default=False,
+        help="The operator's grants file. [default: that of this home's last start; at the first the demo's]",
+    ),
+]
+
+GrantsAgeOption = Annotated[
+    int | None,
+    typer.Option(
+        envvar="PEGBOARD_GRANTS_MAX_AGE",
+        min=LEAST_AGE_S,
+        max=MAX_AGE_S,
+        show_default=False,
+        help="Seconds without contact with the hub after which every call is refused. "
+        f"[default: as at the last start; at the first {MAX_AGE_S}]",
+    ),
+]
+
+StopsAgeOption = Annotated[
+    int | None,
+    typer.Option(
+        envvar="PEGBOARD_STOPS_MAX_AGE",
+        min=LEAST_AGE_S,
+        max=STOPS_MAX_AGE_S,
+        show_default=False,
+        help="Seconds without contact with the hub after which servers with sensitive data refuse. "
+        f"[default: as at the last start; at the first {STOPS_MAX_AGE_S}]",
+    ),
+]
+
+StoryOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--story/--no-story",
+        show_default=False,
+        help="Show the main job once everything is up. [default: with the demo's grants]",
+    ),
+]
+
+DetachOption = Annotated[
+    bool,
+    typer.Option("--detach", "-d", help="Return once everything runs; `pegboard down` ends it. No story."),
+]
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")]
+
+
 def up(
     home: HomeOption = DEFAULT_HOME,
-    port: Annotated[
-        int,
-        typer.Option(
-            envvar="PEGBOARD_PORT",
-            min=LOWEST_PORT,
-            max=HIGHEST_PORT,
-            help="Port of the edge, on loopback. Ports up to 1023 are closed to the user that the edge runs as.",
-        ),
-    ] = DEFAULT_PORT,
-    public_url: Annotated[
-        str,
-        typer.Option(
-            envvar="PEGBOARD_PUBLIC_URL",
-            callback=lambda url: _origin(url) if url else "",
-            show_default=False,
-            help="Origin that callers use, on loopback. [default: http://localhost:PORT]",
-        ),
-    ] = "",
-    grants: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="PEGBOARD_GRANTS",
-            show_default=False,
-            help="The operator's grants file. [default: that of this home's last start; at the first the demo's]",
-        ),
-    ] = None,
-    grants_max_age: Annotated[
-        int | None,
-        typer.Option(
-            envvar="PEGBOARD_GRANTS_MAX_AGE",
-            min=LEAST_AGE_S,
-            max=MAX_AGE_S,
-            show_default=False,
-            help="Seconds without contact with the hub after which every call is refused. "
-            f"[default: as at the last start; at the first {MAX_AGE_S}]",
-        ),
-    ] = None,
-    stops_max_age: Annotated[
-        int | None,
-        typer.Option(
-            envvar="PEGBOARD_STOPS_MAX_AGE",
-            min=LEAST_AGE_S,
-            max=STOPS_MAX_AGE_S,
-            show_default=False,
-            help="Seconds without contact with the hub after which servers with sensitive data refuse. "
-            f"[default: as at the last start; at the first {STOPS_MAX_AGE_S}]",
-        ),
-    ] = None,
-    story: Annotated[
-        bool | None,
-        typer.Option(
-            "--story/--no-story",
-            show_default=False,
-            help="Show the main job once everything is up. [default: with the demo's grants]",
-        ),
-    ] = None,
-    detach: Annotated[
-        bool,
-        typer.Option("--detach", "-d", help="Return once everything runs; `pegboard down` ends it. No story."),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")] = False,
+    port: PortOption = DEFAULT_PORT,
+    public_url: PublicUrlOption = "",
+    grants: GrantsOption = None,
+    grants_max_age: GrantsAgeOption = None,
+    stops_max_age: StopsAgeOption = None,
+    story: StoryOption = None,
+    detach: DetachOption = False,
+    quiet: QuietOption = False,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
 ) -> None:
@@ -204,13 +228,6 @@ def _detach(home: Path, port: int, url: str, grants: Path, ages: Ages, *, quiet:
 
 def _home_option(home: Path) -> str:
     return "" if home == DEFAULT_HOME or "PEGBOARD_HOME" in os.environ else f" --home {shlex.quote(str(home))}"
-
-
-def _origin(url: str) -> str:
-    try:
-        return preflight.origin(url)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.") from error
 
 
 class Progress:
