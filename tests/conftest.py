@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,8 @@ def pegboard() -> Iterator[Instance]:
     """One running Pegboard, on real parts. All tests that use it run in one worker (`xdist_group`)."""
     with running() as instance:
         yield instance
+
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every process it starts inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
