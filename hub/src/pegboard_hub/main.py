@@ -25,6 +25,7 @@ from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
+from pegboard_hub.identity.connections import model as _connections  # noqa: F401 - its tables belong to the schema
 from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import Keys, RingVerifier, open_keys
 from pegboard_hub.identity.service import DemoSignIn

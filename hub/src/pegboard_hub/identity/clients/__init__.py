@@ -1,0 +1,1 @@
+"""Programs that people sign in with: how they come to be known, and what each may ask for."""

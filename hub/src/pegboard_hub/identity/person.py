@@ -1,0 +1,74 @@
+"""Who somebody is, as the company's login says, and what a way of signing in must be able to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pegboard.core.errors import PegboardError
+
+
+@dataclass(frozen=True, slots=True)
+class PersonFacts:
+    """What tokens and pages say of a person.
+
+    Attributes:
+        sub: the person's id here; it never goes to another person.
+        name: how pages call them.
+        groups: business groups, as grants and policies name them.
+        email: None where the login tells none that it has verified.
+    """
+
+    sub: str
+    name: str
+    groups: tuple[str, ...] = ()
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What the company's login said when somebody signed in.
+
+    Attributes:
+        facts: of the person.
+        subject: the person's id at the login (`sub` of OpenID Connect), by which it tells of a sign-out.
+        session: the login's own id of this sign-in (`sid`, OpenID Connect Back-Channel Logout 1.0); empty if none.
+        renewal: what the login needs to tell the facts again; a secret, kept sealed. Empty where it cannot.
+    """
+
+    facts: PersonFacts
+    subject: str
+    session: str = ""
+    renewal: str = ""
+
+
+class Login(Protocol):
+    """A way of signing in: the demo directory, or a company's provider."""
+
+    @property
+    def name(self) -> str:
+        """What the sign-in page calls it."""
+
+    async def renew(self, renewal: str, facts: PersonFacts) -> SignedIn:
+        """The facts as they are now.
+
+        Args:
+            renewal: as the last answer gave it.
+            facts: as they were.
+
+        Raises:
+            LoginEnded: the person has left, or may not sign in any more.
+            LoginUnavailable: the login does not answer; nothing is known.
+        """
+
+
+class LoginEnded(PegboardError):
+    """The login says that the sign-in is over: the person must sign in again, or has left."""
+
+
+class LoginUnavailable(PegboardError):
+    """The login does not answer, so nobody can be signed in and no facts can be renewed."""
+
+
+class LoginRefused(PegboardError):
+    """What came back from the login cannot be believed, or it refused; the message is for the person."""
