@@ -1,0 +1,77 @@
+"""What is void before its time: sign-ins that ended, tokens that were revoked, clients that were blocked.
+
+Edge, servers and API refuse a token that came of one. An entry is kept until the last such token has expired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard.core.token import CLOCK_SKEW_S, MAX_LIFETIME_S
+from pegboard_hub.identity.connections.model import revocations
+from pegboard_hub.storage.database import Database, insert_new
+
+Kind = Literal["session", "token", "client"]
+
+KEPT_MS = (MAX_LIFETIME_S + 2 * CLOCK_SKEW_S) * 1000
+"""How long an entry is of use: the longest life of a token that was signed at this moment, and the skew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Claims' values that make a token void: `sid`, `jti` and `client_id`."""
+
+    sessions: frozenset[str] = frozenset()
+    tokens: frozenset[str] = frozenset()
+    clients: frozenset[str] = frozenset()
+
+
+class Revocations:
+    """The list, as it is in force.
+
+    Attributes:
+        current: what is revoked now.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._listeners: list[Callable[[], None]] = []
+        self.current = Revoked()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have `listener` told whenever the list has changed."""
+        self._listeners.append(listener)
+
+    async def add(self, connection: AsyncConnection, kind: Kind, values: Iterable[str]) -> None:
+        """Revoke within the transaction of what is the reason; `reload` afterwards puts it in force."""
+        until = int(self._clock() * 1000) + KEPT_MS
+        rows = [{"kind": kind, "value": value, "until_ms": until} for value in values]
+        await insert_new(connection, revocations, rows)
+
+    async def reload(self) -> None:
+        """Take over what the table says, and tell the listeners if that is something else than before."""
+        now = int(self._clock() * 1000)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(revocations).where(revocations.c.until_ms > now))).all()
+        by_kind = {kind: frozenset(row.value for row in rows if row.kind == kind) for kind in _KINDS}
+        found = Revoked(by_kind["session"], by_kind["token"], by_kind["client"])
+        if found != self.current:
+            self.current = found
+            for listener in self._listeners:
+                listener()
+
+    async def tidy(self) -> None:
+        """Forget what has expired anyway."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(revocations).where(revocations.c.until_ms <= int(self._clock() * 1000)))
+        await self.reload()
+
+
+_KINDS: tuple[Kind, ...] = ("session", "token", "client")
