@@ -28,7 +28,7 @@ import httpx2
 from bench import keeping
 from bench.calls import processes
 from pegboard_hub.demo.wire import Wire
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 from tests.system.instance import REPOSITORY, free_port
 
 LIMIT_S = 900.0

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from pegboard_hub.common.home import Home
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 from tests.system.instance import REPOSITORY, free_port
 
 COMMAND = [sys.executable, "-m", "pegboard.cli"]

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from pegboard.core.names import ServerName
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 from tests.attacks.wire import initialize, legacy, modern
 from tests.system.instance import Instance
 

@@ -16,7 +16,7 @@ from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.settings import DEMO, HubSettings
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.main import open_hub
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.parts import Parts

@@ -13,9 +13,9 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.jose import Verifier
 from pegboard.core.token import MAX_LIFETIME_S, TOKEN_TYPE, TokenVerifier
 from pegboard_hub.common.settings import DEMO
+from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import open_keys
-from pegboard_hub.identity.service import DEMO_GRANT
 from tests.hub.company import API, PRESTO, URL, Company, Hub
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +145,7 @@ async def test_resource_metadata_names_the_server_and_where_to_sign_in(hub: Hub)
     assert response.json() == {
         "resource": PRESTO,
         "authorization_servers": [URL],
+        "scopes_supported": ["tools", "tools:read"],
         "bearer_methods_supported": ["header"],
         "resource_name": "prod/presto",
     }

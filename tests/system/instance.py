@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx2
 
 from pegboard_hub.common.home import Home
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPECTED: Set[str] = {"hub", "edge", "prod/presto", "dev/scratch"}

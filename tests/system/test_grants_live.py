@@ -16,7 +16,7 @@ import pytest
 
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.runtime import procfs
 from tests.system.runtime_kit import alive, short_folder, status_of, write_project
 from tests.system.test_runtime_up import GRANT, REPOSITORY, Place, hear, until

@@ -25,10 +25,16 @@ from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
-from pegboard_hub.identity.connections import model as _connections  # noqa: F401 - its tables belong to the schema
+from pegboard_hub.identity.clients.first import FirstClients
+from pegboard_hub.identity.connections.service import Connections
+from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.directory import open_directory
+from pegboard_hub.identity.issue import TokenIssuer
 from pegboard_hub.identity.keys import Keys, RingVerifier, open_keys
-from pegboard_hub.identity.service import DemoSignIn
+from pegboard_hub.identity.oauth.server import AuthorizationServer
+from pegboard_hub.identity.revocations import Revocations
+from pegboard_hub.identity.sessions.cookie import Cookie
+from pegboard_hub.identity.sessions.service import NoSecrets, Sessions
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
@@ -66,18 +72,20 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         await registry.start()
         status = StatusReader(home.status, settings.status_stale_s)
         watch_hub(meter, database, registry)
+        issuer = TokenIssuer(
+            keys.tokens,
+            settings.public_url,
+            lambda name: registry.current.deployed(name) is not None,
+            settings.token_lifetime_s,
+            issued=meter.token_issued,
+        )
+        sign_in = DemoSignIn(directory, issuer)
         yield Parts(
             settings=settings,
             database=database,
             registry=registry,
-            sign_in=DemoSignIn(
-                directory,
-                keys.tokens,
-                settings.public_url,
-                lambda name: registry.current.deployed(name) is not None,
-                settings.token_lifetime_s,
-                issued=meter.token_issued,
-            ),
+            sign_in=sign_in,
+            identity=await _identity(home, settings, keys, database, issuer, sign_in),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
@@ -88,6 +96,25 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         )
     finally:
         await database.close()
+
+
+async def _identity(
+    home: Home, settings: HubSettings, keys: Keys, database: Database, issuer: TokenIssuer, demo: DemoSignIn
+) -> AuthorizationServer:
+    revocations = Revocations(database)
+    await revocations.reload()
+    sessions = Sessions(database, demo, NoSecrets(), revocations)
+    return AuthorizationServer(
+        public_url=settings.public_url,
+        cookie=Cookie.of(home.instance, settings.public_url),
+        keys=keys,
+        issuer=issuer,
+        clients=FirstClients(),
+        sessions=sessions,
+        connections=Connections(database, sessions, issuer, revocations),
+        revocations=revocations,
+        demo=demo,
+    )
 
 
 def _registry(home: Home, settings: HubSettings, keys: Keys, database: Database) -> Registry:
@@ -114,7 +141,7 @@ async def serve(home: Home, settings: HubSettings) -> None:
             _on_signals([door for door, _ in doors])
             keepers = [
                 asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
-                asyncio.create_task(_tidy(parts.ledger)),
+                asyncio.create_task(_tidy(parts)),
                 asyncio.create_task(parts.rotation.run()),
             ]
             log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
@@ -174,12 +201,14 @@ def _listen(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-async def _tidy(ledger: Ledger) -> None:
+async def _tidy(parts: Parts) -> None:
+    kept = (parts.ledger, parts.identity.connections, parts.identity.revocations)
     while True:
-        try:
-            await ledger.tidy()
-        except Exception:
-            log.exception("the ledger could not be tidied")
+        for each in kept:
+            try:
+                await each.tidy()
+            except Exception:
+                log.exception("what has expired could not be tidied away", extra={"of": type(each).__name__})
         await asyncio.sleep(TIDY_EVERY_S)
 
 

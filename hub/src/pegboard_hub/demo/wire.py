@@ -13,7 +13,7 @@ import httpx2
 
 from pegboard.core.names import ServerName, api_audience
 from pegboard.core.refusal import META_KEY
-from pegboard_hub.identity.service import DEMO_GRANT
+from pegboard_hub.identity.demo import DEMO_GRANT
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"

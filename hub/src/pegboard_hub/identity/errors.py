@@ -7,7 +7,14 @@ from typing import Literal
 from pegboard.core.errors import PegboardError
 
 OAuthCode = Literal[
-    "invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target", "unsupported_grant_type"
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_scope",
+    "invalid_target",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "temporarily_unavailable",
 ]
 
 

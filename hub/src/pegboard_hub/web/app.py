@@ -20,6 +20,7 @@ from pegboard_hub.web.metrics import metrics_routes
 from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.sign_in_page import sign_in_routes, unanswerable
 
 NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
 MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Records wait, and come later."
@@ -30,8 +31,9 @@ def public_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard", "public", parts.meter)
     app.include_router(page_routes(parts))
     app.include_router(api_routes(parts))
-    app.include_router(identity_routes(parts.sign_in, parts.public_url, lambda name: _title(parts, name)))
+    app.include_router(identity_routes(parts.identity, lambda name: _title(parts, name), unanswerable))
     app.include_router(_probes(parts))
+    app.include_router(sign_in_routes(parts))
     app.include_router(metrics_routes(parts.page))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return app

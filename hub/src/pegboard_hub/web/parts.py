@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.keys import RingVerifier
-from pegboard_hub.identity.service import DemoSignIn
+from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.key_rotation import KeyRotation
@@ -25,6 +26,7 @@ class Parts:
     database: Database
     registry: Registry
     sign_in: DemoSignIn
+    identity: AuthorizationServer
     api_tokens: RingVerifier
     ledger: Ledger
     channels: Channels

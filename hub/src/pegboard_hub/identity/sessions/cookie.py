@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """One cookie of this instance, for its whole origin; scripts cannot read it, and other sites' forms not send it."""
+    """One cookie of this instance for its whole origin. Scripts cannot read it; other sites' forms do not send it."""
 
     name: str
     secure: bool

@@ -1,0 +1,145 @@
+"""Connections, codes and refresh tokens in the database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard_hub.identity.connections.model import (
+    Connection,
+    authorization_codes,
+    connections,
+    refresh_tokens,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """An authorization code that was presented, with the connection that it was made for."""
+
+    connection: Connection
+    redirect_uri: str
+    redirect_uri_given: bool
+    code_challenge: str
+    expires_at_ms: int
+    used_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A refresh token that was presented, with its connection."""
+
+    digest: str
+    connection: Connection
+    expires_at_ms: int
+    used_at_ms: int | None
+
+
+async def insert(db: AsyncConnection, connection: Connection) -> None:
+    """Keep a new connection."""
+    await db.execute(connections.insert().values(asdict(connection)))
+
+
+async def insert_code(db: AsyncConnection, digest: str, code: Code) -> None:
+    """Keep a new code."""
+    await db.execute(
+        authorization_codes.insert().values(
+            digest=digest,
+            connection=code.connection.connection,
+            redirect_uri=code.redirect_uri,
+            redirect_uri_given=code.redirect_uri_given,
+            code_challenge=code.code_challenge,
+            expires_at_ms=code.expires_at_ms,
+        )
+    )
+
+
+async def take_code(db: AsyncConnection, digest: str, now_ms: int) -> Code | None:
+    """The code of that digest, used from now on; `used_at_ms` tells whether it was before."""
+    columns = (authorization_codes.c[name] for name in _CODE)
+    row = (await db.execute(_with_connection(authorization_codes, *columns, digest=digest))).one_or_none()
+    if row is None:
+        return None
+    await db.execute(
+        update(authorization_codes)
+        .where(authorization_codes.c.digest == digest, authorization_codes.c.used_at_ms.is_(None))
+        .values(used_at_ms=now_ms)
+    )
+    return Code(_connection(row), *(getattr(row, name) for name in _CODE))
+
+
+async def find_refresh(db: AsyncConnection, digest: str) -> Refresh | None:
+    """The refresh token of that digest."""
+    columns = (refresh_tokens.c.digest, refresh_tokens.c.expires_at_ms, refresh_tokens.c.used_at_ms)
+    row = (await db.execute(_with_connection(refresh_tokens, *columns, digest=digest))).one_or_none()
+    return Refresh(row.digest, _connection(row), row.expires_at_ms, row.used_at_ms) if row else None
+
+
+async def use_refresh(db: AsyncConnection, digest: str, now_ms: int) -> bool:
+    """Use a refresh token up; False when it was used before."""
+    done = await db.execute(
+        update(refresh_tokens)
+        .where(refresh_tokens.c.digest == digest, refresh_tokens.c.used_at_ms.is_(None))
+        .values(used_at_ms=now_ms)
+    )
+    return bool(done.rowcount)
+
+
+async def insert_refresh(db: AsyncConnection, **row: Any) -> None:
+    """Keep a new refresh token."""
+    await db.execute(refresh_tokens.insert().values(row))
+
+
+async def find(db: AsyncConnection, where: ColumnElement[bool]) -> list[Connection]:
+    """Connections that have not ended, the newest first."""
+    chosen = select(connections).where(where, connections.c.ended_at_ms.is_(None))
+    rows = await db.execute(chosen.order_by(connections.c.opened_at_ms.desc()))
+    return [Connection(**row._mapping) for row in rows]
+
+
+async def connection_of_token(db: AsyncConnection, jti: str) -> str | None:
+    """The connection whose access token this is the `jti` of."""
+    found: str | None = await db.scalar(select(refresh_tokens.c.connection).where(refresh_tokens.c.jti == jti))
+    return found
+
+
+async def seen(db: AsyncConnection, connection: str, now_ms: int) -> None:
+    """Note that a connection was used."""
+    await db.execute(update(connections).where(connections.c.connection == connection).values(seen_at_ms=now_ms))
+
+
+async def end(db: AsyncConnection, ended: list[str], why: str, now_ms: int) -> None:
+    """Note that connections have ended."""
+    await db.execute(
+        update(connections)
+        .where(connections.c.connection.in_(ended), connections.c.ended_at_ms.is_(None))
+        .values(ended_at_ms=now_ms, ended_why=why)
+    )
+
+
+async def recent_tokens(db: AsyncConnection, of: list[str], since_ms: int) -> list[str]:
+    """The `jti` of each access token that connections got since a time."""
+    chosen = refresh_tokens.c.connection.in_(of), refresh_tokens.c.issued_at_ms >= since_ms
+    return list((await db.execute(select(refresh_tokens.c.jti).where(*chosen))).scalars())
+
+
+async def forget_expired(db: AsyncConnection, before_ms: int) -> None:
+    """Delete codes and refresh tokens that expired before a time."""
+    for table in (authorization_codes, refresh_tokens):
+        await db.execute(delete(table).where(table.c.expires_at_ms < before_ms))
+
+
+_CODE = ("redirect_uri", "redirect_uri_given", "code_challenge", "expires_at_ms", "used_at_ms")
+_FIELDS = tuple(connections.c.keys())
+
+
+def _with_connection(table: Any, *columns: Any, digest: str) -> Select[Any]:
+    named = [connections.c[name].label(f"of_{name}") for name in _FIELDS]
+    return select(*columns, *named).join(connections).where(table.c.digest == digest)
+
+
+def _connection(row: Row[Any]) -> Connection:
+    return Connection(**{name: getattr(row, f"of_{name}") for name in _FIELDS})

@@ -1,0 +1,61 @@
+"""What clients read before anything else: RFC 8414 of the authorization server, RFC 9728 of every resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.shared.auth import OAuthMetadata
+from pydantic import AnyHttpUrl
+
+from pegboard.core.names import ServerName
+from pegboard_hub.identity.issue import SCOPE_TOOLS, SCOPE_TOOLS_READ
+from pegboard_hub.identity.oauth.server import AuthorizationServer
+
+AUTHENTICATION = ["none", "client_secret_post", "client_secret_basic"]
+
+
+class Metadata(OAuthMetadata):
+    """RFC 8414, with what other specifications add to it."""
+
+    device_authorization_endpoint: AnyHttpUrl | None = None
+    """RFC 8628 §4."""
+
+
+def server_metadata(server: AuthorizationServer, grants: list[str]) -> dict[str, Any]:
+    """The authorization server's metadata (RFC 8414 §2, RFC 9207 §3, and client id metadata documents)."""
+
+    def at(path: str) -> AnyHttpUrl:
+        return AnyHttpUrl(f"{server.public_url}/oauth/{path}")
+
+    device = "urn:ietf:params:oauth:grant-type:device_code" in grants
+    found = Metadata(
+        issuer=AnyHttpUrl(server.public_url),
+        authorization_endpoint=at("authorize"),
+        token_endpoint=at("token"),
+        registration_endpoint=at("register") if server.registers else None,
+        revocation_endpoint=at("revoke"),
+        device_authorization_endpoint=at("device") if device else None,
+        scopes_supported=[SCOPE_TOOLS, SCOPE_TOOLS_READ],
+        response_types_supported=["code"],
+        response_modes_supported=["query"],
+        grant_types_supported=grants,
+        token_endpoint_auth_methods_supported=AUTHENTICATION,
+        revocation_endpoint_auth_methods_supported=AUTHENTICATION,
+        code_challenge_methods_supported=["S256"],
+        client_id_metadata_document_supported=server.documents,
+        authorization_response_iss_parameter_supported=True,
+    )
+    document: dict[str, Any] = found.model_dump(mode="json", exclude_none=True)
+    # Clients compare the issuer letter by letter (RFC 8414 §3.3).
+    return document | {"issuer": server.public_url}
+
+
+def resource_metadata(name: ServerName, title: str, public_url: str) -> dict[str, Any]:
+    """A server's metadata (RFC 9728 §2)."""
+    return {
+        "resource": name.resource_url(public_url),
+        "authorization_servers": [public_url],
+        "scopes_supported": [SCOPE_TOOLS, SCOPE_TOOLS_READ],
+        "bearer_methods_supported": ["header"],
+        "resource_name": title,
+    }

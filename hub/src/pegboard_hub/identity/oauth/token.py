@@ -1,0 +1,103 @@
+"""The token endpoint (RFC 6749 §3.2): `POST /oauth/token`, a table of grants."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from mcp.server.auth.handlers.token import TokenHandler
+from mcp.server.auth.middleware.client_auth import ClientAuthenticator
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from pegboard.core.token import MAX_LIFETIME_S
+from pegboard_hub.identity.demo import DEMO_GRANT, DemoSignIn
+from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.oauth.forms import Form, read_form
+from pegboard_hub.identity.oauth.provider import Asked, Provider
+from pegboard_hub.identity.oauth.server import AuthorizationServer
+
+log = logging.getLogger(__name__)
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""RFC 6749 §5.1: nobody keeps a copy of a token response."""
+
+Grant = Callable[[Request, Form], Awaitable[Response]]
+"""Answers a token request of one `grant_type`."""
+
+
+def token_endpoint(
+    server: AuthorizationServer, more: Mapping[str, Grant]
+) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint.
+
+    Args:
+        server: the parts.
+        more: grants beside the SDK's and the demo directory's.
+    """
+    grants: dict[str, Grant] = {
+        "authorization_code": _sdk(server),
+        "refresh_token": _sdk(server),
+        **more,
+    }
+    if server.demo is not None:
+        grants[DEMO_GRANT] = _demo(server.demo, server.public_url)
+
+    async def token(request: Request) -> Response:
+        try:
+            form, request = await read_form(request)
+            grant = grants.get(form.needed("grant_type"))
+            if grant is None:
+                raise OAuthRefused("unsupported_grant_type", f"grant_type must be one of {', '.join(grants)}")
+            return await grant(request, form)
+        except OAuthRefused as refused:
+            return refusal(refused)
+
+    return token
+
+
+def refusal(refused: OAuthRefused) -> JSONResponse:
+    """An error of the token endpoint (RFC 6749 §5.2); 503 where the company's login does not answer."""
+    status = {"invalid_client": 401, "temporarily_unavailable": 503}.get(refused.code, 400)
+    return JSONResponse({"error": refused.code, "error_description": refused.description}, status, NO_STORE)
+
+
+def _sdk(server: AuthorizationServer) -> Grant:
+    async def exchange(request: Request, form: Form) -> Response:
+        basic = request.headers.get("authorization", "").lower().startswith("basic ")
+        provider = Provider(server, Asked(resource=form.get("resource", ""), basic=basic))
+        response: Response = await TokenHandler(provider, ClientAuthenticator(provider)).handle(request)
+        if response.status_code == 200:
+            client_id = form.get("client_id", "")
+            await server.clients.used(client_id)
+            log.info("token issued", extra={"client_id": client_id, "grant_type": form["grant_type"]})
+        return response
+
+    return exchange
+
+
+def _demo(demo: DemoSignIn, public_url: str) -> Grant:
+    async def issue(request: Request, form: Form) -> Response:
+        # A page of another site could make a browser post here. It could not read the answer, but it has no business
+        # asking for a person's token either.
+        origin = request.headers.get("origin")
+        if origin is not None and origin != public_url:
+            raise OAuthRefused("invalid_request", "token requests from pages of other sites are refused")
+        person, surface, resource = (form.needed(name) for name in ("person", "surface", "resource"))
+        issued = demo.issue(person, surface, form.get("channel"), resource, _lifetime(form))
+        log.info("token issued", extra={"sub": person, "surface": surface, "resource": resource})
+        return JSONResponse(issued.as_json(), headers=NO_STORE)
+
+    return issue
+
+
+def _lifetime(form: Form) -> int | None:
+    """Our own optional parameter `lifetime`: seconds, when a caller wants a token that ends sooner."""
+    text = form.get("lifetime")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_LIFETIME_S):
+        raise OAuthRefused(
+            "invalid_request", f"lifetime {text[:20]!r} is not a number of seconds from 1 to {MAX_LIFETIME_S}"
+        )
+    return int(text)

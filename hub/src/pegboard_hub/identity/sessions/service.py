@@ -1,0 +1,214 @@
+"""Signing in and out: sessions are opened, found by their cookie, held to what the login says, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from sqlalchemy import ColumnElement, update
+
+from pegboard.core.errors import PegboardError
+from pegboard_hub.identity.connections.model import connections
+from pegboard_hub.identity.person import Login, LoginEnded, SignedIn
+from pegboard_hub.identity.revocations import Revocations
+from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
+from pegboard_hub.identity.sessions import store
+from pegboard_hub.identity.sessions.model import Session, sessions
+from pegboard_hub.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+LIFETIME_S = 7 * 24 * 3600
+RENEW_AFTER_S = 60
+"""Age in seconds from which the login is asked again before a token is issued."""
+
+SEEN_EVERY_MS = 60_000
+DEVICE_LENGTH = 200
+
+
+class SessionEnded(PegboardError):
+    """The sign-in is over, so nothing can be issued for it any more."""
+
+
+class Sealer(Protocol):
+    """Keeps what renews a person's facts unreadable in the database."""
+
+    def seal(self, text: str, /) -> str:
+        """`text`, sealed."""
+
+    def unseal(self, sealed: str, /) -> str:
+        """What was sealed.
+
+        Raises:
+            ValueError: it was not sealed with a key that is known.
+        """
+
+
+class NoSecrets:
+    """The sealer of a login that needs nothing to tell a person's facts again."""
+
+    def seal(self, _text: str, /) -> str:
+        """There is nothing to seal.
+
+        Raises:
+            ValueError: there is.
+        """
+        raise ValueError("this login keeps no secrets")
+
+    def unseal(self, _sealed: str, /) -> str:
+        """Nothing was sealed.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("this login keeps no secrets")
+
+
+class Sessions:
+    """The sessions of an instance."""
+
+    def __init__(
+        self,
+        database: Database,
+        login: Login,
+        sealer: Sealer,
+        revocations: Revocations,
+        lifetime_s: int = LIFETIME_S,
+        renew_after_s: float = RENEW_AFTER_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.login = login
+        self.lifetime_s = lifetime_s
+        self._database = database
+        self._sealer = sealer
+        self._revocations = revocations
+        self._renew_after_ms = int(renew_after_s * 1000)
+        self._clock = clock
+        self._renewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def open(self, signed_in: SignedIn, device: str) -> tuple[Session, str]:
+        """A new session, with the secret for its cookie. There is no other way to get one."""
+        now, secret = self._now_ms(), new_secret()
+        session = Session(
+            sid=new_id(),
+            facts=signed_in.facts,
+            subject=signed_in.subject,
+            login_session=signed_in.session,
+            renewal=self._sealed(signed_in.renewal),
+            device=device[:DEVICE_LENGTH],
+            opened_at_ms=now,
+            authenticated_at_ms=now,
+            facts_at_ms=now,
+            seen_at_ms=now,
+            expires_at_ms=now + self.lifetime_s * 1000,
+        )
+        async with self._database.write() as connection:
+            await store.insert(connection, session, digest_of(secret))
+        log.info("signed in", extra={"sub": session.facts.sub, "sid": session.sid})
+        return session, secret
+
+    async def find(self, secret: str | None) -> Session | None:
+        """The live session that a cookie's value stands for."""
+        if not secret:
+            return None
+        async with self._database.read() as connection:
+            session = await store.by_digest(connection, digest_of(secret))
+        return await self._if_live(session)
+
+    async def get(self, sid: str) -> Session | None:
+        """The live session of that id."""
+        async with self._database.read() as connection:
+            session = await store.by_sid(connection, sid)
+        return await self._if_live(session)
+
+    async def of(self, sub: str) -> list[Session]:
+        """A person's live sessions, the newest first."""
+        async with self._database.read() as connection:
+            return await store.live(connection, sessions.c.sub == sub, self._now_ms())
+
+    async def current(self, sid: str) -> Session:
+        """The session with what the login says of its person now, or said less than `renew_after_s` ago.
+
+        Raises:
+            SessionEnded: it is over, or the login says so now.
+            LoginUnavailable: the login does not answer.
+        """
+        lock = self._renewing.setdefault(sid, asyncio.Lock())
+        async with lock:
+            session = await self.get(sid)
+            if session is None:
+                raise SessionEnded("the sign-in is over")
+            if self._now_ms() - session.facts_at_ms <= self._renew_after_ms:
+                return session
+            return await self._renew(session)
+
+    async def end(self, sid: str, why: str) -> None:
+        """End one session, with everything that came of it."""
+        await self._end(sessions.c.sid == sid, why)
+
+    async def end_all_of(self, sub: str, why: str) -> None:
+        """End every session of a person."""
+        await self._end(sessions.c.sub == sub, why)
+
+    async def end_by_login(self, *, subject: str = "", session: str = "", why: str) -> None:
+        """End what the login names: its own session, or else everything of its person (Back-Channel Logout §2.4)."""
+        named = sessions.c.login_session == session if session else sessions.c.subject == subject
+        await self._end(named, why)
+
+    async def _renew(self, session: Session) -> Session:
+        told_at = self._now_ms()
+        try:
+            told = await self.login.renew(self._unsealed(session.renewal), session.facts)
+            if told.facts.sub != session.facts.sub:
+                raise LoginEnded("the login told of somebody else")
+        except LoginEnded as error:
+            await self.end(session.sid, "login")
+            raise SessionEnded(str(error)) from error
+        renewed = replace(session, facts=told.facts, renewal=self._sealed(told.renewal), facts_at_ms=told_at)
+        async with self._database.write() as connection:
+            await store.renew(connection, renewed)
+        return renewed
+
+    async def _end(self, which: ColumnElement[bool], why: str) -> None:
+        now = self._now_ms()
+        async with self._database.write() as connection:
+            ended = await store.live(connection, which, now)
+            if not ended:
+                return
+            sids = [session.sid for session in ended]
+            await store.end(connection, sids, why, now)
+            await connection.execute(
+                update(connections)
+                .where(connections.c.sid.in_(sids), connections.c.ended_at_ms.is_(None))
+                .values(ended_at_ms=now, ended_why=why)
+            )
+            await self._revocations.add(connection, "session", sids)
+        await self._revocations.reload()
+        for session in ended:
+            log.info("signed out", extra={"sub": session.facts.sub, "sid": session.sid, "why": why})
+
+    async def _if_live(self, session: Session | None) -> Session | None:
+        now = self._now_ms()
+        if session is None or not session.live(now):
+            return None
+        if now - session.seen_at_ms > SEEN_EVERY_MS:
+            async with self._database.write() as connection:
+                await store.seen(connection, session.sid, now)
+        return session
+
+    def _sealed(self, renewal: str) -> str:
+        return self._sealer.seal(renewal) if renewal else ""
+
+    def _unsealed(self, sealed: str) -> str:
+        try:
+            return self._sealer.unseal(sealed) if sealed else ""
+        except ValueError as error:
+            raise LoginEnded("what renews the sign-in cannot be read any more") from error
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

@@ -1,0 +1,85 @@
+"""Sessions in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.identity.sessions.model import Session, sessions
+
+
+async def insert(connection: AsyncConnection, session: Session, secret_digest: str) -> None:
+    """Keep a new session."""
+    await connection.execute(sessions.insert().values(secret_digest=secret_digest, **_row(session)))
+
+
+async def by_digest(connection: AsyncConnection, secret_digest: str) -> Session | None:
+    """The session whose secret has this digest."""
+    return await _one(connection, sessions.c.secret_digest == secret_digest)
+
+
+async def by_sid(connection: AsyncConnection, sid: str) -> Session | None:
+    """The session of that id."""
+    return await _one(connection, sessions.c.sid == sid)
+
+
+async def live(connection: AsyncConnection, where: ColumnElement[bool], now_ms: int) -> list[Session]:
+    """Sessions that have neither ended nor expired, the newest first."""
+    alive = (sessions.c.ended_at_ms.is_(None), sessions.c.expires_at_ms > now_ms)
+    rows = await connection.execute(select(sessions).where(where, *alive).order_by(sessions.c.opened_at_ms.desc()))
+    return [_session(row) for row in rows]
+
+
+async def renew(connection: AsyncConnection, session: Session) -> None:
+    """Keep what the login told again."""
+    row = _row(session)
+    told = {name: row[name] for name in ("name", "email", "groups", "renewal", "facts_at_ms")}
+    await connection.execute(update(sessions).where(sessions.c.sid == session.sid).values(told))
+
+
+async def seen(connection: AsyncConnection, sid: str, now_ms: int) -> None:
+    """Note that a session was used."""
+    await connection.execute(update(sessions).where(sessions.c.sid == sid).values(seen_at_ms=now_ms))
+
+
+async def end(connection: AsyncConnection, sids: list[str], why: str, now_ms: int) -> None:
+    """Note that sessions have ended; what could renew their facts is forgotten."""
+    ended = {"ended_at_ms": now_ms, "ended_why": why, "renewal": ""}
+    await connection.execute(update(sessions).where(sessions.c.sid.in_(sids)).values(ended))
+
+
+async def _one(connection: AsyncConnection, where: ColumnElement[bool]) -> Session | None:
+    row = (await connection.execute(select(sessions).where(where))).one_or_none()
+    return _session(row) if row else None
+
+
+def _session(row: Row[Any]) -> Session:
+    values = dict(row._mapping)
+    values.pop("secret_digest")
+    facts = PersonFacts(values.pop("sub"), values.pop("name"), tuple(values.pop("groups")), values.pop("email"))
+    return Session(facts=facts, **values)
+
+
+def _row(session: Session) -> dict[str, Any]:
+    facts = session.facts
+    return {
+        "sid": session.sid,
+        "sub": facts.sub,
+        "name": facts.name,
+        "email": facts.email,
+        "groups": list(facts.groups),
+        "subject": session.subject,
+        "login_session": session.login_session,
+        "renewal": session.renewal,
+        "device": session.device,
+        "opened_at_ms": session.opened_at_ms,
+        "authenticated_at_ms": session.authenticated_at_ms,
+        "facts_at_ms": session.facts_at_ms,
+        "seen_at_ms": session.seen_at_ms,
+        "expires_at_ms": session.expires_at_ms,
+        "ended_at_ms": session.ended_at_ms,
+        "ended_why": session.ended_why,
+    }
