@@ -42,7 +42,7 @@ def sign_in_routes(parts: Parts) -> APIRouter:
 
     @router.get("/consent")
     async def show() -> HTMLResponse:
-        return HTMLResponse('<form method="post"><button name="answer" value="yes">Allow</button></form>')
+        return HTMLResponse('<form method="post"><button name="answer" value="allow">Allow</button></form>')
 
     @router.post("/consent")
     async def consent(request: Request) -> Response:

@@ -87,7 +87,7 @@ class Sessions:
         self._database = database
         self._sealer = sealer
         self._revocations = revocations
-        self._renew_after_ms = int(renew_after_s * 1000)
+        self.renew_after_s = renew_after_s
         self._clock = clock
         self._renewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -143,7 +143,7 @@ class Sessions:
             session = await self.get(sid)
             if session is None:
                 raise SessionEnded("the sign-in is over")
-            if self._now_ms() - session.facts_at_ms <= self._renew_after_ms:
+            if self._now_ms() - session.facts_at_ms <= self.renew_after_s * 1000:
                 return session
             return await self._renew(session)
 
