@@ -1,0 +1,1 @@
+"""Rivals of the sign-in bench."""
