@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -40,7 +40,7 @@ Form = dict[str, str]
 class FindsSessions(Protocol):
     """What is wanted of the sessions."""
 
-    async def find(self, secret: str) -> Session | None:
+    async def find(self, secret: str | None) -> Session | None:
         """The live session that a cookie's value belongs to."""
 
 
@@ -64,6 +64,10 @@ class Visitor:
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
+NOBODY = Visitor(None, "")
+"""Of whom nothing is known. A form on their page would not count."""
+
+
 class SignInNeeded(Exception):
     """A page that nobody sees without being signed in; it is answered with the way to the sign-in page.
 
@@ -80,11 +84,11 @@ class SignInNeeded(Exception):
 class Browsers:
     """Tells browsers apart by their cookies, and gives them theirs."""
 
-    def __init__(self, sessions: FindsSessions, public_url: str, instance: str) -> None:
+    def __init__(self, sessions: FindsSessions, cookie: Cookie, public_url: str) -> None:
         self._sessions = sessions
         self._origin = _origin(public_url)
-        self._session_cookie = Cookie.of(instance, public_url)
-        self._form_cookie = Cookie.of(instance, public_url, "form")
+        self._session_cookie = cookie
+        self._form_cookie = replace(cookie, name=f"{cookie.name}_form")
 
     async def visit(self, request: Request) -> None:
         """Note the visitor. A dependency of every router with pages."""
@@ -104,10 +108,10 @@ class Browsers:
             raise _not_meant("form_token", "it does not belong to the sign-in of this browser, or is too old")
         return form
 
-    def keep(self, request: Request, response: Response) -> None:
+    def keep(self, visitor: Visitor, response: Response) -> None:
         """Give the browser the secret of its forms, where it has none yet."""
-        if visitor(request).fresh:
-            self._form_cookie.set(response, visitor(request).secret, FORM_COOKIE_S)
+        if visitor.fresh:
+            self._form_cookie.set(response, visitor.secret, FORM_COOKIE_S)
 
     def sign_in(self, response: Response, secret: str, lifetime_s: int) -> None:
         """Make the browser one that a person is signed in with. What its forms had before is worth nothing now."""

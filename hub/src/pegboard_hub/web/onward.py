@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
+from fastapi.responses import RedirectResponse
+
 LONGEST = 8 * 1024
 """Characters of a path to go on to; a client's authorization request has some 500."""
 
@@ -31,6 +33,11 @@ def onward(asked: str | None) -> str:
 def sign_in_path(then: str) -> str:
     """The address of the sign-in page that goes on to `then`."""
     return "/sign-in" if then == "/" else f"/sign-in?continue={quote(then, safe='/')}"
+
+
+def see_other(path: str) -> RedirectResponse:
+    """On to another page of ours after a form, so that going back does not send the form again."""
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
 
 
 def form_target(redirect_uri: str) -> str:
