@@ -109,7 +109,10 @@ class Browsers:
         return form
 
     def keep(self, visitor: Visitor, response: Response) -> None:
-        """Give the browser the secret of its forms, where it has none yet."""
+        """Give the browser the secret of its forms, where it has none yet.
+
+        For every page with a form that is shown to people who are not signed in.
+        """
         if visitor.fresh:
             self._form_cookie.set(response, visitor.secret, FORM_COOKIE_S)
 

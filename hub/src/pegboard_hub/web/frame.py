@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -179,13 +179,11 @@ class Framer:
     def answer(self, template: str, frame: Frame, view: Any, status: int = 200) -> HTMLResponse:
         """The page. What a person may see must not be kept where another may look."""
         page = self._templates.get_template(template).render(frame=frame, view=view)
-        response = HTMLResponse(page, status, headers={"Cache-Control": "no-store"})
-        self.browsers.keep(frame.visitor, response)
-        return response
+        return HTMLResponse(page, status, headers={"Cache-Control": "no-store"})
 
     def bare(self, request: Request, title: str) -> Frame:
         """The frame of a page that is at no path of its own, shown as nobody."""
-        return self._frame(request, "", title, None, "")
+        return replace(self._frame(request, "", title, None, ""), sign_in=sign_in_path("/"))
 
     async def refusal(self, request: Request, refused: Refused) -> Response:
         """A refusal as a page, where the request comes from somebody who looks at pages; else as JSON."""

@@ -83,7 +83,9 @@ def sign_in_routes(parts: Parts, framer: Framer) -> APIRouter:
 
 def ask_to_sign_in(framer: Framer, request: Request, view: SignInView, status: int = 200) -> HTMLResponse:
     """The sign-in page, also for a login that has to say what went wrong."""
-    return framer.answer("sign_in.html", framer.frame(request, SIGN_IN, "Sign in"), view, status)
+    response = framer.answer("sign_in.html", framer.frame(request, SIGN_IN, "Sign in"), view, status)
+    framer.browsers.keep(visitor(request), response)
+    return response
 
 
 async def let_in(parts: Parts, framer: Framer, request: Request, signed_in: SignedIn, then: str) -> Response:
