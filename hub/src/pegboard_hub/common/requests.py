@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -27,32 +27,18 @@ LONGEST_PATH = 256
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
-POLICY = "Content-Security-Policy"
-
-
-def policy(*form_targets: str) -> str:
-    """The content security policy: no script at all, nothing from elsewhere, never in a frame.
-
-    Args:
-        form_targets: sources beside our own that the answer to a form may lead on to. Chromium holds every step of
-            such a redirect against `form-action`, so a form that ends at a client's address has to name it.
-    """
-    to = " ".join(("'self'", *form_targets))
-    return (
-        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action {to}; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    )
-
-
 SECURITY_HEADERS = {
-    POLICY: policy(),
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""On every answer. The policy alone gives way, to one that a page brings for itself."""
+"""No script at all, nothing from elsewhere, never in a frame."""
 
 
 ROUTINE_PATHS = (
@@ -125,7 +111,10 @@ class RequestEnvelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 extra = {**SECURITY_HEADERS, "X-Request-Id": identity}
-                message["headers"] = _with(message.get("headers", []), extra)
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+                ]
             await send(message)
 
         with annotated(request_id=identity, trace_id=trace_id(_header(scope, b"traceparent"), identity)):
@@ -155,14 +144,6 @@ class RequestEnvelope:
         # Asked every second or two, or by every server each minute: a line each would bury all others.
         routine = scope["path"] in ROUTINE_PATHS and status in (200, 204)
         log.log(logging.DEBUG if routine else logging.INFO, "request", extra=facts)
-
-
-def _with(own: Iterable[tuple[bytes, bytes]], extra: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """An answer's own headers and `extra`. Of two policies browsers apply both, so the answer's own stands alone."""
-    headers = list(own)
-    has_policy = any(name.lower() == POLICY.lower().encode() for name, _ in headers)
-    added = ((name, value) for name, value in extra.items() if not (has_policy and name == POLICY))
-    return [*headers, *((name.lower().encode(), value.encode()) for name, value in added)]
 
 
 async def tell_as_json(request: Request, refused: Refused) -> Response:

@@ -12,12 +12,11 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 from mcp.server.auth.provider import construct_redirect_uri
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import MCP_PREFIX
-from pegboard_hub.common.requests import POLICY, policy
 from pegboard_hub.identity.clients.model import Client, Standing
 from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.clients.redirects import is_loopback_redirect, matches
@@ -29,7 +28,7 @@ from pegboard_hub.registry.explain import reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.web.browser import HereSession
 from pegboard_hub.web.frame import Framer, caller_of
-from pegboard_hub.web.onward import form_target, see_other
+from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.strangers import poses_as_us
 from pegboard_hub.web.unanswerable_page import unanswerable
@@ -146,10 +145,7 @@ def consent_routes(parts: Parts, framer: Framer) -> APIRouter:
         if not pending.client.asks:
             return see_other(f"{AUTHORIZE}?{pending.query}")
         view = _view(parts, session, pending)
-        response = framer.answer("consent.html", framer.frame(request, PATH, "Connect a program"), view)
-        # The answer to the form leads to the client, by way of the authorization endpoint.
-        response.headers[POLICY] = policy(form_target(pending.redirect_uri))
-        return response
+        return framer.answer("consent.html", framer.frame(request, PATH, "Connect a program"), view)
 
     @router.post(PATH)
     async def answer(request: Request, session: HereSession) -> Response:
@@ -159,10 +155,12 @@ def consent_routes(parts: Parts, framer: Framer) -> APIRouter:
         except Unconsentable as error:
             return await explain(request, error.code, error.words)
         if form.get("answer") != "allow":
-            return RedirectResponse(pending.denied(parts.public_url), 303, {"Cache-Control": "no-store"})
+            words = "Nothing was allowed, and the program is told so."
+            return framer.onward(request, "Not connected", words, pending.denied(parts.public_url))
         scope = SCOPE_TOOLS if pending.wide and form.get("scope") == SCOPE_TOOLS else SCOPE_TOOLS_READ
         await parts.identity.clients.consent(session.facts.sub, pending.client.software, scope)
-        return see_other(pending.onward(scope))
+        words = "You allowed it. The way goes on to the program."
+        return framer.onward(request, "Connected", words, pending.onward(scope))
 
     return router
 

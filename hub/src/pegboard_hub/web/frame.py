@@ -142,6 +142,14 @@ class RefusalView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class OnwardView:
+    """A page that goes on to another by itself."""
+
+    then: str
+    words: str
+
+
 class Framer:
     """Makes frames, and answers with a page in one.
 
@@ -180,6 +188,14 @@ class Framer:
         """The page. What a person may see must not be kept where another may look."""
         page = self._templates.get_template(template).render(frame=frame, view=view)
         return HTMLResponse(page, status, headers={"Cache-Control": "no-store"})
+
+    def onward(self, request: Request, title: str, words: str, then: str) -> HTMLResponse:
+        """The answer to a form after which the way leads to a client: a page that goes on to `then` by itself.
+
+        It is no redirect, because Chromium holds every step after a form against the page's `form-action`: the
+        client's address, and wherever the client leads on to from there, which nobody here can know.
+        """
+        return self.answer("onward.html", self.bare(request, title), OnwardView(then, words))
 
     def bare(self, request: Request, title: str) -> Frame:
         """The frame of a page that is at no path of its own, shown as nobody."""

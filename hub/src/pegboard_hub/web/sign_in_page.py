@@ -53,14 +53,6 @@ class SignInView:
 
 
 @dataclass(frozen=True, slots=True)
-class OnwardView:
-    """A page that leads on by itself."""
-
-    then: str
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
 class SignOutView:
     """What the page of signing out shows.
 
@@ -89,17 +81,13 @@ def ask_to_sign_in(framer: Framer, request: Request, view: SignInView, status: i
 
 
 async def let_in(parts: Parts, framer: Framer, request: Request, signed_in: SignedIn, then: str) -> Response:
-    """Open a session for whom the login told, and go on. The session is always a new one (session fixation).
-
-    The page goes on by itself instead of redirecting: a form's redirects may not leave our origin, and `then` may be
-    the authorization request of a client, which ends at the client.
-    """
-    sessions = parts.identity.sessions
-    device = device_of(request.headers.get("user-agent", ""))
-    session, secret = await sessions.open(signed_in, device)
-    words = f"You are signed in as {session.facts.name}."
-    frame = framer.frame(request, SIGN_IN, "Signed in")
-    response = framer.answer("onward.html", frame, OnwardView(onward(then), words))
+    """Open a session for whom the login told, and go on. The session is always a new one (session fixation)."""
+    sessions, then = parts.identity.sessions, _then(then)
+    session, secret = await sessions.open(signed_in, device_of(request.headers.get("user-agent", "")))
+    response: Response = see_other(then)
+    if then.startswith(AUTHORIZE):
+        words = f"You are signed in as {session.facts.name}, and go on to the program that asked."
+        response = framer.onward(request, "Signed in", words, then)
     framer.browsers.sign_in(response, secret, sessions.lifetime_s)
     return response
 
