@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
+import re
 import secrets
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -82,8 +84,8 @@ class Browser:
         """Follow an authorization request as a person would; gives the redirect to the client."""
         response = await self.get(url)
         for _ in range(MOST_STEPS):
-            while response.is_redirect:
-                target = urljoin(str(response.url), response.headers["location"])
+            while onward := onward_of(response):
+                target = urljoin(str(response.url), onward)
                 if not target.startswith(f"{self.url}/"):
                     return target
                 response = await self.get(target)
@@ -190,6 +192,14 @@ class StockClient:
         data = {name: value for name, value in form.items() if value is not None}
         self.http.cookies.clear()
         return await self.http.post(f"{self.url}/oauth/{path}", data=data)
+
+
+def onward_of(response: httpx2.Response) -> str:
+    """Where a browser goes on to by itself: a redirect's target, or a page's that refreshes to it; empty for neither."""
+    if response.is_redirect:
+        return str(response.headers["location"])
+    found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]*)">', response.text)
+    return html.unescape(found[1]) if found else ""
 
 
 def challenge(verifier: str) -> str:
