@@ -195,7 +195,7 @@ class StockClient:
 
 
 def onward_of(response: httpx2.Response) -> str:
-    """Where a browser goes on to by itself: a redirect's target, or a page's that refreshes to it; empty for neither."""
+    """Where a browser goes on to by itself, told by a redirect or by a page that refreshes; empty for neither."""
     if response.is_redirect:
         return str(response.headers["location"])
     found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]*)">', response.text)
