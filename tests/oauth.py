@@ -64,9 +64,7 @@ class Browser:
 
     async def press(self, page: httpx2.Response, button: str, **fields: str) -> httpx2.Response:
         """Press a button of a page: one that has this text, or this value."""
-        parser = _Forms()
-        parser.feed(page.text)
-        for form in parser.forms:
+        for form in forms_of(page):
             for text, given in form["buttons"]:
                 if button in (text, given.get("value")):
                     pressed = {str(given["name"]): given.get("value") or ""} if given.get("name") else {}
@@ -192,6 +190,13 @@ class StockClient:
         data = {name: value for name, value in form.items() if value is not None}
         self.http.cookies.clear()
         return await self.http.post(f"{self.url}/oauth/{path}", data=data)
+
+
+def forms_of(page: httpx2.Response) -> list[dict[str, Any]]:
+    """The forms of a page, each with its `action`, `fields` and `buttons`."""
+    parser = _Forms()
+    parser.feed(page.text)
+    return parser.forms
 
 
 def onward_of(response: httpx2.Response) -> str:

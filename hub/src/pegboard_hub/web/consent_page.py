@@ -18,7 +18,7 @@ from mcp.server.auth.provider import construct_redirect_uri
 from pegboard.core.caller import Caller
 from pegboard.core.names import MCP_PREFIX
 from pegboard_hub.identity.clients.model import Client, Standing
-from pegboard_hub.identity.clients.names import shown
+from pegboard_hub.identity.clients.names import cleaned, shown
 from pegboard_hub.identity.clients.redirects import is_loopback_redirect, matches
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.issue import SCOPE_TOOLS, SCOPE_TOOLS_READ
@@ -214,7 +214,7 @@ def _view(parts: Parts, session: Session, pending: Pending) -> ConsentView:
     poses = Warned("This is not Pegboard’s own.", "It only calls itself something like it, as anybody can.")
     return ConsentView(
         pending=pending,
-        name=shown(client.name),
+        name=shown(cleaned(client.name)),
         place=place,
         warnings=tuple(each for each in (poses if poses_as_us(client.name) else None, warning) if each),
         surface=client.surface,

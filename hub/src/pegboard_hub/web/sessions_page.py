@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.names import MCP_PREFIX, api_audience
-from pegboard_hub.identity.clients.names import shown
+from pegboard_hub.identity.clients.names import cleaned, shown
 from pegboard_hub.identity.connections.model import Connection
 from pegboard_hub.identity.issue import SCOPE_TOOLS_READ
 from pegboard_hub.identity.sessions.model import Session
@@ -135,7 +135,7 @@ def _newest(connections: list[Connection]) -> list[Connection]:
 
 async def _names(parts: Parts, client_ids: Iterable[str]) -> dict[str, str]:
     found = {client_id: await parts.identity.clients.get(client_id) for client_id in client_ids}
-    return {id_: shown(client.name) if client else "a program that is gone" for id_, client in found.items()}
+    return {id_: shown(cleaned(client.name)) if client else "a program that is gone" for id_, client in found.items()}
 
 
 def _server(parts: Parts, resource: str) -> str:
