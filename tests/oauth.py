@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
+import re
 import secrets
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -62,9 +64,7 @@ class Browser:
 
     async def press(self, page: httpx2.Response, button: str, **fields: str) -> httpx2.Response:
         """Press a button of a page: one that has this text, or this value."""
-        parser = _Forms()
-        parser.feed(page.text)
-        for form in parser.forms:
+        for form in forms_of(page):
             for text, given in form["buttons"]:
                 if button in (text, given.get("value")):
                     pressed = {str(given["name"]): given.get("value") or ""} if given.get("name") else {}
@@ -82,8 +82,8 @@ class Browser:
         """Follow an authorization request as a person would; gives the redirect to the client."""
         response = await self.get(url)
         for _ in range(MOST_STEPS):
-            while response.is_redirect:
-                target = urljoin(str(response.url), response.headers["location"])
+            while onward := onward_of(response):
+                target = urljoin(str(response.url), onward)
                 if not target.startswith(f"{self.url}/"):
                     return target
                 response = await self.get(target)
@@ -190,6 +190,21 @@ class StockClient:
         data = {name: value for name, value in form.items() if value is not None}
         self.http.cookies.clear()
         return await self.http.post(f"{self.url}/oauth/{path}", data=data)
+
+
+def forms_of(page: httpx2.Response) -> list[dict[str, Any]]:
+    """The forms of a page, each with its `action`, `fields` and `buttons`."""
+    parser = _Forms()
+    parser.feed(page.text)
+    return parser.forms
+
+
+def onward_of(response: httpx2.Response) -> str:
+    """Where a browser goes on to by itself, told by a redirect or by a page that refreshes; empty for neither."""
+    if response.is_redirect:
+        return str(response.headers["location"])
+    found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]*)">', response.text)
+    return html.unescape(found[1]) if found else ""
 
 
 def challenge(verifier: str) -> str:

@@ -7,12 +7,12 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,6 +62,10 @@ class Refused(Exception):
         super().__init__(refusal.message)
 
 
+Tell = Callable[[Request, Refused], Awaitable[Response]]
+"""Makes the response that tells of a refusal: to a program, or to a person who looks at a page."""
+
+
 def refuse(status: int, code: str, message: str, what_to_do: str, reason: str = "") -> Refused:
     """A refusal by the hub; the reason is the code where no finer word is given."""
     return Refused(status, Refusal(code, message, "hub", reason or code, what_to_do))
@@ -78,17 +82,19 @@ class RequestEnvelope:
     The log line has the path without its query and no header, so no token can be in it.
     """
 
-    def __init__(self, app: ASGIApp, door: str, answered: Callable[[str, int, float], None]) -> None:
+    def __init__(self, app: ASGIApp, door: str, answered: Callable[[str, int, float], None], tell: Tell) -> None:
         """Wrap.
 
         Args:
             app: what answers.
             door: public or internal; for the log.
             answered: told of each request's path, status and seconds.
+            tell: makes the answer to a request that failed here.
         """
         self._app = app
         self._door = door
         self._answered = answered
+        self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -118,7 +124,8 @@ class RequestEnvelope:
                 log.exception("unexpected error")
                 if status:
                     raise
-                await _unexpected(identity)(scope, receive, send_enveloped)
+                response = await self._tell(Request(scope), _unexpected())
+                await response(scope, receive, send_enveloped)
             finally:
                 seconds = time.perf_counter() - began
                 self._answered(scope["path"], status, seconds)
@@ -139,23 +146,30 @@ class RequestEnvelope:
         log.log(logging.DEBUG if routine else logging.INFO, "request", extra=facts)
 
 
-def add_refusal_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` in the one refusal shape, under the key `error`."""
+async def tell_as_json(request: Request, refused: Refused) -> Response:
+    """A refusal for programs."""
+    return answer(request, refused)
+
+
+def add_refusal_handlers(app: FastAPI, tell: Tell) -> None:
+    """Answer every error of `app` with a refusal, as `tell` makes it."""
 
     @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> JSONResponse:
-        return answer(request, error)
+    async def refused(request: Request, error: Refused) -> Response:
+        return await tell(request, error)
 
     @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         known = _HTTP.get(error.status_code, ("bad_request", "The request cannot be answered.", "Look at the API."))
-        return _answer(request, error.status_code, refuse(error.status_code, *known).refusal, error.headers)
+        told = refuse(error.status_code, *known)
+        told.headers.update(error.headers or {})
+        return await tell(request, told)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]]
         message = f"The request is not as it must be: {'; '.join(faults)}."
-        return _answer(request, 422, refuse(422, "invalid_request", message, "Mend the named fields.").refusal)
+        return await tell(request, refuse(422, "invalid_request", message, "Mend the named fields."))
 
 
 _HTTP: dict[int, tuple[str, str, str]] = {
@@ -165,21 +179,14 @@ _HTTP: dict[int, tuple[str, str, str]] = {
 
 
 def answer(request: Request, refused: Refused) -> JSONResponse:
-    """The response that tells of a refusal."""
-    return _answer(request, refused.status, refused.refusal, refused.headers)
+    """A refusal in the one shape, under the key `error`."""
+    body = {"error": refused.refusal.for_request(request_id(request)).as_json()}
+    return JSONResponse(body, refused.status, refused.headers)
 
 
-def _answer(
-    request: Request, status: int, refusal: Refusal, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    body = {"error": refusal.for_request(request_id(request)).as_json()}
-    return JSONResponse(body, status, dict(headers or {}))
-
-
-def _unexpected(identity: str) -> JSONResponse:
+def _unexpected() -> Refused:
     message = "Something went wrong here; it is in the hub's log under this request id."
-    refusal = refuse(500, "internal_error", message, "Try again; if it stays, tell the platform team the request id.")
-    return JSONResponse({"error": refusal.refusal.for_request(identity).as_json()}, 500)
+    return refuse(500, "internal_error", message, "Try again; if it stays, tell the platform team the request id.")
 
 
 def _request_id(scope: Scope) -> str:

@@ -14,13 +14,13 @@ class Surroundings:
     """What a grant is held against.
 
     Attributes:
-        groups: those that somebody in the directory is in.
-        surfaces: those that a client is registered for.
+        groups: those that somebody in the directory is in; None where the company's login alone knows.
+        surfaces: those that a client is registered for; None where any client may come.
         started_with: the source of each server that was taken on; None where nobody says it.
     """
 
-    groups: frozenset[str]
-    surfaces: frozenset[str]
+    groups: frozenset[str] | None
+    surfaces: frozenset[str] | None
     started_with: Mapping[str, str] | None = None
 
 
@@ -40,13 +40,14 @@ def _names_none(snapshot: Snapshot) -> str:
 
 
 def _of_server(server: RegisteredServer, around: Surroundings) -> Iterator[str]:
-    for group in server.granted.groups:
+    if around.groups is not None:
         # A name that the author asks for as well is no slip of the operator's: its people may come later.
-        if group not in around.groups and group not in server.requested.groups:
+        for group in sorted({*server.granted.groups} - {*server.requested.groups} - around.groups):
             yield f"{server.name}: group {group!r} has no member here{_meant(group, around.groups)}"
-    for surface in server.granted.surfaces:
-        if surface not in around.surfaces:
-            yield f"{server.name}: surface {surface!r} has no client here{_meant(surface, around.surfaces)}"
+    if around.surfaces is not None:
+        for surface in server.granted.surfaces:
+            if surface not in around.surfaces:
+                yield f"{server.name}: surface {surface!r} has no client here{_meant(surface, around.surfaces)}"
     yield from _stops(server)
     if around.started_with is not None:
         source = around.started_with.get(str(server.name))

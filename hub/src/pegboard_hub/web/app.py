@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from sqlalchemy import select
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
-from pegboard_hub.common.requests import RequestEnvelope, add_refusal_handlers, answer, refuse
+from pegboard_hub.common.requests import RequestEnvelope, Tell, add_refusal_handlers, refuse, tell_as_json
 from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.api import api_routes
-from pegboard_hub.web.frame import HERE
+from pegboard_hub.web.browser import Browsers, SignInNeeded
+from pegboard_hub.web.frame import HERE, Framer
 from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
 from pegboard_hub.web.metrics import metrics_routes
+from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.sign_in_page import sign_in_routes, unanswerable
+from pegboard_hub.web.unanswerable_page import unanswerable
 
 NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
 MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Records wait, and come later."
@@ -28,20 +30,26 @@ MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Record
 
 def public_app(parts: Parts) -> FastAPI:
     """The door the edge proxies to: pages, API, sign-in, probes."""
-    app = _app("Pegboard", "public", parts.meter)
-    app.include_router(page_routes(parts))
+    identity = parts.identity
+    framer = Framer(parts, Browsers(identity.sessions, identity.cookie, parts.public_url))
+    app = _app("Pegboard", "public", parts.meter, framer.refusal)
+    app.include_router(page_routes(parts, framer))
     app.include_router(api_routes(parts))
-    app.include_router(identity_routes(parts.identity, lambda name: _title(parts, name), unanswerable))
+    app.include_router(identity_routes(identity, lambda name: _title(parts, name), unanswerable(framer)))
     app.include_router(_probes(parts))
-    app.include_router(sign_in_routes(parts))
     app.include_router(metrics_routes(parts.page))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
+
+    @app.exception_handler(SignInNeeded)
+    async def to_sign_in(_request: Request, needed: SignInNeeded) -> Response:
+        return see_other(needed.location)
+
     return app
 
 
 def internal_app(parts: Parts) -> FastAPI:
     """The door that only this machine's processes reach: deliveries to the ledger, and the operator's questions."""
-    app = _app("Pegboard, internal", "internal", parts.meter)
+    app = _app("Pegboard, internal", "internal", parts.meter, tell_as_json)
     app.include_router(internal_routes(parts.ledger, parts.channels))
     app.include_router(operator_routes(parts))
     app.include_router(acknowledgement_routes(parts))
@@ -50,21 +58,21 @@ def internal_app(parts: Parts) -> FastAPI:
     return app
 
 
-def _app(title: str, door: str, meter: HubMeter) -> FastAPI:
+def _app(title: str, door: str, meter: HubMeter, tell: Tell) -> FastAPI:
     app = FastAPI(
         title=title,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(RequestEnvelope, door=door, answered=meter.request)],
+        middleware=[Middleware(RequestEnvelope, door=door, answered=meter.request, tell=tell)],
     )
-    add_refusal_handlers(app)
+    add_refusal_handlers(app, tell)
 
     @app.exception_handler(StorageUnavailable)
-    async def no_storage(request: Request, _error: StorageUnavailable) -> JSONResponse:
+    async def no_storage(request: Request, _error: StorageUnavailable) -> Response:
         """The disk is the operator's to mend; `Database` logged what it said."""
-        return answer(request, refuse(503, "storage_unavailable", NO_STORAGE, MEND_STORAGE))
+        return await tell(request, refuse(503, "storage_unavailable", NO_STORAGE, MEND_STORAGE))
 
     return app
 

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
+from pegboard.core.names import PERSON_SURFACES
 from pegboard.core.refusal import Refusal
 from pegboard_hub.registry.explain import insider, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
@@ -240,14 +241,16 @@ _LAYERS = (
 
 def _offers(parts: Parts, asker: Caller, server: str) -> dict[str, tuple[Offer, ...]]:
     """What the fields offer. Servers are no secret here; tools are."""
-    directory, deployed = parts.sign_in.directory, parts.registry.current.all_deployed
+    demo, deployed = parts.identity.demo, parts.registry.current.all_deployed
     asked_about = [each for each in deployed if str(each.name) == server]
-    channels = sorted({channel for client in directory.clients.values() for channel in client.channels})
+    people = demo.directory.people if demo else {}
+    clients = demo.directory.clients.values() if demo else ()
+    channels = sorted({channel for client in clients for channel in client.channels})
     return {
         "server": tuple(Offer(str(each.name)) for each in deployed[:MOST_OFFERED]),
         "tool": tuple(_tools(parts, asker, asked_about or deployed))[:MOST_OFFERED],
-        "person": tuple(Offer(sub, person.name) for sub, person in directory.people.items())[:MOST_OFFERED],
-        "surface": tuple(Offer(surface) for surface in directory.surfaces),
+        "person": tuple(Offer(sub, person.name) for sub, person in people.items())[:MOST_OFFERED],
+        "surface": tuple(Offer(surface) for surface in (demo.directory.surfaces if demo else PERSON_SURFACES)),
         "channel": tuple(Offer(channel) for channel in channels),
     }
 

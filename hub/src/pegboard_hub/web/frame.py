@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +12,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pegboard.core.caller import Caller
+from pegboard.core.names import PERSON_SURFACES
+from pegboard_hub.common.requests import Refused, answer, refuse, request_id
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.status import Isolation
+from pegboard_hub.web.browser import NOBODY, Browsers, SignInNeeded, Visitor, visitor
+from pegboard_hub.web.onward import onward, sign_in_path
 from pegboard_hub.web.parts import Parts
 
 HERE = Path(__file__).parent
@@ -27,20 +33,37 @@ PAGES = {"/": "Home", "/explain": "Explain", "/ledger": "Ledger"}
 
 DEFAULT_SURFACE = "cli"
 
+TITLES = {
+    401: "Not signed in",
+    403: "Not allowed",
+    404: "There is nothing here",
+    500: "Something went wrong",
+    503: "Not just now",
+}
+"""What the page of a refusal is called, by its status."""
+
+CLIENT = "pegboard-pages"
+"""The client id of whoever looks at pages; no token has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The demo person a page is shown as."""
+    """The person a page is shown as.
+
+    Attributes:
+        chosen: whether the address says so; otherwise it is who is signed in.
+    """
 
     sub: str
     name: str
     about: str
     caller: Caller
+    chosen: bool
 
     @property
     def query(self) -> tuple[tuple[str, str], ...]:
         """What keeps the viewer in a page's address."""
-        return ("as", self.sub), ("surface", self.caller.surface)
+        return ("as", self.sub if self.chosen else ""), ("surface", self.caller.surface)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +83,13 @@ class Frame:
         title: of the page, for the browser's tab.
         path: of the page, where its forms go.
         links: the navigation; each keeps whom the pages are shown as.
-        viewer: the demo person the page is shown as; None for nobody.
+        viewer: the person the page is shown as; None for nobody.
         surface: where that person is.
         notice: why there is no viewer although one was asked for; empty otherwise.
-        people: the demo directory's people, name by sub.
+        login: what people sign in with, by name.
+        people: the demo directory's people, name by sub; None with any other login.
+        visitor: the browser that asked, and who is signed in there.
+        sign_in: the address of the sign-in page, which leads back here.
     """
 
     title: str
@@ -72,59 +98,183 @@ class Frame:
     viewer: Viewer | None
     surface: str
     notice: str
-    people: Mapping[str, str]
+    login: str
+    people: Mapping[str, str] | None
+    visitor: Visitor
+    sign_in: str
     surfaces: tuple[str, ...]
     isolation: Isolation
     public_url: str
     version: str
+
+    @property
+    def session(self) -> Session | None:
+        """Who is signed in in this browser, whoever the page is shown as."""
+        return self.visitor.session
+
+    @property
+    def demo(self) -> bool:
+        """Whether people come from the demo directory."""
+        return self.people is not None
+
+    def form_token(self, action: str) -> str:
+        """What makes a form of this page count that is sent to `action`."""
+        return self.visitor.form_token(action)
 
     def link(self, path: str, **query: str) -> str:
         """The address of a page, with whom it is shown as."""
         return with_query(path, [*(self.viewer.query if self.viewer else ()), *query.items()])
 
 
-class Framer:
-    """Makes frames, and answers with a page in one."""
+@dataclass(frozen=True, slots=True)
+class RefusalView:
+    """What the page of a refusal shows.
 
-    def __init__(self, parts: Parts) -> None:
+    Attributes:
+        facts: what the request said, by label; a stranger's text.
+    """
+
+    message: str
+    what_to_do: str
+    code: str
+    reason: str
+    request_id: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OnwardView:
+    """A page that goes on to another by itself."""
+
+    then: str
+    words: str
+
+
+class Framer:
+    """Makes frames, and answers with a page in one.
+
+    Attributes:
+        browsers: tells whose browser a request comes from.
+    """
+
+    def __init__(self, parts: Parts, browsers: Browsers) -> None:
+        self.browsers = browsers
         self._parts = parts
         self._templates = _templates()
         self._version = version("pegboard-hub")
 
+    async def allow(self, request: Request) -> None:
+        """Let a request for a page pass: who is not signed in sees none but with the demo directory.
+
+        Raises:
+            SignInNeeded: nobody is signed in.
+            Refused: it asks for the page as somebody else sees it.
+        """
+        if self._parts.identity.demo is not None:
+            return
+        if visitor(request).session is None:
+            raise SignInNeeded(request)
+        if "as" in request.query_params:
+            message = "Pages are shown as somebody else only with the demo directory."
+            raise refuse(403, "access_denied", message, "Leave `as` out of the address.", "as_refused")
+
     def frame(self, request: Request, path: str, title: str = "") -> Frame:
-        """The frame of the page at `path`, shown as the person that the request's `as` and `surface` choose."""
+        """The frame of the page at `path`, shown as who is signed in or as the request's `as` chooses."""
         asked = request.query_params
-        directory = self._parts.sign_in.directory
-        viewer, notice = self._viewer(asked.get("as", ""), asked.get("surface", "") or DEFAULT_SURFACE)
-        kept = viewer.query if viewer else ()
-        return Frame(
-            title=title or PAGES[path],
-            path=path,
-            links=tuple(Link(name, with_query(href, kept), href == path) for href, name in PAGES.items()),
-            viewer=viewer,
-            surface=viewer.caller.surface if viewer else DEFAULT_SURFACE,
-            notice=notice,
-            people={sub: found.name for sub, found in directory.people.items()},
-            surfaces=directory.surfaces,
-            isolation=self._parts.status.read().isolation,
-            public_url=self._parts.public_url,
-            version=self._version,
-        )
+        viewer, notice = self._viewer(request, asked.get("surface", "") or DEFAULT_SURFACE)
+        return self._frame(request, path, title or PAGES[path], viewer, notice)
 
     def answer(self, template: str, frame: Frame, view: Any, status: int = 200) -> HTMLResponse:
         """The page. What a person may see must not be kept where another may look."""
         page = self._templates.get_template(template).render(frame=frame, view=view)
         return HTMLResponse(page, status, headers={"Cache-Control": "no-store"})
 
-    def _viewer(self, person: str, surface: str) -> tuple[Viewer | None, str]:
-        if not person:
-            return None, ""
+    def onward(self, request: Request, title: str, words: str, then: str) -> HTMLResponse:
+        """The answer to a form after which the way leads to a client: a page that goes on to `then` by itself.
+
+        It is no redirect, because Chromium holds every step after a form against the page's `form-action`: the
+        client's address, and wherever the client leads on to from there, which nobody here can know.
+        """
+        return self.answer("onward.html", self.bare(request, title), OnwardView(then, words))
+
+    def bare(self, request: Request, title: str) -> Frame:
+        """The frame of a page that is at no path of its own, shown as nobody."""
+        return replace(self._frame(request, "", title, None, ""), sign_in=sign_in_path("/"))
+
+    async def refusal(self, request: Request, refused: Refused) -> Response:
+        """A refusal as a page, where the request comes from somebody who looks at pages; else as JSON."""
+        if not wants_page(request):
+            return answer(request, refused)
         try:
-            caller = self._parts.sign_in.caller(person, surface)
-        except OAuthRefused as error:
-            return None, f"{error.description[0].upper()}{error.description[1:]}."
-        found = self._parts.sign_in.directory.people[person]
-        return Viewer(person, found.name, found.about, caller), ""
+            await self.browsers.visit(request)
+        except Exception:
+            request.state.visitor = NOBODY
+        told = refused.refusal
+        view = RefusalView(told.message, told.what_to_do, told.code, told.reason, request_id(request))
+        title = TITLES.get(refused.status, "This cannot be done")
+        response = self.answer("refused.html", self.bare(request, title), view, refused.status)
+        response.headers.update(refused.headers)
+        return response
+
+    def _frame(self, request: Request, path: str, title: str, viewer: Viewer | None, notice: str) -> Frame:
+        demo, kept = self._parts.identity.demo, viewer.query if viewer else ()
+        here = f"{request.url.path}?{request.url.query}" if request.method == "GET" else request.url.path
+        return Frame(
+            title=title,
+            path=path,
+            links=tuple(Link(name, with_query(href, kept), href == path) for href, name in PAGES.items()),
+            viewer=viewer,
+            surface=viewer.caller.surface if viewer else DEFAULT_SURFACE,
+            notice=notice,
+            login=self._parts.identity.sessions.login.name,
+            people={sub: found.name for sub, found in demo.directory.people.items()} if demo else None,
+            visitor=visitor(request),
+            sign_in=sign_in_path(onward(here.rstrip("?"))),
+            surfaces=demo.directory.surfaces if demo else PERSON_SURFACES,
+            isolation=self._parts.status.read().isolation,
+            public_url=self._parts.public_url,
+            version=self._version,
+        )
+
+    def _viewer(self, request: Request, surface: str) -> tuple[Viewer | None, str]:
+        demo, session = self._parts.identity.demo, visitor(request).session
+        person = request.query_params.get("as", "")
+        if demo is not None and person:
+            try:
+                caller = demo.caller(person, surface)
+            except OAuthRefused as error:
+                return None, f"{error.description[0].upper()}{error.description[1:]}."
+            found = demo.directory.people[person]
+            return Viewer(person, found.name, found.about, caller, chosen=True), ""
+        return _signed_in(session, surface) if session else (None, "")
+
+
+def wants_page(request: Request) -> bool:
+    """Whether somebody looks: browsers ask for HTML by name when a page is opened, and programs do not."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _signed_in(session: Session, surface: str) -> tuple[Viewer | None, str]:
+    if surface not in PERSON_SURFACES:
+        return None, f"Unknown surface {surface!r}; known are {', '.join(PERSON_SURFACES)}."
+    facts = session.facts
+    caller = caller_of(facts, surface, CLIENT)
+    return Viewer(facts.sub, facts.name, f"{facts.email or facts.sub}, signed in.", caller, chosen=False), ""
+
+
+def caller_of(facts: PersonFacts, surface: str, client_id: str) -> Caller:
+    """The caller that a person would be on a surface, with a client; bound to nothing yet."""
+    return Caller(
+        sub=facts.sub,
+        sub_type="person",
+        groups=facts.groups,
+        surface=surface,
+        client_id=client_id,
+        audience="",
+        expires_at=0,
+        token_id="",
+        email=facts.email,
+    )
 
 
 def with_query(path: str, pairs: Iterable[tuple[str, str]]) -> str:

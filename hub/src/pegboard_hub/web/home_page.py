@@ -101,7 +101,10 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
 
 def _first_commands(parts: Parts, status: RuntimeStatus) -> tuple[str, ...]:
     there = [s for s in parts.registry.current.all_deployed if not s.stopped and status.state(s) not in NOT_THERE]
-    return first_commands({server.name: server.granted for server in there}, parts.sign_in.directory)
+    demo = parts.identity.demo
+    if demo is None:
+        return ("login", "servers", *(f"tools {server.name}" for server in there[:1]))
+    return first_commands({server.name: server.granted for server in there}, demo.directory)
 
 
 def _server_view(

@@ -34,10 +34,11 @@ def operator_routes(parts: Parts) -> APIRouter:
 
 def current_notices(parts: Parts) -> tuple[str, ...]:
     """The notices on the grants in force, held against the directory and what runs."""
-    directory = parts.sign_in.directory
+    demo = parts.identity.demo
+    people = demo.directory.people.values() if demo else ()
     around = Surroundings(
-        groups=frozenset(group for person in directory.people.values() for group in person.groups),
-        surfaces=frozenset(directory.surfaces),
+        groups=frozenset(group for person in people for group in person.groups) if demo else None,
+        surfaces=frozenset(demo.directory.surfaces) if demo else None,
         started_with=parts.status.read().started_with,
     )
     return notices(parts.registry.current, around)

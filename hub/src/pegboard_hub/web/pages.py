@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 
+from pegboard_hub.web.consent_page import consent_routes
 from pegboard_hub.web.explain_page import explain_routes
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.home_page import home_routes
 from pegboard_hub.web.ledger_page import ledger_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.sessions_page import session_routes
+from pegboard_hub.web.sign_in_page import sign_in_routes
 
 
-def page_routes(parts: Parts) -> APIRouter:
-    """The routes of all pages."""
-    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    framer = Framer(parts)
-    for routes in (home_routes, explain_routes, ledger_routes):
-        router.include_router(routes(parts, framer))
+def page_routes(parts: Parts, framer: Framer) -> APIRouter:
+    """The routes of all pages. Those of signing in are open to everybody; `Framer.allow` guards the others."""
+    router = APIRouter(
+        include_in_schema=False,
+        default_response_class=HTMLResponse,
+        dependencies=[Depends(framer.browsers.visit)],
+    )
+    router.include_router(sign_in_routes(parts, framer))
+    for routes in (home_routes, explain_routes, ledger_routes, session_routes, consent_routes):
+        router.include_router(routes(parts, framer), dependencies=[Depends(framer.allow)])
     return router

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
-from pegboard.core.names import ServerName
+from pegboard.core.names import PERSON_SURFACES, ServerName
 from pegboard.core.refusal import Refusal
 from pegboard_hub.common.requests import Refused
 from pegboard_hub.identity.errors import OAuthRefused
@@ -172,14 +172,29 @@ def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
         return asker
     person = asker.sub if question.person is None else question.person
     surface = asker.surface if question.surface is None else question.surface
+    demo = parts.identity.demo
+    if demo is None:
+        return _asker_elsewhere(asker, person, surface, question.channel)
     try:
-        return parts.sign_in.caller(person, surface, question.channel)
+        return demo.caller(person, surface, question.channel)
     except OAuthRefused as error:
         description = f"{error.description[0].upper()}{error.description[1:]}."
-        if person not in parts.sign_in.directory.people:
+        if person not in demo.directory.people:
             raise Unanswerable("person", 404, "unknown_person", description, "Use one of the known ones.") from error
-        field = "channel" if surface in parts.sign_in.directory.surfaces else "surface"
+        field = "channel" if surface in demo.directory.surfaces else "surface"
         raise _invalid(field, description, "Use one of the known ones.") from error
+
+
+def _asker_elsewhere(asker: Caller, person: str, surface: str, channel: str | None) -> Caller:
+    """The asker on another surface. Whom else the company's login has is not known here, nor in which groups."""
+    if person != asker.sub:
+        message = f"Nothing is known here of {person[:64]}: the login tells of people when they sign in."
+        raise Unanswerable("person", 404, "unknown_person", message, "Ask them to look themselves.")
+    if surface not in PERSON_SURFACES:
+        raise _invalid("surface", f"Unknown surface; known are {', '.join(PERSON_SURFACES)}.", "Use one of those.")
+    if channel is not None and surface != "bot":
+        raise _invalid("channel", "Only a bot is in a channel.", "Leave it out, or ask for the surface bot.")
+    return replace(asker, surface=surface, channel=channel)
 
 
 def _service(service: str, question: Question) -> Caller:

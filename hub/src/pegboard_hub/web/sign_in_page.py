@@ -1,57 +1,152 @@
-"""Signing in and saying yes to a client, in the plainest form."""
+"""Signing in and out, on pages: choosing a person of the demo directory, or going to the company's login."""
 
 from __future__ import annotations
 
-from html import escape
-from urllib.parse import parse_qs
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
+from pegboard_hub.identity.directory import Person
+from pegboard_hub.identity.person import SignedIn
+from pegboard_hub.web.browser import visitor
+from pegboard_hub.web.device import device_of
+from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.onward import onward, see_other
 from pegboard_hub.web.parts import Parts
 
+SIGN_IN = "/sign-in"
+SIGN_OUT = "/sign-out"
+START = "/sign-in/start"
+"""Where the way to a company's login begins."""
 
-async def unanswerable(_request: Request, code: str, words: str) -> Response:
-    """The answer to an authorization request that must not be sent back to its client."""
-    return JSONResponse({"error": code, "error_description": words}, 400, {"Cache-Control": "no-store"})
+AUTHORIZE = "/oauth/authorize?"
 
 
-def sign_in_routes(parts: Parts) -> APIRouter:
-    """The routes."""
-    router = APIRouter(include_in_schema=False)
-    identity = parts.identity
+@dataclass(frozen=True, slots=True)
+class SignInView:
+    """What the sign-in page shows.
 
-    @router.get("/sign-in")
-    async def ask(request: Request) -> HTMLResponse:
-        people = "".join(
-            f'<button name="person" value="{escape(sub)}">{escape(person.name)}</button>'
-            for sub, person in parts.sign_in.directory.people.items()
-        )
-        kept = escape(request.query_params.get("continue", "/"))
-        return HTMLResponse(
-            f'<form method="post"><input type="hidden" name="continue" value="{kept}">{people}</form>'
-        )
+    Attributes:
+        then: where the person goes on to.
+        people: of the demo directory; empty with any other login.
+        problem: what went wrong at the last try; empty where nothing did.
+        what_to_do: about it.
+    """
 
-    @router.post("/sign-in")
+    then: str
+    people: Mapping[str, Person] = field(default_factory=dict)
+    problem: str = ""
+    what_to_do: str = ""
+
+    @property
+    def for_client(self) -> bool:
+        """Whether a client's authorization request waits."""
+        return self.then.startswith(AUTHORIZE)
+
+    @property
+    def start(self) -> str:
+        """Where the company's login begins."""
+        return f"{START}?{urlencode({'continue': self.then})}"
+
+
+@dataclass(frozen=True, slots=True)
+class SignOutView:
+    """What the page of signing out shows.
+
+    Attributes:
+        connections: what ends with this browser's session.
+        others: the person's other sessions.
+    """
+
+    connections: int = 0
+    others: int = 0
+
+
+def sign_in_routes(parts: Parts, framer: Framer) -> APIRouter:
+    """The routes of the pages of signing in and out; nobody need be signed in to see them."""
+    router = APIRouter()
+    router.include_router(_in(parts, framer))
+    router.include_router(_out(parts, framer))
+    return router
+
+
+def ask_to_sign_in(framer: Framer, request: Request, view: SignInView, status: int = 200) -> HTMLResponse:
+    """The sign-in page, also for a login that has to say what went wrong."""
+    response = framer.answer("sign_in.html", framer.frame(request, SIGN_IN, "Sign in"), view, status)
+    framer.browsers.keep(visitor(request), response)
+    return response
+
+
+async def let_in(parts: Parts, framer: Framer, request: Request, signed_in: SignedIn, then: str) -> Response:
+    """Open a session for whom the login told, and go on. The session is always a new one (session fixation)."""
+    sessions, then = parts.identity.sessions, _then(then)
+    session, secret = await sessions.open(signed_in, device_of(request.headers.get("user-agent", "")))
+    response: Response = see_other(then)
+    if then.startswith(AUTHORIZE):
+        words = f"You are signed in as {session.facts.name}, and go on to the program that asked."
+        response = framer.onward(request, "Signed in", words, then)
+    framer.browsers.sign_in(response, secret, sessions.lifetime_s)
+    return response
+
+
+def _in(parts: Parts, framer: Framer) -> APIRouter:
+    router, demo = APIRouter(), parts.identity.demo
+
+    @router.get(SIGN_IN)
+    async def ask(request: Request) -> Response:
+        view = SignInView(_then(request.query_params.get("continue")), demo.directory.people if demo else {})
+        if demo is None and view.for_client and visitor(request).session is None:
+            return see_other(view.start)
+        return ask_to_sign_in(framer, request, view)
+
+    if demo is None:
+        return router
+
+    @router.post(SIGN_IN)
     async def sign_in(request: Request) -> Response:
-        form = parse_qs((await request.body()).decode())
-        _session, secret = await identity.sessions.open(parts.sign_in.sign_in(form["person"][0]), "a browser")
-        response = RedirectResponse(form["continue"][0], 303)
-        identity.cookie.set(response, secret, identity.sessions.lifetime_s)
-        return response
-
-    @router.get("/consent")
-    async def show() -> HTMLResponse:
-        return HTMLResponse('<form method="post"><button name="answer" value="allow">Allow</button></form>')
-
-    @router.post("/consent")
-    async def consent(request: Request) -> Response:
-        session = await identity.sessions.find(identity.cookie.read(request))
-        client = await identity.clients.get(request.query_params["client_id"])
-        if session is None or client is None:
-            return Response(status_code=400)
-        scope = identity.issuer.scope_for(request.query_params["resource"], request.query_params.get("scope"))
-        await identity.clients.consent(session.facts.sub, client.software, scope)
-        return RedirectResponse(f"/oauth/authorize?{request.url.query}", 303)
+        form = await framer.browsers.form(request)
+        then, person = _then(form.get("continue")), form.get("person", "")
+        if person not in demo.directory.people:
+            view = SignInView(then, demo.directory.people, "There is no such person here.", "Choose one of these.")
+            return ask_to_sign_in(framer, request, view, 422)
+        return await let_in(parts, framer, request, demo.sign_in(person), then)
 
     return router
+
+
+def _out(parts: Parts, framer: Framer) -> APIRouter:
+    router, identity = APIRouter(), parts.identity
+
+    @router.get(SIGN_OUT)
+    async def ask(request: Request) -> HTMLResponse:
+        session, view = visitor(request).session, SignOutView()
+        if session is not None:
+            connected = [each for each in await identity.connections.of(session.facts.sub) if each.sid == session.sid]
+            others = len(await identity.sessions.of(session.facts.sub)) - 1
+            view = SignOutView(len(connected), others)
+        title = "Sign out" if session else "Signed out"
+        return framer.answer("sign_out.html", framer.frame(request, SIGN_OUT, title), view)
+
+    @router.post(SIGN_OUT)
+    async def sign_out(request: Request) -> Response:
+        session = visitor(request).session
+        response = see_other(SIGN_OUT)
+        if session is not None:
+            form = await framer.browsers.form(request)
+            if form.get("which") == "everywhere":
+                await identity.sessions.end_all_of(session.facts.sub, "signed out everywhere")
+            else:
+                await identity.sessions.end(session.sid, "signed out")
+            framer.browsers.sign_out(response)
+        return response
+
+    return router
+
+
+def _then(asked: str | None) -> str:
+    """Where to go after signing in: never back to signing in or out."""
+    then = onward(asked)
+    return "/" if then.partition("?")[0].startswith((SIGN_IN, SIGN_OUT)) else then
