@@ -51,7 +51,7 @@ test-heavy: install debian  ## the long tests, each by its name and with its tim
 	$(IN)pytest -m heavy -v --durations=0 --durations-min=1
 
 bench: install  ## make the figures in the docs again
-	@set -e; for script in cost edge_scale memory first_call; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
+	@set -e; for script in cost edge_scale memory first_call sign_in; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
 	@set -e; for script in ledger metrics change recovery key_rotation report; do echo "== $$script"; $(IN)python bench/$$script.py; done
 
 docs: install  ## make the reference pages again from the code
