@@ -15,6 +15,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import Layer, Refusal
+from pegboard.core.scopes import SCOPE_TOOLS, SERVER_SCOPES, has_server_scope
 
 SENSITIVE: frozenset[Sensitivity] = frozenset({"confidential", "restricted"})
 """Servers of these sensitivities refuse once nobody can tell whether they were stopped (`core.bundle`)."""
@@ -93,6 +94,8 @@ def _names(values: frozenset[str] | tuple[str, ...]) -> str:
     return ", ".join(sorted(values)) or "none"
 
 
+_OR = " or "
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "audience",
@@ -100,6 +103,15 @@ RULES: tuple[Rule, ...] = (
         lambda caller, access: f"the token is bound to {caller.audience}",
         lambda caller, access: f"Your token is bound to another server than {access.server}",
         "token_wrong_audience",
+        source="what the token says",
+    ),
+    Rule(
+        "scope",
+        lambda caller, _: has_server_scope(caller.scope),
+        lambda caller, _: f"the token's scope is {caller.scope or 'empty'}; servers want {_OR.join(SERVER_SCOPES)}",
+        lambda _, access: f"Your token's scope does not let it use {access.server}; {SCOPE_TOOLS} does",
+        "insufficient_scope",
+        code="insufficient_scope",
         source="what the token says",
     ),
     Rule(
