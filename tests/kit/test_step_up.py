@@ -78,7 +78,7 @@ async def test_a_tool_that_is_not_declared_read_only_asks_for_more_scope(
     assert (body["id"], body["error"]["data"]["layer"]) == (1, "server")
     found = body["error"]["data"]
     assert (found["code"], found["reason"]) == ("insufficient_scope", "insufficient_scope")
-    assert found["message"] == f"Your token may only look, and {tool} of dev/desk is not declared read-only."
+    assert found["message"] == f"Your token may only look, and {tool} of dev/desk is not declared read-only. Sign in again for the scope tools."
     (record,) = hub.records
     assert isinstance(record, Denial)
     assert (record.tool, record.code, record.policy) == (tool, "insufficient_scope", "granted")

@@ -118,6 +118,9 @@ def _source(policy: Policy) -> str:
     return f"policies/{policy.name}.cedar, version {policy.version}"
 
 
+STEP_UP = f"Sign in again for the scope {SCOPE_TOOLS}."
+"""What to do about a token that may only look."""
+
 _GRANTS_FILE = "the operator's grants file"
 _TOKEN = "what the token says"  # noqa: S105 - words
 
@@ -130,10 +133,10 @@ def insufficient_scope(tool: str, access: ServerAccess) -> Refusal:
     """The refusal of a token that may only look, for a tool that its caller may use with a wider one."""
     return Refusal(
         code="insufficient_scope",
-        message=f"Your token may only look, and {tool} of {access.server} is not declared read-only.",
+        message=f"Your token may only look, and {tool} of {access.server} is not declared read-only. {STEP_UP}",
         layer="server",
         reason="insufficient_scope",
-        what_to_do=f"Sign in again for the scope {SCOPE_TOOLS}.",
+        what_to_do=STEP_UP,
     )
 
 

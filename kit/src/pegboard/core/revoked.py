@@ -32,6 +32,10 @@ class Revoked:
         """Whether the token that `caller` was read from is void. It is asked at every request."""
         return caller.session in self.sessions or caller.token_id in self.tokens or caller.client_id in self.clients
 
+    def adds_to(self, other: Revoked) -> bool:
+        """Whether it has a value that `other` does not have."""
+        return any(getattr(self, field.name) - getattr(other, field.name) for field in fields(self))
+
     def as_json(self) -> dict[str, list[str]]:
         """The lists in order, so that equal ones read the same in two processes."""
         return {field.name: sorted(getattr(self, field.name)) for field in fields(self)}
