@@ -199,6 +199,7 @@ class Town(Rig):
             "groups": [],
             "client_id": call.service,
             "surface": call.surface,
+            "scope": "api" if resource == self.api else "tools",
             "aud": resource,
             "iat": now,
             "exp": now + 300,
