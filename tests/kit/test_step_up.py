@@ -78,7 +78,8 @@ async def test_a_tool_that_is_not_declared_read_only_asks_for_more_scope(
     assert (body["id"], body["error"]["data"]["layer"]) == (1, "server")
     found = body["error"]["data"]
     assert (found["code"], found["reason"]) == ("insufficient_scope", "insufficient_scope")
-    assert found["message"] == f"Your token may only look, and {tool} of dev/desk is not declared read-only. Sign in again for the scope tools."
+    assert found["message"].startswith(f"Your token may only look, and {tool} of dev/desk is not declared read-only.")
+    assert found["what_to_do"] == "Sign in again for the scope tools."
     (record,) = hub.records
     assert isinstance(record, Denial)
     assert (record.tool, record.code, record.policy) == (tool, "insufficient_scope", "granted")
@@ -205,5 +206,5 @@ async def test_the_stock_client_is_told_too(hub: InMemoryHub) -> None:
             transport = streamable_http_client(hub.name.resource_url(hub.public_url), http_client=http)
             async with Client(transport, mode=mode) as client:
                 assert not (await client.call_tool("look", {})).is_error
-                with pytest.raises(Exception, match="may only look|403|insufficient"):
+                with pytest.raises(Exception, match=r"may only look|403"):
                     await client.call_tool("change", {})
