@@ -112,6 +112,12 @@ def _without_claim(name: str) -> Json:
     return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": True}}
 
 
+def _verified() -> Json:
+    """The JWT filter found the token good. What Envoy refuses before its filters has no claims."""
+    matcher = metadata_value(JWT_METADATA, CLAIMS, "sub", present_match=True)
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+
+
 def _refusal(code: str, message: str, reason: str, what_to_do: str) -> Refusal:
     return Refusal(code, message, "edge", reason, what_to_do)
 
@@ -140,7 +146,7 @@ def _rules() -> list[Case]:
 
     Envoy notes that a filter denied only after it has answered, but that one allowed before the next is asked. So
     the rule that refused is the one behind the last that allowed, and the table goes from the last rule to the first,
-    and on to the two that come before all rules.
+    and on to what comes before all rules.
     """
     steps = (AGREEMENT, *RULE_NAMES)
     allowed = {name: _metadata(RBAC_METADATA, f"{name}_{DECIDED}", value="allowed") for name in (REVOKED, *steps)}
@@ -161,9 +167,12 @@ def _rules() -> list[Case]:
         replies.append(Case(when, refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")))
     stop = next(rule for rule in RULES if rule.name == "stop")
     replies.append(Case(_status(STOPPED), refusal_by(stop, _ANY_CALLER, _ANY_SERVER, "edge"), 403))
-    mismatch = _all(_status(403), allowed[REVOKED])
-    replies.append(_ambiguous("header_mismatch", mismatch, 400, HEADER_MISMATCH))
-    return [*replies, _token("token_revoked", _status(403))]
+    mismatches = [
+        _ambiguous("header_mismatch", when, 400, HEADER_MISMATCH)
+        # The second is for what Envoy refuses before all filters, such as a connection that is to be something else.
+        for when in (_all(_status(403), allowed[REVOKED]), _status(403))
+    ]
+    return [*replies, mismatches[0], _token("token_revoked", _all(_status(403), _verified())), mismatches[1]]
 
 
 def _ambiguous(reason: str, when: Json, status: int = 400, code: int = JSONRPC_CODE) -> Case:
