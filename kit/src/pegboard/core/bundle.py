@@ -10,7 +10,7 @@ to a lower version, and refuses what its age no longer allows:
 | `max_age_s`       | everything                                                     | 24 hours  |
 
 Its age is the time since the hub last signed it, which it does again every minute: so it is also how long ago there
-was contact, and a stop could have come.
+was contact, and a stop or a revocation could have come.
 """
 
 from __future__ import annotations
