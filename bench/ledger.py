@@ -111,7 +111,7 @@ def _token(keys: Keys, hub: Hub, person: str) -> str:
     caller = hub.parts.sign_in.caller("ana" if person == "security" else person, "cli", None)
     now = int(time.time())
     claims = {"iss": URL, "sub": person, "sub_type": "person", "client_id": caller.client_id, "surface": "cli"}
-    times = {"aud": API, "iat": now, "exp": now + 300, "jti": "bench"}
+    times = {"aud": API, "scope": "api", "iat": now, "exp": now + 300, "jti": "bench"}
     groups = ["security"] if person == "security" else list(caller.groups)
     return keys.tokens.sign({**claims, **times, "groups": groups}, TOKEN_TYPE)
 

@@ -166,6 +166,9 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "a surface in a list": {"surface": ["cli"]},
     "no token id": {"jti": None},
     "no client": {"client_id": None},
+    "no scope": {"scope": None},
+    "a scope in a list": {"scope": ["tools"]},
+    "a session in a list": {"sid": ["x"]},
 }
 
 TOKENS: dict[str, Callable[[Mint], str]] = {

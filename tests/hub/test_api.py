@@ -19,6 +19,7 @@ from tests.hub.company import API, PRESTO, URL, Company, Hub
 
 pytestmark = pytest.mark.anyio
 
+METADATA = f"{URL}/.well-known/oauth-protected-resource/api"
 REFUSAL = {"code", "message", "layer", "reason", "what_to_do", "request_id"}
 ROUTES = ("whoami", "servers", "servers/prod/presto/access", "explain?server=prod/presto", "calls", "openapi.json")
 
@@ -32,6 +33,7 @@ def forged(company: Company, **changes: Any) -> str:
         "groups": ["ads-eng"],
         "client_id": "pegboard-cli",
         "surface": "cli",
+        "scope": "api",
         "aud": API,
         "iat": now,
         "exp": now + 60,
@@ -44,7 +46,7 @@ def forged(company: Company, **changes: Any) -> str:
 async def test_nothing_is_told_without_a_token(hub: Hub, route: str) -> None:
     response = await hub.public.get(f"/api/v1/{route}")
     assert response.status_code == 401
-    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["www-authenticate"] == f'Bearer scope="api", resource_metadata="{METADATA}"'
     assert set(response.json()["error"]) == REFUSAL
     assert response.json()["error"]["reason"] == "token_missing"
 
@@ -56,6 +58,8 @@ async def test_nothing_is_told_without_a_token(hub: Hub, route: str) -> None:
         ({"iss": "http://evil.example"}, "token_wrong_issuer"),
         ({"aud": PRESTO}, "token_wrong_audience"),
         ({"groups": "ads-eng"}, "token_bad_claims"),
+        ({"scope": ["api"]}, "token_bad_claims"),
+        ({"sid": ["s"]}, "token_bad_claims"),
         ({"exp": int(time.time()) + 86_400}, "token_bad_claims"),
     ],
 )
@@ -65,7 +69,18 @@ async def test_a_token_that_is_not_right_is_refused(
     headers = {"Authorization": f"Bearer {forged(company, **changes)}"}
     response = await hub.public.get("/api/v1/whoami", headers=headers)
     assert (response.status_code, response.json()["error"]["reason"]) == (401, reason)
-    assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    wanted = f'Bearer error="invalid_token", scope="api", resource_metadata="{METADATA}"'
+    assert response.headers["www-authenticate"] == wanted
+
+
+@pytest.mark.parametrize("scope", ["", "tools", "tools:read", "API", "api-x", "api:read", "\tapi"])
+async def test_a_token_of_another_scope_may_ask_nothing(hub: Hub, company: Company, scope: str) -> None:
+    headers = {"Authorization": f"Bearer {forged(company, scope=scope)}"}
+    for route in ROUTES:
+        response = await hub.public.get(f"/api/v1/{route}", headers=headers)
+        assert (response.status_code, response.json()["error"]["reason"]) == (403, "insufficient_scope")
+        wanted = f'Bearer error="insufficient_scope", scope="api", resource_metadata="{METADATA}"'
+        assert response.headers["www-authenticate"] == wanted
 
 
 async def test_a_token_signed_by_somebody_else_is_refused(hub: Hub) -> None:
@@ -135,6 +150,7 @@ async def test_access_names_every_rule_and_whom_to_ask(hub: Hub) -> None:
     assert answer["allowed"] is False
     assert [(check["rule"], check["holds"]) for check in answer["checks"]] == [
         ("audience", True),
+        ("scope", True),
         ("surface", True),
         ("channel", True),
         ("group", False),

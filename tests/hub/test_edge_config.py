@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pegboard.core.access import RULES, ServerAccess
 from pegboard.core.jose import new_private_key, public_jwks
 from pegboard.core.names import ServerName
+from pegboard.core.revoked import Revoked
 from pegboard.core.token import REASONS
 from pegboard_hub.edge.config import render
-from pegboard_hub.edge.filters import FOR_SERVERS
+from pegboard_hub.edge.filters import FOR_SERVERS, REMOVED_PREFIXES
 from pegboard_hub.edge.refusals import CASES
+from pegboard_hub.edge.revoked import CLAIM_HEADERS
 from pegboard_hub.edge.rules import COMPILERS, IN_ROUTES
 from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
 
@@ -152,9 +154,20 @@ def test_refusals_use_the_words_of_the_core() -> None:
     assert {case.refusal.layer for case in CASES} == {"edge"}
 
 
-def test_only_sign_in_refusals_carry_a_challenge() -> None:
+def test_only_where_another_token_would_do_does_a_refusal_carry_a_challenge() -> None:
     for case in CASES:
-        assert (case.challenge is not None) == (case.status == 401) == (case.refusal.code == "unauthenticated")
+        assert (case.status == 401) == (case.refusal.code == "unauthenticated")
+        assert (case.challenge is not None) == (case.refusal.code in ("unauthenticated", "insufficient_scope"))
+
+
+def test_what_is_revoked_touches_one_filter_right_behind_the_verification() -> None:
+    before = render(snapshot(server()))
+    revoked = Revoked(frozenset({"s"}), frozenset({"t"}), frozenset({"https://client.example/metadata.json"}))
+    after = render(snapshot(server(), revoked=revoked))
+    assert {name for name in before if before[name] != after[name]} == {"ecds-revoked.json"}
+    filters = chain(after)
+    assert filters.index("revoked") == filters.index("jwt") + 1
+    assert all(header.startswith(REMOVED_PREFIXES) for header in CLAIM_HEADERS.values())
 
 
 @pytest.mark.parametrize(

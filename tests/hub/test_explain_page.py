@@ -14,6 +14,8 @@ from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, 
 
 pytestmark = pytest.mark.anyio
 
+OF_THE_TOOL = ("policy:list", "tool:scope", "tool:stop", "policy:call")
+
 READS = (
     '@arguments("limit") permit (principal, action, resource) when { !(context has args) || context.args.limit < 9 };'
 )
@@ -57,7 +59,7 @@ async def test_an_allowed_call_is_walked_through_every_layer(hub: Hub) -> None:
     for words in ("Allowed: every rule holds.", "Layer 1: the edge", "Layer 2: the server", "The tool run_query"):
         assert words in text
     assert outcomes(text) | {"token": "", "server": ""} == dict.fromkeys(
-        ("route", *(rule.name for rule in RULES), "gate", "tool", "policy:list", "tool:stop", "policy:call"), "holds"
+        ("route", *(rule.name for rule in RULES), "gate", "tool", *OF_THE_TOOL), "holds"
     ) | {"token": "", "server": ""}
     assert "Rule from: the demo&#39;s security review of prod/presto" in text
     assert "pegboard explain --server prod/presto --tool run_query --as ana --surface cli" in text

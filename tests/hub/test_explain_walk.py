@@ -12,8 +12,8 @@ from tests.hub.company import Company, Hub
 
 pytestmark = pytest.mark.anyio
 
-TO_THE_SERVER = ["route", "token", "audience", "surface", "channel", "group", "stop", "server", "gate"]
-TO_THE_TOOL = [*TO_THE_SERVER, "tool", "policy:list", "tool:stop", "policy:call"]
+TO_THE_SERVER = ["route", "token", "audience", "scope", "surface", "channel", "group", "stop", "server", "gate"]
+TO_THE_TOOL = [*TO_THE_SERVER, "tool", "policy:list", "tool:scope", "tool:stop", "policy:call"]
 
 
 async def walked(hub: Hub, person: str, **query: str) -> dict[str, dict[str, Any]]:

@@ -35,7 +35,7 @@ async def ask_as(company: Company, hub: Hub, sub: str, *groups: str, **query: An
     now = int(time.time())
     claims = {"iss": URL, "sub": sub, "sub_type": "person", "groups": groups, "client_id": "c", "surface": "cli"}
     token = open_keys(company.home).tokens.sign(
-        {**claims, "aud": API, "iat": now, "exp": now + 60, "jti": "x"}, TOKEN_TYPE
+        {**claims, "scope": "api", "aud": API, "iat": now, "exp": now + 60, "jti": "x"}, TOKEN_TYPE
     )
     path = query.pop("path", "calls")
     return await hub.public.get(f"/api/v1/{path}", params=query, headers={"Authorization": f"Bearer {token}"})

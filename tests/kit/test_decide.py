@@ -12,7 +12,7 @@ from tests.kit.conftest import POLICIES
 DESK = ServerName("dev", "desk")
 URL = "http://pegboard.test/mcp/dev/desk"
 ACCESS = ServerAccess(DESK, "platform", "#desk", URL, frozenset({"ads-eng"}), frozenset({"cli"}))
-ANA = Caller("ana", "person", ("ads-eng",), "cli", "pegboard-cli", URL, 0, "t")
+ANA = Caller("ana", "person", ("ads-eng",), "cli", "pegboard-cli", URL, 0, "t", scope="tools")
 LIST_ONLY = 'permit (principal, action == Action::"list", resource);'
 TOOLS = {
     "order": GovernedTool("order", Policy("small-orders", POLICIES["small-orders"])),

@@ -32,6 +32,15 @@ def rpc(method: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": meta, **params}}
 
 
+async def legacy_session(http: Any, hub: InMemoryHub, headers: dict[str, str]) -> dict[str, str]:
+    """The header of a session of the older protocol that `headers` open."""
+    client = {"name": "t", "version": "1"}
+    body = rpc("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client)
+    del body["params"]["_meta"]
+    opened = await http.post(hub.name.path, json=body, headers=headers)
+    return {"mcp-session-id": opened.headers["mcp-session-id"]}
+
+
 OPENINGS = {
     "initialize": (LEGACY, "POST", rpc("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={})),
     "discover": (MODERN | {"mcp-method": "server/discover"}, "POST", rpc("server/discover")),
@@ -262,14 +271,8 @@ async def test_body_beyond_the_limit_is_refused(hub: InMemoryHub) -> None:
 async def test_legacy_session_belongs_to_one_person_on_one_surface(
     hub: InMemoryHub, person: str, surface: str, status: int
 ) -> None:
-    opening = rpc(
-        "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "t", "version": "1"}
-    )
-    del opening["params"]["_meta"]
     async with hub.http() as http:
-        owner = hub.headers("ana", ["ads-eng"], "cli") | LEGACY
-        opened = await http.post(hub.name.path, json=opening, headers=owner)
-        session = {"mcp-session-id": opened.headers["mcp-session-id"]}
+        session = await legacy_session(http, hub, hub.headers("ana", ["ads-eng"], "cli") | LEGACY)
         groups = {"ana": ["ads-eng"], "fay": ["finance"]}[person]
         user = hub.headers(person, groups, surface) | LEGACY | session
         response = await http.post(hub.name.path, json={"jsonrpc": "2.0", "id": 2, "method": "ping"}, headers=user)

@@ -25,6 +25,7 @@ from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.record import Outcome
+from pegboard.core.revoked import Revoked
 from pegboard.remote import acknowledging
 from pegboard.remote import bundle as bundle_module
 from pegboard.remote.acknowledging import Acknowledging
@@ -88,6 +89,19 @@ def test_replaced_bundle_is_taken_up(home: Home) -> None:
     assert home.groups() == {"a"}
     home.publish(version=4, groups=("b",))
     assert home.groups() == {"b"}
+
+
+def test_what_is_revoked_counts_at_once_and_costs_no_memory_of_verified_tokens(home: Home) -> None:
+    home.publish()
+    before = home.reader.current(time.time())
+    home.publish(version=4, revoked=Revoked(sessions=frozenset({"s", "r"})))
+    after = home.reader.current(time.time())
+    assert (before.revoked, after.revoked.sessions) == (Revoked(), {"s", "r"})
+    assert (after.tokens, after.version) == (before.tokens, before.version)
+    home.publish(version=5, groups=("b",))
+    assert home.reader.current(time.time()).version == 5
+    home.publish(version=6, jwks=public_jwks(home.key, new_private_key()))
+    assert home.reader.current(time.time()).tokens is not before.tokens
 
 
 def test_the_bundles_age_is_true_also_while_nobody_calls(home: Home) -> None:

@@ -94,6 +94,11 @@ async def test_a_stream_ends_when_its_caller_could_not_open_it_any_more(
     hub: InMemoryHub, closed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "LOOK_S", 0.01)
+    await stream_ends(hub, lambda: stop(hub, **closed))
+
+
+async def stream_ends(hub: InMemoryHub, close: Callable[[], None]) -> None:
+    """Open ana's stream, do what must end it, and see it end."""
     application = hub.application()
     started = anyio.Event()
 
@@ -118,7 +123,7 @@ async def test_a_stream_ends_when_its_caller_could_not_open_it_any_more(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(application, scope, _stays(), send)
                 await started.wait()
-                stop(hub, **closed)
+                close()
 
 
 def _stays() -> Callable[[], Awaitable[dict[str, Any]]]:

@@ -24,6 +24,7 @@ from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import EDGE, Bundle, BundledServer
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
+from pegboard.core.revoked import NOTHING, Revoked
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
@@ -183,7 +184,13 @@ class Rig:
 
     # What decides
 
-    def publish(self, *servers: BundledServer, issued_at: float | None = None, version: int | None = None) -> None:
+    def publish(
+        self,
+        *servers: BundledServer,
+        issued_at: float | None = None,
+        version: int | None = None,
+        revoked: Revoked = NOTHING,
+    ) -> None:
         """Sign and put a bundle where the agent looks."""
         self._version = self._version + 1 if version is None else version
         bundle = Bundle(
@@ -193,6 +200,7 @@ class Rig:
             issuer=self.public_url,
             jwks=public_jwks(self.key, *self.others),
             servers=servers,
+            revoked=revoked,
         )
         replace_file(self.home.edge_bundle, bundle.sign(Signer(self._bundle_key)))
 
@@ -208,7 +216,7 @@ class Rig:
             "groups": ["ads-eng"],
             "client_id": "pegboard-cli",
             "surface": "cli",
-            "scope": "mcp",
+            "scope": "tools",
             "sid": "session",
             "aud": f"{self.public_url}/mcp/{server}",
             "iat": now,

@@ -51,7 +51,7 @@ def refused(
     assert refusal["message"] == body["error"]["message"]
     assert refusal["request_id"] == response.headers["x-request-id"]
     challenge = response.headers.get("www-authenticate", "")
-    assert challenge.startswith("Bearer ") == (status == 401)
+    assert challenge.startswith("Bearer ") == (status == 401 or reason == "insufficient_scope")
     return refusal
 
 
@@ -70,13 +70,13 @@ class TestWithoutAGoodToken:
         response = edge.call()
         refused(edge, response, 401, "token_missing")
         metadata = f"{edge.public_url}/.well-known/oauth-protected-resource/mcp/prod/presto"
-        assert response.headers["www-authenticate"] == f'Bearer resource_metadata="{metadata}"'
+        assert response.headers["www-authenticate"] == f'Bearer scope="tools", resource_metadata="{metadata}"'
 
     def test_an_expired_token_is_refused_past_the_one_skew(self, edge: Rig) -> None:
         now = int(time.time())
         response = edge.call(token=edge.token(iat=now - 60, exp=now - 7))
         refused(edge, response, 401, "token_expired")
-        assert response.headers["www-authenticate"].endswith(', error="invalid_token"')
+        assert response.headers["www-authenticate"].startswith('Bearer error="invalid_token", scope="tools", ')
 
     def test_a_token_that_was_good_is_not_remembered_past_its_end(self, edge: Rig) -> None:
         token = edge.token(sub="short", exp=int(time.time()) - 3)
@@ -202,22 +202,23 @@ class TestCoarseRules:
 
 class TestAgreementWithTheCore:
     def test_the_edge_decides_as_the_core_does(self, edge: Rig) -> None:
-        """Every mix of surface, channel, groups and kind of caller, on both servers. One grants the service."""
+        """Every mix of what a token says that decides, on both servers. One grants the service."""
         outcomes = set()
         with edge.client() as client:
             for granted in (PRESTO, SCRATCH):
                 access = granted.access(edge.public_url)
-                for surface, channel, groups, sub_type in product(
+                for surface, channel, groups, sub_type, scope in product(
                     SURFACES,
                     (None, "airflow", "other"),
                     ((), ("ads-eng",), ("search-eng", "x")),
                     ("person", "service"),
+                    ("tools", "a tools:read", "toolsx"),
                 ):
                     claims = {"surface": surface, "groups": list(groups), "sub_type": sub_type, "sub": "someone"}
+                    claims["scope"] = scope
                     token = edge.token(granted.server, **claims, **({"channel": channel} if channel else {}))
-                    caller = Caller(
-                        "someone", sub_type, groups, surface, "c", access.resource_url, 0, "t", channel=channel
-                    )
+                    bound = ("c", access.resource_url, 0, "t")
+                    caller = Caller("someone", sub_type, groups, surface, *bound, channel=channel, scope=scope)
                     refusal = decide_access(caller, access, "edge").refusal
                     headers = {**dict(_json_headers()), "authorization": f"Bearer {token}"}
                     response = client.post(access.server.path, headers=headers, content=json.dumps(tool_call()))
@@ -226,7 +227,8 @@ class TestAgreementWithTheCore:
                     )
                     assert response.status_code == (403 if refusal else 200)
                     outcomes.add(refusal.reason if refusal else "allowed")
-        assert outcomes == {"allowed", "surface_not_granted", "channel_not_granted", "group_not_granted"}
+        not_granted = {"surface_not_granted", "channel_not_granted", "group_not_granted"}
+        assert outcomes == {"allowed", "insufficient_scope", *not_granted}
 
 
 class TestAddresses:

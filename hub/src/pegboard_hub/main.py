@@ -68,7 +68,9 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     database = Database.at(home.database, meter)
     try:
         await migrate(database)
-        registry = _registry(home, settings, keys, database)
+        revocations = Revocations(database)
+        await revocations.reload()
+        registry = _registry(home, settings, keys, database, revocations)
         await registry.start()
         status = StatusReader(home.status, settings.status_stale_s)
         watch_hub(meter, database, registry)
@@ -85,7 +87,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             database=database,
             registry=registry,
             sign_in=sign_in,
-            identity=await _identity(home, settings, keys, database, issuer, sign_in),
+            identity=_identity(home, settings, keys, database, issuer, sign_in, revocations),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
@@ -98,11 +100,15 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         await database.close()
 
 
-async def _identity(
-    home: Home, settings: HubSettings, keys: Keys, database: Database, issuer: TokenIssuer, demo: DemoSignIn
+def _identity(
+    home: Home,
+    settings: HubSettings,
+    keys: Keys,
+    database: Database,
+    issuer: TokenIssuer,
+    demo: DemoSignIn,
+    revocations: Revocations,
 ) -> AuthorizationServer:
-    revocations = Revocations(database)
-    await revocations.reload()
     sessions = Sessions(database, demo, NoSecrets(), revocations)
     return AuthorizationServer(
         public_url=settings.public_url,
@@ -117,10 +123,14 @@ async def _identity(
     )
 
 
-def _registry(home: Home, settings: HubSettings, keys: Keys, database: Database) -> Registry:
+def _registry(
+    home: Home, settings: HubSettings, keys: Keys, database: Database, revocations: Revocations
+) -> Registry:
     ages = Ages(settings.grants_max_age_s, settings.stops_max_age_s)
-    writer = BundleWriter(home, database, keys, settings.public_url, ages)
-    return Registry(database, Declarations(home), writer, settings.grants)
+    writer = BundleWriter(home, database, keys, settings.public_url, ages, lambda: revocations.current)
+    registry = Registry(database, Declarations(home), writer, settings.grants)
+    revocations.on_change(registry.revoked)
+    return registry
 
 
 async def serve(home: Home, settings: HubSettings) -> None:
@@ -141,6 +151,7 @@ async def serve(home: Home, settings: HubSettings) -> None:
             _on_signals([door for door, _ in doors])
             keepers = [
                 asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
+                asyncio.create_task(parts.registry.watch_revoked()),
                 asyncio.create_task(_tidy(parts)),
                 asyncio.create_task(parts.rotation.run()),
             ]

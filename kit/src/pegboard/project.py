@@ -48,8 +48,10 @@ def load_project(folder: Path, server: Server | None = None) -> Project:
     policies = read_policies(folder / "policies")
     server = server or _import_entry(manifest.entry)
     _check(server, policies)
-    governed = {tool.name: _governed(tool, policies) for tool in server.tools}
     declaration = _declaration(manifest, server, policies)
+    governed = {
+        tool.name: GovernedTool(tool.name, policies[tool.policy], tool.read_only) for tool in declaration.tools
+    }
     _check_arguments(declaration, policies)
     return Project(manifest, server, governed, declaration)
 
@@ -118,10 +120,6 @@ def _policy_problem(tool: DeclaredTool, policies: dict[str, Policy]) -> str:
     return ""
 
 
-def _governed(tool: DeclaredTool, policies: dict[str, Policy]) -> GovernedTool:
-    return GovernedTool(tool.name, policies[str(facts_of(tool.function).policy)])
-
-
 def _declaration(manifest: Manifest, server: Server, policies: dict[str, Policy]) -> Declaration:
     used = sorted({str(facts_of(tool.function).policy) for tool in server.tools})
     return Declaration(
@@ -143,5 +141,6 @@ def _tool_declaration(tool: DeclaredTool) -> ToolDeclaration:
         description=sdk_tool.description,
         policy=str(facts.policy),
         minutes_saved=facts.minutes_saved,
+        read_only=sdk_tool.annotations is not None and sdk_tool.annotations.read_only_hint is True,
         input_schema=sdk_tool.parameters,
     )

@@ -50,6 +50,7 @@ WORDS = ("code", "message", "reason", "what_to_do")
 
 EVERYTHING = {
     "allowed",
+    "insufficient_scope",
     "surface_not_granted",
     "channel_not_granted",
     "group_not_granted",
@@ -177,7 +178,12 @@ def same_is_met(town: Town, call: Call, verdict: dict[str, Any], judged: bool) -
 
 
 def same_is_listed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
-    """The registry's list, the server's list, and what may be called are of one mind."""
+    """The registry's list, the server's list, and what may be called are of one mind.
+
+    The registry knows of no token; a server lists for one that may only look what it lists for any other.
+    """
+    if verdict["rule"] == "scope":
+        return
     servers = town.ask(town.pass_for(call, town.api), "servers")["servers"]
     registered = {server["server"]: {tool["name"] for tool in server["tools"]} for server in servers}
     # A server that is stopped stays in the list of those who may use it otherwise, and says there that it is.
@@ -213,7 +219,8 @@ def words(refusal: dict[str, str] | None) -> Words:
 def asked(call: Call) -> dict[str, Any]:
     """The question about a call."""
     where = {"server": call.server, "tool": call.tool, "surface": call.surface, "channel": call.channel}
-    return {**where, "person": call.person, "service": call.service, "arguments": dict(call.arguments)}
+    who = {"person": call.person, "service": call.service, "scope": call.scope}
+    return {**where, **who, "arguments": dict(call.arguments)}
 
 
 def at_the_edge(town: Town, call: Call) -> Met:

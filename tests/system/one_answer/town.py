@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from mcp_types import ToolAnnotations
 
 from pegboard import Server, authorize_tool
 from pegboard.core.names import PERSON_SURFACES, ServerName
@@ -32,6 +33,7 @@ from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
 from pegboard_hub.common.home import replace_file
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.main import open_hub
@@ -39,7 +41,7 @@ from pegboard_hub.web.app import public_app
 from pegboard_hub.web.parts import Parts
 from tests.attacks.wire import ACCEPT, META, MODERN
 from tests.system.edge_rig import DEADLINE_S, Rig
-from tests.system.one_answer.worlds import CHANNELS, SERVERS, WHY, Call, Grant, World
+from tests.system.one_answer.worlds import CHANNELS, READ_ONLY, SERVERS, WHY, Call, Grant, World
 
 
 @dataclass
@@ -64,7 +66,8 @@ class Desk:
         """An author's server whose tools note what they are run with."""
         server = Server()
         for name in names:
-            server.tool(name=name)(authorize_tool(policy=name)(self._tool(name)))
+            hints = ToolAnnotations(read_only_hint=name in READ_ONLY)
+            server.tool(name=name, annotations=hints)(authorize_tool(policy=name)(self._tool(name)))
         return server
 
     def _tool(self, name: str) -> Any:
@@ -188,9 +191,11 @@ class Town(Rig):
     # Asking
 
     def pass_for(self, call: Call, resource: str) -> str:
-        """A token as the hub issues it; for a service signed with the hub's key, as nothing issues those yet."""
+        """A token as the hub issues it; signed with the hub's key where it issues none: services, unknown scopes."""
+        scope = "api" if resource == self.api else call.scope
         if call.person is not None:
-            return self.person_pass(call.person, call.surface, call.channel, resource)
+            token = self.person_pass(call.person, call.surface, call.channel, resource)
+            return self.signed({**claims_of(token), "scope": scope})
         now = int(time.time())
         claims = {
             "iss": self.public_url,
@@ -199,11 +204,16 @@ class Town(Rig):
             "groups": [],
             "client_id": call.service,
             "surface": call.surface,
+            "scope": scope,
             "aud": resource,
             "iat": now,
             "exp": now + 300,
             "jti": uuid.uuid4().hex,
         }
+        return self.signed(claims)
+
+    def signed(self, claims: Mapping[str, Any]) -> str:
+        """A token that says what is given, signed with the hub's key."""
         return self._signer.sign(claims, TOKEN_TYPE)
 
     def ask(self, token: str, path: str, question: Any = None, **query: Any) -> Any:

@@ -16,6 +16,9 @@ CHANNELS = ("#data-help", "airflow", 'say "hi" 100%', "zürich")
 PEOPLE = ("ana", "fay", "gus")
 SERVERS = ("dev/atlas", "prod/atlas", "prod/ledger")
 TOOLS = ("count", "erase", "look")
+READ_ONLY = ("count", "look")
+"""Those of the tools that are declared to change nothing."""
+
 NO_TOOL = "no_such_tool"
 SECURITY = "sec"
 """A person of every world who is in the group `security`, and so may ask about everybody."""
@@ -44,6 +47,7 @@ class Call:
     person: str | None = None
     service: str | None = None
     channel: str | None = None
+    scope: str = "tools"
 
     @property
     def sub(self) -> str:
@@ -55,7 +59,8 @@ class Call:
 
     def __repr__(self) -> str:
         where = f"{self.surface} in {self.channel}" if self.channel else self.surface
-        return f"{self.sub} from {where} calls {self.server} {self.tool} {json.dumps(self.arguments)}"
+        token = "" if self.scope == "tools" else f", with {self.scope!r},"
+        return f"{self.sub} from {where}{token} calls {self.server} {self.tool} {json.dumps(self.arguments)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,6 +105,8 @@ class World:
     def answer(self, call: Call) -> str:
         """What the design says of this call: `allowed`, or a refusal's reason. It shares nothing with the product."""
         grant, policy = self.grants[call.server], self.policies[call.server].get(call.tool)
+        if not {"tools", "tools:read"} & set(call.scope.split(" ")):
+            return "insufficient_scope"
         if call.surface not in grant.surfaces:
             return "surface_not_granted"
         if call.surface == "bot" and call.channel not in grant.channels:
@@ -110,6 +117,8 @@ class World:
             return "server_stopped"
         if policy is None or not policy.permits(self._seen(call, "list", None)):
             return "tool_unavailable"
+        if "tools" not in call.scope.split(" ") and call.tool not in READ_ONLY:
+            return "insufficient_scope"
         if call.tool in grant.stopped_tools:
             return "tool_stopped"
         arguments = {name: value for name, value in call.arguments.items() if value is not None}
@@ -148,6 +157,9 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 _arguments = st.fixed_dictionaries({}, optional=_VALUES)
 
 
+_scopes = st.sampled_from((*["tools"] * 4, "tools:read", "tools:read", "tools:read tools", "tools-x", "Tools"))
+
+
 _places = st.sampled_from(("bot", *PERSON_SURFACES)).flatmap(
     lambda surface: st.tuples(st.just(surface), st.sampled_from((None, *CHANNELS)) if surface == "bot" else st.none())
 )
@@ -156,11 +168,12 @@ _places = st.sampled_from(("bot", *PERSON_SURFACES)).flatmap(
 @st.composite
 def _call(draw: st.DrawFn) -> Call:
     server, arguments = draw(st.sampled_from(SERVERS)), draw(_arguments)
-    tool = draw(st.sampled_from((*TOOLS, *TOOLS, NO_TOOL)))
+    tool, scope = draw(st.sampled_from((*TOOLS, *TOOLS, NO_TOOL))), draw(_scopes)
     if draw(st.integers(0, 3)) == 0:
-        return Call(server, tool, arguments, "service", service=draw(st.sampled_from(SERVICES)))
+        return Call(server, tool, arguments, "service", service=draw(st.sampled_from(SERVICES)), scope=scope)
     surface, channel = draw(_places)
-    return Call(server, tool, arguments, surface, person=draw(st.sampled_from(PEOPLE)), channel=channel)
+    person = draw(st.sampled_from(PEOPLE))
+    return Call(server, tool, arguments, surface, person=person, channel=channel, scope=scope)
 
 
 @st.composite
@@ -176,7 +189,9 @@ def worlds(draw: st.DrawFn, calls: int) -> World:
 
 @st.composite
 def _changed(draw: st.DrawFn, call: Call) -> Call:
-    """From somewhere else, or with other arguments: what is remembered of the first must not decide on the second."""
+    """From somewhere else, or with other arguments or scope: what was remembered must not decide on it."""
+    if draw(st.integers(0, 3)) == 0:
+        return replace(call, scope=draw(_scopes))
     if call.service or draw(st.integers(0, 2)) == 0:
         return replace(call, arguments=draw(_arguments))
     surface, channel = draw(_places)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pegboard.core.token import CLOCK_SKEW_S, MAX_LIFETIME_S
 from pegboard_hub.edge import cel
 from pegboard_hub.edge.envoy import CLAIMS, MCP_METADATA, Json, claim, extension, header_input, typed, watched
+from pegboard_hub.edge.revoked import REVOKED, claims_to_headers, compile_revoked, removals
 from pegboard_hub.edge.rules import RBAC, RULE_NAMES, compile_rule, policy, rbac
 from pegboard_hub.edge.snapshot import EdgeSnapshot
 
@@ -63,8 +64,8 @@ REMOVED_PREFIXES = (
 WATCHED_RULES = ("channel", "group")
 """Rules with a policy per granted name. Each is a file of its own, so that a new name does not touch the listener."""
 
-WATCHED = ("jwt", *WATCHED_RULES)
-"""Filters that are a file of their own: those rules, and the one that knows the keys of tokens."""
+WATCHED = ("jwt", REVOKED, *WATCHED_RULES)
+"""Filters that are a file of their own: those rules, and those that know keys of tokens and what was revoked."""
 
 AGREEMENT = "agreement"
 """The step that holds MCP's routing headers to the body for every protocol version."""
@@ -72,7 +73,7 @@ AGREEMENT = "agreement"
 MODERN = "2026-07-28"
 """The MCP revision whose routing headers the MCP filter verifies by itself."""
 
-FOR_SERVERS = ("cookies", "jwt", "identity", "mcp", AGREEMENT, *RULE_NAMES)
+FOR_SERVERS = ("cookies", "jwt", REVOKED, "identity", "mcp", AGREEMENT, *RULE_NAMES)
 """Filters that only requests to servers pass. A route must switch them off by name: one that does not is closed."""
 
 
@@ -83,7 +84,8 @@ def http_filters(folder: Path) -> list[Json]:
         extension("strip", HEADER_MUTATION, mutations={"request_mutations": _removals()}),
         extension("cookies", HEADER_MUTATION, mutations=_without_cookies()),
         _watched("jwt", folder, JWT),
-        extension("identity", HEADER_MUTATION, mutations={"request_mutations": _identity()}),
+        _watched(REVOKED, folder, RBAC),
+        extension("identity", HEADER_MUTATION, mutations={"request_mutations": removals() + _identity()}),
         _mcp(),
         _agreement(),
         *rules,
@@ -94,7 +96,8 @@ def http_filters(folder: Path) -> list[Json]:
 def watched_filters(snapshot: EdgeSnapshot) -> dict[str, Json]:
     """The filters that live in files of their own, by name."""
     granted = [server.access for server in snapshot.servers]
-    return {"jwt": _jwt(snapshot)} | {name: compile_rule(name, granted) for name in WATCHED_RULES}
+    others = {"jwt": _jwt(snapshot), REVOKED: compile_revoked(snapshot.revoked)}
+    return others | {name: compile_rule(name, granted) for name in WATCHED_RULES}
 
 
 def file_of(name: str) -> str:
@@ -156,6 +159,7 @@ def _jwt(snapshot: EdgeSnapshot) -> Json:
         "max_lifetime": f"{MAX_LIFETIME_S + CLOCK_SKEW_S}s",
         "clock_skew_seconds": CLOCK_SKEW_S,
         "payload_in_metadata": CLAIMS,
+        "claim_to_headers": claims_to_headers(),
         "failed_status_in_metadata": FAILED,
         "jwt_cache_config": {"jwt_cache_size": 4096, "jwt_max_token_size": 8192},
     }

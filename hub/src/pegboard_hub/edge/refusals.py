@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from pegboard.core.access import RULES, ServerAccess, refusal_by
 from pegboard.core.caller import Caller
+from pegboard.core.challenge import Error
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import JSONRPC_CODE, Refusal, stops_unknown
 from pegboard.core.token import REASONS
@@ -25,6 +26,7 @@ from pegboard_hub.edge.envoy import (
     route_fact,
 )
 from pegboard_hub.edge.filters import AGREEMENT, FAILED, MAX_BODY_BYTES, MODERN
+from pegboard_hub.edge.revoked import REVOKED
 from pegboard_hub.edge.routes import EXPIRED, FOREIGN, STOPPED, STOPS_UNKNOWN
 from pegboard_hub.edge.rules import DECIDED, FILTERED, RBAC_METADATA, RULE_NAMES
 
@@ -71,7 +73,7 @@ class Case:
         when: Envoy's AccessLogFilter that recognises the case; None always does.
         refusal: what is said, with placeholders.
         status: replaces Envoy's own status.
-        challenge: parameters of `WWW-Authenticate` beside the metadata's address; None for no challenge.
+        challenge: the error that `WWW-Authenticate` names, if any; None for no such header.
         code: of the JSON-RPC error.
         where: which paths the case is for.
         identified: false where Envoy could not read the request, so that it has no id.
@@ -80,7 +82,7 @@ class Case:
     when: Json | None
     refusal: Refusal
     status: int | None = None
-    challenge: str | None = None
+    challenge: Error | None = None
     code: int = JSONRPC_CODE
     where: Place = "mcp"
     identified: bool = True
@@ -110,11 +112,17 @@ def _without_claim(name: str) -> Json:
     return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": True}}
 
 
+def _verified() -> Json:
+    """The JWT filter found the token good. What Envoy refuses before its filters has no claims."""
+    matcher = metadata_value(JWT_METADATA, CLAIMS, "sub", present_match=True)
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+
+
 def _refusal(code: str, message: str, reason: str, what_to_do: str) -> Refusal:
     return Refusal(code, message, "edge", reason, what_to_do)
 
 
-def _token(reason: str, when: Json, challenge: str = ', error="invalid_token"') -> Case:
+def _token(reason: str, when: Json, challenge: Error = "invalid_token") -> Case:
     refusal = _refusal(
         "unauthenticated",
         f"Not signed in: {REASONS[reason]}.",
@@ -137,15 +145,20 @@ def _rules() -> list[Case]:
     """A rule's refusal in the words of `core.access`, with placeholders for the facts.
 
     Envoy notes that a filter denied only after it has answered, but that one allowed before the next is asked. So
-    the rule that refused is the one behind the last that allowed, and the table goes from the last rule to the first.
+    the rule that refused is the one behind the last that allowed, and the table goes from the last rule to the first,
+    and on to what comes before all rules.
     """
     steps = (AGREEMENT, *RULE_NAMES)
-    allowed = {name: _metadata(RBAC_METADATA, f"{name}_{DECIDED}", value="allowed") for name in steps}
+    allowed = {name: _metadata(RBAC_METADATA, f"{name}_{DECIDED}", value="allowed") for name in (REVOKED, *steps)}
     replies = []
     for before, rule in reversed(list(zip(steps, FILTERED, strict=False))):
         when = _all(_status(403), allowed[before])
         if rule.name == "audience":
             replies.append(_token("token_wrong_audience", when))
+            continue
+        if rule.name == "scope":
+            refusal = refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")
+            replies.append(Case(when, refusal, challenge="insufficient_scope"))
             continue
         if rule.name == "channel":
             # A placeholder without a value prints as a dash, and the sentence has a word for it.
@@ -154,7 +167,12 @@ def _rules() -> list[Case]:
         replies.append(Case(when, refusal_by(rule, _ANY_CALLER, _ANY_SERVER, "edge")))
     stop = next(rule for rule in RULES if rule.name == "stop")
     replies.append(Case(_status(STOPPED), refusal_by(stop, _ANY_CALLER, _ANY_SERVER, "edge"), 403))
-    return [*replies, _ambiguous("header_mismatch", _status(403), 400, HEADER_MISMATCH)]
+    mismatches = [
+        _ambiguous("header_mismatch", when, 400, HEADER_MISMATCH)
+        # The second is for what Envoy refuses before all filters, such as a connection that is to be something else.
+        for when in (_all(_status(403), allowed[REVOKED]), _status(403))
+    ]
+    return [*replies, mismatches[0], _token("token_revoked", _all(_status(403), _verified())), mismatches[1]]
 
 
 def _ambiguous(reason: str, when: Json, status: int = 400, code: int = JSONRPC_CODE) -> Case:

@@ -5,7 +5,9 @@ Every answer of Envoy's own carries its reason in `REASON_HEADER`, which is wher
 
 from __future__ import annotations
 
+from pegboard.core.challenge import METADATA_PREFIX, Error, challenge
 from pegboard.core.names import MCP_PREFIX
+from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard_hub.edge.envoy import Json, literal
 from pegboard_hub.edge.refusals import CASES, Case
 
@@ -53,10 +55,9 @@ def _as_json(case: Case) -> Json:
     return {"error": case.refusal.for_request(REQUEST_ID if case.identified else "").as_json()}
 
 
-def _challenge(public_url: str, parameters: str) -> str:
-    """RFC 9728 §5.1. The path is safe inside the quotes: only a well-formed server's path asks for a token."""
-    metadata = f"{literal(public_url.rstrip('/'))}/.well-known/oauth-protected-resource%PATH(NQ)%"
-    return f'Bearer resource_metadata="{metadata}"{parameters}'
+def _challenge(public_url: str, error: Error) -> str:
+    """The path is safe inside the quotes: only a well-formed server's path asks for a token."""
+    return challenge(f"{literal(public_url.rstrip('/'))}{METADATA_PREFIX}%PATH(NQ)%", SCOPE_TOOLS, error)
 
 
 def _header(name: str, value: str) -> Json:

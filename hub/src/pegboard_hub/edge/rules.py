@@ -8,11 +8,13 @@ A stop looks at no claim, so it is no filter but the route itself: it answers in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pegboard.core.access import RULES, ServerAccess
 from pegboard.core.names import SURFACES
+from pegboard.core.scopes import SERVER_SCOPES
 from pegboard_hub.edge import cel
 from pegboard_hub.edge.envoy import (
     CLAIMS,
@@ -68,6 +70,12 @@ def _audience(_: tuple[ServerAccess, ...]) -> Json:
     return {"bound": policy(condition=cel.equal(claimed, resource))}
 
 
+def _scope(_: tuple[ServerAccess, ...]) -> Json:
+    """Names stand between single spaces (RFC 6749 §3.3)."""
+    named = f"(.* )?({'|'.join(map(re.escape, SERVER_SCOPES))})( .*)?"
+    return {"named": policy(who=[_claims("scope", string_match={"safe_regex": {"regex": named}})])}
+
+
 def _surface(_: tuple[ServerAccess, ...]) -> Json:
     return {name: policy([_granted("surfaces", name)], [_claims("surface", **exactly(name))]) for name in SURFACES}
 
@@ -93,6 +101,7 @@ def _group(granted: tuple[ServerAccess, ...]) -> Json:
 
 COMPILERS: dict[str, Callable[[tuple[ServerAccess, ...]], Json]] = {
     "audience": _audience,
+    "scope": _scope,
     "surface": _surface,
     "channel": _channel,
     "group": _group,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pegboard.core.access import ServerAccess
 from pegboard.core.jose import Jwks
+from pegboard.core.revoked import NOTHING, Revoked
 
 MEMORY = 1 << 15
 """How many servers' rendered parts are kept: of thousands one changes at a time, and that one alone is rendered."""
@@ -36,6 +37,7 @@ class EdgeSnapshot:
         access_log: file that gets one JSON line per request.
         admin_socket: Envoy's administration; a Unix socket, never TCP.
         folder: where the rendered files lie, absolute: Envoy watches them there.
+        revoked: whose tokens are void, though they verify.
         expired: the grants are too old to decide with, so every call is refused.
         stops_unknown: a stop may have been missed, so calls of sensitive servers are refused.
     """
@@ -50,6 +52,7 @@ class EdgeSnapshot:
     access_log: Path
     admin_socket: Path
     folder: Path
+    revoked: Revoked = NOTHING
     expired: bool = False
     stops_unknown: bool = False
 

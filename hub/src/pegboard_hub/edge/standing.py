@@ -95,6 +95,7 @@ class EdgeStanding:
             access_log=self._home.edge_access_log,
             admin_socket=self._home.edge_admin_socket,
             folder=self._home.edge,
+            revoked=bundle.revoked,
         )
 
     def _of(self, server: BundledServer) -> tuple[BundledServer, EdgeServer]:

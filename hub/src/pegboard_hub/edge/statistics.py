@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pegboard.core.metrics import Metric
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.clusters import CLUSTER_PREFIX
-from pegboard_hub.edge.filters import AGREEMENT, WATCHED_RULES
+from pegboard_hub.edge.filters import AGREEMENT, WATCHED
+from pegboard_hub.edge.revoked import REVOKED
 from pegboard_hub.edge.rules import RULE_NAMES
 from pegboard_hub.telemetry import table
 from pegboard_hub.telemetry.exposition import Line, Sample, bound_text, lines
@@ -50,7 +51,7 @@ _Key = tuple[Metric, str, tuple[tuple[str, str], ...]]
 """Metric, name and labels of one figure."""
 
 FAILURES = ("connect", "reset", "timeout")
-_VALUES = {"class": tuple(f"{digit}xx" for digit in range(1, 6)), "rule": (AGREEMENT, *RULE_NAMES)}
+_VALUES = {"class": tuple(f"{digit}xx" for digit in range(1, 6)), "rule": (REVOKED, AGREEMENT, *RULE_NAMES)}
 
 _CLASS = {"envoy_response_code_class": "class"}
 _RULE = {"envoy_rbac_http_prefix": "rule"}
@@ -80,7 +81,7 @@ ROWS: Mapping[str, Row] = {
         f"envoy_extension_config_discovery_http_filter_{name}_update_rejected": Row(
             table.EDGE_CONFIG_REJECTED, fixed={"source": "filters"}
         )
-        for name in ("jwt", *WATCHED_RULES)
+        for name in WATCHED
     },
     "envoy_cluster_upstream_rq_xx": Row(table.EDGE_SERVER_REQUESTS, _SERVER | _CLASS),
     "envoy_cluster_upstream_rq_active": Row(table.EDGE_SERVER_UNDER_WAY, _SERVER),

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pegboard.core.names import ServerName
+from pegboard.core.challenge import METADATA_PREFIX
+from pegboard.core.names import API_PATH, MCP_PREFIX, ServerName
 from pegboard_hub.identity.oauth.authorize import Explain, authorize_endpoint
-from pegboard_hub.identity.oauth.metadata import resource_metadata, server_metadata
+from pegboard_hub.identity.oauth.metadata import api_resource, server_metadata, server_resource
 from pegboard_hub.identity.oauth.register import register_endpoint
 from pegboard_hub.identity.oauth.revoke import revoke_endpoint
 from pegboard_hub.identity.oauth.server import AuthorizationServer
@@ -25,7 +26,6 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def identity_routes(
     server: AuthorizationServer,
-    title_of: Callable[[str], str | None],
     explain: Explain,
     more_grants: Mapping[str, Grant] | None = None,
 ) -> APIRouter:
@@ -33,7 +33,6 @@ def identity_routes(
 
     Args:
         server: the parts.
-        title_of: the title of a server that can be called; None for any other name.
         explain: makes the page for an authorization request that cannot be answered to its client.
         more_grants: grants of the token endpoint beside the usual.
     """
@@ -44,12 +43,14 @@ def identity_routes(
         return JSONResponse(metadata)
 
     async def protected_resource(request: Request) -> Response:
-        namespace, name = request.path_params["namespace"], request.path_params["server"]
-        title = title_of(f"{namespace}/{name}")
-        if title is None:
-            body = {"error": "not_found", "error_description": "no such server is registered here"}
-            return JSONResponse(body, 404)
-        return JSONResponse(resource_metadata(ServerName(namespace, name), title, server.public_url))
+        try:
+            name = ServerName(request.path_params["namespace"], request.path_params["server"])
+        except ValueError:
+            return JSONResponse({"error": "not_found", "error_description": "no server can have this name"}, 404)
+        return JSONResponse(server_resource(name, server.public_url))
+
+    async def api(_request: Request) -> Response:
+        return JSONResponse(api_resource(server.public_url))
 
     router = APIRouter(include_in_schema=False)
     router.routes += [
@@ -57,7 +58,8 @@ def identity_routes(
         _open("/oauth/token", token_endpoint(server, grants), "POST"),
         _open("/oauth/revoke", revoke_endpoint(server), "POST"),
         _open("/.well-known/oauth-authorization-server", authorization_server, "GET"),
-        _open("/.well-known/oauth-protected-resource/mcp/{namespace}/{server}", protected_resource, "GET"),
+        _open(f"{METADATA_PREFIX}{MCP_PREFIX}{{namespace}}/{{server}}", protected_resource, "GET"),
+        _open(f"{METADATA_PREFIX}{API_PATH}", api, "GET"),
     ]
     if server.registers:
         router.routes.append(_open("/oauth/register", register_endpoint(server), "POST"))

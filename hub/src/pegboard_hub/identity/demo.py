@@ -47,7 +47,13 @@ class DemoSignIn:
         return SignedIn(_facts(facts.sub, found), subject=facts.sub, renewal=renewal)
 
     def issue(
-        self, person: str, surface: str, channel: str | None, resource: str, lifetime_s: int | None = None
+        self,
+        person: str,
+        surface: str,
+        channel: str | None,
+        resource: str,
+        lifetime_s: int | None = None,
+        scope: str | None = None,
     ) -> Issued:
         """A token for one person on one surface, bound to one resource (RFC 8707).
 
@@ -57,15 +63,16 @@ class DemoSignIn:
             channel: the bot's channel.
             resource: a registered server's URL, or the API's.
             lifetime_s: a shorter life than the usual, in seconds; never a longer one.
+            scope: what it shall be good for; the widest that the resource has unless given.
 
         Raises:
-            OAuthRefused: person, surface, channel or resource is not one of the known ones, which are named.
+            OAuthRefused: person, surface, channel, resource or scope is not one of the known ones, which are named.
         """
         found = self._person(person)
         client_id = self._client(surface, channel)
-        scope = self._issuer.scope_for(resource)
+        granted = self._issuer.scope_for(resource, scope)
         bearer = Bearer(_facts(person, found), client_id, surface, new_id(), channel)
-        return self._issuer.issue(bearer, resource, scope, lifetime_s)
+        return self._issuer.issue(bearer, resource, granted, lifetime_s)
 
     def caller(self, person: str, surface: str, channel: str | None = None) -> Caller:
         """The caller a person of the directory would be on a surface; bound to nothing yet.

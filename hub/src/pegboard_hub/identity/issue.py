@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pegboard.core.names import MCP_PREFIX, ServerName, api_audience
+from pegboard.core.scopes import SCOPE_API, SERVER_SCOPES
 from pegboard.core.token import MAX_LIFETIME_S, TOKEN_TYPE
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.ring import Ring
 from pegboard_hub.identity.secrets import new_id
-
-SCOPE_TOOLS = "tools"
-SCOPE_TOOLS_READ = "tools:read"
-SCOPE_API = "api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +140,4 @@ class TokenIssuer:
                 f"{resource!r} is no registered server; use the resource_url of one that `pegboard servers` lists, "
                 f"or {api_audience(self.public_url)}",
             )
-        return SCOPE_TOOLS, SCOPE_TOOLS_READ
+        return SERVER_SCOPES

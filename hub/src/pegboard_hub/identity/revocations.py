@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard.core.revoked import Revoked
 from pegboard.core.token import CLOCK_SKEW_S, MAX_LIFETIME_S
 from pegboard_hub.identity.connections.model import revocations
 from pegboard_hub.storage.database import Database, insert_new
@@ -21,15 +21,6 @@ Kind = Literal["session", "token", "client"]
 
 KEPT_MS = (MAX_LIFETIME_S + 2 * CLOCK_SKEW_S) * 1000
 """How long an entry is of use: the longest life of a token that was signed at this moment, and the skew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """Claims' values that make a token void: `sid`, `jti` and `client_id`."""
-
-    sessions: frozenset[str] = frozenset()
-    tokens: frozenset[str] = frozenset()
-    clients: frozenset[str] = frozenset()
 
 
 class Revocations:
@@ -46,24 +37,30 @@ class Revocations:
         self.current = Revoked()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have `listener` told whenever the list has changed."""
+        """Have `listener` told whenever something was added. What leaves has no effect any more: nobody hurries."""
         self._listeners.append(listener)
 
     async def add(self, connection: AsyncConnection, kind: Kind, values: Iterable[str]) -> None:
-        """Revoke within the transaction of what is the reason; `reload` afterwards puts it in force."""
+        """Revoke within the transaction of what is the reason; `reload` afterwards puts it in force.
+
+        What is revoked already counts from now: a client may have been let in again meanwhile, and have newer tokens.
+        """
         until = int(self._clock() * 1000) + KEPT_MS
         rows = [{"kind": kind, "value": value, "until_ms": until} for value in values]
-        await insert_new(connection, revocations, rows)
+        known = and_(revocations.c.kind == kind, revocations.c.value == bindparam("known"))
+        if rows:
+            await connection.execute(delete(revocations).where(known), [{"known": row["value"]} for row in rows])
+            await insert_new(connection, revocations, rows)
 
     async def reload(self) -> None:
-        """Take over what the table says, and tell the listeners if that is something else than before."""
+        """Take over what the table says, and tell the listeners if that is more than before."""
         now = int(self._clock() * 1000)
         async with self._database.read() as connection:
             rows = (await connection.execute(select(revocations).where(revocations.c.until_ms > now))).all()
         by_kind = {kind: frozenset(row.value for row in rows if row.kind == kind) for kind in _KINDS}
         found = Revoked(by_kind["session"], by_kind["token"], by_kind["client"])
-        if found != self.current:
-            self.current = found
+        before, self.current = self.current, found
+        if found.adds_to(before):
             for listener in self._listeners:
                 listener()
 

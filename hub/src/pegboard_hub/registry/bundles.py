@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pegboard.core.bundle import EDGE, Ages, Bundle, BundledServer
+from pegboard.core.revoked import Revoked
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.keys import Keys
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
@@ -29,7 +30,26 @@ class BundleWriter:
         signed_at: when all bundles were last signed, in seconds since the epoch; 0 before.
     """
 
-    def __init__(self, home: Home, database: Database, keys: Keys, issuer: str, ages: Ages) -> None:
+    def __init__(
+        self,
+        home: Home,
+        database: Database,
+        keys: Keys,
+        issuer: str,
+        ages: Ages,
+        revoked: Callable[[], Revoked] = Revoked,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            home: where bundles go.
+            database: keeps their versions.
+            keys: sign them, and are told in them.
+            issuer: of tokens.
+            ages: that bundles may reach.
+            revoked: tells what is revoked; asked at every writing.
+        """
+        self._revoked = revoked
         self._home = home
         self._database = database
         self._keys = keys
@@ -52,6 +72,8 @@ class BundleWriter:
                 known = await bundle_versions(connection)
             # Signing thousands of bundles takes seconds: the loop goes on answering, and keys may rotate, meanwhile.
             self._signer, self._jwks = self._keys.bundles.signer, self._keys.token_jwks
+            self._void = self._revoked()
+            self._common = json.dumps([self._issuer, self._jwks, self._ages, self._void.as_json()], sort_keys=True)
             changed = await asyncio.to_thread(self._write, snapshot, known, now, refresh)
             if changed:
                 async with self._database.write() as connection:
@@ -86,8 +108,8 @@ class BundleWriter:
         return str(server.name), self._home.bundle(server.name), (bundled,)
 
     def _digest(self, bundled: tuple[BundledServer, ...]) -> str:
-        content = [self._issuer, self._jwks, self._ages, [server.model_dump(mode="json") for server in bundled]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        own = json.dumps([server.model_dump(mode="json") for server in bundled], sort_keys=True)
+        return hashlib.sha256(f"{self._common}\n{own}".encode()).hexdigest()
 
     def _signed(self, consumer: str, version: int, bundled: tuple[BundledServer, ...], now: float) -> str:
         bundle = Bundle(
@@ -97,6 +119,7 @@ class BundleWriter:
             issuer=self._issuer,
             jwks=self._jwks,
             servers=bundled,
+            revoked=self._void,
             max_age_s=self._ages.grants_s,
             stops_max_age_s=self._ages.stops_s,
         )

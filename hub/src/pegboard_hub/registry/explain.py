@@ -10,15 +10,16 @@ from pegboard.core.access import Check, may_reach
 from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision, decide, decide_tool
 from pegboard.core.release import ToolDeclaration
+from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard_hub.registry.model import RegisteredServer
 
 SECURITY = "security"
 """The group that may look at everybody's access."""
 
 
-def bound_to(caller: Caller, server: RegisteredServer, public_url: str) -> Caller:
+def bound_to(caller: Caller, server: RegisteredServer, public_url: str, scope: str = SCOPE_TOOLS) -> Caller:
     """The caller as if with a token for this server: a token for the API is bound to the API."""
-    return replace(caller, audience=server.name.resource_url(public_url))
+    return replace(caller, audience=server.name.resource_url(public_url), scope=scope)
 
 
 def reaches(caller: Caller, server: RegisteredServer, public_url: str) -> bool:
@@ -44,6 +45,7 @@ def explain(
     *,
     insider: bool,
     arguments: Mapping[str, Any] | None = None,
+    scope: str = SCOPE_TOOLS,
 ) -> Decision:
     """What a call by this caller would meet.
 
@@ -55,13 +57,15 @@ def explain(
         insider: whether the one who asks may know tools that the caller may not. Otherwise a hidden tool and one
             that does not exist are explained in the same words.
         arguments: the call's, by name; None leaves open what depends on them.
+        scope: of the token that the call would come with.
 
     Raises:
         ValueError: the server is not deployed.
     """
     access = server.access(public_url)
     assert server.release is not None  # noqa: S101 - access() has raised
-    decision = decide(bound_to(caller, server, public_url), access, server.release.governed, tool, arguments)
+    bound = bound_to(caller, server, public_url, scope)
+    decision = decide(bound, access, server.release.governed, tool, arguments)
     if decision.refusal is None:
         return decision
     if insider:

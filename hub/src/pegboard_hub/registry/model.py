@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 from pegboard.core.access import ServerAccess
@@ -74,6 +75,9 @@ tools = Table(
     Column("description", Text, nullable=False),
     Column("policy", String(64), nullable=False),
     Column("minutes_saved", Float, nullable=False),
+    Column(
+        "read_only", Boolean, nullable=False, server_default=false(), comment="it changes nothing, as its author says"
+    ),
     Column("input_schema", JSON, nullable=False),
     ForeignKeyConstraint(["server", "release"], ["releases.server", "releases.digest"]),
 )
@@ -127,7 +131,7 @@ class Release:
     def governed(self) -> dict[str, GovernedTool]:
         """The tools by name, ready to be decided on."""
         parsed = {name: Policy(name, text) for name, text in self.policies.items()}
-        return {tool.name: GovernedTool(tool.name, parsed[tool.policy]) for tool in self.tools}
+        return {tool.name: GovernedTool(tool.name, parsed[tool.policy], tool.read_only) for tool in self.tools}
 
 
 @dataclass(frozen=True)

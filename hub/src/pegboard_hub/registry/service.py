@@ -20,6 +20,9 @@ from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 1.0
+"""Seconds until a writing that failed is tried again."""
+
 _State = tuple[Fingerprint | None, tuple[Fingerprint | None, ...]]
 
 
@@ -42,6 +45,7 @@ class Registry:
         self._file: GrantsFile | None = None
         self._parsed: dict[tuple[str, str], Release] = {}
         self._seen: _State | None = None
+        self._revoked = asyncio.Event()
         self.current = Snapshot()
 
     @property
@@ -95,6 +99,28 @@ class Registry:
     async def resign(self) -> None:
         """Sign every bundle again with the time of now, so that its age tells consumers the hub is alive."""
         await self._bundles.write(self.current, self._clock(), refresh=True)
+
+    def revoked(self) -> None:
+        """Take note that something was revoked, or that an entry has left; `watch_revoked` tells edge and servers."""
+        self._revoked.set()
+
+    async def watch_revoked(self) -> None:
+        """Bring what was revoked to edge and servers at once, until cancelled.
+
+        All bundles are written for it. What is revoked during one writing goes into the next, and between the two
+        the hub has as long for everything else.
+        """
+        while True:
+            await self._revoked.wait()
+            self._revoked.clear()
+            began = time.monotonic()
+            try:
+                await self._bundles.write(self.current, self._clock(), refresh=False)
+            except Exception:
+                log.exception("what was revoked could not be told to edge and servers, and is tried again")
+                self._revoked.set()
+                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(time.monotonic() - began)
 
     async def watch(self, poll_s: float, resign_s: float) -> None:
         """Follow the sources until cancelled. A failure is logged and tried again at the next look."""

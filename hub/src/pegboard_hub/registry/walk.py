@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from pegboard.core.access import RULES, Check
-from pegboard.core.decide import Decision
+from pegboard.core.decide import STEP_UP, Decision
 from pegboard.core.refusal import Layer
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.status import ServerState
@@ -63,7 +63,7 @@ def _all(
     yield Step("edge", "route", "holds", f"{url} is a deployed server", release)
     yield Step("edge", "token", "depends", _TOKEN, "built in: MCP authorization", _SIGN_IN)
     for rule in RULES:
-        yield _told("edge", rule.name, checks.get(rule.name), ask)
+        yield _told("edge", rule.name, checks.get(rule.name), rule.mend or ask)
     outcome, fact = _LIVENESS[state]
     yield Step("edge", "server", outcome, fact, "the supervisor's report", _PLATFORM)
     yield Step("server", "gate", "holds", _GATE, "built in: the server trusts the token, not the edge", ask)
@@ -71,8 +71,10 @@ def _all(
         return
     named = Check("tool", True, f"{server.name} has {tool}", release)
     yield _told("server", "tool", checks.get("tool", named), ask)
+    wide = Check("tool:scope", True, f"the token's scope lets {tool} be called", "what the token says")
     going = Check("tool:stop", True, f"{tool} is not stopped", "the operator's grants file")
     yield _told("server", "policy:list", checks.get("policy:list"), ask)
+    yield _told("server", "tool:scope", checks.get("tool:scope", wide), STEP_UP)
     yield _told("server", "tool:stop", checks.get("tool:stop", going), ask)
     yield _told("server", "policy:call", checks.get("policy:call"), ask, open_yet=bool(decision.depends_on))
 

@@ -39,8 +39,8 @@ DESCRIBE_BYTES = 8 * 1024 * 1024
 COMPILE_TIMEOUT_S = 120
 COMPILE_LIMITS = {**NO_CORE, "RLIMIT_DATA": 1024 * 1024 * 1024}
 
-FORMAT = "2"
-"""Changes when releases are laid out anew, so that old ones are made again."""
+FORMAT = "3"
+"""Changes when releases are laid out or declared anew, so that old ones are made again."""
 
 Report = Callable[[str], None]
 

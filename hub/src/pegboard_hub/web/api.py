@@ -25,12 +25,14 @@ from pegboard_hub.web.questions import (
     find_server,
     read_arguments,
 )
-from pegboard_hub.web.schema import AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
+from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
 
 
 def api_routes(parts: Parts) -> APIRouter:
     """The routes under `/api/v1`. Every one needs a token bound to the API."""
-    router = APIRouter(prefix="/api/v1", dependencies=[Depends(bearer(parts.api_tokens))])
+    revocations = parts.identity.revocations
+    signed_in = bearer(parts.api_tokens, parts.public_url, lambda: revocations.current)
+    router = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in)])
     _add_registry_routes(router, parts)
     _add_explain_routes(router, parts)
     router.include_router(access_routes(parts))
@@ -77,9 +79,10 @@ def _add_explain_routes(router: APIRouter, parts: Parts) -> None:
         surface: str | None = None,
         channel: str | None = None,
         arguments: Annotated[str | None, Query(max_length=MOST_ARGUMENTS, description="A JSON object")] = None,
+        scope: Annotated[str | None, Query(max_length=LONGEST, description="Of the call's token; else tools")] = None,
     ) -> Explanation:
         given = None if arguments is None else read_arguments(arguments)
-        question = Question(server, tool, person, service, surface, channel, given)
+        question = Question(server, tool, person, service, surface, channel, given, scope)
         subject, found, decision = answer(parts, caller, question)
         state, url = parts.status.read().state(found), found.name.resource_url(parts.public_url)
         return Explanation(

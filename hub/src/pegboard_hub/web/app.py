@@ -35,7 +35,7 @@ def public_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
     app.include_router(page_routes(parts, framer))
     app.include_router(api_routes(parts))
-    app.include_router(identity_routes(identity, lambda name: _title(parts, name), unanswerable(framer)))
+    app.include_router(identity_routes(identity, unanswerable(framer)))
     app.include_router(_probes(parts))
     app.include_router(metrics_routes(parts.page))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
@@ -75,13 +75,6 @@ def _app(title: str, door: str, meter: HubMeter, tell: Tell) -> FastAPI:
         return await tell(request, refuse(503, "storage_unavailable", NO_STORAGE, MEND_STORAGE))
 
     return app
-
-
-def _title(parts: Parts, name: str) -> str | None:
-    server = parts.registry.current.deployed(name)
-    if server is None or server.release is None:
-        return None
-    return server.release.manifest.title or name
 
 
 def _probes(parts: Parts) -> APIRouter:

@@ -9,20 +9,38 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from pegboard.core.caller import Caller
+from pegboard.core.challenge import Error, challenge, metadata_url
 from pegboard.core.errors import TokenRefused
+from pegboard.core.names import api_audience
+from pegboard.core.revoked import Revoked
+from pegboard.core.scopes import SCOPE_API, has_scope
 from pegboard.core.token import REASONS
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.keys import RingVerifier
 
 
-def bearer(verifier: RingVerifier) -> Callable[[Request], Awaitable[None]]:
-    """A dependency of a whole router: it notes the verified caller, or refuses with 401 (RFC 6750 §3)."""
+def bearer(
+    verifier: RingVerifier, public_url: str, revoked: Callable[[], Revoked]
+) -> Callable[[Request], Awaitable[None]]:
+    """A dependency of a whole router: it notes the verified caller, or refuses with 401 or 403 (RFC 6750 §3).
+
+    Args:
+        verifier: of tokens for the API.
+        public_url: the edge's origin, where the API's metadata is.
+        revoked: tells what is revoked now.
+    """
+    metadata = metadata_url(api_audience(public_url))
 
     async def verify(request: Request) -> None:
         try:
-            request.state.caller = verifier.verify(_token(request), time.time())
+            caller = verifier.verify(_token(request), time.time())
+            if revoked().voids(caller):
+                raise TokenRefused("token_revoked")
         except TokenRefused as error:
-            raise _unauthenticated(error.reason) from error
+            raise _unauthenticated(error.reason, metadata) from error
+        if not has_scope(caller.scope, SCOPE_API):
+            raise _out_of_scope(metadata)
+        request.state.caller = caller
 
     return verify
 
@@ -47,8 +65,16 @@ def _token(request: Request) -> str:
     return token.strip()
 
 
-def _unauthenticated(reason: str) -> Refused:
+def _unauthenticated(reason: str, metadata: str) -> Refused:
     what_to_do = "Sign in again and use a token for the API."
     refused = refuse(401, "unauthenticated", f"Not signed in: {REASONS[reason]}.", what_to_do, reason)
-    refused.headers["WWW-Authenticate"] = "Bearer" if reason == "token_missing" else 'Bearer error="invalid_token"'
+    error: Error = "" if reason == "token_missing" else "invalid_token"
+    refused.headers["WWW-Authenticate"] = challenge(metadata, SCOPE_API, error)
+    return refused
+
+
+def _out_of_scope(metadata: str) -> Refused:
+    message, what_to_do = "Your token's scope does not let it use the API.", f"Sign in again for scope {SCOPE_API}."
+    refused = refuse(403, "insufficient_scope", message, what_to_do)
+    refused.headers["WWW-Authenticate"] = challenge(metadata, SCOPE_API, "insufficient_scope")
     return refused

@@ -41,6 +41,7 @@ TITLES = {
     "route": "The address leads to a server",
     "token": "The token is good",
     "audience": "The token is for this server",
+    "scope": "The token may be used at servers",
     "surface": "The surface is granted",
     "channel": "The channel is granted",
     "group": "A group, or the service, is granted",
@@ -49,6 +50,7 @@ TITLES = {
     "gate": "The server checks all that again",
     "tool": "The tool is there",
     "policy:list": "Its policy lets the tool be seen",
+    "tool:scope": "The token may do what the tool does",
     "tool:stop": "The tool is not stopped",
     "policy:call": "Its policy lets it be called like this",
 }

@@ -15,6 +15,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
 from pegboard.core.names import PERSON_SURFACES, ServerName
 from pegboard.core.refusal import Refusal
+from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.common.requests import Refused
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.registry.explain import explain, insider
@@ -27,6 +28,9 @@ MOST_ARGUMENTS = 16 * 1024
 LONGEST_TOOL = 255
 
 _SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
+_SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")
+"""RFC 6749 §3.3; an empty one is asked about too."""
+
 _LONGEST_SPIFFE = 2048
 """SPIFFE ID, §2.3: the most that an implementation must support, in bytes."""
 
@@ -54,6 +58,7 @@ class Question:
         service: SPIFFE ID of the service whose call it would be.
         surface: where it would come from; without it, from where the asker asks.
         arguments: the call's; None leaves open what depends on them.
+        scope: of the token that it would come with; without it, one that may call any tool.
     """
 
     server: str
@@ -63,6 +68,7 @@ class Question:
     surface: str | None = None
     channel: str | None = None
     arguments: Mapping[str, Any] | None = None
+    scope: str | None = None
 
 
 class Answer(NamedTuple):
@@ -88,7 +94,20 @@ def answer(parts: Parts, asker: Caller, question: Question) -> Answer:
     if not knows and not _is_own(asker, question):
         raise _not_yours(server, "person" if question.service is None else "service")
     subject = _subject(parts, asker, question)
-    decision = explain(subject, server, question.tool, parts.public_url, insider=knows, arguments=question.arguments)
+    scope = SCOPE_TOOLS if question.scope is None else question.scope
+    if not _SCOPE.fullmatch(scope):
+        raise _invalid(
+            "scope", "It is not a scope.", f"Write it as {SCOPE_TOOLS_READ}, more than one with a space between."
+        )
+    decision = explain(
+        subject,
+        server,
+        question.tool,
+        parts.public_url,
+        insider=knows,
+        arguments=question.arguments,
+        scope=scope,
+    )
     return Answer(subject, server, decision)
 
 

@@ -118,6 +118,7 @@ class AccessQuestion(BaseModel):
     surface: str | None = Field(default=None, max_length=LONGEST, description="left out: from where the asker asks")
     channel: str | None = Field(default=None, max_length=LONGEST, description="of a bot")
     arguments: dict[str, Any] | None = Field(default=None, description="the call's; need a tool")
+    scope: str | None = Field(default=None, max_length=LONGEST, description="of the call's token; left out: tools")
 
 
 class AccessVerdict(BaseModel):

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.names import MCP_PREFIX, api_audience
+from pegboard.core.scopes import SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients.names import cleaned, shown
 from pegboard_hub.identity.connections.model import Connection
-from pegboard_hub.identity.issue import SCOPE_TOOLS_READ
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import HereSession
 from pegboard_hub.web.frame import Framer

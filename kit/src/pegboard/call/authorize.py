@@ -1,4 +1,4 @@
-"""Step 4: may this caller use this tool? Policies decide; decisions that no argument can change are remembered."""
+"""Step 5: may this caller use this tool? Policies decide; decisions that no argument can change are remembered."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pegboard.core.access import ServerAccess
 from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision, GovernedTool, decide_tool
 from pegboard.core.policy import Action
+from pegboard.core.scopes import may_call
 
 _Key = tuple[Any, ...]
 
@@ -17,8 +18,8 @@ _Key = tuple[Any, ...]
 class Authorizer:
     """Decides on the tools of one server, with a bounded memory.
 
-    A remembered decision is keyed by everything a policy may see (caller, surface, channel, tool, action) and by
-    the bundle's version; policies themselves cannot change within a process. Decisions on policies that read
+    A remembered decision is keyed by everything that decides (caller, surface, channel, scope, tool, action) and by
+    the standing's version; policies themselves cannot change within a process. Decisions on policies that read
     arguments are not remembered.
     """
 
@@ -37,6 +38,13 @@ class Authorizer:
         """Whether this caller may make this call. Unknown and hidden tools get the same answer."""
         return self._decide(caller, access, version, tool, "call", arguments)
 
+    def too_narrow(self, caller: Caller, access: ServerAccess, version: int, tool: str) -> bool:
+        """Whether this caller would need a token with more scope to call a tool that they may see."""
+        found = self._tools.get(tool)
+        if found is None or may_call(caller.scope, found.read_only):
+            return False
+        return self._decide(caller, access, version, tool, "list", None).allowed
+
     def tool(self, name: str) -> GovernedTool | None:
         """The tool of that name, if there is one."""
         return self._tools.get(name)
@@ -53,7 +61,8 @@ class Authorizer:
         found = self._tools.get(tool)
         if found is None or (action == "call" and found.policy.arguments):
             return decide_tool(caller, access, self._tools, tool, action, arguments)
-        key = (caller.sub_type, caller.sub, caller.groups, caller.surface, caller.channel, tool, action, version)
+        who = (caller.sub_type, caller.sub, caller.groups, caller.surface, caller.channel, caller.scope)
+        key = (*who, tool, action, version)
         decision = self._memory.get(key)
         if decision is None:
             decision = decide_tool(caller, access, self._tools, tool, action, arguments)

@@ -1,8 +1,9 @@
 """The life of a request inside a server, in order.
 
-    admit      authenticate → identity headers agree → origin → gate   every request, before any session or discovery
-    agree      the body has one meaning, and the headers share it      every POST
-    call       authorize → intent → run → outcome                      every tool call
+    admit      authenticate → not revoked → identity headers agree → origin → gate   every request, before anything
+    agree      the body has one meaning, and the headers share it                     every POST
+    step up    the token's scope reaches the tool that is called                      every POST with a narrow token
+    call       authorize → intent → run → outcome                                     every tool call
 
 Each step knows nothing of the others; this file alone knows their order. Every refusal is recorded here.
 """
@@ -29,12 +30,14 @@ from pegboard.call.authorize import Authorizer
 from pegboard.call.measure import CallIds, Measure
 from pegboard.call.ports import Meter, Recorder, Standing, Standings
 from pegboard.call.run import Run, ToolResult, run_tool
+from pegboard.call.step_up import called_tool
 from pegboard.core.access import decide_access, may_reach
 from pegboard.core.caller import Caller
-from pegboard.core.decide import GovernedTool
+from pegboard.core.decide import GovernedTool, insufficient_scope
 from pegboard.core.errors import BundleRefused, StopsUnknown, TokenRefused
 from pegboard.core.logs import annotated
 from pegboard.core.refusal import Refusal, stops_unknown
+from pegboard.core.scopes import SCOPE_TOOLS, has_scope
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +101,8 @@ class Chain:
             caller = authenticate(headers, standing, now)
         except TokenRefused as error:
             raise self._deny(refuse_token(error.reason), 401, ids) from error
+        if standing.revoked.voids(caller):
+            raise self._deny(refuse_token("token_revoked"), 401, ids, caller=caller)
         if mismatch := identity_mismatch(headers, caller):
             refusal = refuse_mismatch(standing.access.ask)
             raise self._deny(refusal, 403, ids, caller=caller, detail=mismatch)
@@ -111,11 +116,12 @@ class Chain:
         return Admitted(caller, standing, ids.request_id, ids.trace_id)
 
     def still_open(self, admitted: Admitted) -> bool:
-        """Whether an admitted caller could come in now: what they opened must not outlive a grant, or a stop."""
+        """Whether an admitted caller could come in now: what they opened must not outlive a grant, or a sign-in."""
         try:
-            return may_reach(admitted.caller, self._standings.current(self._clock()).access)
+            standing = self._standings.current(self._clock())
         except BundleRefused:
             return False
+        return may_reach(admitted.caller, standing.access) and not standing.revoked.voids(admitted.caller)
 
     def agree(self, admitted: Admitted, headers: Headers, body: bytes) -> None:
         """Let a POST's body through if it can be read in one way only.
@@ -129,6 +135,25 @@ class Chain:
             ids = CallIds("", admitted.request_id, admitted.trace_id)
             denied = self._deny(refuse_ambiguous(found.reason), 400, ids, caller=admitted.caller)
             raise Refused(denied.refusal, denied.status, found.message_id)
+
+    def step_up(self, admitted: Admitted, body: bytes) -> None:
+        """Let a POST through unless it calls a tool for which its token may only look.
+
+        A tool that the caller may not see goes on to be answered as one that does not exist.
+
+        Raises:
+            Refused: the caller may use the tool, with a token of more scope.
+        """
+        caller, standing = admitted.caller, admitted.standing
+        if has_scope(caller.scope, SCOPE_TOOLS) or (called := called_tool(body)) is None:
+            return
+        if self._authorizer.too_narrow(caller, standing.access, standing.version, called.name):
+            refusal = insufficient_scope(called.name, standing.access)
+            ids = CallIds("", admitted.request_id, admitted.trace_id)
+            governed = self._authorizer.tool(called.name)
+            policy = governed.policy if governed else None
+            denied = self._deny(refusal, 403, ids, caller=caller, tool=called.name, policy=policy)
+            raise Refused(denied.refusal, denied.status, called.message_id)
 
     def visible(self, admitted: Admitted) -> set[str]:
         """Names of the tools to list for this caller."""

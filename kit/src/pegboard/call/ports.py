@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pegboard.core.access import ServerAccess
 from pegboard.core.record import Denial, Intent, Outcome
+from pegboard.core.revoked import NOTHING, Revoked
 from pegboard.core.token import TokenVerifier
 
 
@@ -21,12 +22,14 @@ class Standing:
     Attributes:
         access: what was granted to this server.
         tokens: verifies tokens bound to this server.
-        version: version of the bundle it came from; part of the key of every remembered decision.
+        version: goes up when `access` changes; part of the key of every remembered decision.
+        revoked: whose tokens are void, though they verify.
     """
 
     access: ServerAccess
     tokens: TokenVerifier
     version: int
+    revoked: Revoked = NOTHING
 
 
 class Standings(Protocol):

@@ -1,4 +1,4 @@
-"""Step 6: run the tool, and say how it ended."""
+"""Step 7: run the tool, and say how it ended."""
 
 from __future__ import annotations
 

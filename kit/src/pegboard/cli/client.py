@@ -74,23 +74,23 @@ class HubClient:
     ) -> None:
         self._http.close()
 
-    def server_token(self, server: ServerName) -> Token:
-        """A token bound to one server's URL.
+    def server_token(self, server: ServerName, scope: str | None = None) -> Token:
+        """A token bound to one server's URL, of the widest scope unless one is named.
 
         Raises:
             Failure: no such server, not signed in, unreachable.
         """
         try:
-            return self._token(server.resource_url(self._options.url))
+            return self._token(server.resource_url(self._options.url), scope)
         except Failure as failure:
             # RFC 8707 §2: the resource is unknown. That is OAuth's word for it; a person named a server.
             if failure.error["code"] == "invalid_target":
                 raise self.no_such_server(server) from failure
             raise
 
-    def api_token(self) -> Token:
+    def api_token(self, scope: str | None = None) -> Token:
         """A token bound to the hub's own API."""
-        return self._token(api_audience(self._options.url))
+        return self._token(api_audience(self._options.url), scope)
 
     def get(self, path: str, **query: str | None) -> dict[str, Any]:
         """What the API answers under `/api/v1/`.
@@ -123,7 +123,7 @@ class HubClient:
             mend = f"See what you may use: pegboard servers{self._options.as_arguments()}"
         return Failure.here(ExitStatus.DENIED, "unknown_server", message, mend)
 
-    def _token(self, resource: str) -> Token:
+    def _token(self, resource: str, scope: str | None = None) -> Token:
         if self._options.person is None:
             raise self._not_signed_in()
         response = self._ask(
@@ -132,6 +132,7 @@ class HubClient:
                 "surface": self._options.surface or "cli",
                 "channel": self._options.channel or "",
                 "resource": resource,
+                "scope": scope or "",
             }
         )
         answer = _document(response)

@@ -15,6 +15,9 @@ from pegboard.cli.catalogue import server_name
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import line
+from pegboard.core.scopes import SCOPE_TOOLS, SERVER_SCOPES
+
+SCOPES = " or ".join(SERVER_SCOPES)
 
 
 @with_options
@@ -33,6 +36,9 @@ def explain(
         str | None,
         typer.Option("--json-args", metavar="JSON|-", help="All arguments as one JSON object; - is stdin."),
     ] = None,
+    scope: Annotated[
+        str | None, typer.Option("--scope", help=f"Scope of the call's token, {SCOPES}; else {SCOPE_TOOLS}.")
+    ] = None,
 ) -> None:
     """Walk a call through every layer: what it would meet, and why.
 
@@ -50,7 +56,7 @@ def explain(
 
     with HubClient(options) as hub:
         asked = {"tool": tool, "person": person, "surface": options.surface, "channel": options.channel}
-        asked["arguments"] = arguments
+        asked |= {"arguments": arguments, "scope": scope}
         try:
             answer = hub.get("explain", server=str(name), **asked)
         except Failure as failure:

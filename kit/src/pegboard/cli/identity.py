@@ -10,6 +10,7 @@ from pegboard.cli import render
 from pegboard.cli.catalogue import server_name
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import line
+from pegboard.core.scopes import SCOPE_TOOLS_READ
 
 API = "api"
 """What `--server` calls the hub's own API."""
@@ -40,6 +41,9 @@ def whoami(options: Options) -> None:
 def token(
     options: Options,
     server: Annotated[str, typer.Option("--server", metavar="NS/NAME|api", help="What the token shall be good for.")],
+    scope: Annotated[
+        str | None, typer.Option("--scope", help=f"{SCOPE_TOOLS_READ} for a token that may only look.")
+    ] = None,
 ) -> None:
     """Print an access token for one server, or for the hub's API.
 
@@ -55,7 +59,7 @@ def token(
     from pegboard.cli.client import HubClient
 
     with HubClient(options) as hub:
-        issued = hub.api_token() if name is None else hub.server_token(name)
+        issued = hub.api_token(scope) if name is None else hub.server_token(name, scope)
     claims = issued.claims()
     if options.as_json:
         render.document({**issued.answer, "claims": claims})

@@ -15,6 +15,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import Layer, Refusal
+from pegboard.core.scopes import SCOPE_TOOLS, SERVER_SCOPES, has_server_scope
 
 SENSITIVE: frozenset[Sensitivity] = frozenset({"confidential", "restricted"})
 """Servers of these sensitivities refuse once nobody can tell whether they were stopped (`core.bundle`)."""
@@ -72,6 +73,7 @@ class Rule(NamedTuple):
         refused: the refusal's `reason`.
         code: the refusal's `code`.
         source: where the rule comes from; None is the grant's own reason.
+        mend: what a refused caller can do; None is to ask the server's owner.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Rule(NamedTuple):
     refused: str
     code: str = "access_denied"
     source: str | None = None
+    mend: str | None = None
 
 
 def _may_by_identity(caller: Caller, access: ServerAccess) -> bool:
@@ -93,6 +96,8 @@ def _names(values: frozenset[str] | tuple[str, ...]) -> str:
     return ", ".join(sorted(values)) or "none"
 
 
+_OR = " or "
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "audience",
@@ -101,6 +106,16 @@ RULES: tuple[Rule, ...] = (
         lambda caller, access: f"Your token is bound to another server than {access.server}",
         "token_wrong_audience",
         source="what the token says",
+    ),
+    Rule(
+        "scope",
+        lambda caller, _: has_server_scope(caller.scope),
+        lambda caller, _: f"the token's scope is {caller.scope or 'empty'}; servers want {_OR.join(SERVER_SCOPES)}",
+        lambda _, access: f"Your token's scope does not let it use {access.server}",
+        "insufficient_scope",
+        code="insufficient_scope",
+        source="what the token says",
+        mend=f"Sign in again for the scope {SCOPE_TOOLS}.",
     ),
     Rule(
         "surface",
@@ -175,11 +190,11 @@ def may_reach(caller: Caller, access: ServerAccess) -> bool:
 
 def refusal_by(rule: Rule, caller: Caller, access: ServerAccess, layer: Layer) -> Refusal:
     """The refusal that says that `rule` does not hold."""
-    missing = rule.missing(caller, access)
+    missing, mend = rule.missing(caller, access), rule.mend or access.ask
     return Refusal(
         code=rule.code,
-        message=f"{missing}. {access.ask}",
+        message=f"{missing}. {mend}",
         layer=layer,
         reason=rule.refused,
-        what_to_do=access.ask,
+        what_to_do=mend,
     )

@@ -10,20 +10,21 @@ to a lower version, and refuses what its age no longer allows:
 | `max_age_s`       | everything                                                     | 24 hours  |
 
 Its age is the time since the hub last signed it, which it does again every minute: so it is also how long ago there
-was contact, and a stop could have come.
+was contact, and a stop or a revocation could have come.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from pegboard.core.access import ServerAccess
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Signer, Verifier
 from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import ServerName
+from pegboard.core.revoked import NOTHING, Revoked
 
 BUNDLE_TYPE = "pegboard-bundle+jws"
 EDGE = "edge"
@@ -89,8 +90,13 @@ class Bundle(BaseModel):
     issuer: str
     jwks: dict[str, list[dict[str, Any]]]
     servers: tuple[BundledServer, ...]
+    revoked: Revoked = NOTHING
     max_age_s: int = Field(default=MAX_AGE_S, ge=1, le=MAX_AGE_S)
     stops_max_age_s: int = Field(default=STOPS_MAX_AGE_S, ge=1, le=STOPS_MAX_AGE_S)
+
+    @field_serializer("revoked")
+    def _in_order(self, revoked: Revoked) -> dict[str, list[str]]:
+        return revoked.as_json()
 
     def too_old(self, now: float) -> bool:
         """True when nothing may be decided with this bundle any more."""

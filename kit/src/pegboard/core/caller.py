@@ -40,6 +40,8 @@ class Caller:
             raise ValueError("sub_type is neither person nor service")
         if claims.get("surface") not in SURFACES:
             raise ValueError("surface is unknown")
+        if not isinstance(claims.get("scope", ""), str) or not isinstance(claims.get("sid"), str | None):
+            raise ValueError("scope or sid is not a string")
         return cls(
             sub=_text(claims, "sub"),
             sub_type=claims["sub_type"],
@@ -52,7 +54,7 @@ class Caller:
             email=claims.get("email"),
             channel=claims.get("channel"),
             session=claims.get("sid"),
-            scope=str(claims.get("scope", "")),
+            scope=claims.get("scope", ""),
         )
 
 

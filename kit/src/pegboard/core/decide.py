@@ -10,14 +10,20 @@ from pegboard.core.access import Check, ServerAccess, decide_access
 from pegboard.core.caller import Caller
 from pegboard.core.policy import Action, Policy, PolicyDecision
 from pegboard.core.refusal import Refusal, tool_unavailable
+from pegboard.core.scopes import SCOPE_TOOLS, may_call
 
 
 @dataclass(frozen=True, slots=True)
 class GovernedTool:
-    """A tool with the policy it names, ready to be decided on."""
+    """A tool with the policy it names, ready to be decided on.
+
+    Attributes:
+        read_only: its author declares that it changes nothing.
+    """
 
     name: str
     policy: Policy
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,10 @@ def decide_tool(
         return Decision(tuple(checks), _unavailable(tool, access), "unknown tool")
     steps: tuple[Action, ...] = ("list",) if action == "list" else ("list", "call")
     for step in steps:
+        if step == "call" and not may_call(caller.scope, found.read_only):
+            # Only here, past `list`: which tools change something is not for those from whom they are hidden.
+            checks.append(Check("tool:scope", False, _too_narrow(caller), _TOKEN))
+            return Decision(tuple(checks), insufficient_scope(tool, access), _too_narrow(caller))
         if step == "call" and (stopped := access.stopped_tools.get(tool)):
             # Only here, past `list`: a stop and its reason are not for those from whom the tool is hidden.
             checks.append(Check("tool:stop", False, f"stopped: {stopped}", _GRANTS_FILE))
@@ -108,7 +118,26 @@ def _source(policy: Policy) -> str:
     return f"policies/{policy.name}.cedar, version {policy.version}"
 
 
+STEP_UP = f"Sign in again for the scope {SCOPE_TOOLS}."
+"""What to do about a token that may only look."""
+
 _GRANTS_FILE = "the operator's grants file"
+_TOKEN = "what the token says"  # noqa: S105 - words
+
+
+def _too_narrow(caller: Caller) -> str:
+    return f"the token's scope is {caller.scope}, and the tool is not declared read-only"
+
+
+def insufficient_scope(tool: str, access: ServerAccess) -> Refusal:
+    """The refusal of a token that may only look, for a tool that its caller may use with a wider one."""
+    return Refusal(
+        code="insufficient_scope",
+        message=f"Your token may only look, and {tool} of {access.server} is not declared read-only. {STEP_UP}",
+        layer="server",
+        reason="insufficient_scope",
+        what_to_do=STEP_UP,
+    )
 
 
 def _stopped(tool: str, why: str, access: ServerAccess) -> Refusal:

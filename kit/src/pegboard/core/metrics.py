@@ -64,6 +64,7 @@ CODES = (
     "call_not_permitted",
     "foreign_origin",
     "identity_mismatch",
+    "insufficient_scope",
     "request_too_large",
     "stopped",
     "tool_unavailable",

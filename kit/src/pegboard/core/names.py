@@ -19,6 +19,8 @@ SURFACES = ("cli", "chat", "bot", "ide", "service")
 PERSON_SURFACES = tuple(surface for surface in SURFACES if surface != "service")
 
 MCP_PREFIX = "/mcp/"
+API_PATH = "/api"
+"""Path of the hub's API as a resource; what answers is below it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,4 +64,4 @@ class ServerName:
 
 def api_audience(public_url: str) -> str:
     """The audience of tokens for the hub's own API."""
-    return f"{public_url.rstrip('/')}/api"
+    return public_url.rstrip("/") + API_PATH

@@ -23,6 +23,9 @@ class ToolDeclaration(BaseModel):
     minutes_saved: float = Field(
         default=0, ge=0, allow_inf_nan=False, description="minutes one call saves a person, as the owner declares"
     )
+    read_only: bool = Field(
+        default=False, description="it changes nothing, as its author declares (MCP's readOnlyHint)"
+    )
     input_schema: dict[str, Any] = {}
 
 

@@ -28,6 +28,7 @@ REASONS = {
     "token_wrong_issuer": "the token was issued by somebody else",
     "token_wrong_audience": "the token is bound to another server",
     "token_bad_claims": "the token lacks claims that Pegboard needs",
+    "token_revoked": "the sign-in it came from has ended, or the token or its client was revoked",
 }
 
 

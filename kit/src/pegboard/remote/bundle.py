@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pegboard.call.ports import Standing
+from pegboard.core.access import ServerAccess
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import Bundle, open_bundle
 from pegboard.core.errors import BundleRefused, StopsUnknown
@@ -137,8 +138,7 @@ class BundleFile:
         self._keep(text)
         if self._standing and current and current.version == bundle.version:
             return  # renewed only: what was verified with it stays verified
-        tokens = TokenVerifier(bundle.jwks, bundle.issuer, access.resource_url)
-        self._standing = Standing(access, tokens, bundle.version)
+        self._standing = _standing_of(bundle, access, self._standing, current)
 
     def _keep(self, text: str) -> None:
         """Keep the copy. Without it this run goes on: only the next start could be shown an old bundle."""
@@ -148,3 +148,17 @@ class BundleFile:
             temporary.replace(self._accepted)
         except OSError as error:
             logger.error("the bundle in use cannot be kept for the next start: %s", error.strerror)
+
+
+def _standing_of(bundle: Bundle, access: ServerAccess, before: Standing | None, last: Bundle | None) -> Standing:
+    """What follows from a bundle. What the change does not touch stays: verified tokens, remembered decisions.
+
+    A sign-out anywhere in the company makes a new bundle, and must not cost every server its memory.
+    """
+    if before is None or last is None:
+        tokens = TokenVerifier(bundle.jwks, bundle.issuer, access.resource_url)
+        return Standing(access, tokens, bundle.version, bundle.revoked)
+    same_keys = bundle.jwks == last.jwks
+    tokens = before.tokens if same_keys else TokenVerifier(bundle.jwks, bundle.issuer, access.resource_url)
+    version = before.version if access == before.access else bundle.version
+    return Standing(access, tokens, version, bundle.revoked)

@@ -20,6 +20,7 @@ from pegboard.core.access import ServerAccess
 from pegboard.core.jose import Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.record import Denial, Intent, Outcome
+from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.token import TOKEN_TYPE, TokenVerifier
 from pegboard.project import Project, load_project
 from pegboard.remote.metrics import ServerMeter
@@ -119,6 +120,8 @@ class InMemoryHub:
             "groups": list(groups),
             "client_id": f"pegboard-{surface}",
             "surface": surface,
+            "scope": SCOPE_TOOLS,
+            "sid": f"session-of-{person}",
             "aud": self.name.resource_url(self.public_url),
             "iat": now,
             "exp": now + 300,
@@ -126,11 +129,13 @@ class InMemoryHub:
         }
         return self._signer.sign(usual | claims, TOKEN_TYPE)
 
-    def headers(self, person: str, groups: Iterable[str] = (), surface: str = "cli") -> dict[str, str]:
-        """What the edge would send on for this person: the token and the identity headers."""
+    def headers(
+        self, person: str, groups: Iterable[str] = (), surface: str = "cli", **claims: object
+    ) -> dict[str, str]:
+        """What the edge would send on for this person: the token, as of `token`, and the identity headers."""
         groups = list(groups)
         return {
-            "authorization": f"Bearer {self.token(person, groups, surface)}",
+            "authorization": f"Bearer {self.token(person, groups, surface, **claims)}",
             USER_HEADER: person,
             GROUPS_HEADER: json.dumps(groups),
             SURFACE_HEADER: surface,

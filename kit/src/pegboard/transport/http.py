@@ -11,8 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pegboard.call.agree import METHOD_HEADER
 from pegboard.call.chain import Admitted, Chain, Headers, Refused
+from pegboard.core.challenge import challenge, metadata_url
 from pegboard.core.logs import annotated
 from pegboard.core.refusal import Refusal
+from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.trace import trace_id
 from pegboard.remote.metrics import CONTENT_TYPE, ServerMeter
 from pegboard.transport.presence import PRESENCE, Presence
@@ -52,7 +54,7 @@ class GovernedApp:
             streams: where endless streams are watched.
             mcp: the SDK's endpoint.
             path: the one path it answers at, for example `/mcp/prod/presto`.
-            issuer: of tokens; part of a session's principal.
+            issuer: of tokens, and the origin of the endpoint's own URL; part of a session's principal.
             meter: makes the page of metrics.
             lifespan: entered while the application runs.
         """
@@ -62,6 +64,7 @@ class GovernedApp:
         self._mcp = mcp
         self._path = path
         self._issuer = issuer
+        self._metadata = metadata_url(f"{issuer.rstrip('/')}{path}")
         self._meter = meter
         self._lifespan = lifespan
 
@@ -100,9 +103,10 @@ class GovernedApp:
             if scope["method"] == "POST":
                 body = await _read_body(receive, self._meter)
                 self._chain.agree(admitted, headers, body)
+                self._chain.step_up(admitted, body)
                 receive = _replay(body, receive)
         except Refused as refused:
-            await _refuse(send, refused)
+            await _refuse(send, refused, self._metadata)
         except _Gone:
             return
         else:
@@ -201,9 +205,19 @@ def _too_large() -> Refusal:
     )
 
 
-async def _refuse(send: Send, refused: Refused) -> None:
-    extra = [(b"www-authenticate", b'Bearer error="invalid_token"')] if refused.status == 401 else []
+async def _refuse(send: Send, refused: Refused, metadata: str) -> None:
+    asked = _challenge(refused, metadata)
+    extra = [(b"www-authenticate", asked.encode())] if asked else []
     await _respond(send, refused.status, refused.refusal.as_jsonrpc(refused.message_id), extra)
+
+
+def _challenge(refused: Refused, metadata: str) -> str:
+    """What to sign in for where another token would do; empty where none would."""
+    if refused.refusal.code == "insufficient_scope":
+        return challenge(metadata, SCOPE_TOOLS, "insufficient_scope")
+    if refused.status != 401:
+        return ""
+    return challenge(metadata, SCOPE_TOOLS, "" if refused.refusal.reason == "token_missing" else "invalid_token")
 
 
 async def _respond(send: Send, status: int, document: object, extra: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mcp.shared.auth import OAuthMetadata
 from pydantic import AnyHttpUrl
 
-from pegboard.core.names import ServerName
-from pegboard_hub.identity.issue import SCOPE_TOOLS, SCOPE_TOOLS_READ
+from pegboard.core.names import ServerName, api_audience
+from pegboard.core.scopes import SCOPE_API, SERVER_SCOPES
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 
 AUTHENTICATION = ["none", "client_secret_post", "client_secret_basic"]
@@ -35,7 +36,7 @@ def server_metadata(server: AuthorizationServer, grants: list[str]) -> dict[str,
         registration_endpoint=at("register") if server.registers else None,
         revocation_endpoint=at("revoke"),
         device_authorization_endpoint=at("device") if device else None,
-        scopes_supported=[SCOPE_TOOLS, SCOPE_TOOLS_READ],
+        scopes_supported=[*SERVER_SCOPES],
         response_types_supported=["code"],
         response_modes_supported=["query"],
         grant_types_supported=grants,
@@ -50,12 +51,22 @@ def server_metadata(server: AuthorizationServer, grants: list[str]) -> dict[str,
     return document | {"issuer": server.public_url}
 
 
-def resource_metadata(name: ServerName, title: str, public_url: str) -> dict[str, Any]:
-    """A server's metadata (RFC 9728 §2)."""
+def server_resource(name: ServerName, public_url: str) -> dict[str, Any]:
+    """The metadata of a server, whether or not there is one of that name: nobody can probe for names here."""
+    return _resource(name.resource_url(public_url), str(name), SERVER_SCOPES, public_url)
+
+
+def api_resource(public_url: str) -> dict[str, Any]:
+    """The metadata of the hub's own API."""
+    return _resource(api_audience(public_url), "Pegboard's API", (SCOPE_API,), public_url)
+
+
+def _resource(resource: str, name: str, scopes: Iterable[str], public_url: str) -> dict[str, Any]:
+    """RFC 9728 §2."""
     return {
-        "resource": name.resource_url(public_url),
+        "resource": resource,
         "authorization_servers": [public_url],
-        "scopes_supported": [SCOPE_TOOLS, SCOPE_TOOLS_READ],
+        "scopes_supported": [*scopes],
         "bearer_methods_supported": ["header"],
-        "resource_name": title,
+        "resource_name": name,
     }

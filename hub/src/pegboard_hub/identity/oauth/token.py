@@ -84,7 +84,7 @@ def _demo(demo: DemoSignIn, public_url: str) -> Grant:
         if origin is not None and origin != public_url:
             raise OAuthRefused("invalid_request", "token requests from pages of other sites are refused")
         person, surface, resource = (form.needed(name) for name in ("person", "surface", "resource"))
-        issued = demo.issue(person, surface, form.get("channel"), resource, _lifetime(form))
+        issued = demo.issue(person, surface, form.get("channel"), resource, _lifetime(form), form.get("scope"))
         log.info("token issued", extra={"sub": person, "surface": surface, "resource": resource})
         return JSONResponse(issued.as_json(), headers=NO_STORE)
 

@@ -146,3 +146,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_refresh_tokens_connection", "refresh_tokens", ["connection"], unique=False)
     op.create_index("ix_refresh_tokens_expires_at_ms", "refresh_tokens", ["expires_at_ms"], unique=False)
+    op.add_column(
+        "tools",
+        sa.Column(
+            "read_only",
+            sa.Boolean(),
+            server_default=sa.false(),
+            nullable=False,
+            comment="it changes nothing, as its author says",
+        ),
+    )
