@@ -205,7 +205,7 @@ async def test_use_is_noted_once_a_minute(desk: Desk) -> None:
 
 
 async def test_the_operators_own_clients_are_as_the_settings_say(desk: Desk) -> None:
-    bot, cli = await desk.clients.get("ads-bot"), await desk.clients.get(service.CLI_CLIENT)
+    bot, cli = await desk.clients.get("ads-bot"), await desk.clients.get(service.COMMAND.client_id)
     assert bot is not None
     assert cli is not None
     assert (bot.kind, bot.surface, bot.channels, bot.secret) == (ClientKind.REGISTERED, "bot", ("ads",), "s3cret")
@@ -270,7 +270,7 @@ async def test_a_document_can_be_decided_on_before_it_comes(desk: Desk) -> None:
     assert await desk.standing(DOCUMENT) is Standing.BLOCKED
 
 
-@pytest.mark.parametrize("client_id", ["ads-bot", service.CLI_CLIENT])
+@pytest.mark.parametrize("client_id", ["ads-bot", service.COMMAND.client_id])
 async def test_the_operators_own_clients_can_be_blocked_too(desk: Desk, client_id: str) -> None:
     await desk.connect(client_id)
     await desk.clients.decide(client_id, Standing.BLOCKED, None, "olga", "its secret leaked")
@@ -308,7 +308,7 @@ async def test_the_list_tells_who_uses_what(desk: Desk) -> None:
     assert (found.people, found.connections, found.last_seen_at_ms) == (("bob", "alice"), 2, int(desk.now * 1000))
     assert by_software[unused.software].last_seen_at_ms is None
     assert listed.unused == 1
-    assert {"ads-bot", service.CLI_CLIENT} <= set(by_software)
+    assert {"ads-bot", service.COMMAND.client_id} <= set(by_software)
 
 
 async def test_consent_is_for_a_person_a_software_and_a_scope(desk: Desk) -> None:

@@ -57,13 +57,14 @@ class ClientList:
 def with_decision(client: Client, decided: Decided | None) -> Client:
     """A client as it stands by what was decided on its software.
 
-    The surface of one that the operator registered, or of Pegboard's own, is not a matter of decisions.
+    One that the operator registered, or Pegboard's own, is approved as long as it is not blocked, and its surface is
+    not a matter of decisions.
     """
     if decided is None:
         return client
-    stranger = client.kind in (ClientKind.DOCUMENT, ClientKind.DYNAMIC)
-    surface = decided.surface if stranger and decided.surface else client.surface
-    return replace(client, standing=decided.standing, surface=surface)
+    if client.kind in (ClientKind.DOCUMENT, ClientKind.DYNAMIC):
+        return replace(client, standing=decided.standing, surface=decided.surface or client.surface)
+    return replace(client, standing=Standing.BLOCKED) if decided.standing is Standing.BLOCKED else client
 
 
 def gathered(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.identity.clients import store
+from pegboard_hub.identity.clients.document import looks_like_document
 from pegboard_hub.identity.clients.errors import DecisionRefused, RegistrationRefused
 from pegboard_hub.identity.clients.listing import ClientList, gathered, with_decision
 from pegboard_hub.identity.clients.metadata import ClientMetadata, read_metadata
@@ -29,18 +30,17 @@ from pegboard_hub.storage.database import Database
 
 log = logging.getLogger(__name__)
 
-CLI_CLIENT = "pegboard-cli"
-"""Pegboard's own command."""
-
-_OWN = Client(
-    client_id=CLI_CLIENT,
+COMMAND = Client(
+    client_id="pegboard-cli",
     kind=ClientKind.FIRST_PARTY,
-    software=CLI_CLIENT,
-    name="Pegboard's command",
+    software="pegboard-cli",
+    name="pegboard",
     redirect_uris=("http://127.0.0.1/callback",),
     surface="cli",
+    standing=Standing.APPROVED,
     any_resource=True,
 )
+"""Pegboard's own command."""
 
 NEW_PER_MINUTE = 60
 """Clients unknown so far that may make themselves known in a minute. A known one that registers again is not counted,
@@ -70,6 +70,9 @@ class Documents(Protocol):
     async def get(self, url: str) -> ClientMetadata | None:
         """What the document says; None where it cannot be had or believed."""
 
+    def trouble(self, client_id: str) -> str:
+        """Why there is no document; empty where nothing is known, or it is no document's id."""
+
 
 class NoDocuments:
     """Documents switched off."""
@@ -81,6 +84,11 @@ class NoDocuments:
     async def get(self, url: str) -> ClientMetadata | None:  # noqa: ARG002 - there is none
         """There is none."""
         return None
+
+    def trouble(self, client_id: str) -> str:
+        """Said to whoever comes with a URL all the same."""
+        off = "clients known by a document are not let in here; ask the operator to register yours"
+        return off if looks_like_document(client_id) else ""
 
 
 class Clients:
@@ -125,6 +133,10 @@ class Clients:
             return None
         async with self._database.read() as db:
             return with_decision(found, await store.decision(db, found.software))
+
+    def trouble(self, client_id: str) -> str:
+        """Why there is no client of an id, for whoever builds it; empty where there is nothing to say."""
+        return self._documents.trouble(client_id)
 
     async def register(self, metadata: Mapping[str, Any]) -> Client:
         """Register a client by its own words (RFC 7591). It is public, whatever it asks for.
@@ -173,7 +185,7 @@ class Clients:
             stored = [*await store.all_used(db), *await store.latest_unused(db, MOST_SHOWN_UNUSED)]
             decisions, uses = await store.decisions(db), await store.uses(db, now)
             unused = await store.unused(db)
-        own = [_OWN, *(_registered(name, client) for name, client in self.rules.registered.items())]
+        own = [COMMAND, *(_registered(name, client) for name, client in self.rules.registered.items())]
         ours: list[tuple[Client, int | None]] = [(client, None) for client in own]
         theirs = [(_client(one), one.seen_at_ms if one.was_used else None) for one in stored]
         return ClientList(tuple(gathered([*ours, *theirs], decisions, uses)), unused)
@@ -238,8 +250,8 @@ class Clients:
 
     def _settled(self, client_id: str) -> Client | None:
         """A client that is known without the database."""
-        if client_id == CLI_CLIENT:
-            return _OWN
+        if client_id == COMMAND.client_id:
+            return COMMAND
         registered = self.rules.registered.get(client_id)
         return _registered(client_id, registered) if registered else None
 
@@ -346,6 +358,7 @@ def _registered(client_id: str, registered: RegisteredClient) -> Client:
         name=registered.name,
         redirect_uris=registered.redirect_uris,
         surface=registered.surface,
+        standing=Standing.APPROVED,
         channels=registered.channels,
         secret=registered.secret,
     )
