@@ -305,7 +305,8 @@ async def test_the_list_tells_who_uses_what(desk: Desk) -> None:
     listed = await desk.clients.listed()
     by_software = {one.software: one for one in listed.software}
     found = by_software[client.software]
-    assert (found.people, found.connections, found.last_seen_at_ms) == (("bob", "alice"), 2, int(desk.now * 1000))
+    assert found.users == (("bob", "Bob", 1), ("alice", "Alice", 1))
+    assert (found.connections, found.last_seen_at_ms) == (2, int(desk.now * 1000))
     assert by_software[unused.software].last_seen_at_ms is None
     assert listed.unused == 1
     assert {"ads-bot", service.COMMAND.client_id} <= set(by_software)

@@ -41,9 +41,13 @@ class Software:
         return sum(use.connections for use in self.uses)
 
     @property
-    def people(self) -> tuple[str, ...]:
-        """Ids of those who have it connected."""
-        return tuple(dict.fromkeys(use.sub for use in self.uses))
+    def users(self) -> tuple[tuple[str, str, int], ...]:
+        """Who has it connected, the latest first: id, name, and how many connections."""
+        counts: dict[str, int] = {}
+        for use in self.uses:
+            counts[use.sub] = counts.get(use.sub, 0) + use.connections
+        names = {use.sub: use.name for use in reversed(self.uses)}
+        return tuple((sub, names[sub], count) for sub, count in counts.items())
 
 
 @dataclass(frozen=True, slots=True)

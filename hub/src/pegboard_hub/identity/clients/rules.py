@@ -37,6 +37,7 @@ class ClientRules:
         document_hosts: the only hosts that documents are fetched from; empty for any.
         documents_from_loopback: whether documents of programs on this machine are fetched, to develop a client with.
         document_proxy: URL of the proxy that documents are fetched through; none is taken from the environment.
+        operators: business groups whose people look after clients.
     """
 
     registered: Mapping[str, RegisteredClient] = field(default_factory=dict)
@@ -46,3 +47,4 @@ class ClientRules:
     document_hosts: tuple[str, ...] = ()
     documents_from_loopback: bool = False
     document_proxy: str | None = None
+    operators: frozenset[str] = frozenset({"platform"})

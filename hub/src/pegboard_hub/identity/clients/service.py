@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -120,6 +120,10 @@ class Clients:
         self._clock = clock
         self._new: deque[float] = deque()
         self._noted: dict[str, int] = {}
+
+    def may_look_after(self, groups: Iterable[str]) -> bool:
+        """Whether somebody in these business groups is an operator, who sees every client and decides on them."""
+        return not self.rules.operators.isdisjoint(groups)
 
     async def get(self, client_id: str) -> Client | None:
         """The client of an id with what was decided on it; None where there is none.
