@@ -68,7 +68,7 @@ async def test_an_approved_client_asks_nobody_and_counts_as_decided(hub: Hub, br
     client = StockClient(URL, hub.public, name="Editor")
     await client.register()
     await decide(hub, client, Standing.APPROVED, "ide")
-    await browser.sign_in("Ana")
+    await browser.sign_in("ana")
     response = await browser.get(client.authorization("prod/presto"))
     assert response.headers["location"].startswith(client.redirect)
     assert (await found(hub, client)).surface == "ide"

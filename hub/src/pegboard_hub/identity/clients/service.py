@@ -13,7 +13,7 @@ from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.identity.clients import store
 from pegboard_hub.identity.clients.document import looks_like_document
 from pegboard_hub.identity.clients.errors import DecisionRefused, RegistrationRefused
-from pegboard_hub.identity.clients.listing import ClientList, gathered, with_decision
+from pegboard_hub.identity.clients.listing import ClientList, Software, gathered, with_decision
 from pegboard_hub.identity.clients.metadata import ClientMetadata, read_metadata
 from pegboard_hub.identity.clients.model import (
     CLIENT_ID_LENGTH,
@@ -192,7 +192,22 @@ class Clients:
         own = [COMMAND, *(_registered(name, client) for name, client in self.rules.registered.items())]
         ours: list[tuple[Client, int | None]] = [(client, None) for client in own]
         theirs = [(_client(one), one.seen_at_ms if one.was_used else None) for one in stored]
-        return ClientList(tuple(gathered([*ours, *theirs], decisions, uses)), unused)
+        known = {client.software for client, _ in (*ours, *theirs)}
+        awaited = [(_awaited(url), None) for url in decisions if looks_like_document(url) and url not in known]
+        return ClientList(tuple(gathered([*ours, *theirs, *awaited], decisions, uses)), unused)
+
+    async def software(self, software: str) -> Software | None:
+        """One software as operators see it, also a document's that nobody has come with yet; None for no other."""
+        for found in (await self.listed()).software:
+            if found.software == software:
+                return found
+        async with self._database.read() as db:
+            stored = await store.of_software(db, software)
+        clients: list[tuple[Client, int | None]] = [(_client(one), None) for one in stored]
+        if not clients and self._documents.covers(software):
+            clients = [(_awaited(software), None)]
+        # Nothing was decided on it and nobody has it connected: it would be in the list.
+        return gathered(clients, {}, ())[0] if clients else None
 
     async def decide(self, software: str, standing: Standing, surface: str | None, by: str, why: str) -> Decided:
         """Decide on a software. A block is in force at once: what it has connected ends, its tokens are void.
@@ -352,6 +367,11 @@ def _client(stored: StoredClient) -> Client:
         surface=surface_of(stored.redirect_uris),
         uri=stored.uri,
     )
+
+
+def _awaited(url: str) -> Client:
+    """A client that nobody has come with: its document was never fetched."""
+    return Client(url, ClientKind.DOCUMENT, url, url, (), surface="")
 
 
 def _registered(client_id: str, registered: RegisteredClient) -> Client:

@@ -84,34 +84,38 @@ async def used(db: AsyncConnection, client_id: str, now_ms: int) -> None:
 
 
 async def unused(db: AsyncConnection) -> int:
-    """How many clients made themselves known and were never used."""
-    return await db.scalar(select(func.count()).select_from(clients).where(_NEVER_USED)) or 0
+    """How many clients made themselves known, were never used, and nobody decided on."""
+    return await db.scalar(select(func.count()).select_from(clients).where(_NEVER_USED, ~_DECIDED_ON)) or 0
 
 
 async def forget_unused(db: AsyncConnection, before_ms: int) -> int:
-    """Delete clients that made themselves known before a time and were never used; gives how many."""
-    done = await db.execute(delete(clients).where(_NEVER_USED, clients.c.created_at_ms < before_ms))
+    """Delete clients of before a time that were neither used nor decided on; gives how many."""
+    done = await db.execute(delete(clients).where(_NEVER_USED, ~_DECIDED_ON, clients.c.created_at_ms < before_ms))
     return done.rowcount
 
 
 async def forget_oldest(db: AsyncConnection) -> None:
     """Delete the client that has been there longest without ever being used."""
-    oldest = select(clients.c.client_id).where(_NEVER_USED).order_by(clients.c.created_at_ms).limit(1)
+    oldest = select(clients.c.client_id).where(_NEVER_USED, ~_DECIDED_ON).order_by(clients.c.created_at_ms).limit(1)
     await db.execute(delete(clients).where(clients.c.client_id == oldest.scalar_subquery()))
 
 
 async def all_used(db: AsyncConnection) -> list[StoredClient]:
     """Clients that were used, and those whose software was decided on."""
-    decided = select(client_decisions.c.software)
-    chosen = select(clients).where(~_NEVER_USED | clients.c.software.in_(decided))
+    chosen = select(clients).where(~_NEVER_USED | _DECIDED_ON)
     return [_client(row) for row in await db.execute(chosen.order_by(clients.c.seen_at_ms.desc()))]
 
 
 async def latest_unused(db: AsyncConnection, most: int) -> list[StoredClient]:
     """Clients that were never used and whose software was not decided on, the newest first."""
-    decided = select(client_decisions.c.software)
-    chosen = select(clients).where(_NEVER_USED, clients.c.software.not_in(decided))
+    chosen = select(clients).where(_NEVER_USED, ~_DECIDED_ON)
     return [_client(row) for row in await db.execute(chosen.order_by(clients.c.created_at_ms.desc()).limit(most))]
+
+
+async def of_software(db: AsyncConnection, software: str) -> list[StoredClient]:
+    """The clients of a software, the one seen last first."""
+    chosen = select(clients).where(clients.c.software == software).order_by(clients.c.seen_at_ms.desc())
+    return [_client(row) for row in await db.execute(chosen)]
 
 
 async def uses(db: AsyncConnection, now_ms: int) -> list[Use]:
@@ -200,6 +204,8 @@ _NEVER_USED = and_(
     clients.c.seen_at_ms <= clients.c.created_at_ms,
     ~exists().where(connections.c.client_id == clients.c.client_id),
 )
+
+_DECIDED_ON = clients.c.software.in_(select(client_decisions.c.software))
 
 
 def _consent(sub: str, software: str) -> Any:
