@@ -138,9 +138,13 @@ class Clients:
         async with self._database.read() as db:
             return with_decision(found, await store.decision(db, found.software))
 
-    def trouble(self, client_id: str) -> str:
-        """Why there is no client of an id, for whoever builds it; empty where there is nothing to say."""
-        return self._documents.trouble(client_id)
+    async def why_not(self, client_id: str) -> str:
+        """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
+        found = await self.get(client_id)
+        if found is not None:
+            return "the operators here have blocked it" if found.standing is Standing.BLOCKED else ""
+        trouble = self._documents.trouble(client_id)
+        return f"the document that says who it is cannot be used: {trouble}" if trouble else ""
 
     async def register(self, metadata: Mapping[str, Any]) -> Client:
         """Register a client by its own words (RFC 7591). It is public, whatever it asks for.

@@ -1,12 +1,18 @@
-"""What a decision on a client does to the client: a blocked one gets nothing, an approved one asks nobody."""
+"""Clients sign in as they are known and decided on: by a document, approved without a question, blocked never."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
+from pegboard_hub.identity.clients.documents import DocumentCache
+from pegboard_hub.identity.clients.fetching import Fetcher
 from pegboard_hub.identity.clients.model import Client, Standing
 from tests.hub.company import URL, Hub
-from tests.oauth import Browser, StockClient
+from tests.hub.sites import HOST, Names, Site, answer, authority, here_or_public, open_site
+from tests.oauth import Browser, StockClient, claims_of
 
 pytestmark = pytest.mark.anyio
 
@@ -14,6 +20,18 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def browser(hub: Hub) -> Browser:
     return Browser(URL, hub.public)
+
+
+@pytest.fixture
+async def site(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """A site that the hub fetches a client's document from, as it does from the internet."""
+    serving, trusting = authority(tmp_path, HOST)
+    clients = hub.parts.identity.clients
+    fetcher = Fetcher(Names([["127.0.0.1"]]).resolve, here_or_public, trusting)
+    monkeypatch.setattr(clients, "_documents", DocumentCache(fetcher, clients.rules, URL))
+    async with open_site(serving) as opened:
+        yield opened
+    await fetcher.close()
 
 
 async def found(hub: Hub, client: StockClient) -> Client:
@@ -32,7 +50,9 @@ async def test_a_blocked_client_gets_nothing_anywhere(hub: Hub, browser: Browser
     tokens = await client.connect(browser, "prod/presto")
     code_asked = client.authorization("dev/scratch")
     await decide(hub, client, Standing.BLOCKED)
-    assert (await browser.get(code_asked)).status_code == 400
+    asked = await browser.get(code_asked)
+    assert asked.status_code == 400
+    assert "the operators here have blocked it" in asked.text
     assert (await client.refresh(tokens["refresh_token"])).status_code in (400, 401)
     document = {"client_name": client.name, "redirect_uris": [client.redirect]}
     assert (await hub.public.post("/oauth/register", json=document)).status_code == 403
@@ -82,3 +102,31 @@ async def test_the_software_is_decided_on_and_not_one_id_of_it(hub: Hub, browser
     assert first.client_id != second.client_id
     await decide(hub, first, Standing.BLOCKED)
     assert (await found(hub, second)).standing is Standing.BLOCKED
+
+
+async def test_a_client_known_by_a_document_signs_in_without_registering(
+    hub: Hub, browser: Browser, site: Site
+) -> None:
+    client = StockClient(URL, hub.public, redirect=f"https://{HOST}/cb", client_id=site.url)
+    claims = claims_of((await client.connect(browser, "prod/presto"))["access_token"])
+    assert (claims["client_id"], claims["surface"]) == (site.url, "ide")
+    assert (await client.connect(browser, "dev/scratch"))["access_token"]
+    assert len(site.asked) == 1
+    listed = {each.software: each for each in (await hub.parts.identity.clients.listed()).software}
+    assert [name for _, name, _ in listed[site.url].users] == ["Ana"]
+
+
+async def test_where_a_document_sends_answers_is_what_counts(hub: Hub, browser: Browser, site: Site) -> None:
+    client = StockClient(URL, hub.public, redirect="https://evil.example/cb", client_id=site.url)
+    assert (await browser.get(client.authorization("prod/presto"))).status_code == 400
+
+
+async def test_a_client_whose_document_is_gone_gets_nothing(hub: Hub, browser: Browser, site: Site) -> None:
+    site.says = answer("gone", "404 Not Found")
+    client = StockClient(URL, hub.public, redirect=f"https://{HOST}/cb", client_id=site.url)
+    asked = await browser.get(client.authorization("prod/presto"))
+    assert asked.status_code == 400
+    assert "its address answers 404" in asked.text
+    form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": site.url}
+    assert (await hub.public.post("/oauth/token", data=form)).status_code in (400, 401)
+    assert len(site.asked) == 1
