@@ -145,3 +145,34 @@ def authority(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(chain, secrets)
     return serving, ssl.create_default_context(cadata=pem.decode())
+
+
+@asynccontextmanager
+async def open_proxy(port: int) -> AsyncIterator[Site]:
+    """A proxy that leads every CONNECT to the same port of this machine."""
+    proxy = Site(scheme="http")
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxy.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        there, back = await asyncio.open_connection(str(HERE), port)
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+
+    server = await asyncio.start_server(connect, str(HERE), 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(4096):
+            target.write(data)
+            await target.drain()
+    except ConnectionError:
+        pass
+    finally:
+        target.close()

@@ -23,7 +23,7 @@ from pegboard_hub.identity.clients.documents import (
 )
 from pegboard_hub.identity.clients.fetching import Fetched, Fetcher
 from pegboard_hub.identity.clients.rules import ClientRules
-from tests.hub.sites import HOST, Names, Site, answer, authority, here_or_public, open_site
+from tests.hub.sites import HOST, Names, Site, answer, authority, here_or_public, open_proxy, open_site
 
 pytestmark = pytest.mark.anyio
 
@@ -197,3 +197,15 @@ async def test_a_document_may_use_the_operators_schemes(reader: Reader) -> None:
     assert "scheme acme-ide" in reader.documents.trouble(reader.site.url)
     reader.documents = reader.opened(ClientRules(redirect_schemes=frozenset({"acme-ide"})))
     assert await reader.name() == "Example"
+
+
+async def test_a_document_is_fetched_through_the_proxy_that_the_operator_names(tmp_path: Path) -> None:
+    serving, trusting = authority(tmp_path, HOST)
+    names = Names([["10.0.0.1"]])
+    async with open_site(serving) as site, open_proxy(site.port) as proxy:
+        fetcher = Fetcher(names.resolve, verify=trusting, proxy=f"http://127.0.0.1:{proxy.port}")
+        said = await DocumentCache(fetcher, ClientRules(), PUBLIC_URL).get(site.url)
+        assert said is not None
+        assert proxy.asked[0].startswith(f"CONNECT {HOST}:{site.port} HTTP/1.1")
+        assert not names.asked
+        await fetcher.close()

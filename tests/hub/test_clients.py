@@ -70,9 +70,11 @@ class Desk:
         """Let a person connect a client, as sign-in does."""
         now = int(self.now * 1000)
         sid = f"sid-{sub}-{client_id}"[:32]
-        nothing = {"subject": sub, "login_session": "", "renewal": "", "device": "", "groups": []}
+        nothing: dict[str, Any] = dict.fromkeys((column.name for column in sessions.c if not column.nullable), "") | {
+            "groups": []
+        }
         times = dict.fromkeys(("opened_at_ms", "authenticated_at_ms", "facts_at_ms", "seen_at_ms"), now)
-        row: dict[str, Any] = {"sid": sid, "secret_digest": sid, "sub": sub, "name": name, **nothing, **times}
+        row = nothing | times | {"sid": sid, "secret_digest": sid, "sub": sub, "name": name}
         connection = {
             "connection": sid,
             "sid": sid,
@@ -263,6 +265,17 @@ async def test_after_a_block_is_lifted_the_client_works_at_once(desk: Desk) -> N
     await desk.clients.decide(client.software, Standing.UNKNOWN, None, "olga", "mended")
     assert not desk.revocations.current.clients
     assert await desk.standing(client.client_id) is Standing.UNKNOWN
+
+
+async def test_what_a_block_did_not_come_to_end_is_ended_when_it_is_lifted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await desk.clients.register(EDITOR)
+    await desk.connect(client.client_id)
+    monkeypatch.setattr(desk.clients, "_end_connections", None)
+    await desk.clients.decide(client.software, Standing.BLOCKED, None, "olga", "then the hub dies")
+    await desk.opened(desk.rules).decide(client.software, Standing.UNKNOWN, None, "olga", "by mistake")
+    assert desk.ended == [([client.client_id], "client blocked")]
 
 
 async def test_a_document_can_be_decided_on_before_it_comes(desk: Desk) -> None:

@@ -120,6 +120,7 @@ class Clients:
         self._clock = clock
         self._new: deque[float] = deque()
         self._noted: dict[str, int] = {}
+        self._said: dict[str, ClientMetadata] = {}
 
     def may_look_after(self, groups: Iterable[str]) -> bool:
         """Whether somebody in these business groups is an operator, who sees every client and decides on them."""
@@ -132,11 +133,15 @@ class Clients:
         """
         if not client_id or len(client_id) > CLIENT_ID_LENGTH:
             return None
-        found = self._settled(client_id) or await self._known(client_id)
-        if found is None:
-            return None
+        found = self._settled(client_id)
+        if found is None and self._documents.covers(client_id):
+            found = await self._by_document(client_id)
         async with self._database.read() as db:
-            return with_decision(found, await store.decision(db, found.software))
+            if found is None:
+                stored = await store.find(db, client_id)
+                # One that was known by a document which cannot be had is nobody.
+                found = _client(stored) if stored and stored.kind is ClientKind.DYNAMIC else None
+            return with_decision(found, await store.decision(db, found.software)) if found else None
 
     async def why_not(self, client_id: str) -> str:
         """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
@@ -229,24 +234,43 @@ class Clients:
         why = cleaned_why(why)
         self._check_surface(software, surface)
         decided = Decided(software, standing, surface, by, self._now_ms(), why)
-        async with self._database.write() as db:
-            if not (
-                self._settled(software) or self._documents.covers(software) or await store.is_known(db, software)
-            ):
-                raise DecisionRefused(f"no client is known by {software[:100]!a}; it may have been forgotten since")
+        async with self._database.read() as db:
             before = await store.decision(db, software)
+        if before is not None and before.standing is Standing.BLOCKED:
+            # The hub may have died between a block and its consequences: what it had does not come back with it.
+            await self._end(software)
+        await self._keep_decision(decided)
+        if standing is Standing.BLOCKED:
+            await self._end(software)
+        facts = {"software": software, "standing": standing.value, "surface": surface, "sub": by, "why": why}
+        log.warning("client decided on", extra={**facts, "before": before.standing.value if before else "unknown"})
+        return decided
+
+    async def _keep_decision(self, decided: Decided) -> None:
+        """Put a decision in force.
+
+        Raises:
+            DecisionRefused: there is no such software.
+        """
+        software = decided.software
+        async with self._database.write() as db:
+            # A document may be decided on before anybody came with it.
+            known = self._settled(software) is not None or self._documents.covers(software)
+            if not known and not await store.is_known(db, software):
+                raise DecisionRefused(f"no client is known by {software[:100]!a}; it may have been forgotten since")
             await store.decide(db, decided)
             ids = await store.connected_ids(db, software)
             # A block in place of a block counts from now, so the old entries go in every case.
             await store.restore(db, ids)
-            if standing is Standing.BLOCKED:
+            if decided.standing is Standing.BLOCKED:
                 await self._revocations.add(db, "client", ids)
         await self._revocations.reload()
-        if standing is Standing.BLOCKED and ids and self._end_connections is not None:
+
+    async def _end(self, software: str) -> None:
+        async with self._database.read() as db:
+            ids = await store.connected_ids(db, software)
+        if ids and self._end_connections is not None:
             await self._end_connections(ids, "client blocked")
-        facts = {"software": software, "standing": standing.value, "surface": surface, "sub": by, "why": why}
-        log.warning("client decided on", extra={**facts, "before": before.standing.value if before else "unknown"})
-        return decided
 
     async def consented(self, sub: str, software: str, scope: str) -> bool:
         """Whether a person has said yes to all of a scope for a software."""
@@ -268,6 +292,8 @@ class Clients:
         """Forget clients that made themselves known a day ago and were never used."""
         async with self._database.write() as db:
             gone = await store.forget_unused(db, self._now_ms() - FORGOTTEN_AFTER_MS)
+        # A document whose row is gone is kept anew when somebody comes with it.
+        self._said.clear()
         if gone:
             log.info("clients that nobody used were forgotten", extra={"count": gone})
 
@@ -278,32 +304,35 @@ class Clients:
         registered = self.rules.registered.get(client_id)
         return _registered(client_id, registered) if registered else None
 
-    async def _known(self, client_id: str) -> Client | None:
-        if self._documents.covers(client_id):
-            return await self._by_document(client_id)
-        async with self._database.read() as db:
-            found = await store.find(db, client_id)
-        # One that was known by a document which may not be fetched any more is nobody.
-        return _client(found) if found and found.kind is ClientKind.DYNAMIC else None
-
     async def _by_document(self, url: str) -> Client | None:
+        """The client whose document is at a URL; None where there is none, or too many new ones came at once."""
         said = await self._documents.get(url)
         if said is None:
             return None
         now = self._stored(url, ClientKind.DOCUMENT, url, said)
-        async with self._database.read() as db:
-            known = await store.find(db, url)
-        if known is None:
+        if self._said.get(url) is not said:
             try:
-                await self._keep_new(now)
+                await self._keep_document(now)
             except RegistrationRefused as error:
                 log.warning("a client's document was not kept: %s", error, extra={"client_id": url})
                 return None
+            self._said[url] = said
+        return _client(now)
+
+    async def _keep_document(self, now: StoredClient) -> None:
+        """Keep what a document says for the operators' list.
+
+        Raises:
+            RegistrationRefused: as `_keep_new`.
+        """
+        async with self._database.read() as db:
+            known = await store.find(db, now.client_id)
+        if known is None:
+            await self._keep_new(now)
         elif (known.name, known.redirect_uris, known.uri) != (now.name, now.redirect_uris, now.uri):
             async with self._database.write() as db:
                 await store.replace(db, now)
-            log.info("a client's document has changed", extra={"client_id": url})
-        return _client(now)
+            log.info("a client's document has changed", extra={"client_id": now.client_id})
 
     async def _keep_new(self, client: StoredClient) -> None:
         """Keep a client that was unknown so far.
