@@ -50,6 +50,40 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("a call without an outcome that counts as running", "pegboard_hub.ledger.service:RUNNING_FOR_MS", "ms"),
         Limit("an unreadable record among the problems", "pegboard_hub.ledger.service:PROBLEM_FOR_MS", "ms"),
     ),
+    "Clients": (
+        Limit(
+            "unknown clients that may make themselves known in a minute",
+            "pegboard_hub.identity.clients.service:NEW_PER_MINUTE",
+            "",
+        ),
+        Limit(
+            "clients kept that nobody used, then the oldest makes room",
+            "pegboard_hub.identity.clients.service:MOST_UNUSED",
+            "",
+        ),
+        Limit(
+            "a client that nobody uses, then it is forgotten",
+            "pegboard_hub.identity.clients.service:FORGOTTEN_AFTER_MS",
+            "ms",
+        ),
+        Limit("a registration", "pegboard_hub.identity.oauth.register:REGISTRATION_LIMIT", "bytes"),
+        Limit("redirect URIs of one client", "pegboard_hub.identity.clients.redirects:MOST", ""),
+        Limit("one redirect URI", "pegboard_hub.identity.clients.redirects:LONGEST", "characters"),
+        Limit("a client's document", "pegboard_hub.identity.clients.fetching:MOST_BYTES", "bytes"),
+        Limit("fetching a document", "pegboard_hub.identity.clients.fetching:FETCH_S", "s"),
+        Limit(
+            "a document is used at least, whatever its headers say",
+            "pegboard_hub.identity.clients.documents:SHORTEST_S",
+            "s",
+        ),
+        Limit(
+            "a document is used at most, also while its address does not answer",
+            "pegboard_hub.identity.clients.documents:LONGEST_S",
+            "s",
+        ),
+        Limit("unknown documents fetched in a minute", "pegboard_hub.identity.clients.documents:PER_MINUTE", ""),
+        Limit("and of one host", "pegboard_hub.identity.clients.documents:PER_HOST_AND_MINUTE", ""),
+    ),
     "Records": (
         Limit("one record", "pegboard.remote.spool:RECORD_BYTES", "bytes"),
         Limit("records of one delivery", "pegboard.remote.spool:BATCH_RECORDS", ""),

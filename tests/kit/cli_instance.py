@@ -174,6 +174,10 @@ class Instance:
                 return 200, {"channel": None, **{name: claims[name] for name in names}}
             case "servers":
                 return 200, {"servers": [] if person == "gus" else [LISTED]}
+            case "clients" if person == "ana":
+                return 200, {"clients": [CLIENT], "never_used": 7}
+            case "clients":
+                return 403, {"error": refusal("access_denied", "not_an_operator").as_json()}
             case "explain" if query["server"] == "dev/desk":
                 return 200, explained(query.get("person", person), query)
         return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
@@ -220,6 +224,19 @@ LISTED = {
     "stopped": "moved \x1b[31m",
     "resource_url": "http://127.0.0.1/mcp/dev/desk",
     "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1, "stopped": "moved"}],
+}
+
+CLIENT = {
+    "software": "dynamic:0123",
+    "kind": "dynamic",
+    "name": f"Editor {HOSTILE}",
+    "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback"],
+    "uri": None,
+    "surface": "ide",
+    "standing": "approved",
+    "users": [{"sub": name, "name": name.title(), "connections": 1} for name in ("ana", "fay", "sam", "gus")],
+    "connections": 4,
+    "last_seen_at": 1_800_000_000_000,
 }
 
 

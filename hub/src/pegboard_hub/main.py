@@ -25,7 +25,9 @@ from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
-from pegboard_hub.identity.clients.first import FirstClients
+from pegboard_hub.identity.clients.documents import open_documents
+from pegboard_hub.identity.clients.rules import ClientRules
+from pegboard_hub.identity.clients.service import Clients
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.directory import open_directory
@@ -110,16 +112,21 @@ def _identity(
     revocations: Revocations,
 ) -> AuthorizationServer:
     sessions = Sessions(database, demo, NoSecrets(), revocations)
+    connections = Connections(database, sessions, issuer, revocations)
+    rules = ClientRules()
+    documents = open_documents(rules, settings.public_url)
     return AuthorizationServer(
         public_url=settings.public_url,
         cookie=Cookie.of(home.instance, settings.public_url),
         keys=keys,
         issuer=issuer,
-        clients=FirstClients(),
+        clients=Clients(database, rules, revocations, documents, connections.end_of_client),
         sessions=sessions,
-        connections=Connections(database, sessions, issuer, revocations),
+        connections=connections,
         revocations=revocations,
         demo=demo,
+        registers=rules.dynamic_registration,
+        documents=rules.documents,
     )
 
 
@@ -213,7 +220,7 @@ def _listen(path: Path) -> Iterator[socket.socket]:
 
 
 async def _tidy(parts: Parts) -> None:
-    kept = (parts.ledger, parts.identity.connections, parts.identity.revocations)
+    kept = (parts.ledger, parts.identity.clients, parts.identity.connections, parts.identity.revocations)
     while True:
         for each in kept:
             try:

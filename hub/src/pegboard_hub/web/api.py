@@ -15,6 +15,7 @@ from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.walk import walk
 from pegboard_hub.web.access_api import access_routes
 from pegboard_hub.web.auth import SignedIn, bearer
+from pegboard_hub.web.clients_api import client_routes
 from pegboard_hub.web.ledger_api import ledger_routes
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import (
@@ -37,6 +38,7 @@ def api_routes(parts: Parts) -> APIRouter:
     _add_explain_routes(router, parts)
     router.include_router(access_routes(parts))
     router.include_router(ledger_routes(parts))
+    router.include_router(client_routes(parts))
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> dict[str, Any]:

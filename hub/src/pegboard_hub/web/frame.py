@@ -31,6 +31,9 @@ HERE = Path(__file__).parent
 PAGES = {"/": "Home", "/explain": "Explain", "/ledger": "Ledger"}
 """The pages by their path, in the order of the navigation."""
 
+OPERATORS_PAGES = {"/clients": "Clients"}
+"""Pages that are in the navigation of operators alone."""
+
 DEFAULT_SURFACE = "cli"
 
 TITLES = {
@@ -222,7 +225,7 @@ class Framer:
         return Frame(
             title=title,
             path=path,
-            links=tuple(Link(name, with_query(href, kept), href == path) for href, name in PAGES.items()),
+            links=tuple(Link(name, with_query(href, kept), href == path) for href, name in self._pages(request)),
             viewer=viewer,
             surface=viewer.caller.surface if viewer else DEFAULT_SURFACE,
             notice=notice,
@@ -235,6 +238,12 @@ class Framer:
             public_url=self._parts.public_url,
             version=self._version,
         )
+
+    def _pages(self, request: Request) -> list[tuple[str, str]]:
+        """The navigation of whoever is signed in here."""
+        session = visitor(request).session
+        operator = session is not None and self._parts.identity.clients.may_look_after(session.facts.groups)
+        return [*PAGES.items(), *(OPERATORS_PAGES.items() if operator else ())]
 
     def _viewer(self, request: Request, surface: str) -> tuple[Viewer | None, str]:
         demo, session = self._parts.identity.demo, visitor(request).session

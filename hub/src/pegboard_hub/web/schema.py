@@ -209,3 +209,36 @@ class CallLife(CallEntry):
     received_at: int | None = Field(description="when the hub took in the decision")
     outcome_received_at: int | None = Field(description="when the hub took in the outcome")
     unfinished: str = Field(description="why there is no outcome, in words")
+
+
+class ClientUser(BaseModel):
+    """Somebody who has a client connected."""
+
+    sub: str
+    name: str
+    connections: int
+
+
+class ClientSummary(BaseModel):
+    """A client's software. Name, home page and redirects are its own words: untrusted text."""
+
+    software: str = Field(description="what decisions are kept for")
+    kind: Literal["first-party", "registered", "document", "dynamic"]
+    name: str
+    redirect_uris: list[str] = Field(description="where answers go")
+    uri: str | None = Field(description="its home page, as it says")
+    surface: str = Field(description="what its calls count as")
+    standing: Literal["unknown", "approved", "blocked"]
+    decided_by: str | None
+    decided_at: int | None = Field(description="milliseconds since the epoch")
+    why: str | None
+    users: list[ClientUser]
+    connections: int
+    last_seen_at: int | None = Field(description="when it last got a token; milliseconds since the epoch")
+
+
+class ClientsAnswer(BaseModel):
+    """The clients that were used or decided on, and the newest of the others."""
+
+    clients: list[ClientSummary]
+    never_used: int = Field(description="clients that made themselves known and that nobody has used yet")

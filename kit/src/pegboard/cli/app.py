@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pegboard.cli import call, catalogue, explain, identity, ledger, render
+from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.plugins import PluginGroup
 from pegboard.core.errors import PegboardError, Unreachable
@@ -24,7 +24,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (catalogue.servers, catalogue.tools, call.call, identity.token, identity.whoami, explain.explain):
+for command in (
+    catalogue.servers,
+    catalogue.tools,
+    call.call,
+    identity.token,
+    identity.whoami,
+    explain.explain,
+    clients.clients,
+):
     app.command()(command)
 app.add_typer(ledger.ledger)
 

@@ -1,7 +1,7 @@
 """Clients and what operators decided on them.
 
-A client that registered itself has a new id at every installation, so what people and operators decide is kept for
-the *software*: where its answers go and what it calls itself (`software_of`).
+Whoever registers a client by itself can have as many ids as it has words, so what people and operators decide is kept
+for the *software*: where its answers go and what it calls itself (`software_of`).
 """
 
 from __future__ import annotations

@@ -151,6 +151,16 @@ def scheme_fault(scheme: str) -> str:
     return ""
 
 
+def host_fault(host: str) -> str:
+    """Why a text is no host's name; empty where it is one. Addresses are none, nor what browsers read as one."""
+    labels = host.split(".")
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        return "its host is no domain name in lower case, without a dot at its end"
+    if _NUMERIC_LABEL.fullmatch(labels[-1]):
+        return "its host is an address, or is read as one; use a domain name"
+    return ""
+
+
 def _fault(uri: str, schemes: Collection[str]) -> str:
     """What is wrong with a redirect URI, with its mend; empty where nothing is."""
     if len(uri) > LONGEST:
@@ -204,16 +214,7 @@ def _authority_fault(scheme: str, authority: str | None) -> str:
     if scheme == "http":
         here = host in ("127.0.0.1", "localhost", "[::1]")
         return "" if here else "http goes to 127.0.0.1, [::1] or localhost alone; use https"
-    return _name_fault(host) if scheme == "https" else ""
-
-
-def _name_fault(host: str) -> str:
-    labels = host.split(".")
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        return "its host is no domain name in lower case, without a dot at its end"
-    if _NUMERIC_LABEL.fullmatch(labels[-1]):
-        return "its host is an address, or is read as one; use a domain name"
-    return ""
+    return host_fault(host) if scheme == "https" else ""
 
 
 def _path_fault(path: str) -> str:

@@ -39,7 +39,8 @@ def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callabl
             return _named(response, server.public_url)
         # The client or its redirect is not known, so nothing may be sent there (RFC 6749 §4.1.2.1).
         refusal = json.loads(bytes(response.body))
-        return await explain(request, refusal["error"], refusal.get("error_description") or "")
+        words = await server.clients.why_not(form.get("client_id", "")) or refusal.get("error_description") or ""
+        return await explain(request, refusal["error"], words)
 
     return authorize
 

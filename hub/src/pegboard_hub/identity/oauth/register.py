@@ -22,7 +22,7 @@ REGISTRATION_LIMIT = 16 * 1024
 
 
 def register_endpoint(server: AuthorizationServer) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint. The SDK reads and answers; what may be registered is decided by `ClientsBook.register`."""
+    """The endpoint. The SDK reads and answers; what may be registered is decided by `Clients.register`."""
 
     async def register(request: Request) -> Response:
         try:

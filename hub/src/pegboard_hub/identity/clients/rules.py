@@ -1,0 +1,50 @@
+"""What the operator settled on clients in the sign-in file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredClient:
+    """A client that the operator registered by its id.
+
+    Attributes:
+        name: how pages call it.
+        redirect_uris: where answers may go.
+        surface: from which its calls count.
+        channels: of a bot, those it was invited to.
+        secret: of a confidential client; None of a public one.
+    """
+
+    name: str
+    redirect_uris: tuple[str, ...]
+    surface: str
+    channels: tuple[str, ...] = ()
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRules:
+    """Which clients there may be.
+
+    Attributes:
+        registered: the operator's own, by client id.
+        redirect_schemes: private-use schemes that answers may go to, beside the ones of known editors.
+        dynamic_registration: whether clients may register themselves (RFC 7591).
+        documents: whether a client may be known by a document that its id leads to.
+        document_hosts: the only hosts that documents are fetched from; empty for any.
+        documents_from_loopback: whether documents of programs on this machine are fetched, to develop a client with.
+        document_proxy: URL of the proxy that documents are fetched through; none is taken from the environment.
+        operators: business groups whose people look after clients.
+    """
+
+    registered: Mapping[str, RegisteredClient] = field(default_factory=dict)
+    redirect_schemes: frozenset[str] = frozenset()
+    dynamic_registration: bool = True
+    documents: bool = True
+    document_hosts: tuple[str, ...] = ()
+    documents_from_loopback: bool = False
+    document_proxy: str | None = None
+    operators: frozenset[str] = frozenset({"platform"})
