@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pegboard.cli import render
@@ -23,9 +23,7 @@ LONGEST_INTERVAL_S = 60
 LONGEST_S = 1800
 
 
-def sign_in(
-    instance: server.AuthorizationServer, metadata: server.Metadata, sleep: Callable[[float], None] = time.sleep
-) -> Login:
+def sign_in(instance: server.AuthorizationServer, metadata: server.Metadata) -> Login:
     """Show a code, and ask until somebody has typed it and said yes.
 
     Raises:
@@ -41,7 +39,7 @@ def sign_in(
         raise denied(error.code, error.description) from error
     code, shown, page, lifetime = _read(asked, metadata)
     render.hint(f"On any device with a browser open\n\n  {page}\n\nand type the code\n\n  {shown}\n")
-    return _poll(instance, metadata, code, lifetime, _seconds(asked.get("interval"), DEFAULT_INTERVAL_S), sleep)
+    return _poll(instance, metadata, code, lifetime, _seconds(asked.get("interval"), DEFAULT_INTERVAL_S))
 
 
 def _poll(
@@ -50,13 +48,12 @@ def _poll(
     code: str,
     lifetime_s: int,
     interval_s: int,
-    sleep: Callable[[float], None],
 ) -> Login:
     form = {"grant_type": server.DEVICE_GRANT, "device_code": code, "resource": api_audience(metadata.issuer)}
     until = time.monotonic() + lifetime_s
     with _Progress(until) as progress:
         while time.monotonic() < until:
-            progress.wait(interval_s, sleep)
+            progress.wait(interval_s)
             asked_at = server.now()
             try:
                 return instance.login(metadata, asked_at, instance.post(metadata.token, form))
@@ -106,11 +103,11 @@ class _Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def wait(self, seconds: float, sleep: Callable[[float], None]) -> None:
+    def wait(self, seconds: float) -> None:
         """Let `seconds` pass, counting down."""
         for part in [1.0] * int(seconds) + [seconds % 1]:
             if self._shown:
                 left = max(0, int(self._until - time.monotonic()))
                 sys.stderr.write(f"\r\x1b[KWaiting for you; the code is good for {left // 60}:{left % 60:02d}.")
                 sys.stderr.flush()
-            sleep(part)
+            time.sleep(part)
