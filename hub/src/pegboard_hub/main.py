@@ -26,6 +26,7 @@ from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.clients.first import FirstClients
+from pegboard_hub.identity.connections.devices import Devices
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.directory import open_directory
@@ -104,6 +105,7 @@ async def _identity(
     revocations = Revocations(database)
     await revocations.reload()
     sessions = Sessions(database, demo, NoSecrets(), revocations)
+    connections = Connections(database, sessions, issuer, revocations)
     return AuthorizationServer(
         public_url=settings.public_url,
         cookie=Cookie.of(home.instance, settings.public_url),
@@ -111,7 +113,8 @@ async def _identity(
         issuer=issuer,
         clients=FirstClients(),
         sessions=sessions,
-        connections=Connections(database, sessions, issuer, revocations),
+        connections=connections,
+        devices=Devices(database, connections),
         revocations=revocations,
         demo=demo,
     )
@@ -202,7 +205,7 @@ def _listen(path: Path) -> Iterator[socket.socket]:
 
 
 async def _tidy(parts: Parts) -> None:
-    kept = (parts.ledger, parts.identity.connections, parts.identity.revocations)
+    kept = (parts.ledger, parts.identity.connections, parts.identity.devices, parts.identity.revocations)
     while True:
         for each in kept:
             try:

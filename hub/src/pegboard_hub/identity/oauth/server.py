@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pegboard_hub.identity.clients.model import Client
+from pegboard_hub.identity.connections.devices import Devices
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.issue import TokenIssuer
@@ -56,6 +57,7 @@ class AuthorizationServer:
     clients: ClientsBook
     sessions: Sessions
     connections: Connections
+    devices: Devices
     revocations: Revocations
     demo: DemoSignIn | None
     registers: bool = True
