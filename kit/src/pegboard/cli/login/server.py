@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -173,8 +175,16 @@ class AuthorizationServer:
 
 
 def connection(url: str) -> httpx2.Client:
-    """A connection to an instance; it follows no redirects, which could lead a token elsewhere."""
-    return httpx2.Client(base_url=url, timeout=httpx2.Timeout(PATIENCE_S), trust_env=trusts_proxies(url))
+    """A connection to an instance; it follows no redirects, which could lead a token elsewhere.
+
+    The page on which a code is typed shows what asked for it, so it says what it is.
+    """
+    return httpx2.Client(
+        base_url=url,
+        timeout=httpx2.Timeout(PATIENCE_S),
+        trust_env=trusts_proxies(url),
+        headers={"User-Agent": f"pegboard/{version('pegboard')} ({platform.system()})"},
+    )
 
 
 def access_of(answer: Mapping[str, Any], asked_at: float) -> Access | None:
