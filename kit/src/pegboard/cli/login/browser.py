@@ -98,9 +98,11 @@ def _exchange(
         raise Failure.here(ExitStatus.DENIED, "wrong_issuer", said, "Tell the platform team.")
     if "error" in answer:
         raise denied(answer["error"], answer.get("error_description", ""))
+    if not answer.get("code"):
+        raise denied("no_code", "the browser's answer has no code")
     form = {
         "grant_type": "authorization_code",
-        "code": answer.get("code", ""),
+        "code": answer["code"],
         "redirect_uri": redirect_uri,
         "code_verifier": verifier,
         "resource": api_audience(metadata.issuer),

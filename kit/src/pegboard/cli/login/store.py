@@ -248,9 +248,12 @@ class Store:
             if error.errno == errno.ELOOP:
                 raise self._unusable(f"{self.path} is a symbolic link, and a login is never behind one.") from error
             raise self._unusable(f"The login in {self.path} cannot be read: {error.strerror}.") from error
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             self._check(os.fstat(descriptor))
-            text = file.read(LONGEST + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                text = file.read(LONGEST + 1)
+        finally:
+            os.close(descriptor)
         try:
             document = json.loads(text) if len(text) <= LONGEST else None
         except (ValueError, RecursionError):
