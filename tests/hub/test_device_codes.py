@@ -171,6 +171,13 @@ async def test_only_so_many_codes_wait(program: Program, monkeypatch: pytest.Mon
     assert (await program.http.post("/oauth/device", data=form, headers=elsewhere)).status_code == 200
 
 
+async def test_a_token_that_could_not_be_given_costs_no_code(program: Program, browser: Browser) -> None:
+    await program.ask()
+    await answer(browser, program.given["user_code"], "Allow")
+    assert (await program.poll(resource=f"{URL}/mcp/prod/nothing")).json()["error"] == "invalid_target"
+    assert (await program.poll()).status_code == 200
+
+
 async def test_a_session_that_ends_takes_the_code_s_yes_with_it(program: Program, browser: Browser, hub: Hub) -> None:
     await program.ask()
     await answer(browser, program.given["user_code"], "Allow")

@@ -192,7 +192,14 @@ class Devices:
             log.warning("a device code was used twice: the connection is ended", extra={"client_id": row.client_id})
         if row.used_at_ms is not None or not found:
             raise OAuthRefused("invalid_grant", "this device code was used before, or what it led to has ended")
-        return await self._connected.first(client, found[0], resource)
+        try:
+            return await self._connected.first(client, found[0], resource)
+        except OAuthRefused:
+            # Nothing was issued: the program may come again, when the login answers or with the right resource.
+            async with self._database.write() as db:
+                again = device_codes.c.digest == digest
+                await db.execute(update(device_codes).where(again).values(used_at_ms=None))
+            raise
 
     async def tidy(self) -> None:
         """Forget codes that nobody can use or misuse any more, and connections that no program came for."""

@@ -50,6 +50,8 @@ def login(
     with server.connection(options.url) as http:
         instance = server.AuthorizationServer(options.url, http)
         metadata = instance.discover()
+        with store.alone():
+            pass  # whether a login can be kept at all is known before somebody signs in for nothing
         if device or not browser.has_browser(os.environ):
             signed_in = code.sign_in(instance, metadata)
         else:
@@ -86,9 +88,10 @@ def logout(
     from pegboard.cli.login.store import Store
 
     store, given_back, trouble = Store(options.url), False, ""
-    with store.alone():
-        before = store.read()
-        if before is not None:
+    before = store.read()
+    if before is not None:
+        with store.alone():
+            before = store.read() or before
             try:
                 with server.connection(options.url) as http:
                     instance = server.AuthorizationServer(options.url, http)
@@ -96,7 +99,7 @@ def logout(
                 given_back = True
             except Failure as error:
                 trouble = line(error)
-        store.forget()
+            store.forget()
     sessions = f"{options.url}/sessions"
     if options.as_json:
         document = {"url": options.url, "signed_out": before is not None, "revoked": given_back, "sessions": sessions}
