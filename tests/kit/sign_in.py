@@ -29,6 +29,7 @@ class AuthorizationServer:
         revoked: refresh tokens that were given back.
         device: what the next polls get, first to last; then the token.
         away: answer every token request with 503.
+        meanwhile: called in the middle of a renewal, when the old refresh token is used up.
     """
 
     def __init__(self, url: str, issue: Callable[[str, str, str], str]) -> None:
@@ -42,6 +43,7 @@ class AuthorizationServer:
         self.revoked: list[str] = []
         self.device: list[str] = []
         self.away = False
+        self.meanwhile: Callable[[], None] = lambda: None
         self._codes: dict[str, dict[str, str]] = {}
         self._live: dict[str, str] = {}
         self._used: set[str] = set()
@@ -117,6 +119,7 @@ class AuthorizationServer:
             return _refused("invalid_target")
         self.renewals += 1
         self._used.add(token)
+        self.meanwhile()
         return self._issue(self._live.pop(token), form["resource"])
 
     def _poll(self, form: dict[str, str]) -> Answer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -266,6 +268,22 @@ def test_commands_for_different_servers_at_once_never_present_a_used_token(insta
     assert (instance.sign_in.renewals, instance.sign_in.replayed) == (4, 0)
 
 
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupting_a_renewal_costs_no_login(instance: Instance, which: signal.Signals) -> None:
+    run(["login"])
+    age(Store(instance.url), 900)
+    line = [sys.executable, "-m", "pegboard.cli", "servers"]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
+        instance.sign_in.meanwhile = lambda: os.kill(command.pid, which)
+        _, err = command.communicate(timeout=60)
+    instance.sign_in.meanwhile = lambda: None
+    assert command.returncode == (130 if which is signal.SIGINT else -which)
+    assert err == ""
+    age(Store(instance.url), 900)
+    assert run(["servers"]) == 0
+    assert (instance.sign_in.renewals, instance.sign_in.replayed) == (2, 0)
+
+
 def test_a_code_is_shown_where_there_is_no_browser(
     instance: Instance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +394,7 @@ def test_interrupting_a_sign_in_ends_it_without_a_trace(instance: Instance, monk
             while "/oauth/authorize" not in shown:
                 shown = process.stderr.readline()
                 assert shown, "it ended"
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
         finally:
             process.kill()

@@ -36,12 +36,23 @@ MOST_AT_ONCE = 16
 LONGEST_URL = 4096
 
 STYLE = """
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: Canvas; color: CanvasText; }
-main { max-width: 28rem; padding: 2rem; }
-h1 { font-size: 1.4rem; line-height: 1.25; margin: 0 0 .5rem; overflow-wrap: anywhere; }
+:root { color-scheme: light dark; }
+:root { --ground: #f6f4f0; --surface: #fff; --line: #ddd7cc; --ink: #23201c; --quiet: #655e54; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #191714; --surface: #23201c; --line: #3c3730; --ink: #f0ebe2; --quiet: #b5aca0; }
+}
+body {
+  margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--ground); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif;
+}
+main { max-width: 26rem; margin: 1rem; padding: 1.5rem 2rem 2rem; background: var(--surface);
+  border: 1px solid var(--line); border-radius: .6rem; }
+p:first-child { color: var(--quiet); font-weight: 600; }
+h1 { font-size: 1.4rem; line-height: 1.25; margin: .75rem 0 .5rem; overflow-wrap: anywhere; }
 p { margin: 0; overflow-wrap: anywhere; }
 """
+"""The colours of the hub's pages, which this page cannot ask for theirs."""
+
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -69,7 +80,7 @@ class Page:
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Pegboard</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<style>{STYLE}</style></head><body><main><h1>{escape(self.title)}</h1>"
+            f"<style>{STYLE}</style></head><body><main><p>Pegboard</p><h1>{escape(self.title)}</h1>"
             f"<p>{escape(self.text)}</p></main></body></html>"
         ).encode()
 
