@@ -34,6 +34,17 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("the reason of a stop", "pegboard.core.grants:LONGEST_WHY", "characters"),
         Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
     ),
+    "Codes to type": (
+        Limit("codes that wait at once", "pegboard_hub.identity.connections.devices:MOST_WAITING", ""),
+        Limit("of them, of one client", "pegboard_hub.identity.connections.devices:MOST_OF_CLIENT", ""),
+        Limit("of them, asked for from one address", "pegboard_hub.identity.connections.devices:MOST_OF_ADDRESS", ""),
+        Limit(
+            "codes that one person mistypes, then must wait",
+            "pegboard_hub.identity.connections.devices:MOST_GUESSES",
+            "",
+        ),
+        Limit("how long those count", "pegboard_hub.identity.connections.devices:GUESSES_IN_S", "s"),
+    ),
     "Ages": (
         Limit("a token", "pegboard.core.token:MAX_LIFETIME_S", "s"),
         Limit("clock skew allowed, at both layers", "pegboard.core.token:CLOCK_SKEW_S", "s"),
@@ -43,6 +54,11 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit(
             "a bundle that the hub does not renew, then servers with confidential or restricted data refuse",
             "pegboard.core.bundle:STOPS_MAX_AGE_S",
+            "s",
+        ),
+        Limit(
+            "a code to type for a program without a browser",
+            "pegboard_hub.identity.connections.devices:LIFETIME_S",
             "s",
         ),
         Limit("the calls under way at a server that is withdrawn", "pegboard_hub.runtime.servers:DRAIN_S", "s"),

@@ -56,6 +56,18 @@ OTHERS = (
         "seconds that a token lives; that at most",
         "`up`, for the hub",
     ),
+    Variable(
+        "XDG_STATE_HOME",
+        "`~/.local/state`",
+        "the folder in which `pegboard login` keeps logins, in `pegboard/`",
+        "every command",
+    ),
+    Variable(
+        "BROWSER",
+        "",
+        "the browser that `pegboard login` opens, also over SSH and without a display (Python's `webbrowser`)",
+        "`login`",
+    ),
     Variable("PEGBOARD_DEBUG", "", "any value: an unexpected error shows its whole trace", "every command"),
 )
 """Variables of Pegboard's own that are no command's option."""

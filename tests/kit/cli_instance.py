@@ -17,8 +17,10 @@ import uvicorn
 from mcp_types import CallToolResult, ImageContent, TextContent
 
 from pegboard import Server, ToolError, authorize_tool, saves
+from pegboard.cli.client import DEMO_GRANT
 from pegboard.core.refusal import Refusal
 from pegboard.testing import InMemoryHub
+from tests.kit.sign_in import AuthorizationServer
 
 PEOPLE = {"ana": ["ads-eng"], "fay": ["finance"], "sam": ["search-eng"], "gus": []}
 REGISTERED = {f"dev/{name}" for name in ("desk", "expired", "plain", "unknown", "down", "broken", "gateway")}
@@ -127,6 +129,8 @@ class Instance:
         url: its public URL.
         started: set when the tool `linger` runs.
         asked: (path, query) of every API request.
+        sign_in: its authorization server.
+        refused: access tokens that the API takes no more.
     """
 
     def __init__(self, project: Path, url: str) -> None:
@@ -139,18 +143,41 @@ class Instance:
         self.desk = self.hub.application()
         self.url = url
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.sign_in = AuthorizationServer(url, self._access)
+        self.refused: set[str] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             await self.desk(scope, receive, send)
-        elif scope["path"] == "/oauth/token":
-            status, answer = self._token({k: v[0] for k, v in parse_qs((await _body(receive)).decode()).items()})
-            await respond(send, status, answer)
+        elif scope["path"].startswith(("/oauth/", "/.well-known/")):
+            await self._sign_in(scope, receive, send)
         elif scope["path"].startswith("/api/v1/"):
-            await respond(send, *self._api(scope))
+            known = _token_of(scope) not in self.refused
+            away = 401, {"error": refusal("unauthenticated", "token_revoked").as_json()}
+            await respond(send, *(self._api(scope) if known else away))
         else:
             await self._edge(scope, receive, send)
+
+    async def _sign_in(self, scope: Any, receive: Any, send: Any) -> None:
+        form = {k: v[0] for k, v in parse_qs((await _body(receive)).decode()).items()}
+        match scope["path"]:
+            case "/.well-known/oauth-authorization-server":
+                await respond(send, 200, self.sign_in.metadata())
+            case "/oauth/authorize":
+                query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
+                await redirect(send, self.sign_in.authorize(query))
+            case "/oauth/device":
+                await respond(send, *self.sign_in.device_authorization())
+            case "/oauth/revoke":
+                await respond(send, *self.sign_in.revoke(form))
+            case _ if form["grant_type"] == DEMO_GRANT:
+                await respond(send, *self._token(form))
+            case _:
+                await respond(send, *self.sign_in.token(form))
+
+    def _access(self, person: str, resource: str, sid: str) -> str:
+        return self.hub.token(person, PEOPLE[person], "cli", aud=resource, sid=sid, client_id="pegboard-cli")
 
     def _token(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         person, surface, resource = form["person"], form["surface"], form["resource"]
@@ -268,9 +295,12 @@ def _step(check: dict[str, Any]) -> dict[str, Any]:
     return {"layer": "edge", "outcome": outcome, "ask": "Ask platform in #desk.", **named}
 
 
+def _token_of(scope: Any) -> str:
+    return str(dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer "))
+
+
 def _claims(scope: Any) -> dict[str, Any]:
-    token = dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer ")
-    payload = token.split(".")[1]
+    payload = _token_of(scope).split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
     return claims
 
@@ -288,6 +318,11 @@ async def respond(send: Any, status: int, answer: Any, kind: bytes = b"applicati
     body = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def redirect(send: Any, to: str) -> None:
+    await send({"type": "http.response.start", "status": 302, "headers": [(b"location", to.encode())]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 @contextmanager

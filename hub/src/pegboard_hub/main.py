@@ -28,6 +28,7 @@ from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.clients.documents import open_documents
 from pegboard_hub.identity.clients.rules import ClientRules
 from pegboard_hub.identity.clients.service import Clients
+from pegboard_hub.identity.connections.devices import Devices
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.directory import open_directory
@@ -123,6 +124,7 @@ def _identity(
         clients=Clients(database, rules, revocations, documents, connections.end_of_client),
         sessions=sessions,
         connections=connections,
+        devices=Devices(database, connections),
         revocations=revocations,
         demo=demo,
         registers=rules.dynamic_registration,
@@ -220,7 +222,8 @@ def _listen(path: Path) -> Iterator[socket.socket]:
 
 
 async def _tidy(parts: Parts) -> None:
-    kept = (parts.ledger, parts.identity.clients, parts.identity.connections, parts.identity.revocations)
+    identity = parts.identity
+    kept = (parts.ledger, identity.clients, identity.connections, identity.devices, identity.revocations)
     while True:
         for each in kept:
             try:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from pegboard.core.challenge import METADATA_PREFIX
 from pegboard.core.names import API_PATH, MCP_PREFIX, ServerName
 from pegboard_hub.identity.oauth.authorize import Explain, authorize_endpoint
+from pegboard_hub.identity.oauth.device import DEVICE_GRANT, device_endpoint, device_grant
 from pegboard_hub.identity.oauth.metadata import api_resource, server_metadata, server_resource
 from pegboard_hub.identity.oauth.register import register_endpoint
 from pegboard_hub.identity.oauth.revoke import revoke_endpoint
@@ -36,7 +37,7 @@ def identity_routes(
         explain: makes the page for an authorization request that cannot be answered to its client.
         more_grants: grants of the token endpoint beside the usual.
     """
-    grants = dict(more_grants or {})
+    grants = {DEVICE_GRANT: device_grant(server), **(more_grants or {})}
     metadata = server_metadata(server, [*GRANTS, *grants])
 
     async def authorization_server(_request: Request) -> Response:
@@ -55,6 +56,7 @@ def identity_routes(
     router = APIRouter(include_in_schema=False)
     router.routes += [
         Route("/oauth/authorize", authorize_endpoint(server, explain), methods=["GET"]),
+        Route("/oauth/device", device_endpoint(server), methods=["POST"]),
         _open("/oauth/token", token_endpoint(server, grants), "POST"),
         _open("/oauth/revoke", revoke_endpoint(server), "POST"),
         _open("/.well-known/oauth-authorization-server", authorization_server, "GET"),

@@ -1,4 +1,4 @@
-"""Errors of signing in, in the form of RFC 6749 §5.2 and RFC 8707 §2."""
+"""Errors of signing in, in the form of RFC 6749 §5.2, RFC 8707 §2 and RFC 8628 §3.5."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ OAuthCode = Literal[
     "unauthorized_client",
     "unsupported_grant_type",
     "temporarily_unavailable",
+    "authorization_pending",
+    "slow_down",
+    "access_denied",
+    "expired_token",
 ]
 
 

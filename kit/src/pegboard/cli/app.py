@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render
 from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.login import commands as login
 from pegboard.cli.plugins import PluginGroup
 from pegboard.core.errors import PegboardError, Unreachable
 
@@ -25,11 +26,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
+    login.login,
+    login.logout,
+    identity.whoami,
     catalogue.servers,
     catalogue.tools,
     call.call,
     identity.token,
-    identity.whoami,
     explain.explain,
     clients.clients,
 ):

@@ -58,16 +58,14 @@ def _call(
     from pegboard.cli.client import HubClient
     from pegboard.cli.mcp_client import Session, converse
 
-    with HubClient(options) as hub:
-        token = hub.server_token(name)
-
     async def talk(session: Session) -> dict[str, Any]:
         if whole is not None:
             return await session.call(tool, whole)
         listed = {each["name"]: each.get("inputSchema", {}) for each in await session.tools()}
         return await session.call(tool, parse_pairs(pairs, listed.get(tool)))
 
-    return converse(token, era, talk)
+    with HubClient(options) as hub:
+        return hub.with_server(name, lambda token: converse(token, era, talk))
 
 
 def _show(options: Options, name: ServerName, tool: str, result: dict[str, Any]) -> None:

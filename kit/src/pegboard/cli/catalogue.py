@@ -39,7 +39,7 @@ def servers(options: Options) -> None:
         return
     found = answer.get("servers", [])
     if not found:
-        render.text(f"No server is open to {options.person} from {options.surface or 'cli'}.")
+        render.text(f"No server is open to {options.person or 'you'} from {options.surface or 'cli'}.")
         render.hint(
             "What is missing, and whom to ask: pegboard explain --server NAMESPACE/NAME" + options.as_arguments()
         )
@@ -65,17 +65,15 @@ def tools(
     from pegboard.cli.client import HubClient
     from pegboard.cli.mcp_client import Session, converse
 
-    with HubClient(options) as hub:
-        token = hub.server_token(name)
-
     async def talk(session: Session) -> list[dict[str, Any]]:
         return await session.tools()
 
-    found = converse(token, chosen, talk)
+    with HubClient(options) as hub:
+        found = hub.with_server(name, lambda token: converse(token, chosen, talk))
     if options.as_json:
         render.document({"server": str(name), "tools": found})
     elif not found:
-        render.text(f"{name} has no tool for {options.person} from {options.surface or 'cli'}.")
+        render.text(f"{name} has no tool for {options.person or 'you'} from {options.surface or 'cli'}.")
     else:
         render.text("\n\n".join(_tool_text(tool) for tool in found))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -32,6 +32,8 @@ NEAR = 0.7
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -42,17 +44,15 @@ class Token:
     answer: Mapping[str, Any] = field(repr=False)
 
     def claims(self) -> dict[str, Any]:
-        """What the token states, decoded for reading and not verified: the edge and the server verify it.
+        """What the token states (`claims_of`).
 
         Raises:
             Failure: the hub issued something that is not a JWT.
         """
-        try:
-            payload = self.value.split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        except (IndexError, ValueError) as error:
-            raise not_pegboard(self.resource) from error
-        return dict(claims)
+        claims = claims_of(self.value)
+        if not claims:
+            raise not_pegboard(self.resource)
+        return claims
 
 
 class HubClient:
@@ -99,16 +99,29 @@ class HubClient:
             Failure: refused, unreachable, or not an answer of Pegboard's.
         """
         token = self.api_token()
-        with reaching(self._options.url):
-            response = self._http.get(
-                f"/api/v1/{path}",
-                params={name: value for name, value in query.items() if value is not None},
-                headers={"Authorization": f"Bearer {token.value}"},
-            )
-        answer = _document(response)
+        response = self._get(token, path, query)
+        if response.status_code == httpx2.codes.UNAUTHORIZED and self._drops(token):
+            response = self._get(self.api_token(), path, query)
+        answer = document(response)
         if response.is_success and answer is not None:
             return answer
         raise failure_of(response.status_code, answer, self._options.url)
+
+    def with_server(self, server: ServerName, use: Callable[[Token], T]) -> T:
+        """What `use` makes of a token for a server.
+
+        Raises:
+            Failure: as `server_token`, and as `use`. A kept token that is refused is renewed, for the next command:
+                `use` may have called a tool, and is not run twice.
+        """
+        token = self.server_token(server)
+        try:
+            return use(token)
+        except Failure as failure:
+            if failure.error["code"] == "unauthenticated" and self._drops(token):
+                self.server_token(server)  # where the login has ended, that is what there is to say
+                failure.hints = ("The token is renewed: run it again.",)
+            raise
 
     def no_such_server(self, server: ServerName) -> Failure:
         """The failure for a server that nobody can call; the nearest one that this caller may use is named."""
@@ -125,7 +138,7 @@ class HubClient:
 
     def _token(self, resource: str, scope: str | None = None) -> Token:
         if self._options.person is None:
-            raise self._not_signed_in()
+            return self._login_token(resource)
         response = self._ask(
             {
                 "person": self._options.person,
@@ -135,10 +148,42 @@ class HubClient:
                 "scope": scope or "",
             }
         )
-        answer = _document(response)
+        answer = document(response)
         if response.is_success and answer is not None and isinstance(answer.get("access_token"), str):
             return Token(answer["access_token"], resource, answer)
         raise _token_failure(response.status_code, answer, self._options.url)
+
+    def _login_token(self, resource: str) -> Token:
+        """A token by the login that is kept on this machine."""
+        from pegboard.cli.login.server import OAuthError, now
+        from pegboard.cli.login.tokens import Tokens
+
+        try:
+            found = Tokens(self._options.url).access(resource)
+        except OAuthError as error:
+            said = {"error": error.code, "error_description": error.description}
+            raise _token_failure(httpx2.codes.BAD_REQUEST, said, self._options.url) from error
+        if found is None:
+            raise self._not_signed_in()
+        left = {"expires_in": max(0, int(found.expires_at - now())), "scope": found.scope}
+        return Token(found.value, resource, {"access_token": found.value, "token_type": "Bearer", **left})
+
+    def _drops(self, token: Token) -> bool:
+        """Whether another token may be had in place of one that was refused; it is forgotten then."""
+        if self._options.person is not None:
+            return False
+        from pegboard.cli.login.tokens import Tokens
+
+        Tokens(self._options.url).drop(token.resource, token.value)
+        return True
+
+    def _get(self, token: Token, path: str, query: Mapping[str, str | None]) -> httpx2.Response:
+        with reaching(self._options.url):
+            return self._http.get(
+                f"/api/v1/{path}",
+                params={name: value for name, value in query.items() if value is not None},
+                headers={"Authorization": f"Bearer {token.value}"},
+            )
 
     def _ask(self, form: Mapping[str, str]) -> httpx2.Response:
         fields = {name: value for name, value in form.items() if value}
@@ -146,14 +191,15 @@ class HubClient:
             return self._http.post("/oauth/token", data={"grant_type": DEMO_GRANT, **fields})
 
     def _not_signed_in(self) -> Failure:
-        """Nobody was named. The hub knows who its people are, and names them when asked for one who cannot exist."""
-        answer = _document(
+        """Nobody is signed in. A hub with the demo directory names its people when asked for one who cannot exist."""
+        answer = document(
             self._ask({"person": NOBODY, "surface": "cli", "resource": api_audience(self._options.url)})
         )
-        known = str((answer or {}).get("error_description", "")).partition("; ")[2]
-        mend = (
-            f"Use --as PERSON: {known}." if known else "Use --as PERSON, where the instance has the demo directory."
-        )
+        said = (answer or {}).get("error_description") if (answer or {}).get("error") == "invalid_grant" else ""
+        known = str(said or "").partition("; ")[2]
+        mend = f"Sign in: pegboard login{self._options.url_argument}"
+        if known:
+            mend += f" (or use --as PERSON: {known})"
         return Failure.here(ExitStatus.UNREACHABLE, "not_signed_in", "You are not signed in.", mend)
 
 
@@ -214,7 +260,18 @@ def _token_failure(status: int, answer: Mapping[str, Any] | None, url: str) -> F
     return Failure.here(ExitStatus.USAGE, code, message)
 
 
-def _document(response: httpx2.Response) -> dict[str, Any] | None:
+def claims_of(token: str) -> dict[str, Any]:
+    """What a JWT states, decoded for reading and not verified: the edge and the server verify it. {} of another."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def document(response: httpx2.Response) -> dict[str, Any] | None:
+    """The JSON object that an answer is; None of another."""
     try:
         answer = response.json()
     except ValueError:

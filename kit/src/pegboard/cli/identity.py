@@ -18,23 +18,28 @@ API = "api"
 
 @with_options
 def whoami(options: Options) -> None:
-    """Say who you are here: person, groups, surface.
+    """Say who you are here: person, groups, surface, and since when and where your login is kept.
 
     \b
     Example:
+      pegboard whoami
       pegboard whoami --as ana
     """
     from pegboard.cli.client import HubClient
 
     with HubClient(options) as hub:
         answer = hub.get("whoami")
+    login = _login(options)
     if options.as_json:
-        render.document(answer)
+        render.document({**answer, "login": login})
         return
     for label, name in _SHOWN:
         value = answer.get(name)
         if value is not None:
             render.text(f"{label:<9}{_words(value)}")
+    if login is not None:
+        where = login["file"] if login["kept_in"] == "file" else "the system's keyring"
+        render.text(line(f"{'login':<9}since {login['since']}, kept in {where}"))
 
 
 @with_options
@@ -71,6 +76,17 @@ def token(
         f"Bound to {claims.get('aud')} for {claims.get('sub')} from {claims.get('surface')}{channel}; "
         f"valid for {minutes} min {seconds} s."
     )
+
+
+def _login(options: Options) -> dict[str, Any] | None:
+    """The login that was used; None with `--as`, which needs none."""
+    if options.person is not None:
+        return None
+    from pegboard.cli.login.commands import describe
+    from pegboard.cli.login.store import Store
+
+    found = (store := Store(options.url)).read()
+    return None if found is None else describe(found, store)
 
 
 def _words(value: Any) -> str:

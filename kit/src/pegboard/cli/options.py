@@ -28,6 +28,7 @@ class Options:
         channel: the chat channel, for the surface `bot`.
         as_json: print one JSON document instead of text for a person.
         url: the instance's public URL, without a slash at its end.
+        names_url: whether the command line says which instance, rather than the environment.
     """
 
     person: str | None
@@ -35,6 +36,7 @@ class Options:
     channel: str | None
     as_json: bool
     url: str
+    names_url: bool = False
 
     @classmethod
     def read(
@@ -54,17 +56,25 @@ class Options:
         """
         if as_person is None and (surface or channel):
             given = "--surface" if surface else "--channel"
-            raise Failure.usage(f"{given} means nothing without --as.", "Add --as PERSON, or leave it out.")
+            raise Failure.usage(
+                f"{given} means nothing without --as.",
+                "Add --as PERSON, or leave it out: a login is of the surface cli.",
+            )
         if surface is not None and surface not in PERSON_SURFACES:
             raise Failure.usage(f"--surface {surface}: unknown; choose one of {', '.join(PERSON_SURFACES)}.")
         if channel is not None and surface != "bot":
             raise Failure.usage("--channel belongs to bots.", "Add --surface bot, or leave it out.")
-        return cls(as_person, surface, channel, as_json, _origin(url or _default_url(variables)))
+        return cls(as_person, surface, channel, as_json, _origin(url or _default_url(variables)), bool(url))
+
+    @property
+    def url_argument(self) -> str:
+        """The part of a command line that repeats which instance, for hints; empty when the environment says it."""
+        return f" --url {self.url}" if self.names_url else ""
 
     def as_arguments(self) -> str:
-        """The part of a command line that repeats who and where, for hints."""
+        """The part of a command line that repeats who, where and which instance, for hints."""
         given = (("--as", self.person), ("--surface", self.surface), ("--channel", self.channel))
-        return "".join(f" {option} {value}" for option, value in given if value)
+        return "".join(f" {option} {value}" for option, value in given if value) + self.url_argument
 
 
 def _default_url(variables: Mapping[str, str]) -> str:
@@ -88,7 +98,9 @@ def _origin(url: str) -> str:
 
 
 def _common(
-    as_person: Annotated[str | None, typer.Option("--as", help="Act as a person of the demo directory.")] = None,
+    as_person: Annotated[
+        str | None, typer.Option("--as", help="Act as a person of the demo directory, without a login.")
+    ] = None,
     surface: Annotated[
         str | None, typer.Option("--surface", help=f"Call from {', '.join(PERSON_SURFACES)}. Needs --as.")
     ] = None,

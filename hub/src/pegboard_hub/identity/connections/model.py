@@ -13,6 +13,9 @@ from pegboard_hub.identity.clients.model import CLIENT_ID_LENGTH
 from pegboard_hub.identity.sessions.model import SUB_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
+ADDRESS_LENGTH = 64
+PROGRAM_LENGTH = 200
+
 connections = Table(
     "connections",
     metadata,
@@ -65,9 +68,14 @@ device_codes = Table(
     Column("client_id", String(CLIENT_ID_LENGTH), nullable=False),
     Column("resource", Text, nullable=False),
     Column("scope", Text, nullable=False),
+    Column("asked_from", String(ADDRESS_LENGTH), nullable=False, comment="the address that asked; empty: not known"),
+    Column("asked_by", String(PROGRAM_LENGTH), nullable=False, comment="the program that asked, as it named itself"),
+    Column("asked_at_ms", BigInteger, nullable=False),
     Column("connection", String(32), comment="once a person has said yes"),
     Column("denied_at_ms", BigInteger),
+    Column("used_at_ms", BigInteger, comment="when it was exchanged for tokens"),
     Column("polled_at_ms", BigInteger),
+    Column("interval_s", BigInteger, nullable=False, comment="how long to wait between polls"),
     Column("expires_at_ms", BigInteger, nullable=False),
     Index("ix_device_codes_user_code", "user_code", unique=True),
     Index("ix_device_codes_expires_at_ms", "expires_at_ms"),

@@ -10,6 +10,7 @@ from pydantic import AnyHttpUrl
 
 from pegboard.core.names import ServerName, api_audience
 from pegboard.core.scopes import SCOPE_API, SERVER_SCOPES
+from pegboard_hub.identity.oauth.device import DEVICE_GRANT
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 
 AUTHENTICATION = ["none", "client_secret_post", "client_secret_basic"]
@@ -28,7 +29,7 @@ def server_metadata(server: AuthorizationServer, grants: list[str]) -> dict[str,
     def at(path: str) -> AnyHttpUrl:
         return AnyHttpUrl(f"{server.public_url}/oauth/{path}")
 
-    device = "urn:ietf:params:oauth:grant-type:device_code" in grants
+    device = DEVICE_GRANT in grants
     found = Metadata(
         issuer=AnyHttpUrl(server.public_url),
         authorization_endpoint=at("authorize"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pegboard_hub.identity.clients.service import Clients
+from pegboard_hub.identity.connections.devices import Devices
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.issue import TokenIssuer
@@ -31,6 +32,7 @@ class AuthorizationServer:
     clients: Clients
     sessions: Sessions
     connections: Connections
+    devices: Devices
     revocations: Revocations
     demo: DemoSignIn | None
     registers: bool = True

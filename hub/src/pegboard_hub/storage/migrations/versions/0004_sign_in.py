@@ -49,9 +49,18 @@ def upgrade() -> None:
         sa.Column("client_id", sa.String(length=512), nullable=False),
         sa.Column("resource", sa.Text(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column(
+            "asked_from", sa.String(length=64), nullable=False, comment="the address that asked; empty: not known"
+        ),
+        sa.Column(
+            "asked_by", sa.String(length=200), nullable=False, comment="the program that asked, as it named itself"
+        ),
+        sa.Column("asked_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("connection", sa.String(length=32), nullable=True, comment="once a person has said yes"),
         sa.Column("denied_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("used_at_ms", sa.BigInteger(), nullable=True, comment="when it was exchanged for tokens"),
         sa.Column("polled_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("interval_s", sa.BigInteger(), nullable=False, comment="how long to wait between polls"),
         sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_device_codes")),
     )

@@ -1,0 +1,185 @@
+"""Codes to type, as a program without a browser and the person who types them see it (RFC 8628)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import httpx2
+import pytest
+
+from pegboard_hub.identity.connections import devices
+from tests.hub.company import API, PRESTO, URL, Hub
+from tests.oauth import Browser, claims_of
+
+pytestmark = pytest.mark.anyio
+
+GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+ADDRESS = {"X-Forwarded-For": "203.0.113.7"}
+
+
+@dataclass
+class Program:
+    """A program without a browser."""
+
+    http: httpx2.AsyncClient
+    client_id: str = "pegboard-cli"
+    given: dict[str, str] = field(default_factory=dict)
+
+    async def ask(self, **more: str) -> httpx2.Response:
+        """Ask for a code."""
+        form = {"client_id": self.client_id, "resource": API, **more}
+        response = await self.http.post("/oauth/device", data=form, headers={"User-Agent": "tool/1", **ADDRESS})
+        self.given = response.json()
+        return response
+
+    async def poll(self, **changes: str) -> httpx2.Response:
+        """Ask whether somebody has said yes."""
+        form = {"grant_type": GRANT, "device_code": self.given["device_code"], "client_id": self.client_id}
+        return await self.http.post("/oauth/token", data={**form, "resource": API, **changes})
+
+
+@pytest.fixture
+def program(hub: Hub) -> Program:
+    return Program(hub.public)
+
+
+@pytest.fixture
+async def browser(hub: Hub) -> Browser:
+    found = Browser(URL, hub.public)
+    await found.sign_in("ana")
+    return found
+
+
+async def type_code(browser: Browser, code: str) -> httpx2.Response:
+    page = await browser.get(f"{URL}/device")
+    return await browser.press(page, "Go on", user_code=code)
+
+
+async def answer(browser: Browser, code: str, button: str) -> httpx2.Response:
+    return await browser.press(await type_code(browser, code), button)
+
+
+async def test_the_whole_way_from_a_code_to_tokens_for_any_server(program: Program, browser: Browser) -> None:
+    response = await program.ask()
+    given = response.json()
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+    assert re.fullmatch(r"[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}", given["user_code"])
+    assert given["verification_uri"] == f"{URL}/device"
+    assert "verification_uri_complete" not in given
+    assert (given["expires_in"], given["interval"]) == (600, 5)
+    assert (await program.poll()).json()["error"] == "authorization_pending"
+    done = await answer(browser, given["user_code"].lower().replace("-", " "), "Allow")
+    assert done.headers["location"] == "/device?done=allowed"
+    tokens = (await program.poll()).json()
+    claims = claims_of(tokens["access_token"])
+    assert (claims["sub"], claims["aud"], claims["client_id"], claims["surface"]) == (
+        "ana",
+        API,
+        "pegboard-cli",
+        "cli",
+    )
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], "client_id": "pegboard-cli"}
+    renewed = (await program.http.post("/oauth/token", data={**form, "resource": PRESTO})).json()
+    assert claims_of(renewed["access_token"])["aud"] == PRESTO
+    assert claims_of(renewed["access_token"])["sid"] == claims["sid"]
+
+
+async def test_metadata_names_the_endpoint_and_the_grant(hub: Hub) -> None:
+    document = (await hub.public.get("/.well-known/oauth-authorization-server")).json()
+    assert document["device_authorization_endpoint"] == f"{URL}/oauth/device"
+    assert GRANT in document["grant_types_supported"]
+
+
+async def test_the_page_says_what_asks_from_where_and_warns(program: Program, browser: Browser) -> None:
+    await program.ask()
+    page = " ".join(re.sub(r"<[^>]*>", "", (await type_code(browser, program.given["user_code"])).text).split())
+    assert program.given["user_code"] in page
+    assert "Only if you started this yourself" in page
+    assert "tool/1" in page
+    assert "203.0.113.7" in page
+    assert "Another address than this browser" in page
+    assert "every server that is open to you from a terminal" in page
+
+
+async def test_a_no_is_final(program: Program, browser: Browser) -> None:
+    await program.ask()
+    assert (await answer(browser, program.given["user_code"], "Don’t allow")).headers["location"].endswith("denied")
+    assert (await program.poll()).json()["error"] == "access_denied"
+    assert (await type_code(browser, program.given["user_code"])).status_code == 404
+    assert (await program.poll()).json()["error"] == "access_denied"
+
+
+async def test_polling_too_fast_is_slowed_down_for_good(
+    program: Program, monkeypatch: pytest.MonkeyPatch, hub: Hub
+) -> None:
+    now = [1_000_000.0]
+    monkeypatch.setattr(hub.parts.identity.devices, "_clock", lambda: now[0])
+    await program.ask()
+    said = []
+    for passed in (0, 1, 5, 10, 9, 16):
+        now[0] += passed
+        said.append((await program.poll()).json()["error"])
+    waits, slower = "authorization_pending", "slow_down"
+    # 1 s is too soon, and the wait is 10 s; so are 5 s, and it is 15 s; 10 s and 20; 9 s and 25; 16 s and 30.
+    assert said == [waits, slower, slower, slower, slower, slower]
+    now[0] += 30
+    assert (await program.poll()).json()["error"] == waits
+
+
+async def test_a_code_ends_after_ten_minutes(
+    program: Program, browser: Browser, monkeypatch: pytest.MonkeyPatch, hub: Hub
+) -> None:
+    now = [hub.parts.identity.devices._now_ms() / 1000]
+    monkeypatch.setattr(hub.parts.identity.devices, "_clock", lambda: now[0])
+    await program.ask()
+    now[0] += 601
+    assert (await program.poll()).json()["error"] == "expired_token"
+    assert (await type_code(browser, program.given["user_code"])).status_code == 404
+
+
+async def test_a_yes_that_no_program_comes_for_is_taken_back(
+    program: Program, browser: Browser, monkeypatch: pytest.MonkeyPatch, hub: Hub
+) -> None:
+    identity = hub.parts.identity
+    now = [identity.devices._now_ms() / 1000]
+    monkeypatch.setattr(identity.devices, "_clock", lambda: now[0])
+    await program.ask()
+    await answer(browser, program.given["user_code"], "Allow")
+    assert len(await identity.connections.of("ana")) == 1
+    now[0] += 601
+    assert (await program.poll()).json()["error"] == "expired_token"
+    await identity.devices.tidy()
+    assert await identity.connections.of("ana") == []
+    assert (await program.poll()).json()["error"] == "invalid_grant"
+
+
+async def test_typing_a_code_needs_a_sign_in_and_comes_back(hub: Hub) -> None:
+    stranger = Browser(URL, hub.public)
+    response = await stranger.get(f"{URL}/device")
+    assert response.headers["location"] == "/sign-in?continue=/device"
+    signed_in = await stranger.press(await stranger.get(f"{URL}{response.headers['location']}"), "ana")
+    assert signed_in.headers["location"] == "/device"
+
+
+async def test_only_so_many_codes_wait(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "MOST_OF_ADDRESS", 3)
+    assert [(await program.ask()).status_code for _ in range(4)] == [200, 200, 200, 503]
+    assert program.given["error"] == "temporarily_unavailable"
+    elsewhere = {"X-Forwarded-For": "203.0.113.7, 198.51.100.1"}
+    form = {"client_id": "pegboard-cli", "resource": API}
+    assert (await program.http.post("/oauth/device", data=form, headers=elsewhere)).status_code == 200
+
+
+async def test_a_token_that_could_not_be_given_costs_no_code(program: Program, browser: Browser) -> None:
+    await program.ask()
+    await answer(browser, program.given["user_code"], "Allow")
+    assert (await program.poll(resource=f"{URL}/mcp/prod/nothing")).json()["error"] == "invalid_target"
+    assert (await program.poll()).status_code == 200
+
+
+async def test_a_session_that_ends_takes_the_code_s_yes_with_it(program: Program, browser: Browser, hub: Hub) -> None:
+    await program.ask()
+    await answer(browser, program.given["user_code"], "Allow")
+    await hub.parts.identity.sessions.end_all_of("ana", "signed out")
+    assert (await program.poll()).json()["error"] == "invalid_grant"
