@@ -22,7 +22,7 @@ from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.status import Isolation
-from pegboard_hub.web.browser import NOBODY, Browsers, SignInNeeded, Visitor, visitor
+from pegboard_hub.web.browser import NOBODY, Browsers, Visitor, signed_in, visitor
 from pegboard_hub.web.onward import onward, sign_in_path
 from pegboard_hub.web.parts import Parts
 
@@ -172,8 +172,7 @@ class Framer:
         """
         if self._parts.identity.demo is not None:
             return
-        if visitor(request).session is None:
-            raise SignInNeeded(request)
+        signed_in(request)
         if "as" in request.query_params:
             message = "Pages are shown as somebody else only with the demo directory."
             raise refuse(403, "access_denied", message, "Leave `as` out of the address.", "as_refused")
