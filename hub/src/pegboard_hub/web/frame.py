@@ -245,7 +245,7 @@ class Framer:
                 return None, f"{error.description[0].upper()}{error.description[1:]}."
             found = demo.directory.people[person]
             return Viewer(person, found.name, found.about, caller, chosen=True), ""
-        return _signed_in(session, surface) if session else (None, "")
+        return _as_themselves(session, surface) if session else (None, "")
 
 
 def wants_page(request: Request) -> bool:
@@ -253,7 +253,7 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def _signed_in(session: Session, surface: str) -> tuple[Viewer | None, str]:
+def _as_themselves(session: Session, surface: str) -> tuple[Viewer | None, str]:
     if surface not in PERSON_SURFACES:
         return None, f"Unknown surface {surface!r}; known are {', '.join(PERSON_SURFACES)}."
     facts = session.facts

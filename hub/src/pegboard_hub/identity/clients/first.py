@@ -57,3 +57,7 @@ class FirstClients:
     async def consent(self, sub: str, software: str, scope: str) -> None:
         """A person said yes."""
         self._consents.add((sub, software, scope))
+
+    async def withdraw(self, sub: str, software: str) -> None:
+        """A person took their yes back."""
+        self._consents = {given for given in self._consents if given[:2] != (sub, software)}

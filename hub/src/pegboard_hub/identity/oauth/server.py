@@ -38,6 +38,9 @@ class ClientsBook(Protocol):
     async def consent(self, sub: str, software: str, scope: str) -> None:
         """Keep that a person said yes."""
 
+    async def withdraw(self, sub: str, software: str) -> None:
+        """Forget that a person said yes: they are asked again."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
