@@ -113,7 +113,7 @@ def heading(page: Page, words: str) -> None:
     """Wait for the page of that heading; there is one, and nothing is wider than the window."""
     page.wait_for_selector(f"h1:has-text({words!r})")
     assert page.locator("h1").count() == 1
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]  # type: ignore[index]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_a_client_is_connected_and_taken_back_by_keyboard_alone(pegboard: Instance, page: Page) -> None:
@@ -163,6 +163,22 @@ def test_the_way_goes_on_wherever_the_client_leads(pegboard: Instance, page: Pag
             page.get_by_role("button", name=answer, exact=True).click()
             heading(page, "The client has its answer")
             assert wanted in arrived[-1]
+
+
+def test_a_client_in_a_web_page_gets_its_answer_from_the_window_it_opened(pegboard: Instance, page: Page) -> None:
+    with listening() as (redirect, _):
+        _, request = registered(pegboard, redirect, "In a page")
+        page.goto(redirect.replace("/callback", "/"))
+        with page.expect_popup() as opened:
+            page.evaluate("url => { window.opened = window.open(url, 'sign-in', 'width=400,height=600') }", request)
+        window = opened.value
+        window.get_by_role("button", name="Ana").click()
+        heading(window, "Connect")
+        assert page.evaluate("window.opened.closed") is False
+        window.get_by_role("button", name="Allow", exact=True).click()
+        heading(window, "The client has its answer")
+        assert "code=" in page.evaluate("window.opened.location.href")
+        assert window.evaluate("window.opener !== null")
 
 
 def test_a_wrong_choice_is_where_the_keyboard_begins(pegboard: Instance, page: Page) -> None:

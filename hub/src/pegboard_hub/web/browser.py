@@ -94,7 +94,8 @@ class Browsers:
 
     async def visit(self, request: Request) -> None:
         """Note the visitor. A dependency of every router with pages."""
-        request.state.visitor = await self._visitor(request)
+        found = request.state.visitor = await self._visitor(request)
+        request.state.signed_in_sub = found.session.facts.sub if found.session else None  # for the log's line
 
     async def form(self, request: Request) -> Form:
         """The form that was sent.
