@@ -79,10 +79,20 @@ async def test_disconnecting_ends_that_connection_alone_and_at_once(hub: Hub, br
     page = await browser.get(f"{URL}/sessions")
     answer = await browser.press(page, "Disconnect One from prod/presto", connection=connection.connection)
     read = await text(browser, answer.headers["location"])
-    assert "Disconnected. The program can do nothing more as you" in read
+    assert "Disconnected. What the program had is void" in read
     assert "One prod/presto" not in read
     assert (await client.refresh(tokens["refresh_token"])).status_code == 400
     assert (await other.refresh(kept["refresh_token"])).status_code == 200
+
+
+async def test_what_was_disconnected_does_not_come_back_unasked(hub: Hub, browser: Browser) -> None:
+    client = StockClient(URL, hub.public, name="One")
+    await client.connect(browser, "prod/presto")
+    assert "code=" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
+    for _ in await hub.parts.identity.connections.of("ana"):
+        page = await browser.get(f"{URL}/sessions")
+        await browser.press(page, "Disconnect One from prod/presto")
+    assert "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
 
 
 async def test_another_device_can_be_signed_out_from_here(hub: Hub, browser: Browser) -> None:

@@ -40,6 +40,12 @@ SECURITY_HEADERS = {
 }
 """No script at all, nothing from elsewhere, never in a frame."""
 
+OPENED_BY_CLIENTS = ("/oauth/authorize", "/sign-in", "/consent")
+"""At paths that begin so, a window keeps its opener: a client in a web page opens one for people to sign in, waits
+until it is closed, and is told the answer by it. All other pages have nothing to do with who opened them."""
+
+_OPENED = {**SECURITY_HEADERS, "Cross-Origin-Opener-Policy": "unsafe-none"}
+
 
 ROUTINE_PATHS = (
     "/healthz",
@@ -110,7 +116,8 @@ class RequestEnvelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = {**SECURITY_HEADERS, "X-Request-Id": identity}
+                usual = _OPENED if scope["path"].startswith(OPENED_BY_CLIENTS) else SECURITY_HEADERS
+                extra = {**usual, "X-Request-Id": identity}
                 message["headers"] = [
                     *message.get("headers", []),
                     *((name.lower().encode(), value.encode()) for name, value in extra.items()),
@@ -141,6 +148,8 @@ class RequestEnvelope:
         }
         if caller := scope["state"].get("caller"):
             facts["sub"] = caller.sub
+        elif sub := scope["state"].get("signed_in_sub"):
+            facts["sub"] = sub
         # Asked every second or two, or by every server each minute: a line each would bury all others.
         routine = scope["path"] in ROUTINE_PATHS and status in (200, 204)
         log.log(logging.DEBUG if routine else logging.INFO, "request", extra=facts)

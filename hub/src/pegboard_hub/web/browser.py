@@ -52,11 +52,13 @@ class Visitor:
         session: None while nobody is signed in there.
         secret: what this browser alone has; the tokens of its forms come of it.
         fresh: whether the browser has yet to be given the secret.
+        doubled: whether the browser sent two cookies for its session, so that neither counts.
     """
 
     session: Session | None
     secret: str
     fresh: bool = False
+    doubled: bool = False
 
     def form_token(self, action: str) -> str:
         """The token of a form that is sent to the path `action`."""
@@ -92,7 +94,8 @@ class Browsers:
 
     async def visit(self, request: Request) -> None:
         """Note the visitor. A dependency of every router with pages."""
-        request.state.visitor = await self._visitor(request)
+        found = request.state.visitor = await self._visitor(request)
+        request.state.signed_in_sub = found.session.facts.sub if found.session else None  # for the log's line
 
     async def form(self, request: Request) -> Form:
         """The form that was sent.
@@ -130,8 +133,8 @@ class Browsers:
         session = await self._sessions.find(secret) if secret else None
         if secret and session:
             return Visitor(session, secret)
-        kept = self._form_cookie.read(request)
-        return Visitor(None, kept) if kept else Visitor(None, secrets.token_urlsafe(32), fresh=True)
+        kept, doubled = self._form_cookie.read(request), self._session_cookie.is_doubled(request)
+        return Visitor(None, kept or secrets.token_urlsafe(32), fresh=not kept, doubled=doubled)
 
 
 def visitor(request: Request) -> Visitor:
@@ -140,11 +143,24 @@ def visitor(request: Request) -> Visitor:
     return found
 
 
-async def _signed_in(request: Request) -> Session:
-    session = visitor(request).session
-    if session is None:
+def signed_in(request: Request) -> Session:
+    """The session of the browser that asks.
+
+    Raises:
+        SignInNeeded: there is none.
+        Refused: there are two, which signing in would not mend.
+    """
+    found = visitor(request)
+    if found.doubled:
+        message = "This browser sent two cookies for one sign-in, so neither counts: another page has planted one."
+        raise refuse(400, "cookie_doubled", message, "Delete this site’s cookies in the browser, and sign in again.")
+    if found.session is None:
         raise SignInNeeded(request)
-    return session
+    return found.session
+
+
+async def _signed_in(request: Request) -> Session:
+    return signed_in(request)
 
 
 HereSession = Annotated[Session, Depends(_signed_in)]

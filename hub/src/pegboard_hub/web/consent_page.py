@@ -6,6 +6,7 @@ machine that can be any program (MCP authorization, Localhost Redirect URI Risks
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,6 +33,8 @@ from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.strangers import poses_as_us
 from pegboard_hub.web.unanswerable_page import unanswerable
+
+log = logging.getLogger(__name__)
 
 PATH = "/consent"
 AUTHORIZE = "/oauth/authorize"
@@ -154,11 +157,14 @@ def consent_routes(parts: Parts, framer: Framer) -> APIRouter:
             pending = await _pending(parts, form.get("request", ""))
         except Unconsentable as error:
             return await explain(request, error.code, error.words)
+        said = {"sub": session.facts.sub, "client_id": pending.client.client_id, "sid": session.sid}
         if form.get("answer") != "allow":
+            log.info("client not allowed", extra=said)
             words = "Nothing was allowed, and the program is told so."
             return framer.onward(request, "Not connected", words, pending.denied(parts.public_url))
         scope = SCOPE_TOOLS if pending.wide and form.get("scope") == SCOPE_TOOLS else SCOPE_TOOLS_READ
         await parts.identity.clients.consent(session.facts.sub, pending.client.software, scope)
+        log.info("client allowed", extra={**said, "scope": scope})
         words = "You allowed it. The way goes on to the program."
         return framer.onward(request, "Connected", words, pending.onward(scope))
 

@@ -22,7 +22,7 @@ from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.status import Isolation
-from pegboard_hub.web.browser import NOBODY, Browsers, SignInNeeded, Visitor, visitor
+from pegboard_hub.web.browser import NOBODY, Browsers, Visitor, signed_in, visitor
 from pegboard_hub.web.onward import onward, sign_in_path
 from pegboard_hub.web.parts import Parts
 
@@ -175,8 +175,7 @@ class Framer:
         """
         if self._parts.identity.demo is not None:
             return
-        if visitor(request).session is None:
-            raise SignInNeeded(request)
+        signed_in(request)
         if "as" in request.query_params:
             message = "Pages are shown as somebody else only with the demo directory."
             raise refuse(403, "access_denied", message, "Leave `as` out of the address.", "as_refused")
@@ -255,7 +254,7 @@ class Framer:
                 return None, f"{error.description[0].upper()}{error.description[1:]}."
             found = demo.directory.people[person]
             return Viewer(person, found.name, found.about, caller, chosen=True), ""
-        return _signed_in(session, surface) if session else (None, "")
+        return _as_themselves(session, surface) if session else (None, "")
 
 
 def wants_page(request: Request) -> bool:
@@ -263,7 +262,7 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def _signed_in(session: Session, surface: str) -> tuple[Viewer | None, str]:
+def _as_themselves(session: Session, surface: str) -> tuple[Viewer | None, str]:
     if surface not in PERSON_SURFACES:
         return None, f"Unknown surface {surface!r}; known are {', '.join(PERSON_SURFACES)}."
     facts = session.facts

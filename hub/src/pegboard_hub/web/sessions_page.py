@@ -27,7 +27,7 @@ MOST_CONNECTIONS = 100
 """Connections that are shown of one sign-in."""
 
 DONE = {
-    "disconnected": "Disconnected. The program can do nothing more as you, from now on.",
+    "disconnected": "Disconnected. What the program had is void, and you are asked before it comes back.",
     "signed-out": "Signed out there. What was connected from it can do nothing more as you, from now on.",
 }
 """What was done, by its word in the page's address."""
@@ -82,9 +82,8 @@ def session_routes(parts: Parts, framer: Framer) -> APIRouter:
 
     @router.post(DISCONNECT)
     async def disconnect(request: Request, session: HereSession) -> Response:
-        form = await framer.browsers.form(request)
-        # Of another person, or ended in another tab: there is nothing left to end, and nothing to tell.
-        await identity.connections.end(form.get("connection", ""), "disconnected", sub=session.facts.sub)
+        named = (await framer.browsers.form(request)).get("connection", "")
+        await _disconnect(parts, session.facts.sub, named)
         return see_other(f"{PATH}?done=disconnected")
 
     @router.post(SIGN_OUT)
@@ -103,6 +102,21 @@ def session_routes(parts: Parts, framer: Framer) -> APIRouter:
         return response
 
     return router
+
+
+async def _disconnect(parts: Parts, sub: str, named: str) -> None:
+    """End a connection, and the person's yes to its client: what was thrown out does not come back unasked.
+
+    Another person's, or one that was ended in another tab, is none of theirs: there is nothing to do.
+    """
+    identity = parts.identity
+    found = next((each for each in await identity.connections.of(sub) if each.connection == named), None)
+    if found is None:
+        return
+    client = await identity.clients.get(found.client_id)
+    if client is not None:
+        await identity.clients.withdraw(sub, client.software)
+    await identity.connections.end(found.connection, "disconnected", sub=sub)
 
 
 async def sessions_view(parts: Parts, session: Session, done: str = "") -> SessionsView:

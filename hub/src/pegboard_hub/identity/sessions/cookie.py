@@ -28,9 +28,12 @@ class Cookie:
 
     def read(self, request: HTTPConnection) -> str | None:
         """The value that came with a request; None where none came, or more than one."""
-        pairs = (pair.partition("=") for header in request.headers.getlist("cookie") for pair in header.split(";"))
-        values = [value.strip() for name, _, value in pairs if name.strip() == self.name]
+        values = self._values(request)
         return values[0] if len(values) == 1 and values[0] else None
+
+    def is_doubled(self, request: HTTPConnection) -> bool:
+        """Whether more than one came: somebody else has set one of them."""
+        return len(self._values(request)) > 1
 
     def set(self, response: Response, value: str, lifetime_s: int) -> None:
         """Give it to the browser for `lifetime_s` seconds."""
@@ -41,3 +44,7 @@ class Cookie:
     def clear(self, response: Response) -> None:
         """Take it away."""
         response.delete_cookie(self.name, path="/", secure=self.secure, httponly=True, samesite="lax")
+
+    def _values(self, request: HTTPConnection) -> list[str]:
+        pairs = (pair.partition("=") for header in request.headers.getlist("cookie") for pair in header.split(";"))
+        return [value.strip() for name, _, value in pairs if name.strip() == self.name]
