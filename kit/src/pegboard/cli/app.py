@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from pegboard.cli import call, catalogue, explain, identity, ledger, render
+from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.plugins import PluginGroup
 from pegboard.core.errors import PegboardError, Unreachable
@@ -24,7 +25,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (catalogue.servers, catalogue.tools, call.call, identity.token, identity.whoami, explain.explain):
+for command in (
+    catalogue.servers,
+    catalogue.tools,
+    call.call,
+    connect,
+    identity.token,
+    identity.whoami,
+    explain.explain,
+):
     app.command()(command)
 app.add_typer(ledger.ledger)
 
