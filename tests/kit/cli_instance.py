@@ -127,6 +127,7 @@ class Instance:
         url: its public URL.
         started: set when the tool `linger` runs.
         asked: (path, query) of every API request.
+        listed: the servers that everybody but gus may use, by the surface asked for; "" is the token's own.
     """
 
     def __init__(self, project: Path, url: str) -> None:
@@ -139,6 +140,7 @@ class Instance:
         self.desk = self.hub.application()
         self.url = url
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.listed: dict[str, list[dict[str, Any]]] = {"": [LISTED]}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
@@ -173,7 +175,7 @@ class Instance:
                 names = ("sub", "sub_type", "email", "groups", "surface", "client_id")
                 return 200, {"channel": None, **{name: claims[name] for name in names}}
             case "servers":
-                return 200, {"servers": [] if person == "gus" else [LISTED]}
+                return 200, {"servers": [] if person == "gus" else self.listed.get(query.get("surface", ""), [])}
             case "explain" if query["server"] == "dev/desk":
                 return 200, explained(query.get("person", person), query)
         return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
