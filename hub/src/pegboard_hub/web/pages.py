@@ -11,6 +11,7 @@ from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.home_page import home_routes
 from pegboard_hub.web.ledger_page import ledger_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.server_page import server_routes
 from pegboard_hub.web.sessions_page import session_routes
 from pegboard_hub.web.sign_in_page import sign_in_routes
 
@@ -23,6 +24,6 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
         dependencies=[Depends(framer.browsers.visit)],
     )
     router.include_router(sign_in_routes(parts, framer))
-    for routes in (home_routes, explain_routes, ledger_routes, session_routes, consent_routes):
+    for routes in (home_routes, explain_routes, ledger_routes, server_routes, session_routes, consent_routes):
         router.include_router(routes(parts, framer), dependencies=[Depends(framer.allow)])
     return router
