@@ -28,6 +28,7 @@ from pegboard_hub.identity.clients.redirects import matches
 from pegboard_hub.identity.connections.service import Answer
 from pegboard_hub.identity.connections.store import Code, Refresh
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.issue import SCOPE_TOOLS
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.identity.sessions.model import Session
 
@@ -257,7 +258,9 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
             raise AuthorizeError("invalid_target", refused.description) from refused
 
     async def _consented(self, session: Session, client: Client, scope: str) -> bool:
-        return await self._server.clients.consented(session.facts.sub, client.software, scope)
+        # Clients ask for all that a server offers; who said yes to every tool has said so of those that only read.
+        needed = SCOPE_TOOLS if SCOPE_TOOLS in scope.split() else scope
+        return await self._server.clients.consented(session.facts.sub, client.software, needed)
 
     async def _code(
         self, session: Session, client: KnownClient, params: AuthorizationParams, resource: str, scope: str
