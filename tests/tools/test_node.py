@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools import node
-from tests.tools.node import HERE, NodeToolsError, provide
+from tests.tools.node import AGENTS, HERE, NodeToolsError, provide
 
 
 @pytest.fixture
@@ -42,9 +42,10 @@ def test_unknown_program_is_named() -> None:
         provide().command("nothing-such")
 
 
-def test_lock_pins_exact_versions_with_digests_and_names_no_host() -> None:
-    wanted = json.loads((HERE / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    packages = json.loads((HERE / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+@pytest.mark.parametrize("tools", ["", AGENTS])
+def test_lock_pins_exact_versions_with_digests_and_names_no_host(tools: str) -> None:
+    wanted = json.loads((HERE / tools / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    packages = json.loads((HERE / tools / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     assert all(re.fullmatch(r"\d+\.\d+\.\d+(-[\w.]+)?", version) for version in wanted.values())
     assert packages.pop("")["dependencies"] == wanted
     assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())

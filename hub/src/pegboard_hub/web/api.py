@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
@@ -27,6 +28,8 @@ from pegboard_hub.web.questions import (
     read_arguments,
 )
 from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
+
+PersonSurface = Literal["cli", "chat", "bot", "ide"]
 
 
 def api_routes(parts: Parts) -> APIRouter:
@@ -57,8 +60,13 @@ def _add_registry_routes(router: APIRouter, parts: Parts) -> None:
         )
 
     @router.get("/servers", summary="The servers you may reach from here, with the tools you may see")
-    async def servers(caller: SignedIn) -> Servers:
+    async def servers(
+        caller: SignedIn,
+        surface: Annotated[PersonSurface | None, Query(description="as if you called from there")] = None,
+    ) -> Servers:
         status = parts.status.read()
+        if surface is not None and caller.sub_type == "person":
+            caller = replace(caller, surface=surface, channel=None)
         reachable = [s for s in parts.registry.current.all_deployed if reaches(caller, s, parts.public_url)]
         return Servers(servers=[_summary(parts, caller, server, status.state(server)) for server in reachable])
 

@@ -13,6 +13,7 @@ from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.home_page import home_routes
 from pegboard_hub.web.ledger_page import ledger_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.server_page import server_routes
 from pegboard_hub.web.sessions_page import session_routes
 from pegboard_hub.web.sign_in_page import sign_in_routes
 
@@ -26,6 +27,6 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
     )
     router.include_router(sign_in_routes(parts, framer))
     asked = (session_routes, consent_routes, device_routes, client_pages)
-    for routes in (home_routes, explain_routes, ledger_routes, *asked):
+    for routes in (home_routes, explain_routes, ledger_routes, server_routes, *asked):
         router.include_router(routes(parts, framer), dependencies=[Depends(framer.allow)])
     return router

@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render
+from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.login import commands as login
 from pegboard.cli.plugins import PluginGroup
@@ -32,6 +33,7 @@ for command in (
     catalogue.servers,
     catalogue.tools,
     call.call,
+    connect,
     identity.token,
     explain.explain,
     clients.clients,

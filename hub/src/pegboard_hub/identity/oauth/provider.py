@@ -22,6 +22,7 @@ from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull,
 from pydantic import AnyUrl, PrivateAttr
 
 from pegboard.core.jose import Verifier
+from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.identity.clients.model import Client, Standing
 from pegboard_hub.identity.clients.redirects import matches
@@ -257,7 +258,9 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
             raise AuthorizeError("invalid_target", refused.description) from refused
 
     async def _consented(self, session: Session, client: Client, scope: str) -> bool:
-        return await self._server.clients.consented(session.facts.sub, client.software, scope)
+        # Clients ask for all that a server offers; who said yes to every tool has said so of those that only read.
+        needed = SCOPE_TOOLS if SCOPE_TOOLS in scope.split() else scope
+        return await self._server.clients.consented(session.facts.sub, client.software, needed)
 
     async def _code(
         self, session: Session, client: KnownClient, params: AuthorizationParams, resource: str, scope: str

@@ -1,0 +1,85 @@
+"""A person at a real Chromium, whom clients send there to sign in."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+PATIENCE_MS = 60_000
+MOST_PAGES = 4
+SIGN_IN, CONSENT = "sign-in", "consent"
+
+
+class Person:
+    """Somebody of the demo directory, in one browser."""
+
+    def __init__(self, context: BrowserContext, public_url: str, sub: str) -> None:
+        self.context = context
+        self._url = public_url
+        self._buttons = {
+            SIGN_IN: f'button[name="person"][value="{sub}"]',
+            CONSENT: 'button[name="answer"][value="allow"]',
+        }
+
+    async def follow(self, authorization_url: str) -> list[str]:
+        """Open what a client asked to be opened, and say yes; gives which pages asked for something on the way."""
+        page = await self.context.new_page()
+        # The client may answer the last step with a page that closes itself, or with none.
+        await page.goto(authorization_url, wait_until="commit")
+        asked = await self.answer(page)
+        await page.close()
+        return asked
+
+    async def answer(self, page: Page) -> list[str]:
+        """Answer the pages of the instance until it leads away from it."""
+        asked: list[str] = []
+        for _ in range(MOST_PAGES):
+            question = await self._next(page)
+            if question is None:
+                return asked
+            asked.append(question)
+            await page.click(self._buttons[question], no_wait_after=True)
+        raise AssertionError(f"the client got no answer after {asked}: {page.url}")
+
+    async def _next(self, page: Page) -> str | None:
+        """The next page that asks for something; None once the browser is back with the client."""
+        waits = {
+            question: asyncio.ensure_future(page.wait_for_selector(button, timeout=PATIENCE_MS))
+            for question, button in self._buttons.items()
+        }
+        away = asyncio.ensure_future(page.wait_for_url(self._is_away, wait_until="commit", timeout=PATIENCE_MS))
+        done, rest = await asyncio.wait([away, *waits.values()], return_when=asyncio.FIRST_COMPLETED)
+        for each in rest:
+            each.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        if away in done:
+            away.result()
+            return None
+        found = next(question for question, wait in waits.items() if wait in done)
+        waits[found].result()
+        return found
+
+    def _is_away(self, url: str) -> bool:
+        return not url.startswith(f"{self._url}/")
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """The machine's Chromium."""
+    async with async_playwright() as playwright:
+        found = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield found
+        await found.close()
+
+
+@asynccontextmanager
+async def person(public_url: str, sub: str = "ana") -> AsyncIterator[Person]:
+    """A person whose browser knows nobody yet."""
+    async with chromium() as browser:
+        context = await browser.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(PATIENCE_MS)
+        yield Person(context, public_url, sub)
