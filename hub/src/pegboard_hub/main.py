@@ -222,6 +222,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
     parser.add_argument("--home", type=Path, required=True, help="folder of this instance")
     parser.add_argument("--public-url", help="the edge's origin, for example http://localhost:8400")
     parser.add_argument("--grants", type=Path, help="the operator's grants file (default: the demo's)")
+    parser.add_argument("--sign-in", type=Path, help="the sign-in file (default: none, so the demo directory)")
     parser.add_argument("--directory", type=Path, help="the demo directory's file (default: the demo's)")
     parser.add_argument(
         "--token-lifetime",
@@ -236,10 +237,12 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
     public_url = options.public_url or instance.get("public_url")
     if not public_url:
         raise ConfigurationError("public URL", [f"neither --public-url nor {home.instance_file} says it"])
+    sign_in = options.sign_in or instance.get("sign_in")
     settings = HubSettings(
         public_url=str(public_url).rstrip("/"),
         grants=Path(options.grants or instance.get("grants") or DEMO / "grants.toml").absolute(),
         directory=Path(options.directory or DEMO / "directory.toml").absolute(),
+        sign_in=Path(sign_in).absolute() if sign_in else None,
         token_lifetime_s=options.token_lifetime,
         grants_max_age_s=_age(instance, "grants_max_age_s", MAX_AGE_S),
         stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),

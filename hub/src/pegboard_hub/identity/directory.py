@@ -1,7 +1,7 @@
 """The built-in demo directory: people who exist without a login, so that Pegboard can be tried on one machine.
 
-Anyone who reaches it can act as any of its people. It therefore works only where nobody else reaches: the hub does
-not start with it unless the public URL is a loopback address.
+Anyone who reaches it can act as any of its people. It therefore works only where nobody else reaches: nothing
+starts with it unless the public URL and the address that the edge listens on are loopback addresses.
 """
 
 from __future__ import annotations
@@ -95,7 +95,11 @@ def open_directory(path: Path, public_url: str) -> DemoDirectory:
 
 def is_loopback(url: str) -> bool:
     """Whether the URL's host is this machine and nothing else: localhost, 127.0.0.0/8 or [::1]."""
-    host = urlsplit(url).hostname or ""
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host or an address is this machine and nothing else."""
     if host == "localhost":
         return True
     try:
