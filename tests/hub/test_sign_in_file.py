@@ -20,7 +20,7 @@ client_secret = { file = "secret" }
 """
 
 
-def write(folder: Path, text: str, secret: str | None = "hush", mode: int = 0o600) -> Path:
+def write(folder: Path, text: str, secret: str | None = "hush", mode: int = 0o600) -> Path:  # noqa: S107
     path = folder / "sign-in.toml"
     path.write_text(text)
     if secret is not None:
