@@ -26,7 +26,9 @@ LIFETIME_S = 600
 
 PURPOSE = "sign-in attempt"
 
-LONGEST_CONTINUE = 2048
+LONGEST_CONTINUE = 2500
+"""Characters of the path to go on to: sealed, it must fit in a cookie (4096 bytes, RFC 6265 §6.1)."""
+
 LONGEST_CODE = 4096
 
 AGAIN = "This sign-in was begun in another browser, or too long ago. Sign in again."

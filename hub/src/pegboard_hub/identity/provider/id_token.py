@@ -51,8 +51,9 @@ class _Shown:
     def age(self, name: str) -> float:
         """Seconds since the time of a claim; endless where it is no number."""
         found = self.claims.get(name)
-        is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        return self.expected.now - found if is_number else float("inf")
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            return float("inf")
+        return self.expected.now - found
 
 
 RULES: dict[str, Callable[[_Shown], bool]] = {

@@ -22,11 +22,13 @@ from pegboard_hub.identity.settings import Groups, Provider
 
 log = logging.getLogger(__name__)
 
+START = "/sign-in/start"
+"""Where a browser begins."""
+
 CALLBACK = "/sign-in/callback"
 BACK_CHANNEL = "/sign-in/back-channel"
-SIGNED_OUT = "/sign-in"
-"""Paths that are registered at the provider: where answers go, where it tells of a sign-out, where it sends people
-after one."""
+SIGNED_OUT = "/sign-out"
+"""Registered at the provider: where answers go, where it tells of a sign-out, where it sends people after one."""
 
 
 @dataclass(frozen=True, slots=True)
