@@ -28,13 +28,16 @@ from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.clients.first import FirstClients
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
-from pegboard_hub.identity.directory import open_directory
+from pegboard_hub.identity.directory import NOBODY, open_directory
 from pegboard_hub.identity.issue import TokenIssuer
 from pegboard_hub.identity.keys import Keys, RingVerifier, open_keys
 from pegboard_hub.identity.oauth.server import AuthorizationServer
+from pegboard_hub.identity.provider.login import ProviderLogin, open_company_login
 from pegboard_hub.identity.revocations import Revocations
+from pegboard_hub.identity.sealing import Sealer, open_sealing_key
 from pegboard_hub.identity.sessions.cookie import Cookie
-from pegboard_hub.identity.sessions.service import NoSecrets, Sessions
+from pegboard_hub.identity.sessions.service import Sessions
+from pegboard_hub.identity.settings import SignInFile, open_sign_in
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
@@ -62,10 +65,12 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     Raises:
         PegboardError: something the operator must mend; the message says what.
     """
-    directory = open_directory(settings.directory, settings.public_url)
+    opened = open_sign_in(settings.sign_in)
+    directory = open_directory(settings.directory, settings.public_url) if opened.demo else NOBODY
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
     database = Database.at(home.database, meter)
+    company = open_company_login(opened, settings.public_url, open_sealing_key(home))
     try:
         await migrate(database)
         registry = _registry(home, settings, keys, database)
@@ -85,7 +90,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             database=database,
             registry=registry,
             sign_in=sign_in,
-            identity=await _identity(home, settings, keys, database, issuer, sign_in),
+            identity=await _identity(home, settings, keys, database, issuer, company or sign_in, opened.file),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
@@ -95,15 +100,25 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             page=MetricsPage(home, meter),
         )
     finally:
+        if company is not None:
+            await company.close()
         await database.close()
 
 
 async def _identity(
-    home: Home, settings: HubSettings, keys: Keys, database: Database, issuer: TokenIssuer, demo: DemoSignIn
+    home: Home,
+    settings: HubSettings,
+    keys: Keys,
+    database: Database,
+    issuer: TokenIssuer,
+    login: DemoSignIn | ProviderLogin,
+    file: SignInFile,
 ) -> AuthorizationServer:
     revocations = Revocations(database)
     await revocations.reload()
-    sessions = Sessions(database, demo, NoSecrets(), revocations)
+    sealer = Sealer(open_sealing_key(home), "session renewal")
+    sessions = Sessions(database, login, sealer, revocations, file.sessions.lifetime_s)
+    await sessions.end_others()
     return AuthorizationServer(
         public_url=settings.public_url,
         cookie=Cookie.of(home.instance, settings.public_url),
@@ -113,7 +128,9 @@ async def _identity(
         sessions=sessions,
         connections=Connections(database, sessions, issuer, revocations),
         revocations=revocations,
-        demo=demo,
+        demo=login if isinstance(login, DemoSignIn) else None,
+        registers=file.clients.dynamic_registration,
+        documents=file.clients.documents,
     )
 
 

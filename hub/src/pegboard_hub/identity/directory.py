@@ -72,6 +72,10 @@ class DemoDirectory(BaseModel):
         return tuple(client.surface for client in self.clients.values())
 
 
+NOBODY = DemoDirectory(people={}, clients={})
+"""What takes the directory's place where a company's login says who people are."""
+
+
 def open_directory(path: Path, public_url: str) -> DemoDirectory:
     """Read the demo directory, where it may be used.
 

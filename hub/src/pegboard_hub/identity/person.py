@@ -49,6 +49,10 @@ class Login(Protocol):
     def name(self) -> str:
         """What the sign-in page calls it."""
 
+    @property
+    def issuer(self) -> str:
+        """What tells it from every other login: a session of one is worth nothing with another."""
+
     async def renew(self, renewal: str, facts: PersonFacts) -> SignedIn:
         """The facts as they are now.
 

@@ -32,6 +32,7 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name
 from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.identity.directory import is_loopback
+from pegboard_hub.identity.sessions.model import LOGIN_LENGTH
 
 SECRETS = "PEGBOARD_SIGN_IN_SECRETS"
 """In it the supervisor hands the hub the secrets that the file names: the hub's user may not read them."""
@@ -185,6 +186,8 @@ def _issuer(url: str) -> str:
         raise ValueError(
             "is no issuer; it is the URL that the login calls itself, for example https://login.acme.com"
         )
+    if len(url) > LOGIN_LENGTH:
+        raise ValueError(f"is longer than {LOGIN_LENGTH} characters")
     if parts.scheme == "http" and not is_loopback(url):
         raise ValueError("must begin with https://, since what a login says over http can be changed on the way")
     return url

@@ -108,15 +108,18 @@ class Fetcher:
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             raise _unavailable(url, type(error).__name__) from error
         if body is None:
-            raise _unavailable(url, f"answered with more than {MOST_BYTES} bytes")
+            raise _unavailable(url, f"more than {MOST_BYTES} bytes, or packed ones")
         if response.is_redirect or response.is_server_error or response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             raise _unavailable(url, f"status {response.status_code}")
         return Answer(response.status_code, _document(body))
 
 
 async def _read(response: httpx2.Response) -> bytes | None:
+    """The body; None of one that is too large, or packed, since that may unfold without limit."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return None
     body = bytearray()
-    async for part in response.aiter_raw():
+    async for part in response.aiter_bytes():
         body += part
         if len(body) > MOST_BYTES:
             return None

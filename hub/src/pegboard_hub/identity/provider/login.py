@@ -18,7 +18,7 @@ from pegboard_hub.identity.provider.id_token import Expected, check, is_subject
 from pegboard_hub.identity.provider.logout import LONGEST_HINT, Remembered, SignedOut, sign_out_url, signed_out
 from pegboard_hub.identity.provider.metadata import Place
 from pegboard_hub.identity.sealing import Sealer
-from pegboard_hub.identity.settings import Groups, Provider
+from pegboard_hub.identity.settings import Groups, Provider, SignInSettings
 
 log = logging.getLogger(__name__)
 
@@ -302,3 +302,17 @@ class ProviderLogin:
 
 def _why(error: LoginRefused) -> str:
     return error.why if isinstance(error, Unbelievable) else str(error)
+
+
+def open_company_login(opened: SignInSettings, public_url: str, key: bytes) -> ProviderLogin | None:
+    """The login that the sign-in file names; None where it names none. The provider is not asked yet.
+
+    Raises:
+        ConfigurationError: the file of its certificates cannot be used.
+    """
+    provider = opened.file.provider
+    if provider is None:
+        return None
+    certificates = opened.folder / provider.certificates if provider.certificates else None
+    secret = opened.secret(provider.client_secret)
+    return ProviderLogin(provider, secret, public_url, key, Fetcher(certificates))
