@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 
+from pegboard_hub.web.company import company_routes
 from pegboard_hub.web.consent_page import consent_routes
 from pegboard_hub.web.explain_page import explain_routes
 from pegboard_hub.web.frame import Framer
@@ -23,6 +24,7 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
         dependencies=[Depends(framer.browsers.visit)],
     )
     router.include_router(sign_in_routes(parts, framer))
+    router.include_router(company_routes(parts, framer))
     for routes in (home_routes, explain_routes, ledger_routes, session_routes, consent_routes):
         router.include_router(routes(parts, framer), dependencies=[Depends(framer.allow)])
     return router

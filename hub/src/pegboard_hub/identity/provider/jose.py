@@ -99,6 +99,8 @@ def _key(jwk: dict[str, Any]) -> Key | None:
     kind = KINDS.get(str(jwk.get("kty")))
     if kind is None or jwk.get("use", "sig") != "sig":
         return None
+    if kind is RSAKey and len(str(jwk.get("n", ""))) * 6 < LEAST_RSA_BITS:
+        return None  # joserfc takes it, with a warning
     public = {name: value for name, value in jwk.items() if name in ("kty", "n", "e", "crv", "x", "y", "kid")}
     try:
         key = kind.import_key(public)
