@@ -117,7 +117,7 @@ async def _identity(
     revocations = Revocations(database)
     await revocations.reload()
     sealer = Sealer(open_sealing_key(home), "session renewal")
-    sessions = Sessions(database, login, sealer, revocations, file.sessions.lifetime_s)
+    sessions = Sessions(database, login, sealer, revocations, file.sessions.lifetime_s, file.sessions.renew_after_s)
     await sessions.end_others()
     return AuthorizationServer(
         public_url=settings.public_url,

@@ -271,6 +271,9 @@ class SessionSettings(_Strict):
         le=90 * 86_400,
         description="seconds after which one must sign in again, used or not",
     )
+    renew_after_s: int = Field(
+        default=60, ge=0, le=900, description="seconds after which the login is asked again before a token is issued"
+    )
 
 
 def _redirect(uri: str) -> str:
@@ -383,14 +386,15 @@ def open_sign_in(path: Path | None, variables: Mapping[str, str] = os.environ) -
     if path is None:
         return SignInSettings()
     file, folder = read_sign_in(path), path.absolute().parent
-    if handed := variables.get(SECRETS):
-        return SignInSettings(file, folder, json.loads(handed))
+    handed: dict[str, str] | None = json.loads(variables.get(SECRETS) or "null")
     secrets, problems = {}, []
     for place, reference in file.references():
         try:
-            secrets[str(reference)] = reference.read(folder, variables)
+            secrets[str(reference)] = reference.read(folder, variables) if handed is None else handed[str(reference)]
         except ValueError as error:
             problems.append(f"{place}: {error}")
+        except KeyError:
+            problems.append(f"{place}: {reference} is new since Pegboard was started: start it again")
     if problems:
         raise ConfigurationError(str(path), problems)
     return SignInSettings(file, folder, secrets)
