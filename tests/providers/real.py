@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx2
 from canaille import create_app
 from canaille.backends import Backend
 from joserfc.jwk import RSAKey
@@ -25,6 +26,7 @@ from tests.tools.node import provide
 CLIENT, SECRET, PASSWORD = "pegboard", "a-secret-of-the-test", "correct horse battery staple"
 PEOPLE = {"ana": ("ads-eng", "sales"), "gus": ("platform",)}
 HERE = Path(__file__).parent
+START_S = 60.0
 
 
 class Company(Protocol):
@@ -106,7 +108,16 @@ parameters = {{ prompt = "consent" }}
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """It is there and silent, which is worse than gone."""
+        """It answers with errors of its own."""
+        self._people.unlink()
+        try:
+            yield
+        finally:
+            self._write()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It takes what is sent and says nothing, which is worse than gone."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -136,18 +147,27 @@ def node_company(public_url: str, folder: Path) -> Iterator[NodeCompany]:
         process = subprocess.Popen(
             [*script, str(folder / "people.json"), json.dumps(client)],
             env=tools.environment(folder),
-            stdout=subprocess.PIPE,
+            stdout=said,
             stderr=said,
         )
     company = NodeCompany(f"http://localhost:{port}", folder / "people.json", process)
     try:
-        with process.stdout or io.BytesIO() as told:
-            assert told.readline().strip() == b"ready", log.read_text()
+        _wait_for(f"{company.url}/.well-known/openid-configuration", process, log)
         yield company
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx2.HTTPError):
+            if httpx2.get(url).is_success:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"the provider did not start:\n{log.read_text()}")
 
 
 class CanailleCompany:

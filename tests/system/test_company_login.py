@@ -8,7 +8,9 @@ import json
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from tests.providers.real import PEOPLE, SECRET, Company, canaille_company, node_company
+from pegboard_hub.identity.provider.fetch import WHOLE_S
+from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
 from tests.system.instance import Instance, free_port, running
 
 pytestmark = [pytest.mark.system]
@@ -41,22 +44,20 @@ class Office:
     pegboard: Instance
     company: Company
 
-    def sign_in(self, context: BrowserContext, person: str, then: str = "/") -> str:
-        """Sign in through the company's pages; gives the code that the browser takes to a client."""
+    def sign_in(self, context: BrowserContext, person: str, then: str) -> str:
+        """Sign in through the company's pages; gives the code that the browser then takes to a client."""
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        with page.expect_request(
-            lambda request: request.url.startswith((BACK, f"{self.pegboard.public_url}{then}"))
-        ) as gone:
-            page.goto(f"{self.pegboard.public_url}/sign-in/start?continue={quote(then, safe='')}")
+        with page.expect_request(lambda request: request.url.startswith(BACK)) as gone:
+            page.goto(f"{self.pegboard.public_url}/sign-in?continue={quote(then, safe='')}")
             self.company.sign_in(page, person)
         page.close()
-        return parse_qs(urlsplit(gone.value.url).query).get("code", [""])[0]
+        return parse_qs(urlsplit(gone.value.url).query)["code"][0]
 
     def token(self, form: dict[str, str]) -> httpx2.Response:
         """Ask the token endpoint as Pegboard's own command."""
         asked = {"client_id": "pegboard-cli", "resource": f"{self.pegboard.public_url}/mcp/prod/presto", **form}
-        return httpx2.post(f"{self.pegboard.public_url}/oauth/token", data=asked)
+        return httpx2.post(f"{self.pegboard.public_url}/oauth/token", data=asked, timeout=30)
 
     def connect(self, context: BrowserContext, person: str) -> dict[str, Any]:
         """Sign in for a client's request and get its tokens."""
@@ -149,6 +150,18 @@ def test_a_login_that_does_not_answer_gives_no_token_and_ends_nothing(
     assert answer.status_code >= 400, answer.text
     assert answer.json()["error"] == "temporarily_unavailable"
     assert office.renew(tokens).status_code == 200
+
+
+def test_a_login_that_is_silent_holds_nobody_up(office: Office, context: BrowserContext) -> None:
+    if not isinstance(office.company, NodeCompany):
+        pytest.skip("this login is in the test's own process")
+    tokens = office.connect(context, "ana")
+    with office.company.silent(), ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(office.renew, tokens)]
+        began = time.monotonic()
+        assert httpx2.get(f"{office.pegboard.public_url}/readyz").status_code == 200
+        assert time.monotonic() - began < WHOLE_S / 2
+        assert [each.result().status_code for each in waiting] == [503]
 
 
 def test_a_person_who_left_gets_no_token(office: Office, context: BrowserContext) -> None:

@@ -23,7 +23,7 @@ from pegboard_hub.identity.person import LoginUnavailable
 log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0
-WHOLE_S = 10.0
+WHOLE_S = 5.0
 """Seconds for one answer, from the first byte sent to the last received."""
 
 MOST_BYTES = 1024 * 1024
