@@ -30,7 +30,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "legacy sessions of one caller and surface there", "pegboard.transport.sessions:MAX_SESSIONS_OF_ONE", ""
         ),
         Limit("an unused legacy session, then it ends", "pegboard.transport.sessions:SESSION_IDLE_S", "s"),
-        Limit("a token request", "pegboard_hub.identity.api:_FORM_LIMIT", "bytes"),
+        Limit("a token request", "pegboard_hub.identity.oauth.forms:FORM_LIMIT", "bytes"),
         Limit("the reason of a stop", "pegboard.core.grants:LONGEST_WHY", "characters"),
         Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
     ),

@@ -305,7 +305,9 @@ async def test_a_sign_out_at_the_login_names_the_person_or_the_session(desk: Des
     assert (by_session.subject, by_session.session) == ("", "at-ana")
 
 
-async def test_signing_out_leads_to_the_login_too(desk: Desk) -> None:
+async def test_signing_out_leads_to_the_login_too_where_the_operator_says_so(provider: Scripted) -> None:
+    assert await desk_of(provider).login.sign_out_url("") is None
+    desk = desk_of(provider, sign_out=True)
     first = await desk.sign_in()
     url = await desk.login.sign_out_url(first.renewal)
     assert url is not None
@@ -319,7 +321,7 @@ async def test_signing_out_leads_to_the_login_too(desk: Desk) -> None:
 
 async def test_a_provider_without_a_place_to_sign_out_leads_nowhere(provider: Scripted) -> None:
     provider.lies["metadata"] = changed(end_session_endpoint=None)
-    assert await desk_of(provider).login.sign_out_url("") is None
+    assert await desk_of(provider, sign_out=True).login.sign_out_url("") is None
 
 
 async def test_the_secret_goes_in_the_form_where_the_provider_wants_it_there(provider: Scripted) -> None:

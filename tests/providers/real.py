@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,7 +53,7 @@ class Company(Protocol):
         """Take somebody out of the company."""
 
     def hire(self, person: str) -> None:
-        """Take somebody on, in the groups of `PEOPLE`."""
+        """Take somebody back."""
 
     def sign_out(self, page: Page) -> None:
         """Sign out at the company itself."""
@@ -199,8 +200,8 @@ class CanailleCompany:
                 scope=["openid", "profile", "email", "groups"],
                 token_endpoint_auth_method="client_secret_basic",
                 id_token_signed_response_alg="RS256",
-                trusted=True,
             )
+            self._backend.save(client)
             client.audience = [client]
             self._backend.save(client)
             for sub, groups in PEOPLE.items():
@@ -241,13 +242,10 @@ email_is_verified = true
             self._backend.reload(user)
 
     def dismiss(self, person: str) -> None:
-        with self._server.app.app_context():
-            self._backend.delete(self._users.pop(person))
+        self._lock(person, datetime.now(UTC))
 
     def hire(self, person: str) -> None:
-        with self._server.app.app_context():
-            self._hire(person)
-            self.move(person, *PEOPLE[person])
+        self._lock(person, None)
 
     def sign_out(self, page: Page) -> None:
         page.goto(f"{self._server.url}logout")
@@ -260,6 +258,11 @@ email_is_verified = true
             yield
         finally:
             self._down = False
+
+    def _lock(self, person: str, since: datetime | None) -> None:
+        with self._server.app.app_context():
+            self._backend.update(self._users[person], lock_date=since)
+            self._backend.save(self._users[person])
 
     def _hire(self, sub: str) -> None:
         name = sub.title()
@@ -287,7 +290,12 @@ def canaille_company(public_url: str, folder: Path) -> Iterator[CanailleCompany]
         "SECRET_KEY": "a key of the test",
         "SERVER_NAME": f"localhost:{port}",
         "PREFERRED_URL_SCHEME": "http",
-        "CANAILLE": {"DATABASE": "memory", "JAVASCRIPT": False, "ACL": {"DEFAULT": {"PERMISSIONS": ["use_oidc"]}}},
+        "CANAILLE": {
+            "DATABASE": "memory",
+            "JAVASCRIPT": False,
+            "ACL": {"DEFAULT": {"PERMISSIONS": ["use_oidc"]}},
+            "LOGGING": {"version": 1, "disable_existing_loggers": False},
+        },
         "CANAILLE_OIDC": {"ACTIVE_JWKS": [key.as_dict(private=True)]},
     }
     app = create_app(config=configuration)

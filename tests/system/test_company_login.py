@@ -27,7 +27,7 @@ from tests.system.instance import Instance, free_port, running
 
 pytestmark = [pytest.mark.system]
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 15_000
 BACK = "http://127.0.0.1:9/callback"
 """Where a client would wait for its code; nothing does, and the browser's attempt is what tests read."""
 

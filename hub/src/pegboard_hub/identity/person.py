@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pegboard.core.errors import PegboardError
@@ -39,7 +39,7 @@ class SignedIn:
     facts: PersonFacts
     subject: str
     session: str = ""
-    renewal: str = ""
+    renewal: str = field(default="", repr=False)
 
 
 class Login(Protocol):

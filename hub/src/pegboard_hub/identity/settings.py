@@ -155,7 +155,8 @@ class Groups(_Strict):
         default="", description="what parts the groups where the claim is one text; else it is one"
     )
     map: dict[str, GroupNames] = Field(
-        default={}, description="business groups by the login's name or id of a group; with it no other counts"
+        default={},
+        description="business groups by the login's name or id of a group; with `map` or `prefix` no other counts",
     )
     prefix: str = Field(
         default="", description="beginning of the login's groups that count; the rest is the business group"
@@ -209,11 +210,15 @@ class Provider(_Strict):
     parameters: dict[str, str] = Field(
         default={}, description="more parameters of the authorization request, as the login documents them"
     )
-    authentication: Literal["basic", "post", "none", ""] = Field(
-        default="", description="how the client's secret is sent; by default as the login's metadata says"
+    authentication: Literal["basic", "post"] | None = Field(
+        default=None, description="how the client's secret is sent; by default as the login's metadata says"
     )
     algorithms: tuple[str, ...] = Field(
         default=DEFAULT_ALGORITHMS, description=f"signatures that count, of {', '.join(ALGORITHMS)}"
+    )
+    sign_out: bool = Field(
+        default=False,
+        description="sign people out at the login too when they sign out here, where it has a place for it",
     )
     userinfo: bool = Field(default=True, description="ask the userinfo endpoint too, where the login has one")
     certificates: Path | None = Field(
@@ -250,7 +255,7 @@ class Provider(_Strict):
 
     @model_validator(mode="after")
     def _secret_fits(self) -> Provider:
-        if self.client_secret is None and self.authentication in ("basic", "post"):
+        if self.client_secret is None and self.authentication is not None:
             raise ValueError(f"authentication = {self.authentication!r} needs a client_secret")
         if self.groups.people and not self.claims.email:
             raise ValueError("groups.people goes by e-mail address, so claims.email must name a claim")

@@ -242,7 +242,9 @@ class ProviderLogin:
         self._remembered.add(told.token_id, self._clock())
 
     async def sign_out_url(self, renewal: str) -> str | None:
-        """Where a browser is sent to be signed out at the provider too; None where there is no such place."""
+        """Where a browser is sent to be signed out at the provider too; None where none is wanted or there."""
+        if not self._provider.sign_out:
+            return None
         try:
             hint = _Renewal.read(renewal).hint
         except LoginEnded:

@@ -140,6 +140,13 @@ class Sessions:
         named = sessions.c.login_session == session if session else sessions.c.subject == subject
         await self._end(named, why)
 
+    def renewal_of(self, session: Session) -> str:
+        """What the login gave to ask it again with; empty where it gave nothing, or that cannot be read any more."""
+        try:
+            return self._unsealed(session.renewal)
+        except LoginEnded:
+            return ""
+
     async def end_others(self) -> None:
         """End what is left of another login: its people are not this one's, whatever they are called."""
         await self._end(sessions.c.login != self.login.issuer, "another login")
