@@ -357,3 +357,28 @@ async def test_a_provider_that_is_silent_is_waited_for_no_longer_than_the_limit(
     with pytest.raises(LoginUnavailable):
         await fetcher.get("https://login.acme.example/")
     await fetcher.close()
+
+
+RENEWALS: dict[str, tuple[int, str, type[Exception]]] = {
+    "the sign-in is over": (400, "invalid_grant", LoginEnded),
+    "the person is locked, as Canaille says it": (400, "invalid_request", LoginEnded),
+    "the person must do something, as Entra says it": (400, "interaction_required", LoginEnded),
+    "Pegboard is not known any more": (401, "invalid_client", LoginUnavailable),
+    "Pegboard may not renew": (400, "unauthorized_client", LoginUnavailable),
+    "something is in between": (404, "", LoginUnavailable),
+    "a proxy wants something": (407, "", LoginUnavailable),
+}
+
+
+@pytest.mark.parametrize("case", RENEWALS)
+async def test_a_refused_renewal_ends_the_sign_in_where_the_person_is_the_reason(desk: Desk, case: str) -> None:
+    status, error, wanted = RENEWALS[case]
+    first = await desk.sign_in()
+    answer = Scripted.answer
+
+    def refusing(*asked: Any) -> tuple[int, dict[str, Any]]:
+        return (status, {"error": error}) if asked[1].endswith("/token") else answer(desk.provider, *asked)
+
+    desk.provider.answer = refusing  # type: ignore[method-assign]
+    with pytest.raises(wanted):
+        await desk.renew(first)

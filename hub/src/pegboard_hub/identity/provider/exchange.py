@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 REFUSED = "The company's login did not finish the sign-in. Sign in again."
 NOT_SET_UP = "The company's login does not accept Pegboard. Tell the platform team: its log says why."
 
+ABOUT_US = ("invalid_client", "invalid_scope", "server_error", "temporarily_unavailable", "unauthorized_client")
+"""Errors of a renewal that say nothing of the person (RFC 6749 §5.2). Of all others, `invalid_grant` first, the person
+is the reason: some providers say `invalid_request` of one who is locked, or `interaction_required`."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tokens:
@@ -67,9 +71,9 @@ class Exchange:
         if answer.well:
             return _tokens(answer)
         log.warning("the login refused to renew", extra={"status": answer.status, "error": answer.error})
-        if answer.error == "invalid_grant":
-            raise LoginEnded("the login says that the sign-in is over")
-        raise LoginUnavailable(NOT_SET_UP)
+        if not answer.error or answer.error in ABOUT_US:
+            raise LoginUnavailable(NOT_SET_UP)
+        raise LoginEnded("the login says that the sign-in is over")
 
     async def userinfo(self, metadata: Metadata, access: str) -> Json | None:
         """What the userinfo endpoint says (OpenID Connect Core 1.0 §5.3); None where it is not to be asked.
