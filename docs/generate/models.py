@@ -34,8 +34,7 @@ def _rows(schema: Schema, known: Schema, above: str) -> Iterator[tuple[str, ...]
             raise ValueError(f"{path} has no description: say what it means in its Field(description=…)")
         inner = _table_of(field, known)
         if inner is not None:
-            keys_of_each = "additionalProperties" in field
-            below = f'{path}."NAMESPACE/NAME".' if keys_of_each else f"{path}."
+            below = f"{path}.{_key_of_each(name)}." if _of_each(field) else f"{path}."
             yield (code(f"[{below.rstrip('.')}]"), "table", "", "", field["description"])
             yield from _rows(inner, known, below)
             continue
@@ -45,20 +44,35 @@ def _rows(schema: Schema, known: Schema, above: str) -> Iterator[tuple[str, ...]
 
 def _table_of(field: Schema, known: Schema) -> Schema | None:
     """The schema of the table that a key opens; None of a plain value."""
-    more = field.get("additionalProperties")
-    reference = field.get("$ref") or (more.get("$ref") if isinstance(more, Mapping) else None)
-    return known[reference.rpartition("/")[2]] if reference else None
+    [*one] = (each["$ref"] for each in [field, *field.get("anyOf", []), _of_each(field)] if "$ref" in each)
+    return known[one[0].rpartition("/")[2]] if one else None
+
+
+def _of_each(field: Schema) -> Schema:
+    """What a table with keys of its reader's own holds under each of them; empty of anything else."""
+    # One whose keys must look like something says so by a pattern.
+    found = [*field.get("patternProperties", {}).values(), field.get("additionalProperties")]
+    return next((each for each in found if isinstance(each, Mapping)), {})
+
+
+def _key_of_each(name: str) -> str:
+    return '"NAMESPACE/NAME"' if name == "servers" else "NAME"
+
+
+def _told(field: Schema) -> list[Schema]:
+    """What a key's value may be, without that it may be left out."""
+    return [each for each in field.get("anyOf", [field]) if each.get("type") != "null"]
 
 
 def _type(field: Schema) -> str:
-    found = next((each for each in field.get("anyOf", [field]) if each.get("type") != "null"), field)
+    [found, *more] = _told(field)
+    if more:
+        return " or ".join(map(_type, (found, *more)))
     match found["type"]:
         case "array":
             return f"list of {_plural(found['items'])}"
         case "object":
-            # One whose keys must look like something says so by a pattern.
-            [each] = found.get("patternProperties", {"": found.get("additionalProperties")}).values()
-            return f"table of {_plural(each)}"
+            return f"table of {_plural(_of_each(found))}"
         case "string":
             return "name" if _is_name(found) else "text"
         case "boolean":
@@ -68,10 +82,15 @@ def _type(field: Schema) -> str:
 
 
 def _plural(items: Schema) -> str:
-    return f"{_type(items)}s"
+    return " or ".join(
+        each if each.startswith(("list", "true")) else f"{each}s" for each in _type(items).split(" or ")
+    )
 
 
 def _bounds(field: Schema) -> str:
+    [field, *more] = _told(field)
+    if more:
+        return ""
     found = field.get("items", field)
     if _is_name(found):
         return f"{NAME_LENGTH[0]} to {NAME_LENGTH[1]} of a-z, 0-9 and single -"

@@ -13,6 +13,7 @@ from pegboard.core.environment import ServerEnvironment
 from pegboard.core.grants import GrantsFile
 from pegboard.core.manifest import Manifest
 from pegboard.core.token import MAX_LIFETIME_S
+from pegboard_hub.identity.settings import SECRETS, SignInFile
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE
 from pegboard_hub.runtime.isolation import SETTING
 
@@ -68,6 +69,12 @@ OTHERS = (
         "the browser that `pegboard login` opens, also over SSH and without a display (Python's `webbrowser`)",
         "`login`",
     ),
+    Variable(
+        SECRETS,
+        "",
+        "the secrets that the sign-in file names, as JSON; the supervisor sets it for the hub, and nobody else need",
+        "the hub",
+    ),
     Variable("PEGBOARD_DEBUG", "", "any value: an unexpected error shows its whole trace", "every command"),
 )
 """Variables of Pegboard's own that are no command's option."""
@@ -94,6 +101,12 @@ OPTIONS = """\
 ## Options of the hub's commands
 
 What each takes beside the variables above, which are options of the commands that read them.
+"""
+SIGN_IN = """\
+## The sign-in file
+
+The operator's, in TOML, named with `--sign-in` and read at the start. Without `[provider]` people are those of the
+demo directory. [Connect your company's login](../guides/connect-your-companys-login.md) has worked examples.
 """
 GRANTS = """\
 ## The grants file
@@ -134,6 +147,8 @@ def page() -> str:
         options_of_commands([each for each in options if not each.variable]),
         GRANTS,
         keys(GrantsFile),
+        SIGN_IN,
+        keys(SignInFile),
         MANIFEST,
         keys(Manifest),
         SERVER,

@@ -26,18 +26,21 @@ from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.clients.documents import open_documents
-from pegboard_hub.identity.clients.rules import ClientRules
+from pegboard_hub.identity.clients.rules import client_rules
 from pegboard_hub.identity.clients.service import Clients
 from pegboard_hub.identity.connections.devices import Devices
 from pegboard_hub.identity.connections.service import Connections
 from pegboard_hub.identity.demo import DemoSignIn
-from pegboard_hub.identity.directory import open_directory
+from pegboard_hub.identity.directory import NOBODY, open_directory
 from pegboard_hub.identity.issue import TokenIssuer
 from pegboard_hub.identity.keys import Keys, RingVerifier, open_keys
 from pegboard_hub.identity.oauth.server import AuthorizationServer
+from pegboard_hub.identity.provider.login import ProviderLogin, open_company_login
 from pegboard_hub.identity.revocations import Revocations
+from pegboard_hub.identity.sealing import Sealer, open_sealing_key
 from pegboard_hub.identity.sessions.cookie import Cookie
-from pegboard_hub.identity.sessions.service import NoSecrets, Sessions
+from pegboard_hub.identity.sessions.service import Sessions
+from pegboard_hub.identity.settings import SignInSettings, open_sign_in
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
@@ -65,10 +68,12 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     Raises:
         PegboardError: something the operator must mend; the message says what.
     """
-    directory = open_directory(settings.directory, settings.public_url)
+    opened = open_sign_in(settings.sign_in)
+    directory = open_directory(settings.directory, settings.public_url) if opened.demo else NOBODY
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
     database = Database.at(home.database, meter)
+    company = open_company_login(opened, settings.public_url, open_sealing_key(home))
     try:
         await migrate(database)
         revocations = Revocations(database)
@@ -90,7 +95,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             database=database,
             registry=registry,
             sign_in=sign_in,
-            identity=_identity(home, settings, keys, database, issuer, sign_in, revocations),
+            identity=await _identity(home, settings, keys, database, issuer, company or sign_in, opened, revocations),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
@@ -100,21 +105,26 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             page=MetricsPage(home, meter),
         )
     finally:
+        if company is not None:
+            await company.close()
         await database.close()
 
 
-def _identity(
+async def _identity(
     home: Home,
     settings: HubSettings,
     keys: Keys,
     database: Database,
     issuer: TokenIssuer,
-    demo: DemoSignIn,
+    login: DemoSignIn | ProviderLogin,
+    opened: SignInSettings,
     revocations: Revocations,
 ) -> AuthorizationServer:
-    sessions = Sessions(database, demo, NoSecrets(), revocations)
+    sealer, asked = Sealer(open_sealing_key(home), "session renewal"), opened.file.sessions
+    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, asked.renew_after_s)
+    await sessions.end_others()
     connections = Connections(database, sessions, issuer, revocations)
-    rules = ClientRules()
+    rules = client_rules(opened)
     documents = open_documents(rules, settings.public_url)
     return AuthorizationServer(
         public_url=settings.public_url,
@@ -126,7 +136,7 @@ def _identity(
         connections=connections,
         devices=Devices(database, connections),
         revocations=revocations,
-        demo=demo,
+        demo=login if isinstance(login, DemoSignIn) else None,
         registers=rules.dynamic_registration,
         documents=rules.documents,
     )
@@ -243,6 +253,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
     parser.add_argument("--home", type=Path, required=True, help="folder of this instance")
     parser.add_argument("--public-url", help="the edge's origin, for example http://localhost:8400")
     parser.add_argument("--grants", type=Path, help="the operator's grants file (default: the demo's)")
+    parser.add_argument("--sign-in", type=Path, help="the sign-in file (default: none, so the demo directory)")
     parser.add_argument("--directory", type=Path, help="the demo directory's file (default: the demo's)")
     parser.add_argument(
         "--token-lifetime",
@@ -257,10 +268,12 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
     public_url = options.public_url or instance.get("public_url")
     if not public_url:
         raise ConfigurationError("public URL", [f"neither --public-url nor {home.instance_file} says it"])
+    sign_in = options.sign_in or instance.get("sign_in")
     settings = HubSettings(
         public_url=str(public_url).rstrip("/"),
         grants=Path(options.grants or instance.get("grants") or DEMO / "grants.toml").absolute(),
         directory=Path(options.directory or DEMO / "directory.toml").absolute(),
+        sign_in=Path(sign_in).absolute() if sign_in else None,
         token_lifetime_s=options.token_lifetime,
         grants_max_age_s=_age(instance, "grants_max_age_s", MAX_AGE_S),
         stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),

@@ -120,6 +120,11 @@ class Home:
         return self.keys / "bundle-signing.jwk.json"
 
     @property
+    def sealing_key(self) -> Path:
+        """The key that the hub seals with what it keeps of a sign-in (`identity.sealing`)."""
+        return self.keys / "sealing.key"
+
+    @property
     def bundle_keys(self) -> Path:
         """Public JWKS that bundles are verified with; written by the hub."""
         return self.root / "public" / "bundle-keys.json"

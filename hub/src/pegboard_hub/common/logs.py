@@ -15,3 +15,5 @@ def configure_logging(level: str = "INFO") -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Which dialect a migration runs on is news to nobody; that one runs is logged by the hub itself.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It tells of every request it makes; what comes of them is told by who makes them.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -18,6 +18,7 @@ class HubSettings:
         public_url: origin under which everything is reached; issuer of tokens and base of every audience.
         grants: the operator's grants file; watched while the hub runs.
         directory: the demo directory's file: people, their groups, and the clients they sign in with.
+        sign_in: the sign-in file; None for the demo directory.
         poll_s: seconds between looks at the grants file and the declarations.
         grants_max_age_s: seconds without contact after which edge and servers refuse everything.
         stops_max_age_s: seconds without contact after which servers with sensitive data refuse.
@@ -29,6 +30,7 @@ class HubSettings:
     public_url: str
     grants: Path = DEMO / "grants.toml"
     directory: Path = DEMO / "directory.toml"
+    sign_in: Path | None = None
     poll_s: float = 0.5
     grants_max_age_s: int = MAX_AGE_S
     stops_max_age_s: int = STOPS_MAX_AGE_S

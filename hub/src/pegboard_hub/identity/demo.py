@@ -21,6 +21,7 @@ class DemoSignIn:
     """
 
     name = "the demo directory"
+    issuer = "demo"
 
     def __init__(self, directory: DemoDirectory, issuer: TokenIssuer) -> None:
         self.directory = directory

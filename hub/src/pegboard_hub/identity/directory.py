@@ -1,7 +1,7 @@
 """The built-in demo directory: people who exist without a login, so that Pegboard can be tried on one machine.
 
-Anyone who reaches it can act as any of its people. It therefore works only where nobody else reaches: the hub does
-not start with it unless the public URL is a loopback address.
+Anyone who reaches it can act as any of its people. It therefore works only where nobody else reaches: nothing
+starts with it unless the public URL and the address that the edge listens on are loopback addresses.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class DemoDirectory(BaseModel):
         return tuple(client.surface for client in self.clients.values())
 
 
+NOBODY = DemoDirectory(people={}, clients={})
+"""What takes the directory's place where a company's login says who people are."""
+
+
 def open_directory(path: Path, public_url: str) -> DemoDirectory:
     """Read the demo directory, where it may be used.
 
@@ -95,7 +99,11 @@ def open_directory(path: Path, public_url: str) -> DemoDirectory:
 
 def is_loopback(url: str) -> bool:
     """Whether the URL's host is this machine and nothing else: localhost, 127.0.0.0/8 or [::1]."""
-    host = urlsplit(url).hostname or ""
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host or an address is this machine and nothing else."""
     if host == "localhost":
         return True
     try:

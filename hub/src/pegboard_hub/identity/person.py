@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pegboard.core.errors import PegboardError
@@ -39,7 +39,7 @@ class SignedIn:
     facts: PersonFacts
     subject: str
     session: str = ""
-    renewal: str = ""
+    renewal: str = field(default="", repr=False)
 
 
 class Login(Protocol):
@@ -48,6 +48,10 @@ class Login(Protocol):
     @property
     def name(self) -> str:
         """What the sign-in page calls it."""
+
+    @property
+    def issuer(self) -> str:
+        """What tells it from every other login: a session of one is worth nothing with another."""
 
     async def renew(self, renewal: str, facts: PersonFacts) -> SignedIn:
         """The facts as they are now.

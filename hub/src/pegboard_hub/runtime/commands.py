@@ -21,6 +21,7 @@ from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.home import Home, read_instance, unusable
 from pegboard_hub.common.settings import DEMO
+from pegboard_hub.identity.settings import SignInFile, read_sign_in
 from pegboard_hub.runtime import detached, preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
@@ -69,11 +70,18 @@ STORY_FAILED = 1
 """Exit status when the story went wrong; the instance stays up until it is stopped, so that one can look."""
 
 
-def _origin(url: str) -> str:
-    try:
-        return preflight.origin(url)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.") from error
+DEMO_LOGIN = Path("demo")
+"""As --sign-in: go back to the demo directory."""
+
+
+def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        try:
+            return check(text) if text else ""
+        except ValueError as error:
+            raise typer.BadParameter(f"{error}.") from error
+
+    return checked
 
 
 PortOption = Annotated[
@@ -82,7 +90,7 @@ PortOption = Annotated[
         envvar="PEGBOARD_PORT",
         min=LOWEST_PORT,
         max=HIGHEST_PORT,
-        help="Port of the edge, on loopback. Ports up to 1023 are closed to the user that the edge runs as.",
+        help="Port of the edge. Ports up to 1023 are closed to the user that the edge runs as.",
     ),
 ]
 
@@ -90,9 +98,10 @@ PublicUrlOption = Annotated[
     str,
     typer.Option(
         envvar="PEGBOARD_PUBLIC_URL",
-        callback=lambda url: _origin(url) if url else "",
+        callback=_checked(preflight.origin),
         show_default=False,
-        help="Origin that callers use, on loopback. [default: http://localhost:PORT]",
+        help="Origin that callers use: with https, or on loopback; with the demo directory on loopback alone. "
+        "[default: http://localhost:PORT]",
     ),
 ]
 
@@ -102,6 +111,26 @@ GrantsOption = Annotated[
         envvar="PEGBOARD_GRANTS",
         show_default=False,
         help="The operator's grants file. [default: that of this home's last start; at the first the demo's]",
+    ),
+]
+
+SignInOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PEGBOARD_SIGN_IN",
+        show_default=False,
+        help="The sign-in file: the company's login, and which clients may connect; `demo` for the demo directory. "
+        "[default: as at this home's last start; at the first `demo`]",
+    ),
+]
+
+BindOption = Annotated[
+    str,
+    typer.Option(
+        envvar="PEGBOARD_BIND",
+        callback=_checked(preflight.address),
+        show_default=False,
+        help="IP address that the edge listens on; with the demo directory a loopback one. [default: loopback]",
     ),
 ]
 
@@ -151,6 +180,8 @@ def up(
     port: PortOption = DEFAULT_PORT,
     public_url: PublicUrlOption = "",
     grants: GrantsOption = None,
+    sign_in: SignInOption = None,
+    bind: BindOption = "",
     grants_max_age: GrantsAgeOption = None,
     stops_max_age: StopsAgeOption = None,
     story: StoryOption = None,
@@ -172,14 +203,15 @@ def up(
     url = public_url or f"http://localhost:{port}"
     if detach and story:
         raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
-    granted, ages = _as_before(home, grants, grants_max_age, stops_max_age)
+    granted, login, ages = _as_before(home, grants, sign_in, grants_max_age, stops_max_age)
+    settings = InstanceSettings(home, port, url, granted, login, bind, os.environ.get(SETTING, "auto"), ages)
+    anyone = _check_reach(settings)
     if detach:
-        raise typer.Exit(_detach(home, port, url, granted, ages, quiet=quiet))
-    settings = InstanceSettings(home, port, url, granted, os.environ.get(SETTING, "auto"), ages)
+        raise typer.Exit(_detach(settings, quiet=quiet))
     progress = Progress(quiet)
-    demo = _same_file(granted, DEMO / "grants.toml")
+    demo = anyone and _same_file(granted, DEMO / "grants.toml")
     if story and not demo:
-        progress.say(f"The story is about the demo's servers, and the grants are those of {granted}: it is skipped.")
+        progress.say("The story is about the demo's servers and people, and these are others: it is skipped.")
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
     story = demo and story is not False and not kept
     try:
@@ -189,10 +221,27 @@ def up(
     raise typer.Exit(status)
 
 
-def _as_before(home: Path, grants: Path | None, grants_s: int | None, stops_s: int | None) -> tuple[Path, Ages]:
-    """Grants file and ages: as they are given, else as at this home's last start, else the demo's and the longest.
+def _check_reach(settings: InstanceSettings) -> bool:
+    """Whether people are those of the demo directory; nobody reaches the instance who must not.
 
-    A start that says nothing of them must not bring back what was taken away, or let go on what was stopped.
+    Raises:
+        typer.BadParameter: somebody would.
+    """
+    sign_in = read_sign_in(settings.sign_in) if settings.sign_in else SignInFile()
+    try:
+        preflight.check_reach(settings.public_url, settings.bind, demo=sign_in.provider is None)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from error
+    return sign_in.provider is None
+
+
+def _as_before(
+    home: Path, grants: Path | None, sign_in: Path | None, grants_s: int | None, stops_s: int | None
+) -> tuple[Path, Path | None, Ages]:
+    """Grants file, sign-in file and ages: as they are given, else as at this home's last start, else the demo's.
+
+    A start that says nothing of them must not bring back what was taken away, let go on what was stopped, or open
+    to anyone what a login has kept.
 
     Raises:
         ConfigurationError: what the last start noted is needed and cannot be read.
@@ -200,19 +249,23 @@ def _as_before(home: Path, grants: Path | None, grants_s: int | None, stops_s: i
     try:
         noted = read_instance(Home.at(home))
     except ConfigurationError:
-        if grants is None:
+        if grants is None or sign_in is None:
             raise
         noted = {}
     file = grants or Path(noted.get("grants") or DEMO / "grants.toml")
     ages = Ages(
         grants_s or noted.get("grants_max_age_s", MAX_AGE_S), stops_s or noted.get("stops_max_age_s", STOPS_MAX_AGE_S)
     )
-    return file.expanduser().absolute(), ages
+    login = sign_in or Path(noted.get("sign_in") or DEMO_LOGIN)
+    return file.expanduser().absolute(), None if login == DEMO_LOGIN else login.expanduser().absolute(), ages
 
 
-def _detach(home: Path, port: int, url: str, grants: Path, ages: Ages, *, quiet: bool) -> int:
-    options = ["--home", str(home.expanduser().absolute()), "--port", str(port), "--public-url", url]
-    options += ["--grants", str(grants), *(["--quiet"] if quiet else [])]
+def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
+    home, ages = settings.home, settings.ages
+    options = ["--home", str(home.expanduser().absolute()), "--port", str(settings.port)]
+    options += ["--public-url", settings.public_url, "--grants", str(settings.grants)]
+    options += ["--sign-in", str(settings.sign_in or DEMO_LOGIN)]
+    options += [*(["--bind", settings.bind] if settings.bind else []), *(["--quiet"] if quiet else [])]
     options += ["--grants-max-age", str(ages.grants_s), "--stops-max-age", str(ages.stops_s)]
     preflight.check_place(home)
     opened = Home.open(home)

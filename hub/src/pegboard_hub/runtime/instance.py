@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pegboard.core.bundle import Ages
-from pegboard.core.errors import PegboardError
+from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
+from pegboard_hub.identity.settings import SignInSettings, open_sign_in
 from pegboard_hub.runtime import credentials, preflight
 from pegboard_hub.runtime.following import Following
 from pegboard_hub.runtime.gathering import Gathering
@@ -42,6 +43,8 @@ class InstanceSettings:
         port: TCP port of the edge, on loopback.
         public_url: origin under which callers reach it.
         grants: the operator's grants file.
+        sign_in: the sign-in file; None for the demo directory.
+        bind: the address that the edge listens on; empty: loopback.
         isolation: auto, bubblewrap, user or off.
         ages: how old what edge and servers decide with may grow.
     """
@@ -50,8 +53,27 @@ class InstanceSettings:
     port: int
     public_url: str
     grants: Path
+    sign_in: Path | None = None
+    bind: str = ""
     isolation: str = "auto"
     ages: Ages = field(default_factory=Ages)
+
+
+def check_reach(settings: InstanceSettings, sign_in: SignInSettings) -> None:
+    """See that nobody reaches the instance who must not.
+
+    Raises:
+        ConfigurationError: as `preflight.check_reach` says.
+    """
+    try:
+        preflight.check_reach(settings.public_url, settings.bind, demo=sign_in.demo)
+    except ValueError as error:
+        raise ConfigurationError("where Pegboard is reached", [str(error)]) from error
+
+
+def _login(sign_in: SignInSettings) -> str:
+    provider = sign_in.file.provider
+    return f"{provider.title} ({provider.issuer})" if provider else "the demo directory"
 
 
 class Instance:
@@ -70,17 +92,21 @@ class Instance:
     def __init__(self, settings: InstanceSettings, report: Reporter) -> None:
         self._settings = settings
         self._report = report
+        self._sign_in = open_sign_in(settings.sign_in)
+        check_reach(settings, self._sign_in)
         preflight.check_place(settings.home)
         self.home = Home.open(settings.home)
         self._lock = preflight.lock(self.home)
         self._schema = preflight.find_schema(self.home)
-        preflight.check_port(settings.port)
+        preflight.check_port(settings.port, settings.bind)
         self._envoy = preflight.find_envoy()
         grants = GrantsFollower(settings.grants)
-        self.isolation = choose(settings.isolation, self.home, grants.file.servers, self._envoy, settings.grants)
+        read_by_hub = (settings.grants, *([settings.sign_in] if settings.sign_in else []))
+        self.isolation = choose(settings.isolation, self.home, grants.file.servers, self._envoy, read_by_hub)
         self._status = StatusFile(self.home, self.isolation)
         self._supervisor = Supervisor(self._status.write)
-        self._agent = EdgeAgent(self.home, settings.public_url, settings.port)
+        hosts = (settings.bind,) if settings.bind else None
+        self._agent = EdgeAgent(self.home, settings.public_url, settings.port, hosts)
         place = Place(
             self.home, preflight.find_uv(), settings.public_url, settings.grants.parent, self._agent.routes_to
         )
@@ -89,6 +115,11 @@ class Instance:
         self._grants_watch = GrantsWatch(self.home, report)
         self._tasks: list[asyncio.Task[None]] = []
         self._follow: asyncio.Task[None] | None = None
+
+    @property
+    def demo_people(self) -> bool:
+        """Whether people are those of the demo directory."""
+        return self._sign_in.demo
 
     @property
     def standing(self) -> tuple[str, ...]:
@@ -105,6 +136,7 @@ class Instance:
         self._supervisor.tell()
         self._tasks.append(asyncio.create_task(LogRotation(home).run(), name="rotate logs"))
         self._report.step(f"grants are those of {self._settings.grants}")
+        self._report.step(f"people sign in by {_login(self._sign_in)}")
         self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
         wanted = self._following.wanted
         prepare(home, self.isolation, wanted)
@@ -113,7 +145,7 @@ class Instance:
         credentials.issue(home, self.isolation, releases)
         home.gathered.unlink(missing_ok=True)  # of a run that was killed
         await bring_up_to_date(home, self.isolation, self._schema, self._report)
-        hub = self._supervisor.start(hub_process(home, self.isolation, public_url))
+        hub = self._supervisor.start(hub_process(home, self.isolation, public_url, self._sign_in.secrets))
         await self._supervisor.require(hub, HUB_LIMIT_S)
         self._report.step("hub is live")
         await self.servers.start_all(releases, wanted)
@@ -144,6 +176,8 @@ class Instance:
             "port": settings.port,
             "public_url": settings.public_url,
             "grants": str(settings.grants),
+            "sign_in": str(settings.sign_in) if settings.sign_in else None,
+            "bind": settings.bind,
             "grants_max_age_s": settings.ages.grants_s,
             "stops_max_age_s": settings.ages.stops_s,
         }

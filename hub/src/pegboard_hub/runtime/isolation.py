@@ -117,7 +117,7 @@ class Isolation:
 
 
 def choose(
-    setting: str, home: Home, servers: Iterable[str], edge_program: Path, grants: Path | None = None
+    setting: str, home: Home, servers: Iterable[str], edge_program: Path, read_by_hub: Iterable[Path] = ()
 ) -> Isolation:
     """Find by trying what this machine can do.
 
@@ -126,7 +126,7 @@ def choose(
         home: of the instance; as root it must be reachable by the users of its parts.
         servers: `namespace/name` of each server.
         edge_program: Envoy, which the edge's user must be able to run.
-        grants: the operator's grants file, which the hub's user must be able to read.
+        read_by_hub: the operator's files that the hub's user must be able to read.
 
     Raises:
         ConfigurationError: the setting is unknown, or the mode it asks for does not work here.
@@ -136,7 +136,7 @@ def choose(
     users = Users.of(home.instance, servers) if is_root() else None
     if users is not None:
         home.root.chmod(0o711)  # other users may pass through, and list nothing
-    trials = _trials(edge_program, grants)
+    trials = _trials(edge_program, read_by_hub)
     faults: list[str] = []
     for attempt in (_bubblewrap, _user):
         if setting not in ("auto", attempt.__name__.lstrip("_")):
@@ -187,8 +187,8 @@ def _user(home: Home, users: Users | None, trials: Trials) -> Isolation | str:
     return Isolation(Mode.USER, f"{why}{mend}{note}", python, users, own, network_closed=closed)
 
 
-def _trials(edge_program: Path, grants: Path | None) -> Trials:
-    reads = f"open({str(grants)!r}).close()" if grants else ""
+def _trials(edge_program: Path, read_by_hub: Iterable[Path]) -> Trials:
+    reads = "; ".join(f"open({str(path)!r}).close()" for path in read_by_hub)
     return {
         "hub": [sys.executable, "-I", "-c", f"import pegboard_hub, pegboard.core; {reads}"],
         "edge": [str(edge_program), "--version"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import ipaddress
 import os
 import platform
 import shutil
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.home import FOLDERS, Home, unusable
-from pegboard_hub.identity.directory import is_loopback
+from pegboard_hub.identity.directory import is_loopback, is_loopback_host
 from pegboard_hub.runtime import procfs
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import Schema, schema_of
@@ -118,7 +119,7 @@ def origin(url: str) -> str:
     """The public URL as issuer and audiences have it: scheme, host and port, nothing behind.
 
     Raises:
-        ValueError: it is no http(s) origin, or other machines may reach it; the message says what is wanted.
+        ValueError: it is no http(s) origin; the message says what is wanted.
     """
     example = "for example http://localhost:8400"
     try:
@@ -128,33 +129,73 @@ def origin(url: str) -> str:
         valid = False
     if not valid or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is not an origin, {example}")
-    if not is_loopback(url):
-        raise ValueError(
-            f"{url!r} is not a loopback address. People sign in by the demo directory, where anyone may act as "
-            f"anyone, so other machines must not reach it: use localhost, {example}"
-        )
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-def check_port(port: int) -> None:
-    """See that the edge can listen on `port`.
+def check_reach(public_url: str, bind: str, *, demo: bool) -> None:
+    """See that nobody reaches the instance who must not, and nobody's token goes over the network in the clear.
+
+    Args:
+        public_url: the edge's origin.
+        bind: the address that it listens on; empty: loopback.
+        demo: whether people are those of the demo directory.
+
+    Raises:
+        ValueError: other machines would reach it in a way that is not safe; the message says what is wanted.
+    """
+    anyone = (
+        "People sign in by the demo directory, where anyone may act as anyone, so other machines must not reach it"
+    )
+    if demo and not is_loopback(public_url):
+        raise ValueError(
+            f"{public_url!r} is not a loopback address. {anyone}: use localhost, for example http://localhost:8400, "
+            "or connect the company's login with --sign-in"
+        )
+    if demo and bind and not is_loopback_host(bind):
+        raise ValueError(f"{bind!r} is not a loopback address. {anyone}: leave out --bind, or name --sign-in")
+    if not is_loopback(public_url) and not public_url.startswith("https://"):
+        raise ValueError(
+            f"{public_url!r} must begin with https://, since tokens and cookies go over the network: put TLS in "
+            "front of the edge, and name the origin that callers then use"
+        )
+
+
+def address(text: str) -> str:
+    """An address to listen on, as it is written for the edge.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == "localhost":
+        return ""
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address, for example 0.0.0.0 or 192.0.2.7") from None
+
+
+def check_port(port: int, bind: str = "") -> None:
+    """See that the edge can listen on `port`, of the address `bind` or, where there is none, of loopback.
 
     Raises:
         ConfigurationError: it is taken, or not allowed.
     """
-    for family, address in _LOOPBACK:
+    own = ((socket.AF_INET6 if ":" in bind else socket.AF_INET, bind),)
+    for family, host in own if bind else _LOOPBACK:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # Envoy shares ports by default (SO_REUSEPORT) and would not notice: this socket asks for it alone.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((address, port))
+                probe.bind((host, port))
             except OSError as error:
-                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                if not bind and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # this machine has no such address
                 _refuse_port(port, error)
 
 
 def _refuse_port(port: int, error: OSError) -> None:
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        raise ConfigurationError("--bind", ["this machine has no such address", "name one of its own, or 0.0.0.0"])
     if error.errno != errno.EADDRINUSE:
         raise ConfigurationError(f"port {port}", [str(error.strerror), "choose another, PEGBOARD_PORT=… above 1023"])
     holder = procfs.holder_of_port(port) or "another program"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.home import Home
+from pegboard_hub.identity.settings import SECRETS
 from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
 from pegboard_hub.runtime.isolation import Isolation, Mode
@@ -26,8 +28,15 @@ EDGE = "edge"
 _SWEEP = "import os; os.kill(-1, 9)"
 
 
-def hub_process(home: Home, isolation: Isolation, public_url: str) -> ProcessSpec:
-    """The hub: it holds the signing keys and runs no author's code."""
+def hub_process(home: Home, isolation: Isolation, public_url: str, secrets: Mapping[str, str]) -> ProcessSpec:
+    """The hub: it holds the signing keys and runs no author's code.
+
+    Args:
+        home: the instance's.
+        isolation: how processes are kept apart here.
+        public_url: the edge's origin.
+        secrets: those of the sign-in file by their reference, for the hub alone.
+    """
     command = [
         sys.executable,
         "-I",
@@ -42,7 +51,7 @@ def hub_process(home: Home, isolation: Isolation, public_url: str) -> ProcessSpe
     return ProcessSpec(
         name=HUB,
         command=isolation.trusted(HUB, command),
-        environment=_trusted_environment(home),
+        environment=_trusted_environment(home) | {SECRETS: json.dumps(dict(secrets))},
         ready=answers_ok(home.hub_socket),
         log=home.log("hub"),
         socket=home.hub_socket,

@@ -33,13 +33,24 @@ def welcome(instance: Instance, settings: InstanceSettings, program: str, *, dem
         program: how the command is called from here.
         demo: the grants are the demo's, so its servers and its people's roles are as their descriptions say.
     """
-    text = (DEMO / "directory.toml").read_text(encoding="utf-8")
-    directory = load_toml(DemoDirectory, text, "directory.toml")
     yield from ("", f"Pegboard is up: {settings.public_url}", "")
     if amiss := [*sorted(instance.servers.faults), *(f"grants: {line}" for line in instance.standing)]:
         yield "Not as it should be:"
         yield from (f"  {line}" for line in amiss)
         yield ""
+    yield from _people(instance, settings, program, demo) if instance.demo_people else _sign_in(settings, program)
+    yield ""
+
+
+def _sign_in(settings: InstanceSettings, program: str) -> Iterator[str]:
+    yield "People sign in with the company's login. Try, in another terminal:"
+    for command in ("login", "servers"):
+        yield f"  {_prefix(settings)}{program} {command}"
+
+
+def _people(instance: Instance, settings: InstanceSettings, program: str, demo: bool) -> Iterator[str]:
+    text = (DEMO / "directory.toml").read_text(encoding="utf-8")
+    directory = load_toml(DemoDirectory, text, "directory.toml")
     yield "People of the demo:"
     for name, person in directory.people.items():
         groups = f"in {', '.join(person.groups)}" if person.groups else "in no group"
@@ -49,7 +60,6 @@ def welcome(instance: Instance, settings: InstanceSettings, program: str, *, dem
     own = demo and DEMO_SERVER in live
     for command in DEMO_COMMANDS if own else first_commands(live, directory):
         yield f"  {_prefix(settings)}{program} {command}"
-    yield ""
 
 
 def _prefix(settings: InstanceSettings) -> str:

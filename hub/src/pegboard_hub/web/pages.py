@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 
 from pegboard_hub.web.clients_page import client_pages
+from pegboard_hub.web.company import company_routes
 from pegboard_hub.web.consent_page import consent_routes
 from pegboard_hub.web.device_page import device_routes
 from pegboard_hub.web.explain_page import explain_routes
@@ -26,6 +27,7 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
         dependencies=[Depends(framer.browsers.visit)],
     )
     router.include_router(sign_in_routes(parts, framer))
+    router.include_router(company_routes(parts, framer))
     asked = (session_routes, consent_routes, device_routes, client_pages)
     for routes in (home_routes, explain_routes, ledger_routes, server_routes, *asked):
         router.include_router(routes(parts, framer), dependencies=[Depends(framer.allow)])

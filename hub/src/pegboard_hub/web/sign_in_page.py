@@ -11,6 +11,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from pegboard_hub.identity.directory import Person
 from pegboard_hub.identity.person import SignedIn
+from pegboard_hub.identity.provider.login import ProviderLogin
+from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import visitor
 from pegboard_hub.web.device import device_of
 from pegboard_hub.web.frame import Framer
@@ -133,9 +135,11 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
     @router.post(SIGN_OUT)
     async def sign_out(request: Request) -> Response:
         session = visitor(request).session
-        response = see_other(SIGN_OUT)
+        response: Response = see_other(SIGN_OUT)
         if session is not None:
             form = await framer.browsers.form(request)
+            if way := await _way_out(parts, session):
+                response = framer.onward(request, "Signed out", "You are signed out here, and now at the login.", way)
             if form.get("which") == "everywhere":
                 await identity.sessions.end_all_of(session.facts.sub, "signed out everywhere")
             else:
@@ -144,6 +148,14 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
         return response
 
     return router
+
+
+async def _way_out(parts: Parts, session: Session) -> str | None:
+    """Where the person is signed out at the company's login too; None where that is not wanted."""
+    sessions = parts.identity.sessions
+    if not isinstance(sessions.login, ProviderLogin):
+        return None
+    return await sessions.login.sign_out_url(sessions.renewal_of(session))
 
 
 def _then(asked: str | None) -> str:

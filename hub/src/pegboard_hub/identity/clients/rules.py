@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pegboard_hub.identity.settings import SignInSettings
+
 
 @dataclass(frozen=True, slots=True)
 class RegisteredClient:
@@ -48,3 +50,24 @@ class ClientRules:
     documents_from_loopback: bool = False
     document_proxy: str | None = None
     operators: frozenset[str] = frozenset({"platform"})
+
+
+def client_rules(opened: SignInSettings) -> ClientRules:
+    """What the sign-in file says of clients, with the secrets that it names."""
+    said = opened.file.clients
+    registered = {
+        client_id: RegisteredClient(
+            client.name, client.redirect_uris, client.surface, client.channels, opened.secret(client.secret)
+        )
+        for client_id, client in said.registered.items()
+    }
+    return ClientRules(
+        registered=registered,
+        redirect_schemes=frozenset(said.redirect_schemes),
+        dynamic_registration=said.dynamic_registration,
+        documents=said.documents,
+        document_hosts=said.document_hosts,
+        documents_from_loopback=said.documents_from_loopback,
+        document_proxy=said.document_proxy,
+        operators=frozenset(opened.file.operators),
+    )

@@ -12,6 +12,8 @@ from pegboard_hub.storage.metadata import metadata
 SUB_LENGTH = 255
 """Characters of a person's id: as many as OpenID Connect Core 1.0 §2 allows a `sub`."""
 
+LOGIN_LENGTH = 255
+
 sessions = Table(
     "sessions",
     metadata,
@@ -21,6 +23,7 @@ sessions = Table(
     Column("name", Text, nullable=False),
     Column("email", Text),
     Column("groups", JSON, nullable=False),
+    Column("login", String(LOGIN_LENGTH), nullable=False, comment="issuer of the login that it is from"),
     Column("subject", String(SUB_LENGTH), nullable=False, comment="the person's id at the login"),
     Column("login_session", String(SUB_LENGTH), nullable=False, comment="the login's own id of the sign-in"),
     Column("renewal", Text, nullable=False, comment="what renews the facts, sealed"),

@@ -49,26 +49,6 @@ class Sealer(Protocol):
         """
 
 
-class NoSecrets:
-    """The sealer of a login that needs nothing to tell a person's facts again."""
-
-    def seal(self, _text: str, /) -> str:
-        """There is nothing to seal.
-
-        Raises:
-            ValueError: there is.
-        """
-        raise ValueError("this login keeps no secrets")
-
-    def unseal(self, _sealed: str, /) -> str:
-        """Nothing was sealed.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("this login keeps no secrets")
-
-
 class Sessions:
     """The sessions of an instance."""
 
@@ -108,7 +88,7 @@ class Sessions:
             expires_at_ms=now + self.lifetime_s * 1000,
         )
         async with self._database.write() as connection:
-            await store.insert(connection, session, digest_of(secret))
+            await store.insert(connection, session, digest_of(secret), self.login.issuer)
         log.info("signed in", extra={"sub": session.facts.sub, "sid": session.sid})
         return session, secret
 
@@ -159,6 +139,17 @@ class Sessions:
         """End what the login names: its own session, or else everything of its person (Back-Channel Logout §2.4)."""
         named = sessions.c.login_session == session if session else sessions.c.subject == subject
         await self._end(named, why)
+
+    def renewal_of(self, session: Session) -> str:
+        """What the login gave to ask it again with; empty where it gave nothing, or that cannot be read any more."""
+        try:
+            return self._unsealed(session.renewal)
+        except LoginEnded:
+            return ""
+
+    async def end_others(self) -> None:
+        """End what is left of another login: its people are not this one's, whatever they are called."""
+        await self._end(sessions.c.login != self.login.issuer, "another login")
 
     async def _renew(self, session: Session) -> Session:
         told_at = self._now_ms()

@@ -11,9 +11,9 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import Session, sessions
 
 
-async def insert(connection: AsyncConnection, session: Session, secret_digest: str) -> None:
-    """Keep a new session."""
-    await connection.execute(sessions.insert().values(secret_digest=secret_digest, **_row(session)))
+async def insert(connection: AsyncConnection, session: Session, secret_digest: str, login: str) -> None:
+    """Keep a new session, of the login with that issuer."""
+    await connection.execute(sessions.insert().values(secret_digest=secret_digest, login=login, **_row(session)))
 
 
 async def by_digest(connection: AsyncConnection, secret_digest: str) -> Session | None:
@@ -58,7 +58,8 @@ async def _one(connection: AsyncConnection, where: ColumnElement[bool]) -> Sessi
 
 def _session(row: Row[Any]) -> Session:
     values = dict(row._mapping)
-    values.pop("secret_digest")
+    for inner in ("secret_digest", "login"):
+        values.pop(inner)
     facts = PersonFacts(values.pop("sub"), values.pop("name"), tuple(values.pop("groups")), values.pop("email"))
     return Session(facts=facts, **values)
 

@@ -83,6 +83,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("email", sa.Text(), nullable=True),
         sa.Column("groups", sa.JSON(), nullable=False),
+        sa.Column("login", sa.String(length=255), nullable=False, comment="issuer of the login that it is from"),
         sa.Column("subject", sa.String(length=255), nullable=False, comment="the person's id at the login"),
         sa.Column(
             "login_session", sa.String(length=255), nullable=False, comment="the login's own id of the sign-in"

@@ -1,0 +1,202 @@
+"""A whole Pegboard behind a company's login that others wrote, with people in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from pegboard_hub.identity.provider.fetch import WHOLE_S
+from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
+from tests.system.instance import Instance, free_port, running
+
+pytestmark = [pytest.mark.system]
+
+PATIENCE_MS = 15_000
+BACK = "http://127.0.0.1:9/callback"
+"""Where a client would wait for its code; nothing does, and the browser's attempt is what tests read."""
+
+COMPANIES: dict[str, Callable[[str, Path], AbstractContextManager[Company]]] = {
+    "oidc-provider": node_company,
+    "canaille": canaille_company,
+}
+
+
+@dataclass
+class Office:
+    """An instance, the company whose login it uses, and how people there get tokens."""
+
+    pegboard: Instance
+    company: Company
+
+    def sign_in(self, context: BrowserContext, person: str, then: str) -> str:
+        """Sign in through the company's pages; gives the code that the browser then takes to a client."""
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        with page.expect_request(lambda request: request.url.startswith(BACK)) as gone:
+            page.goto(f"{self.pegboard.public_url}/sign-in?continue={quote(then, safe='')}")
+            self.company.sign_in(page, person)
+        page.close()
+        return parse_qs(urlsplit(gone.value.url).query)["code"][0]
+
+    def token(self, form: dict[str, str]) -> httpx2.Response:
+        """Ask the token endpoint as Pegboard's own command."""
+        asked = {"client_id": "pegboard-cli", "resource": f"{self.pegboard.public_url}/mcp/prod/presto", **form}
+        return httpx2.post(f"{self.pegboard.public_url}/oauth/token", data=asked, timeout=30)
+
+    def connect(self, context: BrowserContext, person: str) -> dict[str, Any]:
+        """Sign in for a client's request and get its tokens."""
+        verifier = secrets.token_urlsafe(48)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        asked = {
+            "response_type": "code",
+            "client_id": "pegboard-cli",
+            "redirect_uri": BACK,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "state": "s",
+        }
+        code = self.sign_in(context, person, f"/oauth/authorize?{urlencode(asked)}")
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": verifier}
+        answer = self.token(form)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def renew(self, tokens: dict[str, Any]) -> httpx2.Response:
+        """Exchange a refresh token for new ones."""
+        return self.token({"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def an_office(name: str) -> Iterator[Office]:
+    folder, port = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp")), free_port()
+    folder.chmod(0o755)
+    (folder / "secret").write_text(SECRET)
+    (folder / "secret").chmod(0o600)
+    try:
+        with COMPANIES[name](f"http://localhost:{port}", folder) as company:
+            (folder / "sign-in.toml").write_text(f"{company.settings}\n[sessions]\nrenew_after_s = 0\n")
+            with running("--sign-in", str(folder / "sign-in.toml"), port=port) as pegboard:
+                yield Office(pegboard, company)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=COMPANIES)
+def office(request: pytest.FixtureRequest) -> Iterator[Office]:
+    with an_office(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def context(browser: Browser, office: Office) -> Iterator[BrowserContext]:
+    for person, groups in PEOPLE.items():
+        office.company.move(person, *groups)
+    opened = browser.new_context()
+    yield opened
+    opened.close()
+
+
+def claims(tokens: dict[str, Any]) -> dict[str, Any]:
+    """What an access token says."""
+    body = tokens["access_token"].split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+
+
+def test_a_token_says_of_a_person_what_the_company_says(office: Office, context: BrowserContext) -> None:
+    told = claims(office.connect(context, "ana"))
+    assert told["sub"] == "ana"
+    assert told["groups"] == ["ads-eng", "sales"]
+    assert told["email"] == "ana@acme.example"
+
+
+def test_a_person_who_loses_a_group_has_it_in_no_later_token(office: Office, context: BrowserContext) -> None:
+    tokens = office.connect(context, "ana")
+    office.company.move("ana", "sales")
+    renewed = office.renew(tokens)
+    assert renewed.status_code == 200, renewed.text
+    assert claims(renewed.json())["groups"] == ["sales"]
+
+
+def test_a_login_that_does_not_answer_gives_no_token_and_ends_nothing(
+    office: Office, context: BrowserContext
+) -> None:
+    tokens = office.connect(context, "ana")
+    with office.company.away():
+        answer = office.renew(tokens)
+    assert answer.status_code >= 400, answer.text
+    assert answer.json()["error"] == "temporarily_unavailable"
+    assert office.renew(tokens).status_code == 200
+
+
+def test_a_login_that_is_silent_holds_nobody_up(office: Office, context: BrowserContext) -> None:
+    if not isinstance(office.company, NodeCompany):
+        pytest.skip("this login is in the test's own process")
+    tokens = office.connect(context, "ana")
+    with office.company.silent(), ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(office.renew, tokens)]
+        began = time.monotonic()
+        assert httpx2.get(f"{office.pegboard.public_url}/readyz").status_code == 200
+        assert time.monotonic() - began < WHOLE_S / 2
+        assert [each.result().status_code for each in waiting] == [503]
+
+
+def test_a_person_who_left_gets_no_token(office: Office, context: BrowserContext) -> None:
+    tokens = office.connect(context, "gus")
+    office.company.dismiss("gus")
+    try:
+        answer = office.renew(tokens)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"] == "invalid_grant"
+    finally:
+        office.company.hire("gus")
+
+
+def test_signing_out_at_the_company_ends_it_here(office: Office, context: BrowserContext) -> None:
+    if not office.company.tells_of_sign_outs:
+        pytest.skip("this login does not tell of a sign-out")
+    tokens = office.connect(context, "ana")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    office.company.sign_out(page)
+    answer = office.renew(tokens)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"] == "invalid_grant"
+
+
+def test_nobody_acts_as_somebody_of_the_demo(office: Office) -> None:
+    form = {"grant_type": "urn:pegboard:params:oauth:grant-type:demo-person", "person": "ana", "surface": "cli"}
+    answer = office.token(form)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "unsupported_grant_type"
+
+
+def test_no_secret_of_the_client_is_in_a_log_or_the_home(office: Office) -> None:
+    home = office.pegboard.home.root
+    files = [path for path in home.rglob("*") if path.is_file() and "releases" not in path.parts]
+    assert len(files) > 10
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in office.pegboard.said
