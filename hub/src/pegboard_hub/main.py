@@ -34,7 +34,7 @@ from pegboard_hub.identity.keys import Keys, RingVerifier, open_keys
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.identity.sessions.cookie import Cookie
-from pegboard_hub.identity.sessions.service import NoSecrets, Sessions
+from pegboard_hub.identity.sessions.service import RENEW_AFTER_S, NoSecrets, Sessions
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
@@ -103,7 +103,9 @@ async def _identity(
 ) -> AuthorizationServer:
     revocations = Revocations(database)
     await revocations.reload()
-    sessions = Sessions(database, demo, NoSecrets(), revocations)
+    # A token ends a lifetime after its facts were told, so these must be younger than it is to live.
+    renew_after_s = min(RENEW_AFTER_S, settings.token_lifetime_s / 2)
+    sessions = Sessions(database, demo, NoSecrets(), revocations, renew_after_s=renew_after_s)
     return AuthorizationServer(
         public_url=settings.public_url,
         cookie=Cookie.of(home.instance, settings.public_url),
@@ -202,7 +204,8 @@ def _listen(path: Path) -> Iterator[socket.socket]:
 
 
 async def _tidy(parts: Parts) -> None:
-    kept = (parts.ledger, parts.identity.connections, parts.identity.revocations)
+    identity = parts.identity
+    kept = (parts.ledger, identity.connections, identity.sessions, identity.revocations)
     while True:
         for each in kept:
             try:

@@ -237,7 +237,8 @@ def _unique(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url)
+    # An error's text must not bring what a statement was given: it ends in a log.
+    engine = create_async_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)

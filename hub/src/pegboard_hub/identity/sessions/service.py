@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions import store
 from pegboard_hub.identity.sessions.model import Session, sessions
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,12 @@ RENEW_AFTER_S = 60
 """Age in seconds from which the login is asked again before a token is issued."""
 
 SEEN_EVERY_MS = 60_000
+
+KEPT_AFTER_MS = 24 * 3600 * 1000
+"""How long a session that has expired is kept: as long as its refresh tokens, which tell when one is used twice."""
+
+FORGOTTEN_AT_ONCE = 2000
+"""Rows deleted in one transaction."""
 DEVICE_LENGTH = 200
 
 
@@ -160,6 +168,13 @@ class Sessions:
         named = sessions.c.login_session == session if session else sessions.c.subject == subject
         await self._end(named, why)
 
+    async def tidy(self) -> None:
+        """Forget sessions that expired a day ago, whose connections are forgotten."""
+        deleted = FORGOTTEN_AT_ONCE
+        while deleted >= FORGOTTEN_AT_ONCE:
+            async with self._database.write() as connection:
+                deleted = await store.forget_expired(connection, self._now_ms() - KEPT_AFTER_MS, FORGOTTEN_AT_ONCE)
+
     async def _renew(self, session: Session) -> Session:
         told_at = self._now_ms()
         try:
@@ -171,7 +186,8 @@ class Sessions:
             raise SessionEnded(str(error)) from error
         renewed = replace(session, facts=told.facts, renewal=self._sealed(told.renewal), facts_at_ms=told_at)
         async with self._database.write() as connection:
-            await store.renew(connection, renewed)
+            if not await store.renew(connection, renewed):
+                raise SessionEnded("the sign-in was ended meanwhile")
         return renewed
 
     async def _end(self, which: ColumnElement[bool], why: str) -> None:
@@ -197,8 +213,10 @@ class Sessions:
         if session is None or not session.live(now):
             return None
         if now - session.seen_at_ms > SEEN_EVERY_MS:
-            async with self._database.write() as connection:
-                await store.seen(connection, session.sid, now)
+            # A disk that is full signs nobody out.
+            with contextlib.suppress(StorageUnavailable):
+                async with self._database.write() as connection:
+                    await store.seen(connection, session.sid, now)
         return session
 
     def _sealed(self, renewal: str) -> str:
