@@ -192,6 +192,23 @@ async def test_a_client_with_a_secret_may_name_itself_in_the_header_alone(
     assert (await hub.public.post("/oauth/revoke", data={"token": tokens["refresh_token"]}, auth=basic)).is_success
 
 
+async def test_a_client_with_a_secret_may_send_it_in_the_form(
+    hub: Hub, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(_client_id: str) -> Client:
+        return BOT
+
+    monkeypatch.setattr(hub.parts.identity.clients, "get", get)
+    wiki = StockClient(URL, hub.public, client_id="wiki", redirect=BOT.redirect_uris[0])
+    tokens = []
+    for secret in (None, "wrong", BOT.secret):
+        code = query_of(await browser.authorize(wiki.authorization("prod/presto")))["code"]
+        answer = await wiki.exchange(code, client_secret=secret)
+        tokens.append(answer.json().get("access_token") or (answer.status_code, answer.json()["error"]))
+    assert tokens[:2] == [(401, "invalid_client")] * 2
+    assert claims_of(str(tokens[2]))["surface"] == "chat"
+
+
 async def test_a_blocked_client_is_answered_as_one_that_there_is_not(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
