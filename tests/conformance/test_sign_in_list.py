@@ -1,4 +1,4 @@
-"""What stock clients rely on when they sign in, as the official suite tests them for it: offered, or said not to be."""
+"""What stock clients rely on when they sign in, as the official suite tests them for it: offered, or said why not."""
 
 from __future__ import annotations
 
