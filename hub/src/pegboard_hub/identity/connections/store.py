@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,9 +15,7 @@ from pegboard_hub.identity.connections.model import (
     refresh_tokens,
 )
 from pegboard_hub.identity.sessions.model import sessions
-
-MOST_VARIABLES = 1000
-"""Ids in one statement; SQLite takes 32,766, and one client may have more connections than that."""
+from pegboard_hub.storage.database import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ async def seen(db: AsyncConnection, connection: str, now_ms: int) -> bool:
 
 async def end(db: AsyncConnection, ended: list[str], why: str, now_ms: int) -> None:
     """Note that connections have ended."""
-    for some in _batches(ended):
+    for some in batches(ended):
         await db.execute(
             update(connections)
             .where(connections.c.connection.in_(some), connections.c.ended_at_ms.is_(None))
@@ -136,7 +133,7 @@ async def end(db: AsyncConnection, ended: list[str], why: str, now_ms: int) -> N
 async def recent_tokens(db: AsyncConnection, of: list[str], since_ms: int) -> list[str]:
     """The `jti` of each access token that connections got since a time."""
     found: list[str] = []
-    for some in _batches(of):
+    for some in batches(of):
         chosen = refresh_tokens.c.connection.in_(some), refresh_tokens.c.issued_at_ms >= since_ms
         found += (await db.execute(select(refresh_tokens.c.jti).where(*chosen))).scalars()
     return found
@@ -160,10 +157,6 @@ async def forget_expired(db: AsyncConnection, before_ms: int, most: int) -> int:
     over = select(connections.c.connection).join(sessions).where(sessions.c.expires_at_ms < before_ms)
     left = over.where(~got_a_token(), ~code).limit(most)
     return max(deleted, (await db.execute(delete(connections).where(connections.c.connection.in_(left)))).rowcount)
-
-
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + MOST_VARIABLES] for start in range(0, len(ids), MOST_VARIABLES))
 
 
 _CODE = ("redirect_uri", "redirect_uri_given", "code_challenge", "expires_at_ms", "used_at_ms")

@@ -20,7 +20,7 @@ from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions import store
 from pegboard_hub.identity.sessions.model import Session, sessions
-from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.database import Database, batches
 from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -197,12 +197,13 @@ class Sessions:
             if not ended:
                 return
             sids = [session.sid for session in ended]
-            await store.end(connection, sids, why, now)
-            await connection.execute(
-                update(connections)
-                .where(connections.c.sid.in_(sids), connections.c.ended_at_ms.is_(None))
-                .values(ended_at_ms=now, ended_why=why)
-            )
+            for some in batches(sids):
+                await store.end(connection, some, why, now)
+                await connection.execute(
+                    update(connections)
+                    .where(connections.c.sid.in_(some), connections.c.ended_at_ms.is_(None))
+                    .values(ended_at_ms=now, ended_why=why)
+                )
             await self._revocations.add(connection, "session", sids)
         await self._revocations.reload()
         for session in ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, delete, exists, select, update
@@ -47,7 +48,7 @@ async def seen(connection: AsyncConnection, sid: str, now_ms: int) -> None:
     await connection.execute(update(sessions).where(sessions.c.sid == sid).values(seen_at_ms=now_ms))
 
 
-async def end(connection: AsyncConnection, sids: list[str], why: str, now_ms: int) -> None:
+async def end(connection: AsyncConnection, sids: Sequence[str], why: str, now_ms: int) -> None:
     """Note that sessions have ended; what could renew their facts is forgotten."""
     ended = {"ended_at_ms": now_ms, "ended_why": why, "renewal": ""}
     await connection.execute(update(sessions).where(sessions.c.sid.in_(sids)).values(ended))
