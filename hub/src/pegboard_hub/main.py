@@ -121,7 +121,9 @@ async def _identity(
     revocations: Revocations,
 ) -> AuthorizationServer:
     sealer, asked = Sealer(open_sealing_key(home), "session renewal"), opened.file.sessions
-    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, asked.renew_after_s)
+    # A token ends a lifetime after its facts were told, so these must be younger than it is to live.
+    renew_after_s = min(asked.renew_after_s, settings.token_lifetime_s / 2)
+    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, renew_after_s)
     await sessions.end_others()
     connections = Connections(database, sessions, issuer, revocations)
     rules = client_rules(opened)
@@ -233,7 +235,14 @@ def _listen(path: Path) -> Iterator[socket.socket]:
 
 async def _tidy(parts: Parts) -> None:
     identity = parts.identity
-    kept = (parts.ledger, identity.clients, identity.connections, identity.devices, identity.revocations)
+    kept = (
+        parts.ledger,
+        identity.clients,
+        identity.connections,
+        identity.devices,
+        identity.sessions,
+        identity.revocations,
+    )
     while True:
         for each in kept:
             try:

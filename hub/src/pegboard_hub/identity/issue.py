@@ -75,7 +75,13 @@ class TokenIssuer:
         self._issued = issued
 
     def issue(
-        self, bearer: Bearer, resource: str, scope: str, lifetime_s: int | None = None, known_at: float | None = None
+        self,
+        bearer: Bearer,
+        resource: str,
+        scope: str,
+        lifetime_s: int | None = None,
+        known_at: float | None = None,
+        ends_at: float | None = None,
     ) -> Issued:
         """A token bound to one resource (RFC 8707).
 
@@ -86,10 +92,12 @@ class TokenIssuer:
             lifetime_s: a shorter life than the usual, in seconds; never a longer one.
             known_at: when the login told the person's groups, in seconds since the epoch: the token ends a lifetime
                 after that, so that a group that was lost since is lost then. By default now.
+            ends_at: when the sign-in ends, in seconds since the epoch: no token outlives it.
         """
         now = int(self._clock())
         lifetime = min(lifetime_s or self._lifetime_s, self._lifetime_s)
         expires = min(now, int(known_at if known_at is not None else now)) + lifetime
+        expires = min(expires, int(ends_at if ends_at is not None else expires))
         token_id = new_id()
         claims: dict[str, Any] = {
             "iss": self.public_url,

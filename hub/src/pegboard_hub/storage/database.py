@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ _PRAGMAS = (
     "PRAGMA busy_timeout=5000",
 )
 
+
+MOST_VARIABLES = 1000
+"""Of one statement."""
 
 _DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 """Primary result codes of SQLite that tell of the disk, not of the statement (https://www.sqlite.org/rescode.html)."""
@@ -190,6 +193,11 @@ async def _check_references(connection: AsyncConnection) -> None:
         raise IntegrityError(words, None, ValueError(words))
 
 
+def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The values in parts that one statement can take: SQLite's limit is 32,766 variables, PostgreSQL's 32,767."""
+    return (values[start : start + MOST_VARIABLES] for start in range(0, len(values), MOST_VARIABLES))
+
+
 async def insert_new(connection: AsyncConnection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert the rows whose primary key is not there yet, and leave the others alone. All have the same columns."""
     if batch := _unique(table, rows):
@@ -237,7 +245,8 @@ def _unique(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url)
+    # An error's text must not bring what a statement was given: it ends in a log.
+    engine = create_async_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)

@@ -44,6 +44,7 @@ authorization_codes = Table(
     Column("code_challenge", String(128), nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
     Column("used_at_ms", BigInteger),
+    Index("ix_authorization_codes_connection", "connection"),
     Index("ix_authorization_codes_expires_at_ms", "expires_at_ms"),
 )
 
@@ -57,6 +58,7 @@ refresh_tokens = Table(
     Column("expires_at_ms", BigInteger, nullable=False),
     Column("used_at_ms", BigInteger, comment="when it was exchanged for the next"),
     Index("ix_refresh_tokens_connection", "connection"),
+    Index("ix_refresh_tokens_jti", "jti"),
     Index("ix_refresh_tokens_expires_at_ms", "expires_at_ms"),
 )
 

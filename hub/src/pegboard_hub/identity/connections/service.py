@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,6 +34,9 @@ CODE_LIFETIME_S = 60
 
 KEPT_AFTER_MS = 24 * 3600 * 1000
 """How long what has expired is kept, so that a second use of it is still recognised."""
+
+FORGOTTEN_AT_ONCE = 2000
+"""Rows deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,12 @@ class Connections:
         """
         async with self._database.write() as db:
             code = await store.take_code(db, digest_of(secret), self._now_ms())
-        if code is None or code.connection.client_id != client.client_id:
-            return None
+            if code is None or code.connection.client_id != client.client_id:
+                return None
+            if code.used_at_ms is not None:
+                await self._stolen(db, code.connection, "an authorization code was used twice")
         if code.used_at_ms is not None:
-            await self._stolen(code.connection, "an authorization code was used twice")
+            await self._revocations.reload()
             return None
         return code if code.connection.ended_at_ms is None else None
 
@@ -109,7 +114,9 @@ class Connections:
         if found is None or found.connection.client_id != client.client_id:
             return None
         if found.used_at_ms is not None:
-            await self._stolen(found.connection, "a refresh token was used twice")
+            async with self._database.write() as db:
+                await self._stolen(db, found.connection, "a refresh token was used twice")
+            await self._revocations.reload()
             return None
         return found if found.connection.ended_at_ms is None else None
 
@@ -136,9 +143,9 @@ class Connections:
         return await self._answer(client, refresh.connection, resource, scope, refresh)
 
     async def of(self, sub: str) -> list[Connection]:
-        """A person's connections that have not ended, the newest first."""
+        """A person's connections that have not ended, the newest first; without those that no client came for."""
         async with self._database.read() as db:
-            return await store.find(db, connections.c.sub == sub)
+            return await store.find(db, (connections.c.sub == sub) & store.got_a_token())
 
     async def end(self, connection: str, why: str, sub: str | None = None) -> bool:
         """End one connection and revoke its tokens; False where there is none, or it is not `sub`'s."""
@@ -159,9 +166,11 @@ class Connections:
             await self.end(found, "revoked")
 
     async def tidy(self) -> None:
-        """Forget codes and refresh tokens that nobody can use or misuse any more."""
-        async with self._database.write() as db:
-            await store.forget_expired(db, self._now_ms() - KEPT_AFTER_MS)
+        """Forget codes, refresh tokens and connections that nobody can use or misuse any more."""
+        deleted = FORGOTTEN_AT_ONCE
+        while deleted >= FORGOTTEN_AT_ONCE:
+            async with self._database.write() as db:
+                deleted = await store.forget_expired(db, self._now_ms() - KEPT_AFTER_MS, FORGOTTEN_AT_ONCE)
 
     def _new(self, session: Session, client: Client, resource: str, scope: str) -> Connection:
         now = self._now_ms()
@@ -176,30 +185,34 @@ class Connections:
         bearer = Bearer(session.facts, client.client_id, client.surface, session.sid)
         # Of a connection to any resource each token has the scope of the resource it is for.
         scope = self._issuer.scope_for(resource, scope if connection.resource else None)
-        issued = self._issuer.issue(bearer, resource, scope, known_at=session.facts_at_ms / 1000)
+        known_at, ends_at = session.facts_at_ms / 1000, session.expires_at_ms // 1000
+        issued = self._issuer.issue(bearer, resource, scope, known_at=known_at, ends_at=ends_at)
         secret, now = new_secret(), self._now_ms()
         async with self._database.write() as db:
+            # What ended it meanwhile revoked the tokens that it had then; this one is not among them.
+            if not await store.seen(db, connection.connection, now):
+                raise OAuthRefused("invalid_grant", "this sign-in was ended meanwhile; sign in again")
             taken = used is None or await store.use_refresh(db, used.digest, now)
             if taken:
                 await self._keep(db, connection, secret, issued, session.expires_at_ms)
+            else:
+                await self._stolen(db, connection, "a refresh token was used twice at once")
         if not taken:
-            await self._stolen(connection, "a refresh token was used twice at once")
+            await self._revocations.reload()
             raise OAuthRefused("invalid_grant", "this refresh token was used before; sign in again")
         return Answer(issued, secret)
 
     async def _keep(
         self, db: AsyncConnection, connection: Connection, secret: str, issued: Issued, expires_at_ms: int
     ) -> None:
-        now = self._now_ms()
         await store.insert_refresh(
             db,
             digest=digest_of(secret),
             connection=connection.connection,
             jti=issued.token_id,
-            issued_at_ms=now,
+            issued_at_ms=self._now_ms(),
             expires_at_ms=expires_at_ms,
         )
-        await store.seen(db, connection.connection, now)
 
     async def _session(self, connection: Connection) -> Session:
         try:
@@ -219,25 +232,29 @@ class Connections:
             raise OAuthRefused("invalid_target", words)
         return connection.resource
 
-    async def _stolen(self, connection: Connection, what: str) -> None:
+    async def _stolen(self, db: AsyncConnection, connection: Connection, what: str) -> None:
+        """End a connection in the transaction that found it out, so that no death between the two saves a thief."""
         log.warning(
             "%s: the connection is ended",
             what,
             extra={"sub": connection.sub, "client_id": connection.client_id, "connection": connection.connection},
         )
-        await self.end(connection.connection, "stolen")
+        await self._end_within(db, connections.c.connection == connection.connection, "stolen")
 
-    async def _end(self, which: ColumnElement[bool], why: str) -> list[Connection]:
-        now = self._now_ms()
+    async def _end(self, which: ColumnElement[bool], why: str) -> int:
         async with self._database.write() as db:
-            ended = await store.find(db, which)
-            if not ended:
-                return []
-            ids = [each.connection for each in ended]
-            await store.end(db, ids, why, now)
-            await self._revocations.add(db, "token", await store.recent_tokens(db, ids, now - KEPT_MS))
-        await self._revocations.reload()
-        return [replace(each, ended_at_ms=now, ended_why=why) for each in ended]
+            ended = await self._end_within(db, which, why)
+        if ended:
+            await self._revocations.reload()
+        return ended
+
+    async def _end_within(self, db: AsyncConnection, which: ColumnElement[bool], why: str) -> int:
+        """End connections and revoke what they have; gives how many, of those that had not ended."""
+        now = self._now_ms()
+        ids = [each.connection for each in await store.find(db, which)]
+        await store.end(db, ids, why, now)
+        await self._revocations.add(db, "token", await store.recent_tokens(db, ids, now - KEPT_MS))
+        return len(ids)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

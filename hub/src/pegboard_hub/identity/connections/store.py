@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.connections.model import (
@@ -14,6 +14,8 @@ from pegboard_hub.identity.connections.model import (
     connections,
     refresh_tokens,
 )
+from pegboard_hub.identity.sessions.model import sessions
+from pegboard_hub.storage.database import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,14 @@ async def take_code(db: AsyncConnection, digest: str, now_ms: int) -> Code | Non
     row = (await db.execute(_with_connection(authorization_codes, *columns, digest=digest))).one_or_none()
     if row is None:
         return None
-    await db.execute(
+    code = Code(_connection(row), *(getattr(row, name) for name in _CODE))
+    # Whether this use is the first, the update alone can say: a database may let two transactions read side by side.
+    first = await db.execute(
         update(authorization_codes)
         .where(authorization_codes.c.digest == digest, authorization_codes.c.used_at_ms.is_(None))
         .values(used_at_ms=now_ms)
     )
-    return Code(_connection(row), *(getattr(row, name) for name in _CODE))
+    return code if first.rowcount else replace(code, used_at_ms=code.used_at_ms or now_ms)
 
 
 async def find_refresh(db: AsyncConnection, digest: str) -> Refresh | None:
@@ -106,30 +110,53 @@ async def connection_of_token(db: AsyncConnection, jti: str) -> str | None:
     return found
 
 
-async def seen(db: AsyncConnection, connection: str, now_ms: int) -> None:
-    """Note that a connection was used."""
-    await db.execute(update(connections).where(connections.c.connection == connection).values(seen_at_ms=now_ms))
+async def seen(db: AsyncConnection, connection: str, now_ms: int) -> bool:
+    """Note that a connection was used; False where it has ended."""
+    done = await db.execute(
+        update(connections)
+        .where(connections.c.connection == connection, connections.c.ended_at_ms.is_(None))
+        .values(seen_at_ms=now_ms)
+    )
+    return bool(done.rowcount)
 
 
 async def end(db: AsyncConnection, ended: list[str], why: str, now_ms: int) -> None:
     """Note that connections have ended."""
-    await db.execute(
-        update(connections)
-        .where(connections.c.connection.in_(ended), connections.c.ended_at_ms.is_(None))
-        .values(ended_at_ms=now_ms, ended_why=why)
-    )
+    for some in batches(ended):
+        await db.execute(
+            update(connections)
+            .where(connections.c.connection.in_(some), connections.c.ended_at_ms.is_(None))
+            .values(ended_at_ms=now_ms, ended_why=why)
+        )
 
 
 async def recent_tokens(db: AsyncConnection, of: list[str], since_ms: int) -> list[str]:
     """The `jti` of each access token that connections got since a time."""
-    chosen = refresh_tokens.c.connection.in_(of), refresh_tokens.c.issued_at_ms >= since_ms
-    return list((await db.execute(select(refresh_tokens.c.jti).where(*chosen))).scalars())
+    found: list[str] = []
+    for some in batches(of):
+        chosen = refresh_tokens.c.connection.in_(some), refresh_tokens.c.issued_at_ms >= since_ms
+        found += (await db.execute(select(refresh_tokens.c.jti).where(*chosen))).scalars()
+    return found
 
 
-async def forget_expired(db: AsyncConnection, before_ms: int) -> None:
-    """Delete codes and refresh tokens that expired before a time."""
+def got_a_token() -> ColumnElement[bool]:
+    """Of connections: whether the client ever came for a token."""
+    return exists().where(refresh_tokens.c.connection == connections.c.connection)
+
+
+async def forget_expired(db: AsyncConnection, before_ms: int, most: int) -> int:
+    """Delete codes and refresh tokens that expired before a time, and the connections of sessions that did.
+
+    At most `most` of each, so that nobody else who writes waits long; gives the largest number deleted.
+    """
+    deleted = 0
     for table in (authorization_codes, refresh_tokens):
-        await db.execute(delete(table).where(table.c.expires_at_ms < before_ms))
+        expired = select(table.c.digest).where(table.c.expires_at_ms < before_ms).limit(most)
+        deleted = max(deleted, (await db.execute(delete(table).where(table.c.digest.in_(expired)))).rowcount)
+    code = exists().where(authorization_codes.c.connection == connections.c.connection)
+    over = select(connections.c.connection).join(sessions).where(sessions.c.expires_at_ms < before_ms)
+    left = over.where(~got_a_token(), ~code).limit(most)
+    return max(deleted, (await db.execute(delete(connections).where(connections.c.connection.in_(left)))).rowcount)
 
 
 _CODE = ("redirect_uri", "redirect_uri_given", "code_challenge", "expires_at_ms", "used_at_ms")

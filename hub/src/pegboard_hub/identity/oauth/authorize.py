@@ -12,9 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.identity.oauth.forms import single
+from pegboard_hub.identity.oauth.forms import Form, single
 from pegboard_hub.identity.oauth.provider import Asked, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
+
+LONGEST_QUERY = 8 * 1024
+"""Characters of an authorization request. It comes back encoded once more on the way through the sign-in page."""
 
 Explain = Callable[[Request, str, str], Awaitable[Response]]
 """Makes the page for a request that must not be sent back to the client, from the error's code and words."""
@@ -24,16 +27,14 @@ def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callabl
     """The endpoint."""
 
     async def authorize(request: Request) -> Response:
+        if request.method != "GET":
+            return Response(status_code=405, headers={"Allow": "GET"})
         try:
-            form = single(parse_qsl(request.url.query, keep_blank_values=True))
-        except (OAuthRefused, ValueError) as error:
-            words = error.description if isinstance(error, OAuthRefused) else "the query cannot be read"
-            return await explain(request, "invalid_request", words)
-        asked = Asked(
-            query=request.url.query,
-            session=await server.sessions.find(server.cookie.read(request)),
-            redirect_uri=form.get("redirect_uri"),
-        )
+            form = _parameters(request)
+        except OAuthRefused as refused:
+            return await explain(request, refused.code, refused.description)
+        session = await server.sessions.find(server.cookie.read(request))
+        asked = Asked(request.url.query, form, session)
         response = await AuthorizationHandler(Provider(server, asked)).handle(request)
         if response.status_code == 302:
             return _named(response, server.public_url)
@@ -43,6 +44,22 @@ def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callabl
         return await explain(request, refusal["error"], words)
 
     return authorize
+
+
+def _parameters(request: Request) -> Form:
+    """The request's parameters.
+
+    Raises:
+        OAuthRefused: they cannot be read, or no person opened this address.
+    """
+    # An image or a frame of another page of this site brings the session's cookie too (RFC 6265bis §5.2). Programs
+    # and old browsers do not send this header.
+    if request.headers.get("sec-fetch-dest", "document") != "document":
+        words = "open this address in a window of the browser; in a frame or as part of a page it connects nothing"
+        raise OAuthRefused("invalid_request", words)
+    if len(request.url.query) > LONGEST_QUERY:
+        raise OAuthRefused("invalid_request", f"the query is longer than {LONGEST_QUERY} characters")
+    return single(parse_qsl(request.url.query, keep_blank_values=True))
 
 
 def _named(response: Response, issuer: str) -> Response:

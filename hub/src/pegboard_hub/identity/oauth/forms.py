@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -53,8 +54,11 @@ def single(pairs: Iterable[tuple[str, str]]) -> Form:
 async def read_form(request: Request) -> tuple[Form, Request]:
     """The request's form, and a request that can be read once more.
 
+    A client that authenticates by a header need not name itself in the form (RFC 6749 §2.3.1), but the SDK looks for
+    it there: it is put in.
+
     Raises:
-        OAuthRefused: it is no form in UTF-8, or names a parameter twice.
+        OAuthRefused: it is no form in UTF-8, names a parameter twice, or brings two secrets.
         Refused: it is too long.
     """
     if Headers(scope=request.scope).get("content-type", "").partition(";")[0].strip().lower() != FORM:
@@ -66,7 +70,26 @@ async def read_form(request: Request) -> tuple[Form, Request]:
         )
     except ValueError as error:
         raise OAuthRefused("invalid_request", "the parameters cannot be read as a form in UTF-8") from error
-    return single(pairs), again(request, body)
+    form = single(pairs)
+    if basic(request):
+        if "client_secret" in form:
+            raise OAuthRefused("invalid_request", "authenticate by the header or in the form, not both")
+        form.setdefault("client_id", _basic_client(request))
+    return form, again(request, urlencode(form).encode())
+
+
+def basic(request: Request) -> bool:
+    """Whether the client authenticates by a header."""
+    return request.headers.get("authorization", "").lower().startswith("basic ")
+
+
+def _basic_client(request: Request) -> str:
+    """Whom the header names; nobody where it cannot be read, which is then refused like a wrong secret."""
+    try:
+        decoded = b64decode(request.headers["authorization"][6:], validate=True).decode()
+    except ValueError:
+        return ""
+    return unquote(decoded.partition(":")[0])
 
 
 def again(request: Request, body: bytes) -> Request:

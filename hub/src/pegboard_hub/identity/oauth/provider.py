@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -22,18 +22,45 @@ from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull,
 from pydantic import AnyUrl, PrivateAttr
 
 from pegboard.core.jose import Verifier
+from pegboard.core.names import api_audience
 from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.token import TOKEN_TYPE
-from pegboard_hub.identity.clients.model import Client, Standing
+from pegboard_hub.identity.clients.model import CLIENT_ID_LENGTH, Client, Standing
 from pegboard_hub.identity.clients.redirects import matches
 from pegboard_hub.identity.connections.service import Answer
 from pegboard_hub.identity.connections.store import Code, Refresh
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.storage.errors import StorageUnavailable
 
 CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 """What S256 gives (RFC 7636 §4.2)."""
+
+FAULTS: tuple[tuple[Callable[[Mapping[str, str]], bool], str], ...] = (
+    (
+        lambda form: not CHALLENGE.fullmatch(form.get("code_challenge", "")),
+        "code_challenge is not one of S256: 43 characters (RFC 7636 §4.2)",
+    ),
+    (
+        lambda form: "code_challenge_method" not in form,
+        "code_challenge_method is missing, which means plain (RFC 7636 §4.3); send S256",
+    ),
+    (
+        lambda form: "request" in form or "request_uri" in form,
+        "request objects (RFC 9101) are not read here; send every parameter by itself",
+    ),
+    (
+        lambda form: form.get("response_mode", "query") != "query",
+        "response_mode must be query, or left out: answers come in no other way",
+    ),
+)
+"""What the SDK lets pass in an authorization request, and a client would believe that it counts."""
+
+NOT_FOR_EVERYBODY = "is for Pegboard's own command and for clients that an operator approved; name a server instead"
+"""Of the API, which tells of every server and call that the person may know of."""
+
+NOT_KEPT = "the database takes no writes now, so nothing was issued; try again in a moment"
 
 SIGN_IN = "/sign-in"
 CONSENT = "/consent"
@@ -46,16 +73,16 @@ class Asked:
 
     Attributes:
         query: of an authorization request, as it came; it is asked again after signing in and after consent.
+        form: the same, read: the SDK's own copy of a redirect may be spelled otherwise.
         session: who is signed in in the browser that sends it.
-        redirect_uri: exactly as given; the SDK's own copy may be spelled otherwise.
         resource: of a token request.
         basic: whether the client authenticates by a header.
         registration: of a registration, the whole document.
     """
 
     query: str = ""
+    form: Mapping[str, str] = field(default_factory=dict)
     session: Session | None = None
-    redirect_uri: str | None = None
     resource: str = ""
     basic: bool = False
     registration: Mapping[str, Any] = field(default_factory=dict)
@@ -66,9 +93,10 @@ class KnownClient(OAuthClientInformationFull):
 
     _client: Client = PrivateAttr()
     _given: str | None = PrivateAttr(default=None)
+    _public_url: str = PrivateAttr()
 
     @classmethod
-    def of(cls, client: Client, asked: Asked) -> KnownClient:
+    def of(cls, client: Client, asked: Asked, public_url: str) -> KnownClient:
         """The client, for one request."""
         method = "none" if client.secret is None else "client_secret_post"
         found = cls(
@@ -77,7 +105,7 @@ class KnownClient(OAuthClientInformationFull):
             client_secret=client.secret,
             token_endpoint_auth_method="client_secret_basic" if client.secret and asked.basic else method,
         )
-        found._client, found._given = client, asked.redirect_uri
+        found._client, found._given, found._public_url = client, asked.form.get("redirect_uri"), public_url
         return found
 
     @property
@@ -89,16 +117,18 @@ class KnownClient(OAuthClientInformationFull):
         """Where this request's answer goes.
 
         Raises:
-            InvalidRedirectUriError: that is not registered, or which of several is not said.
+            InvalidRedirectUriError: that is not registered, which of several is not said, or it leads to Pegboard.
         """
         registered = self._client.redirect_uris
-        if self._given is not None:
-            if any(matches(each, self._given) for each in registered):
-                return self._given
-            raise InvalidRedirectUriError("redirect_uri is not one that this client is registered with")
-        if len(registered) != 1:
+        if self._given is None and len(registered) != 1:
             raise InvalidRedirectUriError("redirect_uri must be said: the client is registered with several, or none")
-        return registered[0]
+        redirect = registered[0] if self._given is None else self._given
+        if not any(matches(each, redirect) for each in registered):
+            raise InvalidRedirectUriError("redirect_uri is not one that this client is registered with")
+        # On one machine, any port of it is a client's; ours is not, and no page of ours shall be handed a code.
+        if f"{redirect.partition('?')[0]}/".startswith(f"{self._public_url}/"):
+            raise InvalidRedirectUriError("redirect_uri leads to Pegboard itself, not to a client")
+        return redirect
 
     def validate_redirect_uri(self, redirect_uri: AnyUrl | None) -> AnyUrl:  # noqa: ARG002 - its base's signature
         """As `redirect`: the text as it came counts, not the SDK's reading of it."""
@@ -130,10 +160,12 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
 
     async def get_client(self, client_id: str) -> KnownClient | None:
         """The client; a blocked one is as if there were none."""
+        if len(client_id) > CLIENT_ID_LENGTH or not (client_id.isascii() and client_id.isprintable()):
+            return None
         client = await self._server.clients.get(client_id)
         if client is None or client.standing is Standing.BLOCKED:
             return None
-        return KnownClient.of(client, self._asked)
+        return KnownClient.of(client, self._asked, self._server.public_url)
 
     async def register_client(self, client_info: OAuthClientInformationFull) -> None:
         """Register; every client that registers itself is a public one (RFC 7591 §3.2.1 lets us say so).
@@ -149,10 +181,9 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
     async def authorize(self, client: OAuthClientInformationFull, params: AuthorizationParams) -> str:
         """Where the browser goes next: to sign in, to say yes, or back to the client with a code."""
         assert isinstance(client, KnownClient)  # noqa: S101 - what `get_client` gave
-        if not CHALLENGE.fullmatch(params.code_challenge):
-            raise AuthorizeError(
-                "invalid_request", "code_challenge is not one of S256: 43 characters (RFC 7636 §4.2)"
-            )
+        for fault, words in FAULTS:
+            if fault(self._asked.form):
+                raise AuthorizeError("invalid_request", words)
         if not params.resource and not client.client.any_resource:
             words = "resource is missing: say which server the token is for (RFC 8707), by its URL"
             raise AuthorizeError("invalid_target", words)
@@ -162,7 +193,10 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
         resource, scope = self._scope(client.client, params)
         if client.client.asks and not await self._consented(session, client.client, scope):
             return f"{self._server.public_url}{CONSENT}?{self._asked.query}"
-        return await self._code(session, client, params, resource, scope)
+        try:
+            return await self._code(session, client, params, resource, scope)
+        except StorageUnavailable as error:
+            raise AuthorizeError("temporarily_unavailable", NOT_KEPT) from error
 
     async def load_authorization_code(
         self, client: OAuthClientInformationFull, authorization_code: str
@@ -248,8 +282,10 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
     def _scope(self, client: Client, params: AuthorizationParams) -> tuple[str, str]:
         """Resource and scope of the connection; of a client for any resource the scope is each token's own."""
         if client.any_resource:
-            return "", " ".join(params.scopes or ())
+            return "", ""
         resource = params.resource or ""
+        if resource == api_audience(self._server.public_url) and client.asks:
+            raise AuthorizeError("invalid_target", f"{resource} {NOT_FOR_EVERYBODY}")
         try:
             return resource, self._server.issuer.scope_for(resource, " ".join(params.scopes or ()))
         except OAuthRefused as refused:

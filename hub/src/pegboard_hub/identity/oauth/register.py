@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from pegboard_hub.common.requests import Refused, read_body
 from pegboard_hub.identity.clients.errors import RegistrationRefused
 from pegboard_hub.identity.oauth.forms import again
-from pegboard_hub.identity.oauth.provider import Asked, Provider
+from pegboard_hub.identity.oauth.provider import NOT_KEPT, Asked, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
+from pegboard_hub.storage.errors import StorageUnavailable
 
 REGISTRATION_LIMIT = 16 * 1024
 """Bytes of a registration; real ones have some 500."""
@@ -34,6 +35,8 @@ def register_endpoint(server: AuthorizationServer) -> Callable[[Request], Awaita
             return _refused(RegistrationRefused("invalid_client_metadata", refused.refusal.message, refused.status))
         except RegistrationRefused as refused:
             return _refused(refused)
+        except StorageUnavailable:
+            return _refused(RegistrationRefused("temporarily_unavailable", NOT_KEPT, 503))
 
     return register
 

@@ -13,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.identity.oauth.forms import read_form
-from pegboard_hub.identity.oauth.provider import Asked, Provider
+from pegboard_hub.identity.oauth.forms import basic, read_form
+from pegboard_hub.identity.oauth.provider import NOT_KEPT, Asked, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
-from pegboard_hub.identity.oauth.token import NO_STORE, refusal
+from pegboard_hub.identity.oauth.token import NO_STORE, challenged, refusal
+from pegboard_hub.storage.errors import StorageUnavailable
 
 
 def revoke_endpoint(server: AuthorizationServer) -> Callable[[Request], Awaitable[Response]]:
@@ -26,16 +27,17 @@ def revoke_endpoint(server: AuthorizationServer) -> Callable[[Request], Awaitabl
         try:
             form, request = await read_form(request)
             token = form.needed("token")
-            basic = request.headers.get("authorization", "").lower().startswith("basic ")
-            provider = Provider(server, Asked(basic=basic))
+            provider = Provider(server, Asked(basic=basic(request)))
             client = await ClientAuthenticator(provider).authenticate_request(request)
+            found = await provider.load_access_token(token) or await provider.load_refresh_token(client, token)
+            if found is not None and found.client_id == client.client_id:
+                await provider.revoke_token(found)
         except OAuthRefused as refused:
             return refusal(refused)
         except AuthenticationError as error:
-            return refusal(OAuthRefused("invalid_client", error.message))
-        found = await provider.load_access_token(token) or await provider.load_refresh_token(client, token)
-        if found is not None and found.client_id == client.client_id:
-            await provider.revoke_token(found)
+            return challenged(request, refusal(OAuthRefused("invalid_client", error.message)))
+        except StorageUnavailable:
+            return refusal(OAuthRefused("temporarily_unavailable", NOT_KEPT))
         return Response(headers=NO_STORE)
 
     return revoke

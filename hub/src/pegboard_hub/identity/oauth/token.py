@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from mcp.server.auth.handlers.token import TokenHandler
@@ -13,11 +14,15 @@ from starlette.responses import JSONResponse, Response
 from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.identity.demo import DEMO_GRANT, DemoSignIn
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.identity.oauth.forms import Form, read_form
-from pegboard_hub.identity.oauth.provider import Asked, Provider
+from pegboard_hub.identity.oauth.forms import Form, basic, read_form
+from pegboard_hub.identity.oauth.provider import NOT_KEPT, Asked, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
+from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
+
+VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+"""RFC 7636 §4.1. A short one can be guessed from its challenge, which the browser's history keeps."""
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """RFC 6749 §5.1: nobody keeps a copy of a token response."""
@@ -49,23 +54,33 @@ def token_endpoint(
             grant = grants.get(form.needed("grant_type"))
             if grant is None:
                 raise OAuthRefused("unsupported_grant_type", f"grant_type must be one of {', '.join(grants)}")
-            return await grant(request, form)
+            return challenged(request, await grant(request, form))
         except OAuthRefused as refused:
             return refusal(refused)
+        except StorageUnavailable:
+            return refusal(OAuthRefused("temporarily_unavailable", NOT_KEPT))
 
     return token
 
 
 def refusal(refused: OAuthRefused) -> JSONResponse:
-    """An error of the token endpoint (RFC 6749 §5.2); 503 where the company's login does not answer."""
+    """An error of the token endpoint (RFC 6749 §5.2); 503 where the company's login does not answer, or the disk."""
     status = {"invalid_client": 401, "temporarily_unavailable": 503}.get(refused.code, 400)
     return JSONResponse({"error": refused.code, "error_description": refused.description}, status, NO_STORE)
 
 
+def challenged(request: Request, response: Response) -> Response:
+    """A client that tried a header is told which header would do (RFC 6749 §5.2)."""
+    if response.status_code == 401 and "authorization" in request.headers:
+        response.headers["WWW-Authenticate"] = 'Basic realm="pegboard", charset="UTF-8"'
+    return response
+
+
 def _sdk(server: AuthorizationServer) -> Grant:
     async def exchange(request: Request, form: Form) -> Response:
-        basic = request.headers.get("authorization", "").lower().startswith("basic ")
-        provider = Provider(server, Asked(resource=form.get("resource", ""), basic=basic))
+        if form["grant_type"] == "authorization_code" and not VERIFIER.fullmatch(form.needed("code_verifier")):
+            raise OAuthRefused("invalid_request", "code_verifier is not 43 to 128 unreserved characters (RFC 7636)")
+        provider = Provider(server, Asked(resource=form.get("resource", ""), basic=basic(request)))
         response: Response = await TokenHandler(provider, ClientAuthenticator(provider)).handle(request)
         if response.status_code == 200:
             client_id = form.get("client_id", "")

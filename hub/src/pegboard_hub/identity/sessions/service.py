@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions import store
 from pegboard_hub.identity.sessions.model import Session, sessions
-from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.database import Database, batches
+from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,12 @@ RENEW_AFTER_S = 60
 """Age in seconds from which the login is asked again before a token is issued."""
 
 SEEN_EVERY_MS = 60_000
+
+KEPT_AFTER_MS = 24 * 3600 * 1000
+"""How long a session that has expired is kept: as long as its refresh tokens, which tell when one is used twice."""
+
+FORGOTTEN_AT_ONCE = 2000
+"""Rows deleted in one transaction."""
 DEVICE_LENGTH = 200
 
 
@@ -140,6 +148,13 @@ class Sessions:
         named = sessions.c.login_session == session if session else sessions.c.subject == subject
         await self._end(named, why)
 
+    async def tidy(self) -> None:
+        """Forget sessions that expired a day ago, whose connections are forgotten."""
+        deleted = FORGOTTEN_AT_ONCE
+        while deleted >= FORGOTTEN_AT_ONCE:
+            async with self._database.write() as connection:
+                deleted = await store.forget_expired(connection, self._now_ms() - KEPT_AFTER_MS, FORGOTTEN_AT_ONCE)
+
     def renewal_of(self, session: Session) -> str:
         """What the login gave to ask it again with; empty where it gave nothing, or that cannot be read any more."""
         try:
@@ -162,7 +177,8 @@ class Sessions:
             raise SessionEnded(str(error)) from error
         renewed = replace(session, facts=told.facts, renewal=self._sealed(told.renewal), facts_at_ms=told_at)
         async with self._database.write() as connection:
-            await store.renew(connection, renewed)
+            if not await store.renew(connection, renewed):
+                raise SessionEnded("the sign-in was ended meanwhile")
         return renewed
 
     async def _end(self, which: ColumnElement[bool], why: str) -> None:
@@ -172,12 +188,13 @@ class Sessions:
             if not ended:
                 return
             sids = [session.sid for session in ended]
-            await store.end(connection, sids, why, now)
-            await connection.execute(
-                update(connections)
-                .where(connections.c.sid.in_(sids), connections.c.ended_at_ms.is_(None))
-                .values(ended_at_ms=now, ended_why=why)
-            )
+            for some in batches(sids):
+                await store.end(connection, some, why, now)
+                await connection.execute(
+                    update(connections)
+                    .where(connections.c.sid.in_(some), connections.c.ended_at_ms.is_(None))
+                    .values(ended_at_ms=now, ended_why=why)
+                )
             await self._revocations.add(connection, "session", sids)
         await self._revocations.reload()
         for session in ended:
@@ -188,8 +205,10 @@ class Sessions:
         if session is None or not session.live(now):
             return None
         if now - session.seen_at_ms > SEEN_EVERY_MS:
-            async with self._database.write() as connection:
-                await store.seen(connection, session.sid, now)
+            # A disk that is full signs nobody out.
+            with contextlib.suppress(StorageUnavailable):
+                async with self._database.write() as connection:
+                    await store.seen(connection, session.sid, now)
         return session
 
     def _sealed(self, renewal: str) -> str:

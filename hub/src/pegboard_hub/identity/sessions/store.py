@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select, update
+from sqlalchemy import ColumnElement, Row, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard_hub.identity.connections.model import connections
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import Session, sessions
 
@@ -33,11 +35,12 @@ async def live(connection: AsyncConnection, where: ColumnElement[bool], now_ms: 
     return [_session(row) for row in rows]
 
 
-async def renew(connection: AsyncConnection, session: Session) -> None:
-    """Keep what the login told again."""
+async def renew(connection: AsyncConnection, session: Session) -> bool:
+    """Keep what the login told again; False where the session has ended meanwhile."""
     row = _row(session)
     told = {name: row[name] for name in ("name", "email", "groups", "renewal", "facts_at_ms")}
-    await connection.execute(update(sessions).where(sessions.c.sid == session.sid).values(told))
+    open_yet = (sessions.c.sid == session.sid, sessions.c.ended_at_ms.is_(None))
+    return bool((await connection.execute(update(sessions).where(*open_yet).values(told))).rowcount)
 
 
 async def seen(connection: AsyncConnection, sid: str, now_ms: int) -> None:
@@ -45,10 +48,17 @@ async def seen(connection: AsyncConnection, sid: str, now_ms: int) -> None:
     await connection.execute(update(sessions).where(sessions.c.sid == sid).values(seen_at_ms=now_ms))
 
 
-async def end(connection: AsyncConnection, sids: list[str], why: str, now_ms: int) -> None:
+async def end(connection: AsyncConnection, sids: Sequence[str], why: str, now_ms: int) -> None:
     """Note that sessions have ended; what could renew their facts is forgotten."""
     ended = {"ended_at_ms": now_ms, "ended_why": why, "renewal": ""}
     await connection.execute(update(sessions).where(sessions.c.sid.in_(sids)).values(ended))
+
+
+async def forget_expired(connection: AsyncConnection, before_ms: int, most: int) -> int:
+    """Delete sessions that expired before a time and have no connection left, at most so many; gives how many."""
+    connected = exists().where(connections.c.sid == sessions.c.sid)
+    over = select(sessions.c.sid).where(sessions.c.expires_at_ms < before_ms, ~connected).limit(most)
+    return (await connection.execute(delete(sessions).where(sessions.c.sid.in_(over)))).rowcount
 
 
 async def _one(connection: AsyncConnection, where: ColumnElement[bool]) -> Session | None:

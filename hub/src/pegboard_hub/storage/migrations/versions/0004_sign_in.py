@@ -140,6 +140,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_authorization_codes")),
     )
+    op.create_index("ix_authorization_codes_connection", "authorization_codes", ["connection"], unique=False)
     op.create_index("ix_authorization_codes_expires_at_ms", "authorization_codes", ["expires_at_ms"], unique=False)
     op.create_table(
         "refresh_tokens",
@@ -155,6 +156,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_refresh_tokens")),
     )
     op.create_index("ix_refresh_tokens_connection", "refresh_tokens", ["connection"], unique=False)
+    op.create_index("ix_refresh_tokens_jti", "refresh_tokens", ["jti"], unique=False)
     op.create_index("ix_refresh_tokens_expires_at_ms", "refresh_tokens", ["expires_at_ms"], unique=False)
     op.add_column(
         "tools",
