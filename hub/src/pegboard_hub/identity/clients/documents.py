@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.identity.clients.document import (
     DocumentRefused,
+    DocumentTrouble,
+    DocumentUnavailable,
     DocumentUrl,
     looks_like_document,
     read_document,
     read_url,
 )
-from pegboard_hub.identity.clients.fetching import DocumentUnavailable, Fetched, Fetcher
+from pegboard_hub.identity.clients.fetching import Fetched, Fetcher
 from pegboard_hub.identity.clients.metadata import ClientMetadata
 from pegboard_hub.identity.clients.rules import ClientRules
 from pegboard_hub.identity.directory import is_loopback
@@ -133,10 +135,10 @@ class DocumentCache:
         except DocumentRefused as error:
             # Its owner says something else now, so what they said before does not count any more.
             self._kept.pop(url, None)
-            self._fail(url, str(error))
+            self._fail(url, error)
             return None
         except DocumentUnavailable as error:
-            self._fail(url, str(error))
+            self._fail(url, error)
             return kept.said if kept is not None and self._clock() < kept.usable_until else None
         self._keep(url, said, fetched)
         return said
@@ -180,9 +182,9 @@ class DocumentCache:
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
 
-    def _fail(self, url: str, why: str) -> None:
-        log.warning("a client's document cannot be used: %s", why, extra={"client_id": url})
-        self._failed[url] = (self._clock() + LEFT_ALONE_S, why)
+    def _fail(self, url: str, trouble: DocumentTrouble) -> None:
+        log.warning("a client's document cannot be used: %s", trouble, extra={"client_id": url})
+        self._failed[url] = (self._clock() + LEFT_ALONE_S, trouble.told)
         self._failed.move_to_end(url)
         while len(self._failed) > MOST_KEPT:
             self._failed.popitem(last=False)
