@@ -27,8 +27,7 @@ from pegboard_hub.identity.clients.document import (
 )
 from pegboard_hub.identity.clients.fetching import Fetched, Fetcher
 from pegboard_hub.identity.clients.metadata import ClientMetadata
-from pegboard_hub.identity.clients.rules import ClientRules
-from pegboard_hub.identity.directory import is_loopback
+from pegboard_hub.identity.clients.rules import ClientRules, loopback_fault
 
 log = logging.getLogger(__name__)
 
@@ -190,17 +189,16 @@ class DocumentCache:
             self._failed.popitem(last=False)
 
 
-def open_documents(rules: ClientRules, public_url: str) -> DocumentCache:
-    """The documents, as the operator allows them.
+def open_documents(rules: ClientRules, public_url: str) -> DocumentCache | None:
+    """The documents, as the operator allows them; None where they do not.
 
     Raises:
         ConfigurationError: documents of this machine were allowed where others reach the hub.
     """
-    if rules.documents_from_loopback and not is_loopback(public_url):
-        raise ConfigurationError(
-            "clients.documents_from_loopback",
-            [f"{public_url} is not a loopback address; this is to develop a client on one machine, so remove it"],
-        )
+    if not rules.documents:
+        return None
+    if rules.documents_from_loopback and (fault := loopback_fault(public_url)):
+        raise ConfigurationError("clients.documents_from_loopback", [fault])
     return DocumentCache(Fetcher(proxy=rules.document_proxy), rules, public_url)
 
 
