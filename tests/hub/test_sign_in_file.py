@@ -86,12 +86,20 @@ FAULTS = {
     "an operator's group that is no name": ("[provider.groups]\neveryone = ['Ads Eng']", "groups.everyone"),
     "a client's wildcard": (
         '[clients.registered.x]\nname = "x"\nsurface = "ide"\nredirect_uris = ["https://*.acme.example/"]',
-        "no redirect URI",
+        "its host is no domain name",
     ),
     "a client's redirect over http": (
         '[clients.registered.x]\nname = "x"\nsurface = "ide"\nredirect_uris = ["http://acme.example/"]',
-        "must begin with https://",
+        "http goes to 127.0.0.1, [::1] or localhost alone; use https",
     ),
+    "a client with Pegboard's own id": (
+        '[clients.registered.pegboard-cli]\nname = "x"\nsurface = "cli"\nredirect_uris = ["https://acme.example/"]',
+        "choose another",
+    ),
+    "a scheme that browsers run": ('[clients]\nredirect_schemes = ["javascript"]', "answers never go to javascript:"),
+    "a scheme with a colon": ('[clients]\nredirect_schemes = ["acme:"]', "without ':'"),
+    "a host of documents that is an address": ('[clients]\ndocument_hosts = ["10.0.0.1"]', "use a domain name"),
+    "a proxy with a secret": ('[clients]\ndocument_proxy = "http://me:hush@proxy:3128"', "without a user"),
     "a client that is a service": (
         '[clients.registered.x]\nname = "x"\nsurface = "service"\nredirect_uris = ["https://acme.example/"]',
         "unknown surface 'service'",
@@ -109,6 +117,7 @@ def test_a_fault_is_named_with_its_key(tmp_path: Path, case: str) -> None:
     with pytest.raises(ConfigurationError, match=r"sign-in\.toml") as caught:
         read_sign_in(write(tmp_path, PROVIDER + line))
     assert said in str(caught.value)
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

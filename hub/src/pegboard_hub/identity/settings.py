@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name
 from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.identity.clients.errors import RedirectRefused
-from pegboard_hub.identity.clients.redirects import check_redirects
+from pegboard_hub.identity.clients.redirects import check_redirects, host_fault, scheme_fault
 from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.identity.sessions.model import LOGIN_LENGTH
 
@@ -308,8 +308,32 @@ class RegisteredClient(_Strict):
         return self
 
 
+def _without_fault(fault: Callable[[str], str]) -> AfterValidator:
+    """Take a text that has no fault; a fault is told with its mend."""
+
+    def take(text: str) -> str:
+        if said := fault(text):
+            raise ValueError(f"{text[:80]!a}: {said}")
+        return text
+
+    return AfterValidator(take)
+
+
+def _proxy(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.path not in ("", "/") or "@" in parts.netloc or parts.scheme not in ("http", "https"):
+        # It is not repeated: what stands before an '@' may be a password.
+        raise ValueError("write it as http://HOST:PORT, without a user")
+    return url
+
+
 ClientId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Scheme = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]{0,63}$")]
+Scheme = Annotated[str, _without_fault(scheme_fault)]
+Host = Annotated[str, _without_fault(host_fault)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
+
+OWN_IDS = ("pegboard-", "dyn-")
+"""How ids begin that Pegboard gives away itself."""
 
 
 class ClientSettings(_Strict):
@@ -319,14 +343,14 @@ class ClientSettings(_Strict):
         default=True, description="clients may register themselves (RFC 7591), as most of today do"
     )
     documents: bool = Field(default=True, description="clients may be named by the URL of their metadata document")
-    document_hosts: tuple[str, ...] = Field(
+    document_hosts: tuple[Host, ...] = Field(
         default=(), description="the only hosts that such documents are fetched from; empty for any"
     )
     documents_from_loopback: bool = Field(
         default=False,
         description="fetch documents of programs on this machine too, to develop a client; on loopback alone",
     )
-    document_proxy: str | None = Field(
+    document_proxy: Proxy | None = Field(
         default=None, description="URL of the proxy that documents are fetched through; the environment's is not used"
     )
     redirect_schemes: tuple[Scheme, ...] = Field(
@@ -336,8 +360,10 @@ class ClientSettings(_Strict):
     registered: dict[ClientId, RegisteredClient] = Field(default={}, description="clients by their id")
 
     @model_validator(mode="after")
-    def _redirects_are_safe(self) -> ClientSettings:
+    def _registered_are_safe(self) -> ClientSettings:
         for client_id, client in self.registered.items():
+            if client_id.startswith(OWN_IDS):
+                raise ValueError(f"registered.{client_id}: ids that begin so are Pegboard's own; choose another")
             try:
                 check_redirects(client.redirect_uris, self.redirect_schemes)
             except RedirectRefused as error:

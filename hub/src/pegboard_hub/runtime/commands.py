@@ -21,6 +21,7 @@ from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.home import Home, read_instance, unusable
 from pegboard_hub.common.settings import DEMO
+from pegboard_hub.identity.clients.rules import loopback_fault
 from pegboard_hub.identity.settings import SignInFile, read_sign_in
 from pegboard_hub.runtime import detached, preflight
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
@@ -232,6 +233,8 @@ def _check_reach(settings: InstanceSettings) -> bool:
         preflight.check_reach(settings.public_url, settings.bind, demo=sign_in.provider is None)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from error
+    if sign_in.clients.documents_from_loopback and (fault := loopback_fault(settings.public_url)):
+        raise typer.BadParameter(f"{settings.sign_in}: clients.documents_from_loopback: {fault}.")
     return sign_in.provider is None
 
 

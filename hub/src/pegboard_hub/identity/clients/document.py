@@ -32,8 +32,25 @@ _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.!#$&^_-]+\+)?json")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-class DocumentRefused(PegboardError):
-    """A document that is not believed, or whose owner does not serve it any more. The message says why."""
+class DocumentTrouble(PegboardError):
+    """There is no document to go by. The message says why, for the operator.
+
+    Attributes:
+        told: what anybody may know of it. Who sends the hub for a document must not learn which names and services
+            there are where the hub is and they are not.
+    """
+
+    def __init__(self, why: str, told: str = "") -> None:
+        self.told = told or why
+        super().__init__(why)
+
+
+class DocumentRefused(DocumentTrouble):
+    """A document that is not believed, or whose owner does not serve it any more."""
+
+
+class DocumentUnavailable(DocumentTrouble):
+    """A document could not be had this time."""
 
 
 @dataclass(frozen=True, slots=True)

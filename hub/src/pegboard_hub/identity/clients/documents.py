@@ -18,15 +18,16 @@ from urllib.parse import urlsplit
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.identity.clients.document import (
     DocumentRefused,
+    DocumentTrouble,
+    DocumentUnavailable,
     DocumentUrl,
     looks_like_document,
     read_document,
     read_url,
 )
-from pegboard_hub.identity.clients.fetching import DocumentUnavailable, Fetched, Fetcher
+from pegboard_hub.identity.clients.fetching import Fetched, Fetcher
 from pegboard_hub.identity.clients.metadata import ClientMetadata
-from pegboard_hub.identity.clients.rules import ClientRules
-from pegboard_hub.identity.directory import is_loopback
+from pegboard_hub.identity.clients.rules import ClientRules, loopback_fault
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +134,10 @@ class DocumentCache:
         except DocumentRefused as error:
             # Its owner says something else now, so what they said before does not count any more.
             self._kept.pop(url, None)
-            self._fail(url, str(error))
+            self._fail(url, error)
             return None
         except DocumentUnavailable as error:
-            self._fail(url, str(error))
+            self._fail(url, error)
             return kept.said if kept is not None and self._clock() < kept.usable_until else None
         self._keep(url, said, fetched)
         return said
@@ -180,25 +181,24 @@ class DocumentCache:
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
 
-    def _fail(self, url: str, why: str) -> None:
-        log.warning("a client's document cannot be used: %s", why, extra={"client_id": url})
-        self._failed[url] = (self._clock() + LEFT_ALONE_S, why)
+    def _fail(self, url: str, trouble: DocumentTrouble) -> None:
+        log.warning("a client's document cannot be used: %s", trouble, extra={"client_id": url})
+        self._failed[url] = (self._clock() + LEFT_ALONE_S, trouble.told)
         self._failed.move_to_end(url)
         while len(self._failed) > MOST_KEPT:
             self._failed.popitem(last=False)
 
 
-def open_documents(rules: ClientRules, public_url: str) -> DocumentCache:
-    """The documents, as the operator allows them.
+def open_documents(rules: ClientRules, public_url: str) -> DocumentCache | None:
+    """The documents, as the operator allows them; None where they do not.
 
     Raises:
         ConfigurationError: documents of this machine were allowed where others reach the hub.
     """
-    if rules.documents_from_loopback and not is_loopback(public_url):
-        raise ConfigurationError(
-            "clients.documents_from_loopback",
-            [f"{public_url} is not a loopback address; this is to develop a client on one machine, so remove it"],
-        )
+    if not rules.documents:
+        return None
+    if rules.documents_from_loopback and (fault := loopback_fault(public_url)):
+        raise ConfigurationError("clients.documents_from_loopback", [fault])
     return DocumentCache(Fetcher(proxy=rules.document_proxy), rules, public_url)
 
 

@@ -17,9 +17,8 @@ from typing import Any
 
 import httpcore2
 
-from pegboard.core.errors import PegboardError
 from pegboard_hub.identity.clients.addresses import Address, is_public
-from pegboard_hub.identity.clients.document import DocumentRefused, DocumentUrl, check_headers
+from pegboard_hub.identity.clients.document import DocumentRefused, DocumentUnavailable, DocumentUrl, check_headers
 
 FETCH_S = 5.0
 """Seconds that looking up, connecting and reading may take together."""
@@ -39,8 +38,10 @@ Resolve = Callable[[str, int], Awaitable[Iterable[Address]]]
 """Looks up the addresses of a host."""
 
 
-class DocumentUnavailable(PegboardError):
-    """A document could not be had this time. The message says why."""
+UNREACHED = "its address cannot be reached, or does not speak HTTPS"
+
+NOT_FROM_HERE = "it cannot be fetched from here; the operator's log says why"
+"""What is told of everything that happens before a public address has answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,13 @@ class Fetcher:
             async with asyncio.timeout(self._seconds):
                 return await self._get(url)
         except TimeoutError as error:
-            raise DocumentUnavailable(f"its address did not answer within {self._seconds:g} seconds") from error
+            why = f"its address did not answer within {self._seconds:g} seconds"
+            raise DocumentUnavailable(why, NOT_FROM_HERE) from error
         except (OSError, httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
             # What the other side said stays here: it may be a service that was not meant to be asked.
-            raise DocumentUnavailable("its address cannot be reached, or does not speak HTTPS") from error
+            raise DocumentUnavailable(UNREACHED, NOT_FROM_HERE) from error
         except httpcore2.ProxyError as error:
-            raise DocumentUnavailable("the proxy does not let it through") from error
+            raise DocumentUnavailable("the proxy does not let it through", NOT_FROM_HERE) from error
 
     async def close(self) -> None:
         """Close what is open."""
@@ -156,13 +158,13 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
         """Look up, look at, connect."""
         addresses = list(dict.fromkeys(await self._resolve(host.strip("[]"), port)))
         if not addresses:
-            raise DocumentUnavailable("its host has no address")
+            raise DocumentUnavailable("its host has no address", NOT_FROM_HERE)
         if not all(self._may_connect(address) for address in addresses):
-            raise DocumentRefused("its host has an address that nothing is fetched from")
+            raise DocumentRefused("its host has an address that nothing is fetched from", NOT_FROM_HERE)
         trouble: Exception | None = None
         for address in addresses[:MOST_ADDRESSES]:
             try:
                 return await self._network.connect_tcp(str(address), port, timeout, local_address, socket_options)
             except httpcore2.ConnectError as error:
                 trouble = error
-        raise DocumentUnavailable("its address cannot be reached, or does not speak HTTPS") from trouble
+        raise DocumentUnavailable(UNREACHED, NOT_FROM_HERE) from trouble

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.identity.settings import SignInSettings
 
 
@@ -71,3 +72,14 @@ def client_rules(opened: SignInSettings) -> ClientRules:
         document_proxy=said.document_proxy,
         operators=frozenset(opened.file.operators),
     )
+
+
+def loopback_fault(public_url: str) -> str:
+    """Why documents of this machine are not fetched; empty where they may be.
+
+    Who names one sends the hub to this machine, so nobody else may be able to (the draft's §6.5 lets an authorization
+    server that is itself on loopback do so).
+    """
+    if is_loopback(public_url):
+        return ""
+    return f"{public_url} is not a loopback address; this is for developing a client on one machine, so remove it"
