@@ -23,6 +23,7 @@ class Okta:
     """A company's login, of which only the name and the people's facts count here."""
 
     name = "Example’s Okta"
+    issuer = "https://example.okta.com"
 
     async def renew(self, renewal: str, facts: PersonFacts) -> SignedIn:
         return SignedIn(facts, facts.sub, renewal=renewal)
