@@ -23,6 +23,7 @@ class Okta:
     """A company's login, of which only the name and the people's facts count here."""
 
     name = "Example’s Okta"
+    issuer = "https://example.okta.com"
 
     async def renew(self, renewal: str, facts: PersonFacts) -> SignedIn:
         return SignedIn(facts, facts.sub, renewal=renewal)
@@ -187,4 +188,15 @@ async def test_with_a_companys_login_the_explanation_is_of_ones_own_calls(with_l
     page = await with_login.get(f"{URL}/explain?server=prod/presto&tool=run_query&on=chat")
     assert "Allowed: every rule holds." in page.text
     other = await with_login.get(f"{URL}/explain?server=prod/presto&person=ana")
-    assert other.status_code in (403, 404)
+    assert other.status_code == 403
+
+
+async def test_owners_are_told_of_whom_the_login_has_told(with_login: Browser, hub: Hub) -> None:
+    owner = PersonFacts("u-1", "Olu", ("platform",), "olu@example.com")
+    await signed_in(with_login, hub, owner)
+    asked = f"{URL}/explain?server=prod/presto&tool=get_revenue_metrics&person=u-17"
+    unknown = await with_login.get(asked)
+    assert unknown.status_code == 404
+    assert "u-17 is not signed in" in unknown.text
+    await hub.parts.identity.sessions.open(SignedIn(FACTS, FACTS.sub), "a phone")
+    assert "Allowed: every rule holds." in (await with_login.get(asked)).text

@@ -49,11 +49,11 @@ def access_routes(parts: Parts) -> APIRouter:
     async def check(request: Request, caller: SignedIn) -> AccessVerdict | AccessVerdicts:
         body = _json(await read_body(request, BODY_LIMIT))
         if "questions" not in body:
-            return _verdict(parts, request, caller, body, "")
+            return await _verdict(parts, request, caller, body, "")
         questions = _list(body)
         return AccessVerdicts(
             answers=[
-                _verdict(parts, request, caller, question, f"questions.{number}.")
+                await _verdict(parts, request, caller, question, f"questions.{number}.")
                 for number, question in enumerate(questions)
             ]
         )
@@ -80,10 +80,10 @@ def _list(body: dict[str, Any]) -> list[Any]:
     return questions
 
 
-def _verdict(parts: Parts, request: Request, asker: Caller, asked: Any, place: str) -> AccessVerdict:
+async def _verdict(parts: Parts, request: Request, asker: Caller, asked: Any, place: str) -> AccessVerdict:
     try:
         question = Question(**dict(AccessQuestion.model_validate(asked, strict=True)))
-        subject, server, decision = answer(parts, asker, question)
+        subject, server, decision = await answer(parts, asker, question)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part)[:64] for part in fault["loc"])

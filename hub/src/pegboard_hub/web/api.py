@@ -93,7 +93,7 @@ def _add_explain_routes(router: APIRouter, parts: Parts) -> None:
     ) -> Explanation:
         given = None if arguments is None else read_arguments(arguments)
         question = Question(server, tool, person, service, surface, channel, given, scope)
-        subject, found, decision = answer(parts, caller, question)
+        subject, found, decision = await answer(parts, caller, question)
         state, url = parts.status.read().state(found), found.name.resource_url(parts.public_url)
         return Explanation(
             **_answer(request, found, decision),

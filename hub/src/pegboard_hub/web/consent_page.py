@@ -234,7 +234,7 @@ def _view(parts: Parts, session: Session, pending: Pending) -> ConsentView:
 
 def _tools(parts: Parts, caller: Caller, server: RegisteredServer) -> Iterator[ToolView]:
     for tool in visible_tools(caller, server, parts.public_url):
-        yield ToolView(tool.name, tool.title or tool.name, getattr(tool, "read_only", False))
+        yield ToolView(tool.name, tool.title or tool.name, tool.read_only)
 
 
 def _others(parts: Parts, caller: Caller, server: RegisteredServer) -> Iterator[str]:

@@ -135,13 +135,13 @@ def explain_routes(parts: Parts, framer: Framer) -> APIRouter:
     @router.get(PATH)
     async def explained(request: Request) -> HTMLResponse:
         frame = framer.frame(request, PATH)
-        view = explain_view(parts, frame, request.query_params)
+        view = await explain_view(parts, frame, request.query_params)
         return framer.answer("explain.html", frame, view, view.status)
 
     return router
 
 
-def explain_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> ExplainView:
+async def explain_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> ExplainView:
     """What the page shows to the viewer; nothing is answered to nobody."""
     asked = {name: query.get(key, "").strip() for name, key in FIELDS.items()}
     kept = tuple((FIELDS[name], value) for name, value in asked.items() if value)
@@ -155,7 +155,7 @@ def explain_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> Explai
     status = 422
     if question is not None:
         try:
-            found = answer(parts, viewer.caller, question)
+            found = await answer(parts, viewer.caller, question)
         except Unanswerable as error:
             problems, status = {error.field: error.refusal.message} | problems, error.status
     if problems:

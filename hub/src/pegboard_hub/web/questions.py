@@ -79,7 +79,7 @@ class Answer(NamedTuple):
     decision: Decision
 
 
-def answer(parts: Parts, asker: Caller, question: Question) -> Answer:
+async def answer(parts: Parts, asker: Caller, question: Question) -> Answer:
     """Answer one question of one asker.
 
     Raises:
@@ -93,7 +93,7 @@ def answer(parts: Parts, asker: Caller, question: Question) -> Answer:
     knows = insider(asker, server)
     if not knows and not _is_own(asker, question):
         raise _not_yours(server, "person" if question.service is None else "service")
-    subject = _subject(parts, asker, question)
+    subject = await _subject(parts, asker, question)
     scope = SCOPE_TOOLS if question.scope is None else question.scope
     if not _SCOPE.fullmatch(scope):
         raise _invalid(
@@ -181,7 +181,7 @@ def _is_own(asker: Caller, question: Question) -> bool:
     return asked in ((asker.sub_type, asker.sub), ("person", None))
 
 
-def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
+async def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
     """Whose call is decided on: the asker's own as it is, one of the directory's people's, or a service's."""
     if question.service is not None:
         return _service(question.service, question)
@@ -193,7 +193,7 @@ def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
     surface = asker.surface if question.surface is None else question.surface
     demo = parts.identity.demo
     if demo is None:
-        return _asker_elsewhere(asker, person, surface, question.channel)
+        return await _signed_in(parts, asker, person, surface, question.channel)
     try:
         return demo.caller(person, surface, question.channel)
     except OAuthRefused as error:
@@ -204,16 +204,21 @@ def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
         raise _invalid(field, description, "Use one of the known ones.") from error
 
 
-def _asker_elsewhere(asker: Caller, person: str, surface: str, channel: str | None) -> Caller:
-    """The asker on another surface. Whom else the company's login has is not known here, nor in which groups."""
-    if person != asker.sub:
-        message = f"Nothing is known here of {person[:64]}: the login tells of people when they sign in."
-        raise Unanswerable("person", 404, "unknown_person", message, "Ask them to look themselves.")
+async def _signed_in(parts: Parts, asker: Caller, person: str, surface: str, channel: str | None) -> Caller:
+    """The asker on another surface, or somebody else as the company's login told of them when they signed in."""
     if surface not in PERSON_SURFACES:
         raise _invalid("surface", f"Unknown surface; known are {', '.join(PERSON_SURFACES)}.", "Use one of those.")
     if channel is not None and surface != "bot":
         raise _invalid("channel", "Only a bot is in a channel.", "Leave it out, or ask for the surface bot.")
-    return replace(asker, surface=surface, channel=channel)
+    subject = asker
+    if person != asker.sub:
+        sessions = await parts.identity.sessions.of(person)
+        if not sessions:
+            message = f"{person[:64]} is not signed in, and the login tells of nobody else’s groups."
+            raise Unanswerable("person", 404, "unknown_person", message, "Have them sign in, or look themselves.")
+        facts = max(sessions, key=lambda session: session.facts_at_ms).facts
+        subject = replace(asker, sub=facts.sub, groups=facts.groups, email=facts.email)
+    return replace(subject, surface=surface, channel=channel)
 
 
 def _service(service: str, question: Question) -> Caller:
