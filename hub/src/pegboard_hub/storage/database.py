@@ -108,14 +108,18 @@ class Database:
                 with self._meter.timed(DATABASE_SECONDS, "write"):
                     async with self.engine.connect() as plain:
                         connection = await plain.execution_options(**{_WRITES: True})
+                        before = await self._changes(connection)
                         async with connection.begin():
                             yield connection
+                        changed = await self._changes(connection) != before
             except OperationalError as error:
                 told = self._failed(error)
                 if isinstance(told, StorageUnavailable):
                     self._note(str(told))
                 raise told from error
-            self._note("")
+            # One that had nothing to write says nothing of the disk.
+            if changed:
+                self._note("")
 
     async def check_writes(self) -> None:
         """Tell whether the last write failed for want of the disk; one that is long ago is tried again.
@@ -130,6 +134,14 @@ class Database:
         async with self.write() as connection:
             version = await connection.scalar(text("PRAGMA user_version"))
             await connection.exec_driver_sql(f"PRAGMA user_version={int(version or 0)}")
+        self._note("")
+
+    async def _changes(self, connection: AsyncConnection) -> int:
+        """Rows that the connection has changed since it was opened; counted only while the disk takes no writes."""
+        if not self._trouble:
+            return -1
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        return int(driver.total_changes)
 
     def _failed(self, error: OperationalError) -> OperationalError | StorageUnavailable:
         told = _told(error)
