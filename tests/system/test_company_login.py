@@ -99,7 +99,7 @@ def an_office(name: str) -> Iterator[Office]:
     try:
         with COMPANIES[name](f"http://localhost:{port}", folder) as company:
             (folder / "sign-in.toml").write_text(f"{company.settings}\n[sessions]\nrenew_after_s = 0\n")
-            with running("--sign-in", str(folder / "sign-in.toml"), port=port) as pegboard:
+            with running("--sign-in", str(folder / "sign-in.toml"), "--bind", "0.0.0.0", port=port) as pegboard:  # noqa: S104
                 yield Office(pegboard, company)
     finally:
         shutil.rmtree(folder)
@@ -185,6 +185,13 @@ def test_signing_out_at_the_company_ends_it_here(office: Office, context: Browse
     answer = office.renew(tokens)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"] == "invalid_grant"
+
+
+def test_the_edge_listens_where_the_operator_says(office: Office) -> None:
+    host = urlsplit(office.pegboard.public_url).netloc
+    elsewhere = f"http://127.0.0.2:{host.rpartition(':')[2]}/readyz"
+    assert httpx2.get(elsewhere, headers={"host": host}).status_code == 200
+    assert httpx2.get(elsewhere).status_code == 421
 
 
 def test_nobody_acts_as_somebody_of_the_demo(office: Office) -> None:
