@@ -382,3 +382,11 @@ async def test_a_refused_renewal_ends_the_sign_in_where_the_person_is_the_reason
     desk.provider.answer = refusing  # type: ignore[method-assign]
     with pytest.raises(wanted):
         await desk.renew(first)
+
+
+async def test_an_access_token_that_was_just_given_and_is_not_taken_ends_nothing(desk: Desk) -> None:
+    """As Canaille does with two tokens of one second: the provider said a moment ago that the person is in."""
+    first = await desk.sign_in()
+    desk.provider.lies["tokens"] = changed(access_token="stale")
+    with pytest.raises(LoginUnavailable):
+        await desk.renew(first)

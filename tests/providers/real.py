@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import httpx2
 from canaille import create_app
 from canaille.backends import Backend
+from flask import request
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Page
 from pytest_iam import Server
@@ -183,9 +184,20 @@ class CanailleCompany:
         self._groups: dict[str, Any] = {}
         self._down = False
 
+        self._issued_at = 0
+
         @server.app.before_request
         def fail() -> tuple[str, int] | None:
             return ("", 503) if self._down else None
+
+        @server.app.before_request
+        def keep_apart() -> None:
+            """Its access tokens have no id: of two that it gives within a second, neither outlives the first."""
+            if request.path != "/oauth/token":
+                return
+            while self._issued_at == int(time.time()):
+                time.sleep(0.02)
+            self._issued_at = int(time.time())
 
         with server.app.app_context():
             client = models.Client(

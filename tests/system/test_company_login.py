@@ -25,7 +25,7 @@ from pegboard_hub.identity.provider.fetch import WHOLE_S
 from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
 from tests.system.instance import Instance, free_port, running
 
-pytestmark = [pytest.mark.system]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("company login")]
 
 PATIENCE_MS = 15_000
 BACK = "http://127.0.0.1:9/callback"
@@ -99,7 +99,7 @@ def an_office(name: str) -> Iterator[Office]:
     try:
         with COMPANIES[name](f"http://localhost:{port}", folder) as company:
             (folder / "sign-in.toml").write_text(f"{company.settings}\n[sessions]\nrenew_after_s = 0\n")
-            with running("--sign-in", str(folder / "sign-in.toml"), port=port) as pegboard:
+            with running("--sign-in", str(folder / "sign-in.toml"), "--bind", "0.0.0.0", port=port) as pegboard:  # noqa: S104
                 yield Office(pegboard, company)
     finally:
         shutil.rmtree(folder)
@@ -149,7 +149,8 @@ def test_a_login_that_does_not_answer_gives_no_token_and_ends_nothing(
         answer = office.renew(tokens)
     assert answer.status_code >= 400, answer.text
     assert answer.json()["error"] == "temporarily_unavailable"
-    assert office.renew(tokens).status_code == 200
+    again = office.renew(tokens)
+    assert again.status_code == 200, again.text
 
 
 def test_a_login_that_is_silent_holds_nobody_up(office: Office, context: BrowserContext) -> None:
@@ -185,6 +186,13 @@ def test_signing_out_at_the_company_ends_it_here(office: Office, context: Browse
     answer = office.renew(tokens)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"] == "invalid_grant"
+
+
+def test_the_edge_listens_where_the_operator_says(office: Office) -> None:
+    host = urlsplit(office.pegboard.public_url).netloc
+    elsewhere = f"http://127.0.0.2:{host.rpartition(':')[2]}/readyz"
+    assert httpx2.get(elsewhere, headers={"host": host}).status_code == 200
+    assert httpx2.get(elsewhere).status_code == 421
 
 
 def test_nobody_acts_as_somebody_of_the_demo(office: Office) -> None:

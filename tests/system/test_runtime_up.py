@@ -304,6 +304,9 @@ def test_a_taken_port_names_the_port_its_holder_and_the_mend(place: Place) -> No
         ("--public-url=http://localhost:99999", "is not an origin"),
         ("--public-url=ftp://localhost", "is not an origin"),
         ("--public-url=https://pegboard.example.com", "is not a loopback address"),
+        ("--bind=0.0.0.0", "is not a loopback address"),
+        ("--bind=::", "is not a loopback address"),
+        ("--bind=pegboard.example.com", "is no IP address"),
         ("--port=80", "greater than or equal to 1024"),
     ],
 )

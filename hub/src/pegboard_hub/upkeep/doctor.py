@@ -14,11 +14,11 @@ import typer
 
 from pegboard_hub.common.home import Home, noted
 from pegboard_hub.common.settings import DEMO
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
+from pegboard_hub.runtime.commands import DEFAULT_HOME, DEMO_LOGIN, HomeOption
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.looking import JsonOption, look
 from pegboard_hub.runtime.welcome import DEFAULT_PORT
-from pegboard_hub.upkeep.checks import machine, place, records, running, trust
+from pegboard_hub.upkeep.checks import login, machine, place, records, running, trust
 from pegboard_hub.upkeep.finding import Check, Facts, Finding, State, warning
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ CHECKS: dict[str, Check] = {
     "certificates": trust.certificates,
     "bundles": trust.bundles,
     "grants": records.grants,
+    "sign-in": login.sign_in,
     "schema": records.schema,
     "database": records.database,
     "undelivered": records.undelivered,
@@ -65,7 +66,13 @@ def doctor(
             help="The grants file. [default: the instance's]",
         ),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the package index.")] = False,
+    sign_in: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PEGBOARD_SIGN_IN", show_default=False, help="The sign-in file. [default: the instance's]"
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask neither the package index nor the login.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look an instance and its machine over, and say how to mend each finding. Changes nothing.
@@ -77,7 +84,7 @@ def doctor(
     Example:
       pegboard doctor --home /srv/pegboard
     """
-    found = examine(gather(home, port, grants, offline=offline))
+    found = examine(gather(home, port, grants, sign_in, offline=offline))
     worst = worst_of(found)
     if as_json:
         rows = [{"check": name, **_row(finding)} for name, finding in found]
@@ -87,7 +94,7 @@ def doctor(
     raise typer.Exit(SOMETHING_TO_MEND if worst is State.MEND else 0)
 
 
-def gather(path: Path, port: int | None, grants: Path | None, *, offline: bool) -> Facts:
+def gather(path: Path, port: int | None, grants: Path | None, sign_in: Path | None = None, *, offline: bool) -> Facts:
     """What the checks look at. What is not given is the instance's own, as it was last started."""
     home = Home.at(path)
     instance = noted(home)
@@ -101,11 +108,16 @@ def gather(path: Path, port: int | None, grants: Path | None, *, offline: bool) 
         port=started if status["running"] else port or started,
         public_url=str(instance.get("public_url", "")),
         grants=Path(grants or instance.get("grants") or DEMO / "grants.toml"),
+        sign_in=_sign_in(sign_in or Path(instance.get("sign_in") or DEMO_LOGIN)),
         status=status,
         offline=offline,
         isolation=os.environ.get(SETTING, "auto"),
         now=now,
     )
+
+
+def _sign_in(named: Path) -> Path | None:
+    return None if named == DEMO_LOGIN else named.expanduser()
 
 
 def examine(facts: Facts, checks: Mapping[str, Check] = CHECKS) -> Findings:

@@ -63,6 +63,7 @@ class Facts:
         offline: contact nothing outside this machine.
         isolation: what the operator asks for (PEGBOARD_ISOLATION).
         now: seconds since the epoch.
+        sign_in: the sign-in file; None for the demo directory.
     """
 
     home: Home
@@ -74,6 +75,7 @@ class Facts:
     offline: bool
     isolation: str
     now: float
+    sign_in: Path | None = None
 
     @property
     def running(self) -> bool:

@@ -272,7 +272,7 @@ class ProviderLogin:
         """The person that the provider tells of, at a sign-in or, with what was kept of one, again."""
         told = _Told(await self._id_token(tokens, expected) if tokens.id or kept is None else None, None)
         subject = told.subject or str(expected.subject)
-        told = replace(told, userinfo=await self._userinfo(tokens, subject, first=kept is None))
+        told = replace(told, userinfo=await self._userinfo(tokens, subject, new=kept is None or bool(kept.refresh)))
         if kept is not None and not told.tells_again(kept.groups_from):
             raise LoginEnded("the login does not tell again what it told of groups")
         return SignedIn(
@@ -289,12 +289,12 @@ class ProviderLogin:
         check(header, claims, expected)
         return claims
 
-    async def _userinfo(self, tokens: Tokens, subject: str, *, first: bool) -> Json | None:
+    async def _userinfo(self, tokens: Tokens, subject: str, *, new: bool) -> Json | None:
         try:
             found = await self._exchange.userinfo(await self._place.metadata(), tokens.access)
         except LoginEnded as error:
-            if first:
-                raise Unbelievable("userinfo does not take the access token that came with the sign-in") from error
+            if new:  # the person is in, by what the provider said a moment ago
+                raise Unbelievable("userinfo does not take the access token that the login just gave") from error
             raise
         # §5.3.2: without the same `sub` it may be anybody's.
         if found is not None and found.get("sub") != subject:

@@ -74,6 +74,15 @@ class Place:
         """
         return await self._metadata.get(self._ask_metadata)
 
+    async def keys(self) -> ForeignKeys:
+        """Its keys, one at least.
+
+        Raises:
+            LoginUnavailable: it does not answer.
+            Unbelievable: it has none that can be used.
+        """
+        return await self._keys.get(self._ask_keys)
+
     async def verify(self, text: str, algorithms: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Header and claims of what the provider signed; a key that is new is looked for once.
 
@@ -82,7 +91,7 @@ class Place:
             Unbelievable: it did not sign this.
         """
         try:
-            keys = await self._keys.get(self._ask_keys)
+            keys = await self.keys()
             try:
                 return keys.verify(text, algorithms)
             except UnknownKey:
