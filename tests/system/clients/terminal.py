@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 
 ROWS, COLUMNS = 60, 200
+ENTERS, ENTER_S = 20, 2.0
 ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[\[?>=][0-9;?>]*[A-Za-z]?|[\r\x00]")
 
 
@@ -41,11 +42,16 @@ class Terminal:
                 pass
         assert words in self.text, f"{words!r} was not printed:\n{self.text[-3000:]}"
 
-    async def type(self, words: str) -> None:
-        """Type, and press Enter once the program shows it all: with the words, Enter would be part of a paste."""
+    async def type(self, words: str, answer: str) -> None:
+        """Type, and press Enter until `answer` is printed: a program may take none right after the words."""
         os.write(self._handle, words.encode())
         await self.until(words)
-        await self.press("\r")
+        for _ in range(ENTERS):
+            await self.press("\r")
+            with anyio.move_on_after(ENTER_S):
+                await self.until(answer)
+                return
+        await self.until(answer)
 
     async def press(self, key: str) -> None:
         """Press a key."""

@@ -200,9 +200,7 @@ async def test_gemini_cli_signs_in_once_and_connects_the_second_server_silently(
         async with at_terminal(gemini.program, gemini.environment, gemini.home) as terminal:
             await terminal.until("Type your message")
             for server in (PRESTO, SCRATCH):
-                await terminal.type(f"/mcp auth {server}")
-                await terminal.until(f"Authentication required for MCP Server: '{server}")
-                await terminal.until("Enter to select")
+                await terminal.type(f"/mcp auth {server}", f"Authentication required for MCP Server: '{server}")
                 await terminal.press("\r")
                 prompts.append(await ana.follow(await at_home.opened()))
                 await terminal.until(f"Successfully authenticated with MCP server '{server}'")
