@@ -173,3 +173,12 @@ async def test_who_said_yes_to_every_tool_is_not_asked_by_a_client_that_wants_al
     await second.register()
     answer = await browser.get(second.authorization("dev/scratch", **everything))
     assert answer.headers["location"].startswith(f"{second.redirect}?code=")
+
+
+async def test_a_client_that_names_the_server_in_its_name_is_asked_about_once(hub: Hub, browser: Browser) -> None:
+    first, second, other = (StockClient(URL, hub.public, name) for name in ("Agent (presto)", "Agent (b)", "Agent b"))
+    await first.connect(browser, "prod/presto")
+    await second.register()
+    await other.register()
+    assert "?code=" in (await browser.get(second.authorization("dev/scratch"))).headers["location"]
+    assert "/consent?" in (await browser.get(other.authorization("dev/scratch"))).headers["location"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 PATIENCE_MS = 60_000
 MOST_PAGES = 4
+Arrived = Callable[[], Awaitable[object]]
 SIGN_IN, CONSENT = "sign-in", "consent"
 
 
@@ -19,7 +20,7 @@ class Person:
 
     def __init__(self, context: BrowserContext, public_url: str, sub: str) -> None:
         self.context = context
-        self._url = public_url
+        self.url = public_url
         self._buttons = {
             SIGN_IN: f'button[name="person"][value="{sub}"]',
             CONSENT: 'button[name="answer"][value="allow"]',
@@ -30,28 +31,30 @@ class Person:
         page = await self.context.new_page()
         # The client may answer the last step with a page that closes itself, or with none.
         await page.goto(authorization_url, wait_until="commit")
-        asked = await self.answer(page)
+        asked = await self.answer(
+            page, lambda: page.wait_for_url(self._is_away, wait_until="commit", timeout=PATIENCE_MS)
+        )
         await page.close()
         return asked
 
-    async def answer(self, page: Page) -> list[str]:
-        """Answer the pages of the instance until it leads away from it."""
+    async def answer(self, page: Page, arrived: Arrived) -> list[str]:
+        """Say yes to the pages of the instance that ask something, until the client has what it wanted."""
         asked: list[str] = []
         for _ in range(MOST_PAGES):
-            question = await self._next(page)
+            question = await self._next(page, arrived)
             if question is None:
                 return asked
             asked.append(question)
             await page.click(self._buttons[question], no_wait_after=True)
         raise AssertionError(f"the client got no answer after {asked}: {page.url}")
 
-    async def _next(self, page: Page) -> str | None:
-        """The next page that asks for something; None once the browser is back with the client."""
+    async def _next(self, page: Page, arrived: Arrived) -> str | None:
+        """The next page that asks for something; None once the client has what it wanted."""
         waits = {
             question: asyncio.ensure_future(page.wait_for_selector(button, timeout=PATIENCE_MS))
             for question, button in self._buttons.items()
         }
-        away = asyncio.ensure_future(page.wait_for_url(self._is_away, wait_until="commit", timeout=PATIENCE_MS))
+        away = asyncio.ensure_future(arrived())
         done, rest = await asyncio.wait([away, *waits.values()], return_when=asyncio.FIRST_COMPLETED)
         for each in rest:
             each.cancel()
@@ -64,7 +67,7 @@ class Person:
         return found
 
     def _is_away(self, url: str) -> bool:
-        return not url.startswith(f"{self._url}/")
+        return not url.startswith(f"{self.url}/")
 
 
 @asynccontextmanager

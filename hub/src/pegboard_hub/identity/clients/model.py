@@ -6,6 +6,7 @@ for the *software*: where its answers go and what it calls itself (`software_of`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,9 +121,15 @@ def software_of(name: str, redirect_uris: Iterable[str]) -> str:
     """The software of a client that registered itself: the digest of its name and of where its answers go.
 
     Ports of redirects to the person's own machine differ at every start (RFC 8252 §7.3), so they do not count.
+    Neither does what a name has in brackets at its end: some put the server there that they register for, as in
+    "Claude Code (presto)". Nobody checks names, so that gives no stranger more than the name itself does.
     """
     places = sorted({_place(uri) for uri in redirect_uris})
+    name = _BRACKETS.sub("", name) or name
     return f"dynamic:{sha256(chr(10).join([name, *places]).encode()).hexdigest()[:40]}"
+
+
+_BRACKETS = re.compile(r"\s*\([^()]*\)\s*\Z")
 
 
 def _place(uri: str) -> str:
