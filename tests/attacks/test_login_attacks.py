@@ -21,6 +21,7 @@ import httpx2
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
+from pegboard_hub.identity.provider.api import MOST_ATTEMPTS
 from pegboard_hub.identity.provider.login import ProviderLogin
 from pegboard_hub.identity.provider.metadata import Place
 from pegboard_hub.identity.sessions.model import Session
@@ -279,6 +280,15 @@ async def test_an_attempt_of_another_instance_is_none(browser: Browser, company:
         other.http.cookies.clear()
         other.http.cookies.set(name, value)
         await other.refused(await other.back({**answer, "state": state}))
+
+
+async def test_a_browser_that_is_sent_off_again_and_again_keeps_few_cookies(browser: Browser) -> None:
+    """A page elsewhere can begin sign-ins in anybody's browser; requests with too many cookies would be refused."""
+    for _ in range(3 * MOST_ATTEMPTS):
+        await browser.begin()
+    assert len(browser.http.cookies) <= MOST_ATTEMPTS + 1
+    assert (await browser.sign_in()).status_code in (200, 303)
+    assert await browser.session() is not None
 
 
 async def test_an_answer_counts_once(browser: Browser, hub: Hub) -> None:

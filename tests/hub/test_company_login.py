@@ -390,3 +390,22 @@ async def test_an_access_token_that_was_just_given_and_is_not_taken_ends_nothing
     desk.provider.lies["tokens"] = changed(access_token="stale")
     with pytest.raises(LoginUnavailable):
         await desk.renew(first)
+
+
+async def test_a_renewal_that_fails_halfway_is_gone_on_with(desk: Desk) -> None:
+    """The provider has replaced the refresh token, and then does not say who the person is."""
+    first = await desk.sign_in()
+    for _ in range(3):
+        desk.provider.lies["userinfo"] = changed(sub="somebody else")
+        with pytest.raises(LoginUnavailable):
+            await desk.renew(first)
+    desk.provider.lies.clear()
+    second = await desk.renew(first)
+    assert second.facts.sub == "ana"
+    third = await desk.renew(second)
+    assert (await desk.renew(third)).facts.sub == "ana"
+
+
+async def test_what_is_kept_of_a_sign_in_has_no_more_than_it_needs(provider: Scripted) -> None:
+    assert "eyJ" not in (await desk_of(provider).sign_in()).renewal
+    assert "eyJ" in (await desk_of(provider, sign_out=True).sign_in()).renewal

@@ -85,6 +85,14 @@ def a_key_that_is_none(company: Company) -> None:
     path.write_text(path.read_text()[:-20])
 
 
+def a_sealing_key_others_may_read(company: Company) -> None:
+    company.home.sealing_key.chmod(0o640)
+
+
+def a_sealing_key_that_is_none(company: Company) -> None:
+    company.home.sealing_key.write_text("nothing")
+
+
 def a_key_that_is_not_published(company: Company) -> None:
     company.home.bundle_keys.write_text('{"keys": [{"kid": "another"}]}')
 
@@ -135,6 +143,8 @@ def a_clock_that_went_back(company: Company) -> None:
 FAULTS: list[tuple[Callable[[Company], None], str, str, str]] = [
     (a_key_others_may_read, "keys", "others may read", "chmod 600"),
     (a_key_that_is_none, "keys", "holds no private key", "restore it"),
+    (a_sealing_key_others_may_read, "keys", "others may read the key", "everybody signs in anew"),
+    (a_sealing_key_that_is_none, "keys", "holds no key", "restore it"),
     (a_key_that_is_not_published, "keys", "do not have it", "start"),
     (a_folder_of_keys_that_is_open, "home", "open to other users", "chmod 700"),
     (a_forged_bundle, "bundles", "not signed by this hub", "start the hub again"),

@@ -84,6 +84,7 @@ client_id = "{CLIENT}"
 client_secret = {{ file = "secret" }}
 scopes = ["openid", "profile", "email", "groups", "offline_access"]
 parameters = {{ prompt = "consent" }}
+sign_out = true
 """
 
     def sign_in(self, page: Page, person: str) -> None:

@@ -188,6 +188,34 @@ def test_signing_out_at_the_company_ends_it_here(office: Office, context: Browse
     assert answer.json()["error"] == "invalid_grant"
 
 
+def test_signing_out_here_leads_through_the_company_and_back(office: Office, context: BrowserContext) -> None:
+    if not isinstance(office.company, NodeCompany):
+        pytest.skip("its settings leave people signed in at the company")
+    tokens = office.connect(context, "ana")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(f"{office.pegboard.public_url}/sign-out")
+    page.click("main button")
+    page.wait_for_url(f"{office.company.url}/session/end*")
+    page.click("button[name=logout]")
+    page.wait_for_url(f"{office.pegboard.public_url}/sign-out*")
+    assert page.inner_text("h1") == "Signed out"
+    assert office.renew(tokens).json()["error"] == "invalid_grant"
+
+
+def test_an_answer_of_the_login_that_another_browser_got_signs_nobody_in(
+    office: Office, context: BrowserContext
+) -> None:
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    answer = page.goto(f"{office.pegboard.public_url}/sign-in/callback?code=x&state=y")
+    assert answer is not None
+    assert answer.status == 403
+    assert "begun in another browser" in page.inner_text("main")
+    assert page.get_by_role("link", name="Sign in with").count() == 1
+    assert not [each for each in context.cookies() if not each["name"].endswith("_form")]
+
+
 def test_the_edge_listens_where_the_operator_says(office: Office) -> None:
     host = urlsplit(office.pegboard.public_url).netloc
     elsewhere = f"http://127.0.0.2:{host.rpartition(':')[2]}/readyz"

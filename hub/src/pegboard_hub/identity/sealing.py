@@ -61,12 +61,18 @@ def open_sealing_key(home: Home) -> bytes:
     try:
         if not path.exists():
             replace_file(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600, sync=True)
-        return _read(path)
+        return read_sealing_key(path)
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be read or made: {error.strerror}"]) from error
 
 
-def _read(path: Path) -> bytes:
+def read_sealing_key(path: Path) -> bytes:
+    """The key in a file. Nothing is made.
+
+    Raises:
+        ConfigurationError: it is open to others, or holds no key.
+        OSError: it cannot be read.
+    """
     if path.stat().st_mode & 0o077:
         raise ConfigurationError(str(path), [f"others may read this key; run: chmod 600 {path}"])
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
 
@@ -29,6 +30,10 @@ CALLBACK = "/sign-in/callback"
 BACK_CHANNEL = "/sign-in/back-channel"
 SIGNED_OUT = "/sign-out"
 """Registered at the provider: where answers go, where it tells of a sign-out, where it sends people after one."""
+
+
+MOST_REPLACED = 10_000
+"""Replaced refresh tokens that are remembered: those of the last few minutes, where thousands are signed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class _Renewal:
         subject: of whom.
         refresh: the refresh token, where the provider gives one.
         access: else the access token, which userinfo takes for as long as it lives.
-        hint: the id token, for signing out there.
+        hint: the id token, where people are signed out there too.
         groups_from: which of the two told groups, so that silence of the other is not taken for none.
     """
 
@@ -69,15 +74,11 @@ class _Renewal:
     @classmethod
     def of(cls, tokens: Tokens, subject: str, groups_from: str, before: _Renewal | None) -> _Renewal:
         """What the next renewal needs: of these tokens, and where they bring none, of the last."""
-        refresh = tokens.refresh or (before.refresh if before else "")
+        last = before or cls(subject, "", "", "", "")
+        refresh = tokens.refresh or last.refresh
         hint = tokens.id if len(tokens.id) <= LONGEST_HINT else ""
-        return cls(
-            subject,
-            refresh,
-            "" if refresh else tokens.access,
-            hint or (before.hint if before else ""),
-            groups_from or (before.groups_from if before else ""),
-        )
+        access = "" if refresh else tokens.access
+        return cls(subject, refresh, access, hint or last.hint, groups_from or last.groups_from)
 
     def text(self) -> str:
         """As it is kept; empty where there is nothing to ask with."""
@@ -128,6 +129,28 @@ class _Told:
         return bool(getattr(self, source) if source else self.claims)
 
 
+class _Replaced:
+    """Refresh tokens that the provider replaced, with what replaced them.
+
+    What comes after may fail, userinfo or the hub's own database; whoever then asks with the old one would be taken
+    for a thief (RFC 9700 §4.14.2).
+    """
+
+    def __init__(self) -> None:
+        self._by_old: OrderedDict[str, str] = OrderedDict()
+
+    def newest(self, refresh: str) -> str:
+        """The token to ask with, in place of `refresh`."""
+        return self._by_old.get(refresh, refresh)
+
+    def note(self, refresh: str, tokens: Tokens) -> None:
+        """The provider answered to `refresh`, or to what stands in its place, with these."""
+        if tokens.refresh and tokens.refresh != refresh:
+            self._by_old[refresh] = tokens.refresh
+            if len(self._by_old) > MOST_REPLACED:
+                self._by_old.popitem(last=False)
+
+
 class ProviderLogin:
     """A company's OpenID Connect provider as a way of signing in."""
 
@@ -160,6 +183,7 @@ class ProviderLogin:
         self._place = Place(provider.issuer, fetcher, monotonic)
         self._exchange = Exchange(provider, secret, fetcher)
         self._remembered = Remembered()
+        self._replaced = _Replaced()
 
     @property
     def name(self) -> str:
@@ -266,7 +290,10 @@ class ProviderLogin:
     async def _renewed(self, kept: _Renewal) -> Tokens:
         if not kept.refresh:
             return Tokens(kept.access, "", "")
-        return await self._exchange.refresh(await self._place.metadata(), kept.refresh)
+        metadata = await self._place.metadata()
+        tokens = await self._exchange.refresh(metadata, self._replaced.newest(kept.refresh))
+        self._replaced.note(kept.refresh, tokens)
+        return tokens
 
     async def _signed_in(self, tokens: Tokens, expected: Expected, kept: _Renewal | None = None) -> SignedIn:
         """The person that the provider tells of, at a sign-in or, with what was kept of one, again."""
@@ -279,8 +306,15 @@ class ProviderLogin:
             facts_of(told.claims, self._provider),
             subject,
             told.session,
-            _Renewal.of(tokens, subject, told.source_of(self._provider.groups), kept).text(),
+            self._renewal(tokens, subject, told, kept).text(),
         )
+
+    def _renewal(self, tokens: Tokens, subject: str, told: _Told, kept: _Renewal | None) -> _Renewal:
+        if not tokens.refresh and kept is not None:
+            tokens = replace(tokens, refresh=self._replaced.newest(kept.refresh))
+        if not self._provider.sign_out:
+            tokens = replace(tokens, id="")
+        return _Renewal.of(tokens, subject, told.source_of(self._provider.groups), kept)
 
     async def _id_token(self, tokens: Tokens, expected: Expected) -> Json:
         if not tokens.id:

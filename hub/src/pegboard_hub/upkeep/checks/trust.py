@@ -15,6 +15,7 @@ from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.ring import KeyState, Purpose, RingKey, read_ring
+from pegboard_hub.identity.sealing import read_sealing_key
 from pegboard_hub.upkeep.files import read_own
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
 
@@ -40,6 +41,8 @@ def keys(facts: Facts) -> Iterator[Finding]:
     published = _published(facts.home)
     for purpose, path in there:
         yield _ring(purpose, path, published, facts)
+    if facts.home.sealing_key.exists():
+        yield _sealing(facts.home.sealing_key)
 
 
 def _ring(purpose: Purpose, path: Path, published: set[str], facts: Facts) -> Finding:
@@ -63,6 +66,20 @@ def _ring(purpose: Purpose, path: Path, published: set[str], facts: Facts) -> Fi
         mend = "`pegboard keys list` says for whom; mend that process, or withdraw the server in the grants file"
         return warning(f"{found}; the rotation has waited for {span(waits)}", mend)
     return well(found)
+
+
+def _sealing(path: Path) -> Finding:
+    try:
+        if path.stat().st_mode & 0o077:
+            return must_mend(
+                f"others may read the key {path}", f"chmod 600 {path}; remove it, and everybody signs in anew"
+            )
+        read_sealing_key(path)
+    except PermissionError:
+        return warning(f"{path} cannot be looked at", _AS_OPERATOR)
+    except ConfigurationError as error:
+        return must_mend(f"{path} {error.problems[0]}", error.problems[-1])
+    return well(f"{path.name}: seals what is kept of sign-ins")
 
 
 def _key(key: RingKey, now: float) -> str:
