@@ -22,6 +22,7 @@ from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.sessions_door import session_door
 from pegboard_hub.web.unanswerable_page import unanswerable
 
 NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
@@ -54,6 +55,7 @@ def internal_app(parts: Parts) -> FastAPI:
     app.include_router(operator_routes(parts))
     app.include_router(acknowledgement_routes(parts))
     app.include_router(key_routes(parts))
+    app.include_router(session_door(parts))
     app.include_router(_probes(parts))
     return app
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, or_, update
 
 from pegboard.core.errors import PegboardError
 from pegboard_hub.identity.connections.model import connections
@@ -55,6 +55,11 @@ class Sealer(Protocol):
         Raises:
             ValueError: it was not sealed with a key that is known.
         """
+
+
+def person_is(person: str) -> ColumnElement[bool]:
+    """Whose sessions are meant by an id or an e-mail address."""
+    return or_(sessions.c.sub == person, sessions.c.email == person)
 
 
 class Sessions:
@@ -119,6 +124,16 @@ class Sessions:
         async with self._database.read() as connection:
             return await store.live(connection, sessions.c.sub == sub, self._now_ms())
 
+    async def called(self, person: str | None, most: int) -> list[Session]:
+        """Live sessions of whoever has that id or e-mail address, or of everybody: the newest `most`."""
+        named = sessions.c.sub.is_not(None) if person is None else person_is(person)
+        async with self._database.read() as connection:
+            return await store.live(connection, named, self._now_ms(), most)
+
+    async def end_of_called(self, person: str, why: str) -> list[Session]:
+        """End every session of whoever has that id or e-mail address; gives those that there were."""
+        return await self._end(person_is(person), why)
+
     async def current(self, sid: str) -> Session:
         """The session with what the login says of its person now, or said less than `renew_after_s` ago.
 
@@ -181,12 +196,12 @@ class Sessions:
                 raise SessionEnded("the sign-in was ended meanwhile")
         return renewed
 
-    async def _end(self, which: ColumnElement[bool], why: str) -> None:
+    async def _end(self, which: ColumnElement[bool], why: str) -> list[Session]:
         now = self._now_ms()
         async with self._database.write() as connection:
             ended = await store.live(connection, which, now)
             if not ended:
-                return
+                return []
             sids = [session.sid for session in ended]
             for some in batches(sids):
                 await store.end(connection, some, why, now)
@@ -199,6 +214,7 @@ class Sessions:
         await self._revocations.reload()
         for session in ended:
             log.info("signed out", extra={"sub": session.facts.sub, "sid": session.sid, "why": why})
+        return ended
 
     async def _if_live(self, session: Session | None) -> Session | None:
         now = self._now_ms()

@@ -28,10 +28,13 @@ async def by_sid(connection: AsyncConnection, sid: str) -> Session | None:
     return await _one(connection, sessions.c.sid == sid)
 
 
-async def live(connection: AsyncConnection, where: ColumnElement[bool], now_ms: int) -> list[Session]:
-    """Sessions that have neither ended nor expired, the newest first."""
+async def live(
+    connection: AsyncConnection, where: ColumnElement[bool], now_ms: int, most: int | None = None
+) -> list[Session]:
+    """Sessions that have neither ended nor expired, the newest first; no more than `most`."""
     alive = (sessions.c.ended_at_ms.is_(None), sessions.c.expires_at_ms > now_ms)
-    rows = await connection.execute(select(sessions).where(where, *alive).order_by(sessions.c.opened_at_ms.desc()))
+    chosen = select(sessions).where(where, *alive).order_by(sessions.c.opened_at_ms.desc())
+    rows = await connection.execute(chosen.limit(most))
     return [_session(row) for row in rows]
 
 
