@@ -2,8 +2,8 @@
 
 Rules (design, Rules of trust; RFC 9700, RFC 7636, RFC 8707, RFC 9207): a code and a refresh token are good once, for
 whom they were made, and for one server; answers go where the client registered and nowhere else; logs hold no secret.
-CSRF and pages are in `test_page_attacks.py`, client documents in `test_client_attacks.py`, the company's login in
-`test_provider_attacks.py`, and revoked tokens at every layer in `test_revocation_attacks.py`.
+CSRF and pages are in `test_browser_attacks.py`, client documents in `test_client_attacks.py`, the company's login in
+`test_login_attacks.py`, codes to type in `test_device_attacks.py`, revoked tokens in `test_revocation_attacks.py`.
 """
 
 from __future__ import annotations
@@ -498,6 +498,15 @@ async def test_a_huge_request_is_refused_here(stage: Stage, name: str, size: int
     response, answer = await stage.asked(**{name: "x" * size})
     assert response.status_code in (400, 414, 431), response.status_code
     assert answer == {}
+
+
+async def test_a_request_that_cannot_be_kept_while_one_signs_in_is_refused_and_not_lost(stage: Stage) -> None:
+    url = stage.editor.authorization("prod/presto", state="s" * 2_400)
+    signed_out = await stage.http.get(url)
+    assert (signed_out.status_code, onward_of(signed_out)) == (400, "")
+    assert "sign in first" in signed_out.text
+    _, answer = await stage.opened(url)
+    assert answer["state"] == "s" * 2_400
 
 
 # Parameters

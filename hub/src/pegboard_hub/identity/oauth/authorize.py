@@ -19,8 +19,17 @@ from pegboard_hub.identity.oauth.server import AuthorizationServer
 LONGEST_QUERY = 8 * 1024
 """Characters of an authorization request. It comes back encoded once more on the way through the sign-in page."""
 
+LONGEST_KEPT = 2400
+"""Characters of one that is kept while its person signs in at the company: the way back lies in a cookie."""
+
 Explain = Callable[[Request, str, str], Awaitable[Response]]
 """Makes the page for a request that must not be sent back to the client, from the error's code and words."""
+
+
+TOO_LONG_TO_KEEP = (
+    f"the query is longer than the {LONGEST_KEPT} characters that can be kept while you sign in; sign in first, and "
+    "then connect again"
+)
 
 
 def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callable[[Request], Awaitable[Response]]:
@@ -34,6 +43,8 @@ def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callabl
         except OAuthRefused as refused:
             return await explain(request, refused.code, refused.description)
         session = await server.sessions.find(server.cookie.read(request))
+        if session is None and len(request.url.query) > LONGEST_KEPT:
+            return await explain(request, "invalid_request", TOO_LONG_TO_KEEP)
         asked = Asked(request.url.query, form, session)
         response = await AuthorizationHandler(Provider(server, asked)).handle(request)
         if response.status_code == 302:
