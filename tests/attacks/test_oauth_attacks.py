@@ -1013,7 +1013,7 @@ FETCHABLE = [
 @pytest.mark.parametrize("name", FETCHABLE)
 async def test_no_address_in_a_registration_is_fetched(stage: Stage, listener: socket.socket, name: str) -> None:
     place = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
-    client = StockClient(stage.url, stage.http, name=f"Fetches {name}")
+    client = StockClient(stage.url, stage.http, name="Fetches")
     response = await stage.http.post(
         f"{stage.url}/oauth/register",
         json={"client_name": client.name, "redirect_uris": [client.redirect], name: place},
