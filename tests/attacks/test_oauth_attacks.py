@@ -2,14 +2,16 @@
 
 Rules (design, Rules of trust; RFC 9700, RFC 7636, RFC 8707, RFC 9207): a code and a refresh token are good once, for
 whom they were made, and for one server; answers go where the client registered and nowhere else; logs hold no secret.
-CSRF and pages are in `test_page_attacks.py`, client documents in `test_client_attacks.py`, the company's login in
-`test_provider_attacks.py`, and revoked tokens at every layer in `test_revocation_attacks.py`.
+CSRF and pages are in `test_browser_attacks.py`, client documents in `test_client_attacks.py`, the company's login in
+`test_login_attacks.py`, codes to type in `test_device_attacks.py`, revoked tokens in `test_revocation_attacks.py`.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -500,6 +502,15 @@ async def test_a_huge_request_is_refused_here(stage: Stage, name: str, size: int
     assert answer == {}
 
 
+async def test_a_request_that_cannot_be_kept_while_one_signs_in_is_refused_and_not_lost(stage: Stage) -> None:
+    url = stage.editor.authorization("prod/presto", state="s" * 2_400)
+    signed_out = await stage.http.get(url)
+    assert (signed_out.status_code, onward_of(signed_out)) == (400, "")
+    assert "sign in first" in signed_out.text
+    _, answer = await stage.opened(url)
+    assert answer["state"] == "s" * 2_400
+
+
 # Parameters
 
 NO_CODE: dict[str, dict[str, str | None]] = {
@@ -709,6 +720,41 @@ async def test_a_page_that_loads_the_address_gets_no_code_made(stage: Stage, des
     assert (response.status_code, answer) == (400, {})
     _, answer = await stage.opened(stage.editor.authorization("prod/presto"), **{"sec-fetch-dest": "document"})
     assert answer["code"]
+
+
+LED_HERE: dict[str, tuple[str, str, bool]] = {
+    "a page of another site, to a program here": ("cross-site", REDIRECT, True),
+    "a page of another site, to an app": ("cross-site", APP_REDIRECT, True),
+    "a page of another site, to a web site": ("cross-site", HTTPS_REDIRECT, False),
+    "a program": ("none", REDIRECT, False),
+    "a page of ours": ("same-origin", REDIRECT, False),
+    "a client that is a page on this machine": ("same-site", REDIRECT, False),
+}
+"""Who opened the address, where the answer goes, and whether that takes a click."""
+
+
+@pytest.mark.parametrize("case", LED_HERE)
+async def test_a_page_of_another_site_has_nobodys_program_connected_in_silence(stage: Stage, case: str) -> None:
+    """Any program of this machine may be behind a loopback address, the page's maker's too (RFC 8252 §8.6)."""
+    site, redirect, clicks = LED_HERE[case]
+    client = StockClient(stage.url, stage.http, name="Led here", redirect=redirect)
+    await client.connect(stage.browser, "prod/presto")
+    url = client.authorization("prod/presto", state="<'\"&>")
+    page, answer = await stage.opened(url, **{"sec-fetch-site": site, "sec-fetch-dest": "document"})
+    assert ("code" in answer) == (not clicks), page.text
+    if clicks:
+        assert (page.status_code, onward_of(page)) == (200, "")
+        [there] = re.findall(r'<a class="button" href="(/oauth/authorize\?[^"]*)"', page.text)
+        _, answer = await stage.opened(stage.url + html.unescape(there), **{"sec-fetch-site": "same-origin"})
+    assert answer["state"] == "<'\"&>"
+    assert (await client.exchange(answer["code"])).status_code == 200
+
+
+async def test_not_even_pegboards_own_command_is(stage: Stage) -> None:
+    command = StockClient(stage.url, stage.http, client_id="pegboard-cli")
+    for changes in ({}, {"redirect_uri": None}):
+        page, answer = await stage.opened(command.authorization("api", **changes), **{"sec-fetch-site": "cross-site"})
+        assert (page.status_code, onward_of(page), answer) == (200, "", {})
 
 
 # Refresh tokens
@@ -967,7 +1013,7 @@ FETCHABLE = [
 @pytest.mark.parametrize("name", FETCHABLE)
 async def test_no_address_in_a_registration_is_fetched(stage: Stage, listener: socket.socket, name: str) -> None:
     place = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
-    client = StockClient(stage.url, stage.http, name=f"Fetches {name}")
+    client = StockClient(stage.url, stage.http, name="Fetches")
     response = await stage.http.post(
         f"{stage.url}/oauth/register",
         json={"client_name": client.name, "redirect_uris": [client.redirect], name: place},

@@ -170,6 +170,7 @@ class Told:
     """A login that tells what a test wants."""
 
     name = "the test's login"
+    issuer = "https://login.example"
 
     def __init__(self) -> None:
         self.groups: tuple[str, ...] = ("ads-eng",)

@@ -18,7 +18,7 @@ from pegboard_hub.identity.connections.model import authorization_codes, connect
 from pegboard_hub.identity.person import PersonFacts, SignedIn
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.main import open_hub
-from tests.hub.company import PRESTO, URL, Company, Hub, opened
+from tests.hub.company import API, PRESTO, URL, Company, Hub, opened
 from tests.hub.test_full_disk import Way, full_tmpfs, limited_files
 from tests.hub.test_hub_process import Process, arguments
 from tests.oauth import Browser, StockClient, claims_of, query_of
@@ -44,6 +44,7 @@ class SlowLogin:
     """A login during whose answer something else happens."""
 
     name = "the test's login"
+    issuer = "https://login.example"
 
     def __init__(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         self._meanwhile = meanwhile
@@ -207,6 +208,19 @@ async def test_a_client_with_a_secret_may_send_it_in_the_form(
         tokens.append(answer.json().get("access_token") or (answer.status_code, answer.json()["error"]))
     assert tokens[:2] == [(401, "invalid_client")] * 2
     assert claims_of(str(tokens[2]))["surface"] == "chat"
+
+
+async def test_a_client_that_the_operator_registered_may_ask_for_the_api(
+    hub: Hub, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(_client_id: str) -> Client:
+        return BOT
+
+    monkeypatch.setattr(hub.parts.identity.clients, "get", get)
+    wiki = StockClient(URL, hub.public, client_id="wiki", redirect=BOT.redirect_uris[0])
+    code = query_of(await browser.authorize(wiki.authorization("api")))["code"]
+    claims = claims_of((await wiki.exchange(code, client_secret=BOT.secret)).json()["access_token"])
+    assert (claims["aud"], claims["scope"]) == (API, "api")
 
 
 async def test_a_blocked_client_is_answered_as_one_that_there_is_not(

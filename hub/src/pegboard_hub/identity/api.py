@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from pegboard.core.challenge import METADATA_PREFIX
 from pegboard.core.names import API_PATH, MCP_PREFIX, ServerName
-from pegboard_hub.identity.oauth.authorize import Explain, authorize_endpoint
+from pegboard_hub.identity.oauth.authorize import Confirm, Explain, authorize_endpoint
 from pegboard_hub.identity.oauth.device import DEVICE_GRANT, device_endpoint, device_grant
 from pegboard_hub.identity.oauth.metadata import api_resource, server_metadata, server_resource
 from pegboard_hub.identity.oauth.register import register_endpoint
@@ -28,6 +28,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def identity_routes(
     server: AuthorizationServer,
     explain: Explain,
+    confirm: Confirm,
     more_grants: Mapping[str, Grant] | None = None,
 ) -> APIRouter:
     """The routes.
@@ -35,6 +36,7 @@ def identity_routes(
     Args:
         server: the parts.
         explain: makes the page for an authorization request that cannot be answered to its client.
+        confirm: makes the page for one that a page of another site led to.
         more_grants: grants of the token endpoint beside the usual.
     """
     grants = {DEVICE_GRANT: device_grant(server), **(more_grants or {})}
@@ -55,7 +57,7 @@ def identity_routes(
 
     router = APIRouter(include_in_schema=False)
     router.routes += [
-        Route("/oauth/authorize", authorize_endpoint(server, explain), methods=["GET"]),
+        Route("/oauth/authorize", authorize_endpoint(server, explain, confirm), methods=["GET"]),
         Route("/oauth/device", device_endpoint(server), methods=["POST"]),
         _open("/oauth/token", token_endpoint(server, grants), "POST"),
         _open("/oauth/revoke", revoke_endpoint(server), "POST"),

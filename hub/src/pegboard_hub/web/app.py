@@ -23,7 +23,7 @@ from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.sessions_door import session_door
-from pegboard_hub.web.unanswerable_page import unanswerable
+from pegboard_hub.web.unanswerable_page import led_here, unanswerable
 
 NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
 MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Records wait, and come later."
@@ -36,7 +36,7 @@ def public_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
     app.include_router(page_routes(parts, framer))
     app.include_router(api_routes(parts))
-    app.include_router(identity_routes(identity, unanswerable(framer)))
+    app.include_router(identity_routes(identity, unanswerable(framer), led_here(framer)))
     app.include_router(_probes(parts))
     app.include_router(metrics_routes(parts.page))
     app.mount("/static", StaticFiles(directory=HERE / "static"))

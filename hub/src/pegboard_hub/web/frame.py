@@ -147,10 +147,11 @@ class RefusalView:
 
 @dataclass(frozen=True, slots=True)
 class OnwardView:
-    """A page that goes on to another by itself."""
+    """A page that leads on to another, by itself or by a click."""
 
     then: str
     words: str
+    by_itself: bool = True
 
 
 class Framer:

@@ -1,7 +1,7 @@
-"""The page for an authorization request whose answer must not go to its client (RFC 6749 §4.1.2.1).
+"""Pages for authorization requests that are not answered to their client, or not yet.
 
-Who asks is not known, or where the answer should go is not theirs. So the person is told, and nothing on the page
-leads there.
+Where it is not known who asks, or where the answer should go is not theirs, the person is told, and nothing on the
+page leads there (RFC 6749 §4.1.2.1). Where a page of another site led the person here, a click of theirs goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from pegboard_hub.common.requests import request_id
 from pegboard_hub.identity.clients.names import shown
-from pegboard_hub.web.frame import Framer, RefusalView, wants_page
+from pegboard_hub.web.frame import Framer, OnwardView, RefusalView, wants_page
 
 LONGEST_TOLD = 200
 """Characters of what the request says that the page repeats."""
@@ -45,5 +45,22 @@ def unanswerable(framer: Framer) -> Callable[[Request, str, str], Awaitable[Resp
             facts=told,
         )
         return framer.answer("refused.html", framer.bare(request, "This cannot be connected"), view, 400)
+
+    return page
+
+
+LED_HERE = (
+    "A page of another site sent you here, to connect a program on your machine with Pegboard as you. Go on only if "
+    "you started that yourself a moment ago; otherwise close this page, and nothing is connected."
+)
+
+
+def led_here(framer: Framer) -> Callable[[Request, str], Awaitable[Response]]:
+    """What makes the page from which a person goes on to `then` by a click."""
+
+    async def page(request: Request, then: str) -> Response:
+        await framer.browsers.visit(request)
+        view = OnwardView(then, LED_HERE, by_itself=False)
+        return framer.answer("onward.html", framer.bare(request, "Connect a program?"), view)
 
     return page

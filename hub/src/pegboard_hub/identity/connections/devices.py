@@ -182,15 +182,20 @@ class Devices:
             if row is None or row.client_id != client.client_id:
                 raise OAuthRefused("invalid_grant", "there is no such device code of this client")
             refused = _unsettled(row, now)
-            noted = _waited(row, now) if refused else {"used_at_ms": row.used_at_ms or now}
-            await db.execute(update(device_codes).where(device_codes.c.digest == digest).values(noted))
-            found = [] if refused else await store.find(db, connections.c.connection == row.connection)
+            this = update(device_codes).where(device_codes.c.digest == digest)
+            if refused:
+                await db.execute(this.values(_waited(row, now)))
+            else:
+                # Whether this use is the first, the update alone can say, as with an authorization code.
+                first = await db.execute(this.where(device_codes.c.used_at_ms.is_(None)).values(used_at_ms=now))
+                used_before = not first.rowcount
+                found = await store.find(db, connections.c.connection == row.connection)
         if refused:
             raise refused
-        if row.used_at_ms is not None:
+        if used_before:
             await self._connected.end(row.connection, "stolen")
             log.warning("a device code was used twice: the connection is ended", extra={"client_id": row.client_id})
-        if row.used_at_ms is not None or not found:
+        if used_before or not found:
             raise OAuthRefused("invalid_grant", "this device code was used before, or what it led to has ended")
         try:
             return await self._connected.first(client, found[0], resource)

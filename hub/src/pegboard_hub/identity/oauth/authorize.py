@@ -19,11 +19,25 @@ from pegboard_hub.identity.oauth.server import AuthorizationServer
 LONGEST_QUERY = 8 * 1024
 """Characters of an authorization request. It comes back encoded once more on the way through the sign-in page."""
 
+LONGEST_KEPT = 2400
+"""Characters of one that is kept while its person signs in at the company: the way back lies in a cookie."""
+
 Explain = Callable[[Request, str, str], Awaitable[Response]]
 """Makes the page for a request that must not be sent back to the client, from the error's code and words."""
 
 
-def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callable[[Request], Awaitable[Response]]:
+Confirm = Callable[[Request, str], Awaitable[Response]]
+"""Makes the page from which a person goes on to an address of ours by a click of their own."""
+
+TOO_LONG_TO_KEEP = (
+    f"the query is longer than the {LONGEST_KEPT} characters that can be kept while you sign in; sign in first, and "
+    "then connect again"
+)
+
+
+def authorize_endpoint(
+    server: AuthorizationServer, explain: Explain, confirm: Confirm
+) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint."""
 
     async def authorize(request: Request) -> Response:
@@ -34,6 +48,10 @@ def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callabl
         except OAuthRefused as refused:
             return await explain(request, refused.code, refused.description)
         session = await server.sessions.find(server.cookie.read(request))
+        if session is None and len(request.url.query) > LONGEST_KEPT:
+            return await explain(request, "invalid_request", TOO_LONG_TO_KEEP)
+        if session is not None and _led_here(request, form):
+            return await confirm(request, f"{request.url.path}?{request.url.query}")
         asked = Asked(request.url.query, form, session)
         response = await AuthorizationHandler(Provider(server, asked)).handle(request)
         if response.status_code == 302:
@@ -44,6 +62,16 @@ def authorize_endpoint(server: AuthorizationServer, explain: Explain) -> Callabl
         return await explain(request, refusal["error"], words)
 
     return authorize
+
+
+def _led_here(request: Request, form: Form) -> bool:
+    """Whether a page of another site led a person here, for an answer that whatever listens on their machine gets.
+
+    Silence would then connect whoever made the page and has a program there, in the name of a client that is trusted
+    (RFC 8252 §8.6). Clients on the person's machine open the browser themselves, and it says so (`none`).
+    """
+    elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
+    return elsewhere and not form.get("redirect_uri", "").startswith("https://")
 
 
 def _parameters(request: Request) -> Form:
