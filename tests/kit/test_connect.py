@@ -420,6 +420,13 @@ def test_an_unknown_client_is_told_which_there_are(home: Path, capsys: pytest.Ca
     assert "Did you mean vscode?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["prod/presto/../x", 'prod/"x', "prod/x\ny", "", "prod"])
+def test_an_answer_with_what_is_no_server_s_name_writes_nothing(home: Path, instance: Instance, name: str) -> None:
+    open_to(instance, name)
+    connect("cursor", "--yes", expected=5)
+    assert not file_of(home, "cursor").exists()
+
+
 def test_two_servers_never_share_a_name() -> None:
     pairs = [("a-b", "cd"), ("ab", "b-cd"), ("aa", "b-cd"), ("aa-b", "cd")]
     assert len({entry_name(ServerName(*each)) for each in pairs}) == len(pairs)

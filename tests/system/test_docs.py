@@ -12,7 +12,12 @@ from tests.system.pages import Command, commands, reader_at
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
 
-PAGES = ("tutorials/your-first-call", "guides/why-was-it-refused", "guides/look-after-clients")
+PAGES = (
+    "tutorials/your-first-call",
+    "guides/connect-your-ide",
+    "guides/why-was-it-refused",
+    "guides/look-after-clients",
+)
 """Pages whose commands are all for a running demo."""
 
 TEXTS = {page: (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in PAGES}

@@ -6,16 +6,17 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 
 ROWS, COLUMNS = 60, 200
-ENTERS, ENTER_S = 20, 2.0
+STILL_S = 1.0
 ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[\[?>=][0-9;?>]*[A-Za-z]?|[\r\x00]")
 
 
@@ -42,16 +43,20 @@ class Terminal:
                 pass
         assert words in self.text, f"{words!r} was not printed:\n{self.text[-3000:]}"
 
-    async def type(self, words: str, answer: str) -> None:
-        """Type, and press Enter until `answer` is printed: a program may take none right after the words."""
+    async def type(self, words: str) -> None:
+        """Type, and press Enter once the program is done with the words: sooner, Enter counts as part of a paste."""
         os.write(self._handle, words.encode())
         await self.until(words)
-        for _ in range(ENTERS):
-            await self.press("\r")
-            with anyio.move_on_after(ENTER_S):
-                await self.until(answer)
-                return
-        await self.until(answer)
+        await self.still()
+        await self.press("\r")
+
+    async def still(self) -> None:
+        """Read until nothing has been printed for a while."""
+        read = True
+        while read:
+            read = False
+            with anyio.move_on_after(STILL_S):
+                read = await self._read()
 
     async def press(self, key: str) -> None:
         """Press a key."""
@@ -84,8 +89,10 @@ async def at_terminal(
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            yield Terminal(ours)
-            if process.returncode is None:
-                process.kill()
+            try:
+                yield Terminal(ours)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
     finally:
         os.close(ours)

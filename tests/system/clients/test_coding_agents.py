@@ -198,12 +198,14 @@ async def test_gemini_cli_signs_in_once_and_connects_the_second_server_silently(
     with anyio.fail_after(TIMEOUT_S):
         prompts = []
         async with at_terminal(gemini.program, gemini.environment, gemini.home) as terminal:
-            await terminal.until("Type your message")
+            await terminal.until("2 MCP servers")
+            await terminal.still()  # by then it knows its commands
             for server in (PRESTO, SCRATCH):
-                await terminal.type(f"/mcp auth {server}", f"Authentication required for MCP Server: '{server}")
+                await terminal.type(f"/mcp auth {server}")
+                await terminal.until(f"Authentication required for MCP Server: '{server}")
                 await terminal.press("\r")
                 prompts.append(await ana.follow(await at_home.opened()))
-                await terminal.until(f"Successfully authenticated with MCP server '{server}'")
+                await terminal.until(f"Successfully authenticated and reloaded tools for '{server}'")
         listed = await gemini.run("mcp", "list")
     assert prompts == [[SIGN_IN, CONSENT], []]
     assert listed.count("Connected") == 2

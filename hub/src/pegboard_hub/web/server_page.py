@@ -43,6 +43,7 @@ class Way:
         link: for a browser; empty where the client takes none.
         snippet: for the client's file.
         files: where that file is, by platform; one without a name where it is the same everywhere.
+        then: what the person does next.
         open: whether the server is open to the person from where the client may be taken to be.
     """
 
@@ -51,6 +52,7 @@ class Way:
     link: str
     snippet: str
     files: Mapping[str, str]
+    then: str
     open: bool
 
 
@@ -118,6 +120,7 @@ def _way(client: ClientConfig, name: str, url: str, open_from: tuple[str, ...]) 
         link=client.link_for(name, url),
         snippet=client.snippet(name, url),
         files=_files(client),
+        then=client.then.replace("NAME", name),
         open=not set(client.surfaces).isdisjoint(open_from),
     )
 

@@ -45,7 +45,7 @@ class ClientConfig:
             otherwise, so this says only which servers are worth an entry.
         command: what adds a server in a terminal; empty where the client has no such command.
         link: what adds a server when it is opened in a browser; empty where there is no such link.
-        then: what the person does next.
+        then: what the person does next; `NAME` stands for the entry's name.
     """
 
     id: str
@@ -145,7 +145,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         surfaces=("cli",),
         command=("claude", "mcp", "add", "--scope", "user", "--transport", "http", NAME, URL),
         link="",
-        then="Start claude, type /mcp, choose a server and “Authenticate”.",
+        then="Sign in: claude mcp login NAME, or /mcp inside claude.",
     ),
     ClientConfig(
         id="codex",
@@ -159,7 +159,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         surfaces=("cli",),
         command=("codex", "mcp", "add", NAME, "--url", URL),
         link="",
-        then="Sign in once for each server: codex mcp login NAME.",
+        then="Sign in: codex mcp login NAME.",
     ),
     ClientConfig(
         id="gemini-cli",
@@ -173,7 +173,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         surfaces=("cli",),
         command=("gemini", "mcp", "add", "--scope", "user", "--transport", "http", NAME, URL),
         link="",
-        then="Start gemini and type /mcp auth NAME for each server.",
+        then="Sign in: start gemini and type /mcp auth NAME.",
     ),
     ClientConfig(
         id="windsurf",

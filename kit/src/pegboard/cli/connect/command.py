@@ -108,13 +108,16 @@ def _usable(options: Options, client: ClientConfig, chosen: Iterable[ServerName]
     Raises:
         Failure: one of `chosen` is not among them.
     """
-    from pegboard.cli.client import HubClient
+    from pegboard.cli.client import HubClient, not_pegboard
 
     found: set[ServerName] = set()
     with HubClient(options) as hub:
         for surface in (None,) if options.surface else client.surfaces:
             answer = hub.get("servers", surface=surface)
-            found |= {ServerName.parse(str(each.get("server", ""))) for each in answer.get("servers", ())}
+            try:
+                found |= {ServerName.parse(str(each.get("server", ""))) for each in answer.get("servers", ())}
+            except ValueError as error:
+                raise not_pegboard(options.url) from error
         for name in chosen:
             if name not in found:
                 raise hub.no_such_server(name)
