@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 PATIENCE_MS = 60_000
-MOST_PAGES = 4
+MOST_PAGES = 5
 Arrived = Callable[[], Awaitable[object]]
-SIGN_IN, CONSENT = "sign-in", "consent"
+GO_ON, SIGN_IN, CONSENT = "go on", "sign-in", "consent"
+"""Pages that ask something. `GO_ON` is a click for whom another site's page leads here, and who is signed in."""
 
 
 class Person:
@@ -22,6 +23,7 @@ class Person:
         self.context = context
         self.url = public_url
         self._buttons = {
+            GO_ON: 'a.button:text-is("Go on")',
             SIGN_IN: f'button[name="person"][value="{sub}"]',
             CONSENT: 'button[name="answer"][value="allow"]',
         }

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.system.clients.person import CONSENT, PATIENCE_MS, SIGN_IN, Person, person
+from tests.system.clients.person import CONSENT, GO_ON, PATIENCE_MS, SIGN_IN, Person, person
 from tests.system.instance import Instance, free_port
 from tests.tools.node import provide
 
@@ -60,7 +60,7 @@ async def _until_it_answers(url: str) -> None:
                     await anyio.sleep(0.1)
 
 
-async def test_it_signs_in_calls_a_tool_and_connects_the_second_server_silently(
+async def test_it_signs_in_calls_a_tool_and_connects_the_second_server_with_a_click(
     pegboard: Instance, inspector: str
 ) -> None:
     async with person(pegboard.public_url) as ana:
@@ -73,7 +73,7 @@ async def test_it_signs_in_calls_a_tool_and_connects_the_second_server_silently(
         await page.get_by_role("button", name="Execute Tool").click()
         await expect(page.get_by_text(re.compile(FLIGHTS)).first).to_be_visible(timeout=PATIENCE_MS)
         await page.get_by_text("Servers", exact=True).first.click()
-        assert await _connect(page, ana, "scratch", "dev/scratch") == []
+        assert await _connect(page, ana, "scratch", "dev/scratch") == [GO_ON]
 
 
 async def _connect(page: Page, ana: Person, name: str, server: str) -> list[str]:
