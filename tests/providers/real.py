@@ -32,13 +32,7 @@ START_S = 60.0
 
 
 class Company(Protocol):
-    """A company's login, and what its administrators do.
-
-    Attributes:
-        tells_of_sign_outs: whether it has back-channel logout.
-    """
-
-    tells_of_sign_outs: bool
+    """A company's login, and what its administrators do."""
 
     @property
     def settings(self) -> str:
@@ -65,8 +59,6 @@ class Company(Protocol):
 
 class NodeCompany:
     """npm's `oidc-provider`."""
-
-    tells_of_sign_outs = True
 
     def __init__(self, url: str, people: Path, process: subprocess.Popen[bytes]) -> None:
         self.url = url
@@ -175,8 +167,6 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 class CanailleCompany:
     """Canaille, as `pytest-iam` starts it."""
-
-    tells_of_sign_outs = False
 
     def __init__(self, server: Any, public_url: str) -> None:
         self._server = server

@@ -36,6 +36,9 @@ COMPANIES: dict[str, Callable[[str, Path], AbstractContextManager[Company]]] = {
     "canaille": canaille_company,
 }
 
+NODE = pytest.mark.parametrize("office", ["oidc-provider"], indirect=True)
+"""For what the other does not have: telling of sign-outs, signing out by a link, and a process that can be halted."""
+
 
 @dataclass
 class Office:
@@ -153,9 +156,9 @@ def test_a_login_that_does_not_answer_gives_no_token_and_ends_nothing(
     assert again.status_code == 200, again.text
 
 
+@NODE
 def test_a_login_that_is_silent_holds_nobody_up(office: Office, context: BrowserContext) -> None:
-    if not isinstance(office.company, NodeCompany):
-        pytest.skip("this login is in the test's own process")
+    assert isinstance(office.company, NodeCompany)
     tokens = office.connect(context, "ana")
     with office.company.silent(), ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(office.renew, tokens)]
@@ -176,9 +179,8 @@ def test_a_person_who_left_gets_no_token(office: Office, context: BrowserContext
         office.company.hire("gus")
 
 
+@NODE
 def test_signing_out_at_the_company_ends_it_here(office: Office, context: BrowserContext) -> None:
-    if not office.company.tells_of_sign_outs:
-        pytest.skip("this login does not tell of a sign-out")
     tokens = office.connect(context, "ana")
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -188,9 +190,8 @@ def test_signing_out_at_the_company_ends_it_here(office: Office, context: Browse
     assert answer.json()["error"] == "invalid_grant"
 
 
+@NODE
 def test_signing_out_here_leads_through_the_company_and_back(office: Office, context: BrowserContext) -> None:
-    if not isinstance(office.company, NodeCompany):
-        pytest.skip("its settings leave people signed in at the company")
     tokens = office.connect(context, "ana")
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)

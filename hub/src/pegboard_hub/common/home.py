@@ -272,10 +272,13 @@ def read_instance(home: Home) -> dict[str, Any]:
     """
     try:
         found = json.loads(home.instance_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        mend = "say with --grants which servers are granted; the next start writes it anew"
+        mend = (
+            "say with --grants which servers are granted, and with --sign-in how people sign in (its file, or demo); "
+            "the next start writes it anew"
+        )
         raise ConfigurationError(str(home.instance_file), ["cannot be read as JSON", mend]) from error
     return found if isinstance(found, dict) else {}
 

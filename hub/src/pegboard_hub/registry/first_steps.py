@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pegboard.core.access import ServerAccess, may_reach
 from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
+from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard_hub.identity.directory import DemoDirectory
 from pegboard_hub.registry.model import Access
 
@@ -84,6 +85,7 @@ def _sorted_out(
             audience=access.resource_url,
             expires_at=0,
             token_id="",
+            scope=SCOPE_TOOLS,
             channel=seat.channel,
         )
         (inside if may_reach(caller, access) else outside).append(sub)
