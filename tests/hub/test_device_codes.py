@@ -190,3 +190,12 @@ async def test_a_session_that_ends_takes_the_code_s_yes_with_it(program: Program
     await answer(browser, program.given["user_code"], "Allow")
     await hub.parts.identity.sessions.end_all_of("ana", "signed out")
     assert (await program.poll()).json()["error"] == "invalid_grant"
+
+
+async def test_the_page_tells_of_all_that_the_program_gets(program: Program, browser: Browser) -> None:
+    """The command's tokens have the whole scope of what they are for, so that a narrow one must not be promised."""
+    await program.ask(scope="tools:read")
+    assert "change nothing" not in (await type_code(browser, program.given["user_code"])).text
+    await answer(browser, program.given["user_code"], "Allow")
+    assert claims_of((await program.poll(resource=PRESTO)).json()["access_token"])["scope"] == "tools"
+    assert "only read" not in (await browser.get(f"{URL}/sessions")).text
