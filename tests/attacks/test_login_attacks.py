@@ -20,11 +20,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx2
 import pytest
 from joserfc.jwk import ECKey, RSAKey
+from sqlalchemy import update
 
+from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.identity.provider.api import MOST_ATTEMPTS
 from pegboard_hub.identity.provider.login import ProviderLogin
 from pegboard_hub.identity.provider.metadata import Place
-from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.identity.sessions.model import Session, sessions
 from tests.hub.company import URL, Company, Hub, found_company, opened
 from tests.hub.conftest import company as company
 from tests.providers.scripted import CLIENT, EVENT, SECRET, Change, Scripted, changed
@@ -436,6 +438,49 @@ async def test_another_login_finds_no_session_of_the_last(company: Company, prov
     async with opened(configured(company, provider)) as hub:
         assert await hub.parts.identity.sessions.find(secret) is None
         assert hub.parts.identity.demo is None
+
+
+PAGES = ["/", "/explain", "/ledger", "/servers/prod/presto", "/consent?client_id=x"]
+
+
+async def test_a_page_shows_what_the_login_says_now(
+    browser: Browser, hub: Hub, provider: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session lives for a week, and a lost group no longer than a token does."""
+    await browser.sign_in()
+    monkeypatch.setattr(hub.parts.identity.sessions, "renew_after_s", -1)
+    assert (await browser.http.get("/servers/prod/presto")).status_code == 200
+    provider.hire("ana")
+    assert (await browser.http.get("/servers/prod/presto")).status_code == 404
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_who_has_left_sees_no_page(
+    browser: Browser, hub: Hub, provider: Scripted, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    await browser.sign_in()
+    monkeypatch.setattr(hub.parts.identity.sessions, "renew_after_s", -1)
+    del provider.people["ana"]
+    answer = await browser.http.get(page)
+    assert (answer.status_code, answer.headers.get("location", "").partition("?")[0]) == (303, "/sign-in")
+    assert await browser.session() is None
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_while_the_login_is_away_a_page_believes_it_no_longer_than_a_token_does(
+    browser: Browser, hub: Hub, provider: Scripted, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    await browser.sign_in()
+    monkeypatch.setattr(hub.parts.identity.sessions, "renew_after_s", -1)
+    monkeypatch.setattr(provider, "down", True)
+    assert (await browser.http.get(page)).status_code != 503
+    session = await browser.session()
+    assert session is not None
+    async with hub.parts.database.write() as db:
+        aged = session.facts_at_ms - MAX_LIFETIME_S * 1000
+        await db.execute(update(sessions).where(sessions.c.sid == session.sid).values(facts_at_ms=aged))
+    assert (await browser.http.get(page)).status_code == 503
+    assert (await browser.http.get("/sessions")).status_code == 200
 
 
 async def test_nothing_of_a_sign_in_is_in_the_log_or_readable_in_the_database(
