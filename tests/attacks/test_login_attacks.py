@@ -29,6 +29,7 @@ from pegboard_hub.identity.provider.metadata import Place
 from pegboard_hub.identity.sessions.model import Session, sessions
 from tests.hub.company import URL, Company, Hub, found_company, opened
 from tests.hub.conftest import company as company
+from tests.oauth import StockClient, onward_of
 from tests.providers.scripted import CLIENT, EVENT, SECRET, Change, Scripted, changed
 
 pytestmark = pytest.mark.anyio
@@ -438,6 +439,28 @@ async def test_another_login_finds_no_session_of_the_last(company: Company, prov
     async with opened(configured(company, provider)) as hub:
         assert await hub.parts.identity.sessions.find(secret) is None
         assert hub.parts.identity.demo is None
+
+
+WAYS = ["/sign-in", "/sign-in/start"]
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_page_of_another_site_leads_past_the_click_by_way_of_the_login(
+    browser: Browser, way: str, signed_in: bool
+) -> None:
+    """The login lets in whom it knows in silence, and the way on from there begins at a page of ours."""
+    if signed_in:
+        await browser.sign_in()
+    client = StockClient(URL, browser.http, client_id="pegboard-cli", redirect="http://127.0.0.1:9/callback")
+    asked = client.authorization("api").removeprefix(URL)
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+    answer = await browser.http.get(way, params={"continue": asked}, headers=headers)
+    if answer.is_redirect:
+        answer = await browser.http.get(answer.headers["location"], headers=headers)
+    assert (answer.status_code, onward_of(answer)) == (200, "")
+    ours = await browser.http.get(way, params={"continue": asked}, headers={**headers, "Sec-Fetch-Site": "none"})
+    assert ours.is_redirect or signed_in
 
 
 PAGES = ["/", "/explain", "/ledger", "/servers/prod/presto", "/consent?client_id=x"]
