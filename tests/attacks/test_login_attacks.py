@@ -419,6 +419,19 @@ async def test_a_sign_out_at_the_login_ends_that_persons_sessions_alone(
     assert await eve.session() is not None
 
 
+async def test_a_sign_out_of_a_session_reaches_a_sign_in_of_which_the_login_told_none(
+    browser: Browser, hub: Hub, provider: Scripted
+) -> None:
+    """Its id tokens have no `sid`, its logout tokens have: what is meant is known by the person alone."""
+    provider.lies["claims"] = changed(sid=None)
+    eve = Browser(hub, provider, another(hub))
+    await browser.sign_in()
+    await eve.sign_in("eve")
+    assert (await told(hub, provider.logout_token(sub="ana", sid="of-which-nothing-was-said"))).status_code == 200
+    assert await browser.session() is None
+    assert await eve.session() is not None
+
+
 BODIES = ["", "logout_token=", "logout_token=x", "logout_token=a.b.c&logout_token=a.b.c", "x" * 70_000, "%ff=%ff"]
 
 

@@ -147,12 +147,13 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
         response: Response = see_other(SIGN_OUT)
         if session is not None:
             form = await framer.browsers.form(request)
-            if way := await _way_out(parts, session):
-                response = framer.onward(request, "Signed out", "You are signed out here, and now at the login.", way)
+            # First here: nothing of it waits for the login, which may be away.
             if form.get("which") == "everywhere":
                 await identity.sessions.end_all_of(session.facts.sub, "signed out everywhere")
             else:
                 await identity.sessions.end(session.sid, "signed out")
+            if way := await _way_out(parts, session):
+                response = framer.onward(request, "Signed out", "You are signed out here, and now at the login.", way)
             framer.browsers.sign_out(response)
         return response
 

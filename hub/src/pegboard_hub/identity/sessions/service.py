@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from sqlalchemy import ColumnElement, or_, update
+from sqlalchemy import ColumnElement, and_, or_, update
 
 from pegboard.core.errors import PegboardError
 from pegboard_hub.identity.connections.model import connections
@@ -159,8 +159,14 @@ class Sessions:
         await self._end(sessions.c.sub == sub, why)
 
     async def end_by_login(self, *, subject: str = "", session: str = "", why: str) -> None:
-        """End what the login names: its own session, or else everything of its person (Back-Channel Logout §2.4)."""
-        named = sessions.c.login_session == session if session else sessions.c.subject == subject
+        """End what the login names: its own session, or else everything of its person (Back-Channel Logout §2.4).
+
+        A sign-in of which it told no session of its own may be the one that it names now, where the person is.
+        """
+        theirs = sessions.c.subject == subject
+        named = theirs if not session else sessions.c.login_session == session
+        if session and subject:
+            named = or_(named, and_(theirs, sessions.c.login_session == ""))
         await self._end(named, why)
 
     async def tidy(self) -> None:
