@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import httpx2
 import pytest
 
+from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.identity.connections import devices, store
 from pegboard_hub.identity.connections.model import Connection, connections
 from tests.hub.company import API, PRESTO, URL, Hub
@@ -199,3 +202,28 @@ async def test_the_page_tells_of_all_that_the_program_gets(program: Program, bro
     await answer(browser, program.given["user_code"], "Allow")
     assert claims_of((await program.poll(resource=PRESTO)).json()["access_token"])["scope"] == "tools"
     assert "only read" not in (await browser.get(f"{URL}/sessions")).text
+
+
+@pytest.fixture
+def debugged(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """What the hub's log says at its most talkative."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging("DEBUG")
+    yield lambda: capsys.readouterr().err
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+async def test_no_code_token_or_cookie_is_in_the_log_at_any_level(
+    debugged: Callable[[], str], program: Program, browser: Browser
+) -> None:
+    await program.ask()
+    await answer(browser, program.given["user_code"], "Allow")
+    tokens = (await program.poll()).json()
+    said = debugged()
+    assert '"level": "debug"' in said
+    secrets = [*browser.cookies.values(), tokens["access_token"], tokens["refresh_token"]]
+    codes = [program.given["device_code"], program.given["user_code"], program.given["user_code"].replace("-", "")]
+    for secret in (*secrets, *codes):
+        assert secret not in said
