@@ -20,13 +20,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx2
 import pytest
 from joserfc.jwk import ECKey, RSAKey
+from sqlalchemy import update
 
+from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.identity.provider.api import MOST_ATTEMPTS
 from pegboard_hub.identity.provider.login import ProviderLogin
 from pegboard_hub.identity.provider.metadata import Place
-from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.identity.sessions.model import Session, sessions
 from tests.hub.company import URL, Company, Hub, found_company, opened
 from tests.hub.conftest import company as company
+from tests.oauth import StockClient, onward_of
 from tests.providers.scripted import CLIENT, EVENT, SECRET, Change, Scripted, changed
 
 pytestmark = pytest.mark.anyio
@@ -416,6 +419,19 @@ async def test_a_sign_out_at_the_login_ends_that_persons_sessions_alone(
     assert await eve.session() is not None
 
 
+async def test_a_sign_out_of_a_session_reaches_a_sign_in_of_which_the_login_told_none(
+    browser: Browser, hub: Hub, provider: Scripted
+) -> None:
+    """Its id tokens have no `sid`, its logout tokens have: what is meant is known by the person alone."""
+    provider.lies["claims"] = changed(sid=None)
+    eve = Browser(hub, provider, another(hub))
+    await browser.sign_in()
+    await eve.sign_in("eve")
+    assert (await told(hub, provider.logout_token(sub="ana", sid="of-which-nothing-was-said"))).status_code == 200
+    assert await browser.session() is None
+    assert await eve.session() is not None
+
+
 BODIES = ["", "logout_token=", "logout_token=x", "logout_token=a.b.c&logout_token=a.b.c", "x" * 70_000, "%ff=%ff"]
 
 
@@ -436,6 +452,71 @@ async def test_another_login_finds_no_session_of_the_last(company: Company, prov
     async with opened(configured(company, provider)) as hub:
         assert await hub.parts.identity.sessions.find(secret) is None
         assert hub.parts.identity.demo is None
+
+
+WAYS = ["/sign-in", "/sign-in/start"]
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_page_of_another_site_leads_past_the_click_by_way_of_the_login(
+    browser: Browser, way: str, signed_in: bool
+) -> None:
+    """The login lets in whom it knows in silence, and the way on from there begins at a page of ours."""
+    if signed_in:
+        await browser.sign_in()
+    client = StockClient(URL, browser.http, client_id="pegboard-cli", redirect="http://127.0.0.1:9/callback")
+    asked = client.authorization("api").removeprefix(URL)
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+    answer = await browser.http.get(way, params={"continue": asked}, headers=headers)
+    if answer.is_redirect:
+        answer = await browser.http.get(answer.headers["location"], headers=headers)
+    assert (answer.status_code, onward_of(answer)) == (200, "")
+    ours = await browser.http.get(way, params={"continue": asked}, headers={**headers, "Sec-Fetch-Site": "none"})
+    assert ours.is_redirect or signed_in
+
+
+PAGES = ["/", "/explain", "/ledger", "/servers/prod/presto", "/consent?client_id=x"]
+
+
+async def test_a_page_shows_what_the_login_says_now(
+    browser: Browser, hub: Hub, provider: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session lives for a week, and a lost group no longer than a token does."""
+    await browser.sign_in()
+    monkeypatch.setattr(hub.parts.identity.sessions, "renew_after_s", -1)
+    assert (await browser.http.get("/servers/prod/presto")).status_code == 200
+    provider.hire("ana")
+    assert (await browser.http.get("/servers/prod/presto")).status_code == 404
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_who_has_left_sees_no_page(
+    browser: Browser, hub: Hub, provider: Scripted, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    await browser.sign_in()
+    monkeypatch.setattr(hub.parts.identity.sessions, "renew_after_s", -1)
+    del provider.people["ana"]
+    answer = await browser.http.get(page)
+    assert (answer.status_code, answer.headers.get("location", "").partition("?")[0]) == (303, "/sign-in")
+    assert await browser.session() is None
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_while_the_login_is_away_a_page_believes_it_no_longer_than_a_token_does(
+    browser: Browser, hub: Hub, provider: Scripted, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    await browser.sign_in()
+    monkeypatch.setattr(hub.parts.identity.sessions, "renew_after_s", -1)
+    monkeypatch.setattr(provider, "down", True)
+    assert (await browser.http.get(page)).status_code != 503
+    session = await browser.session()
+    assert session is not None
+    async with hub.parts.database.write() as db:
+        aged = session.facts_at_ms - MAX_LIFETIME_S * 1000
+        await db.execute(update(sessions).where(sessions.c.sid == session.sid).values(facts_at_ms=aged))
+    assert (await browser.http.get(page)).status_code == 503
+    assert (await browser.http.get("/sessions")).status_code == 200
 
 
 async def test_nothing_of_a_sign_in_is_in_the_log_or_readable_in_the_database(

@@ -218,6 +218,29 @@ async def test_while_the_login_does_not_answer_nobody_gets_a_token_and_nobody_is
     assert (await client.refresh(tokens["refresh_token"])).status_code == 200
 
 
+async def test_who_asks_at_once_while_the_login_is_silent_waits_for_it_once(
+    hub: Hub, client: StockClient, browser: Browser, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid, asked = claims_of((await client.connect(browser, "prod/presto"))["access_token"])["sid"], list[str]()
+
+    async def silent(renewal: str, facts: PersonFacts) -> SignedIn:
+        asked.append(facts.sub)
+        await anyio.sleep(0.01)
+        raise LoginUnavailable("silent")
+
+    async def wait() -> None:
+        with pytest.raises(LoginUnavailable):
+            await hub.parts.identity.sessions.current(sid)
+
+    monkeypatch.setattr(told, "renew", silent)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(wait)
+    assert asked == ["ana"]
+    await wait()
+    assert asked == ["ana", "ana"]
+
+
 async def test_a_token_ends_a_lifetime_after_its_groups_were_told(
     hub: Hub, client: StockClient, browser: Browser
 ) -> None:

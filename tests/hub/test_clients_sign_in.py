@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -130,3 +131,54 @@ async def test_a_client_whose_document_is_gone_gets_nothing(hub: Hub, browser: B
     form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": site.url}
     assert (await hub.public.post("/oauth/token", data=form)).status_code in (400, 401)
     assert len(site.asked) == 1
+
+
+def asked_anew(hub: Hub, site: Site, said: bytes) -> None:
+    """Have the site say something else, and the hub forget what it said before."""
+    site.says = said
+    documents = hub.parts.identity.clients._documents
+    assert isinstance(documents, DocumentCache)
+    documents._kept.clear()
+    documents._failed.clear()
+
+
+async def test_a_client_whose_document_is_gone_is_disconnected_for_good(
+    hub: Hub, browser: Browser, site: Site
+) -> None:
+    """Its owner decides when the document is there, and must not decide with it what a person took back."""
+    client = StockClient(URL, hub.public, redirect=f"https://{HOST}/cb", client_id=site.url)
+    await client.connect(browser, "prod/presto")
+    there = site.says
+    asked_anew(hub, site, answer("gone", "404 Not Found"))
+    fetched = len(site.asked)
+    await browser.press(await browser.get(f"{URL}/sessions"), "Disconnect Example from prod/presto")
+    assert len(site.asked) == fetched
+    asked_anew(hub, site, there)
+    assert "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
+
+
+async def test_people_are_asked_again_when_a_document_sends_answers_elsewhere(
+    hub: Hub, browser: Browser, site: Site
+) -> None:
+    """Who said yes to a web site has said nothing of whatever listens on their machine."""
+    client = StockClient(URL, hub.public, redirect=f"https://{HOST}/cb", client_id=site.url)
+    await client.connect(browser, "prod/presto")
+    redirects = [client.redirect, "http://127.0.0.1/cb"]
+    asked_anew(hub, site, answer(json.dumps(site.document(redirect_uris=redirects))))
+    client.redirect = redirects[1]
+    assert "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
+    await client.connect(browser, "prod/presto")
+    asked_anew(hub, site, answer(json.dumps(site.document(redirect_uris=redirects[1:], client_name="Renamed"))))
+    assert "?code=" in (await browser.get(client.authorization("dev/scratch"))).headers["location"]
+
+
+@pytest.mark.parametrize("server", ["prod/presto", "api"])
+async def test_what_came_of_an_approval_ends_with_it(hub: Hub, browser: Browser, server: str) -> None:
+    """Nobody said yes to it but the operator, and the API is for approved clients alone."""
+    client = StockClient(URL, hub.public, name="Editor")
+    await client.register()
+    await decide(hub, client, Standing.APPROVED)
+    tokens = await client.connect(browser, server)
+    await decide(hub, client, Standing.UNKNOWN)
+    assert (await client.refresh(tokens["refresh_token"])).status_code == 400
+    assert claims_of(tokens["access_token"])["jti"] in hub.parts.identity.revocations.current.tokens

@@ -182,3 +182,12 @@ async def test_a_client_that_names_the_server_in_its_name_is_asked_about_once(hu
     await other.register()
     assert "?code=" in (await browser.get(second.authorization("dev/scratch"))).headers["location"]
     assert "/consent?" in (await browser.get(other.authorization("dev/scratch"))).headers["location"]
+
+
+async def test_who_said_yes_to_every_tool_said_so_of_those_that_only_read(hub: Hub, browser: Browser) -> None:
+    first, second, third = (StockClient(URL, hub.public) for _ in range(3))
+    await first.connect(browser, "prod/presto")
+    for client, scope in ((second, "tools:read"), (third, "tools")):
+        await client.register()
+        asked = await browser.get(client.authorization("dev/scratch", scope=scope))
+        assert asked.headers["location"].startswith(f"{client.redirect}?code="), scope

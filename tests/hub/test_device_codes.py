@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import httpx2
 import pytest
 
+from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.identity.connections import devices, store
 from pegboard_hub.identity.connections.model import Connection, connections
 from tests.hub.company import API, PRESTO, URL, Hub
@@ -190,3 +193,37 @@ async def test_a_session_that_ends_takes_the_code_s_yes_with_it(program: Program
     await answer(browser, program.given["user_code"], "Allow")
     await hub.parts.identity.sessions.end_all_of("ana", "signed out")
     assert (await program.poll()).json()["error"] == "invalid_grant"
+
+
+async def test_the_page_tells_of_all_that_the_program_gets(program: Program, browser: Browser) -> None:
+    """The command's tokens have the whole scope of what they are for, so that a narrow one must not be promised."""
+    await program.ask(scope="tools:read")
+    assert "change nothing" not in (await type_code(browser, program.given["user_code"])).text
+    await answer(browser, program.given["user_code"], "Allow")
+    assert claims_of((await program.poll(resource=PRESTO)).json()["access_token"])["scope"] == "tools"
+    assert "only read" not in (await browser.get(f"{URL}/sessions")).text
+
+
+@pytest.fixture
+def debugged(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """What the hub's log says at its most talkative."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging("DEBUG")
+    yield lambda: capsys.readouterr().err
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+async def test_no_code_token_or_cookie_is_in_the_log_at_any_level(
+    debugged: Callable[[], str], program: Program, browser: Browser
+) -> None:
+    await program.ask()
+    await answer(browser, program.given["user_code"], "Allow")
+    tokens = (await program.poll()).json()
+    said = debugged()
+    assert '"level": "debug"' in said
+    secrets = [*browser.cookies.values(), tokens["access_token"], tokens["refresh_token"]]
+    codes = [program.given["device_code"], program.given["user_code"], program.given["user_code"].replace("-", "")]
+    for secret in (*secrets, *codes):
+        assert secret not in said

@@ -10,14 +10,17 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import update
 
 from pegboard.core.jose import Verifier
 from pegboard.core.revoked import Revoked
 from pegboard.core.token import TOKEN_TYPE
+from pegboard_hub.identity.connections.model import connections
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.identity.revocations import KEPT_MS, Kind, Revocations
-from tests.hub.company import GRANTED, PRESTO, Company, Hub, opened, presto
+from tests.hub.company import GRANTED, PRESTO, URL, Company, Hub, opened, presto
 from tests.hub.test_registry import edge_bundle, own_bundle
+from tests.oauth import Browser, StockClient, claims_of
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +140,20 @@ async def test_an_entry_leaves_with_the_next_signing_once_its_last_token_has_exp
     assert edge_bundle(company).revoked.sessions == {"s"}
     await hub.parts.registry.resign()
     assert edge_bundle(company).revoked == Revoked()
+
+
+async def test_a_sign_in_that_no_token_came_of_lately_is_not_in_the_way_of_every_call(hub: Hub) -> None:
+    """With another login a hundred thousand of them end at once, and the list goes to every edge and server."""
+    identity, used, long_ago = hub.parts.identity, StockClient(URL, hub.public), StockClient(URL, hub.public)
+    tokens = await used.connect(Browser(URL, hub.public), "prod/presto")
+    old = claims_of((await long_ago.connect(Browser(URL, hub.public), "prod/presto"))["access_token"])["sid"]
+    await Browser(URL, hub.public).sign_in("ana")
+    async with hub.parts.database.write() as db:
+        aged = int(time.time() * 1000) - KEPT_MS - 1
+        await db.execute(update(connections).where(connections.c.sid == old).values(seen_at_ms=aged))
+    await identity.sessions.end_all_of("ana", "signed out everywhere")
+    assert await identity.sessions.of("ana") == []
+    assert identity.revocations.current.sessions == {claims_of(tokens["access_token"])["sid"]}
 
 
 async def test_what_is_revoked_again_counts_from_then(hub: Hub) -> None:

@@ -73,9 +73,8 @@ def end(person: PersonArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
         print(json.dumps({"ended": found}, indent=2))
     elif found:
         people = ", ".join(dict.fromkeys(_cell(each["sub"]) for each in found))
-        print(
-            f"Signed out of {len(found)} browser{'s' if len(found) > 1 else ''} and all that came of them: {people}"
-        )
+        browsers, them = (f"{len(found)} browsers", "them") if len(found) > 1 else ("1 browser", "it")
+        print(f"Signed out of {browsers} and all that came of {them}: {people}")
     else:
         print(f"Nobody who is called {_cell(person)} is signed in.")
 

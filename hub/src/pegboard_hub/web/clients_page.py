@@ -12,19 +12,18 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.common.requests import refuse
 from pegboard_hub.identity.clients.errors import DecisionRefused
 from pegboard_hub.identity.clients.listing import Software
 from pegboard_hub.identity.clients.model import ClientKind, Standing
 from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.clients.redirects import is_loopback_redirect
 from pegboard_hub.identity.clients.service import DECIDED_SURFACES
-from pegboard_hub.identity.person import LoginUnavailable
 from pegboard_hub.identity.sessions.model import Session
-from pegboard_hub.identity.sessions.service import SessionEnded
-from pegboard_hub.web.browser import Form, HereSession, SignInNeeded
+from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.clients_api import not_an_operator
 from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.freshness import told_now
 from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.strangers import poses_as_us
@@ -181,20 +180,10 @@ async def _operator(parts: Parts, request: Request, session: Session) -> Session
         Refused: somebody else looks, or the login does not answer.
         SignInNeeded: the sign-in has ended meanwhile.
     """
-    try:
-        current = await parts.identity.sessions.current(session.sid)
-    except SessionEnded as error:
-        raise SignInNeeded(request) from error
-    except LoginUnavailable as error:
-        raise _login_is_away() from error
+    current = await told_now(parts, request, session)
     if not parts.identity.clients.may_look_after(current.facts.groups):
         raise not_an_operator(parts)
     return current
-
-
-def _login_is_away() -> Refused:
-    message = "The company’s login does not answer, so nobody’s groups can be known."
-    return refuse(503, "temporarily_unavailable", message, "Try again in a moment.")
 
 
 async def _decide(parts: Parts, operator: Session, form: Form) -> None:

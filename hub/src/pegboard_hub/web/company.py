@@ -12,7 +12,7 @@ from pegboard_hub.identity.sessions.cookie import Cookie
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.onward import onward
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.sign_in_page import SignInView, ask_to_sign_in, let_in
+from pegboard_hub.web.sign_in_page import SignInView, ask_to_sign_in, led_to, let_in
 
 
 class CompanyPages:
@@ -25,6 +25,10 @@ class CompanyPages:
     def onward(self, asked: str | None) -> str:
         """The path of ours that a person goes on to; the home page for anything else."""
         return onward(asked)
+
+    def led_here(self, request: Request, then: str) -> bool:
+        """Whether a page of another site led the person to `then`, which takes a click of theirs."""
+        return led_to(request, then)
 
     async def let_in(self, request: Request, signed_in: SignedIn, then: str) -> Response:
         """Open a session for whom the login told, and go on."""

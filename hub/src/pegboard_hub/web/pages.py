@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from pegboard_hub.web.clients_page import client_pages
@@ -11,6 +11,7 @@ from pegboard_hub.web.consent_page import consent_routes
 from pegboard_hub.web.device_page import device_routes
 from pegboard_hub.web.explain_page import explain_routes
 from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.freshness import keep_fresh
 from pegboard_hub.web.home_page import home_routes
 from pegboard_hub.web.ledger_page import ledger_routes
 from pegboard_hub.web.parts import Parts
@@ -20,7 +21,16 @@ from pegboard_hub.web.sign_in_page import sign_in_routes
 
 
 def page_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of all pages. Those of signing in are open to everybody; `Framer.allow` guards the others."""
+    """The routes of all pages. Those of signing in are open to everybody; `Framer.allow` guards the others.
+
+    What a page shows by groups, it shows by those that the login tells. One can take back what one has, and see where
+    one is signed in, also while the login is away.
+    """
+
+    async def fresh(request: Request) -> None:
+        if parts.identity.demo is None:
+            await keep_fresh(parts, request)
+
     router = APIRouter(
         include_in_schema=False,
         default_response_class=HTMLResponse,
@@ -28,7 +38,9 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
     )
     router.include_router(sign_in_routes(parts, framer))
     router.include_router(company_routes(parts, framer))
-    asked = (session_routes, consent_routes, device_routes, client_pages)
-    for routes in (home_routes, explain_routes, ledger_routes, server_routes, *asked):
-        router.include_router(routes(parts, framer), dependencies=[Depends(framer.allow)])
+    allowed, by_groups = Depends(framer.allow), Depends(fresh)
+    for routes in (home_routes, explain_routes, ledger_routes, server_routes, consent_routes):
+        router.include_router(routes(parts, framer), dependencies=[allowed, by_groups])
+    for routes in (session_routes, device_routes, client_pages):
+        router.include_router(routes(parts, framer), dependencies=[allowed])
     return router

@@ -113,7 +113,7 @@ async def _disconnect(parts: Parts, sub: str, named: str) -> None:
     found = next((each for each in await identity.connections.of(sub) if each.connection == named), None)
     if found is None:
         return
-    client = await identity.clients.get(found.client_id)
+    client = await identity.clients.last_known(found.client_id)
     if client is not None:
         await identity.clients.withdraw(sub, client.software)
     await identity.connections.end(found.connection, "disconnected", sub=sub)
@@ -148,7 +148,7 @@ def _newest(connections: list[Connection]) -> list[Connection]:
 
 
 async def _names(parts: Parts, client_ids: Iterable[str]) -> dict[str, str]:
-    found = {client_id: await parts.identity.clients.get(client_id) for client_id in client_ids}
+    found = {client_id: await parts.identity.clients.last_known(client_id) for client_id in client_ids}
     return {id_: shown(cleaned(client.name)) if client else "a program that is gone" for id_, client in found.items()}
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard_hub.identity.directory import Person
+from pegboard_hub.identity.oauth.authorize import led_here
 from pegboard_hub.identity.person import SignedIn
-from pegboard_hub.identity.provider.login import ProviderLogin
+from pegboard_hub.identity.provider.login import SIGN_IN, START, ProviderLogin
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import visitor
 from pegboard_hub.web.device import device_of
@@ -19,11 +20,7 @@ from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.onward import onward, see_other
 from pegboard_hub.web.parts import Parts
 
-SIGN_IN = "/sign-in"
 SIGN_OUT = "/sign-out"
-START = "/sign-in/start"
-"""Where the way to a company's login begins."""
-
 AUTHORIZE = "/oauth/authorize?"
 
 
@@ -36,12 +33,14 @@ class SignInView:
         people: of the demo directory; empty with any other login.
         problem: what went wrong at the last try; empty where nothing did.
         what_to_do: about it.
+        led_here: whether a page of another site led the person here, to connect a program on their machine.
     """
 
     then: str
     people: Mapping[str, Person] = field(default_factory=dict)
     problem: str = ""
     what_to_do: str = ""
+    led_here: bool = False
 
     @property
     def for_client(self) -> bool:
@@ -94,13 +93,23 @@ async def let_in(parts: Parts, framer: Framer, request: Request, signed_in: Sign
     return response
 
 
+def led_to(request: Request, then: str) -> bool:
+    """Whether a page of another site led the person to `then`, for an answer to a program on their machine.
+
+    The company's login lets in whom it knows without a click, and what goes on from there comes from our own pages.
+    """
+    path, _, query = then.partition("?")
+    return f"{path}?" == AUTHORIZE and led_here(request, dict(parse_qsl(query)))
+
+
 def _in(parts: Parts, framer: Framer) -> APIRouter:
     router, demo = APIRouter(), parts.identity.demo
 
     @router.get(SIGN_IN)
     async def ask(request: Request) -> Response:
-        view = SignInView(_then(request.query_params.get("continue")), demo.directory.people if demo else {})
-        if demo is None and view.for_client and visitor(request).session is None:
+        then = _then(request.query_params.get("continue"))
+        view = SignInView(then, demo.directory.people if demo else {}, led_here=led_to(request, then))
+        if demo is None and view.for_client and not view.led_here and visitor(request).session is None:
             return see_other(view.start)
         return ask_to_sign_in(framer, request, view)
 
@@ -138,12 +147,13 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
         response: Response = see_other(SIGN_OUT)
         if session is not None:
             form = await framer.browsers.form(request)
-            if way := await _way_out(parts, session):
-                response = framer.onward(request, "Signed out", "You are signed out here, and now at the login.", way)
+            # First here: nothing of it waits for the login, which may be away.
             if form.get("which") == "everywhere":
                 await identity.sessions.end_all_of(session.facts.sub, "signed out everywhere")
             else:
                 await identity.sessions.end(session.sid, "signed out")
+            if way := await _way_out(parts, session):
+                response = framer.onward(request, "Signed out", "You are signed out here, and now at the login.", way)
             framer.browsers.sign_out(response)
         return response
 

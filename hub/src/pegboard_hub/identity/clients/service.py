@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients import store
 from pegboard_hub.identity.clients.document import looks_like_document
 from pegboard_hub.identity.clients.errors import DecisionRefused, RegistrationRefused
@@ -53,6 +54,9 @@ FORGOTTEN_AFTER_MS = 24 * 3600 * 1000
 """After how long a client that was never used is forgotten; it may register again."""
 
 SEEN_EVERY_MS = 60_000
+
+NOT_APPROVED = "client approved no more"
+"""Why connections ended whose client the operator had approved."""
 
 LONGEST_WHY = 500
 MOST_SHOWN_UNUSED = 50
@@ -143,6 +147,17 @@ class Clients:
                 found = _client(stored) if stored and stored.kind is ClientKind.DYNAMIC else None
             return with_decision(found, await store.decision(db, found.software)) if found else None
 
+    async def last_known(self, client_id: str) -> Client | None:
+        """The client of an id as it was when it last came, without asking anybody whether its document is still so.
+
+        For telling of it, and for taking back what it has. Whoever lets it in asks `get`.
+        """
+        if (settled := self._settled(client_id)) is not None:
+            return settled
+        async with self._database.read() as db:
+            stored = await store.find(db, client_id)
+        return _client(stored) if stored else None
+
     async def why_not(self, client_id: str) -> str:
         """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
         found = await self.get(client_id)
@@ -219,7 +234,10 @@ class Clients:
         return gathered(clients, {}, ())[0] if clients else None
 
     async def decide(self, software: str, standing: Standing, surface: str | None, by: str, why: str) -> Decided:
-        """Decide on a software. A block is in force at once: what it has connected ends, its tokens are void.
+        """Decide on a software, in force at once.
+
+        What a blocked one has connected ends, and its tokens are void. So it is of one that is not approved any more:
+        nobody but the operator has said yes to that, and people are asked from now on.
 
         Args:
             software: of the client.
@@ -236,14 +254,17 @@ class Clients:
         decided = Decided(software, standing, surface, by, self._now_ms(), why)
         async with self._database.read() as db:
             before = await store.decision(db, software)
-        if before is not None and before.standing is Standing.BLOCKED:
-            # The hub may have died between a block and its consequences: what it had does not come back with it.
-            await self._end(software)
+        was = before.standing if before is not None else Standing.UNKNOWN
+        taken_back = was is Standing.APPROVED and standing is not Standing.APPROVED
+        if was is Standing.BLOCKED or taken_back:
+            # First too: the hub may have died between a block and its consequences, and may die here. What a client
+            # had does not come back with it, nor outlive its approval.
+            await self._end(software, f"client {was.value}" if was is Standing.BLOCKED else NOT_APPROVED)
         await self._keep_decision(decided)
-        if standing is Standing.BLOCKED:
-            await self._end(software)
+        if standing is Standing.BLOCKED or taken_back:
+            await self._end(software, "client blocked" if standing is Standing.BLOCKED else NOT_APPROVED)
         facts = {"software": software, "standing": standing.value, "surface": surface, "sub": by, "why": why}
-        log.warning("client decided on", extra={**facts, "before": before.standing.value if before else "unknown"})
+        log.warning("client decided on", extra={**facts, "before": was.value})
         return decided
 
     async def _keep_decision(self, decided: Decided) -> None:
@@ -266,17 +287,20 @@ class Clients:
                 await self._revocations.add(db, "client", ids)
         await self._revocations.reload()
 
-    async def _end(self, software: str) -> None:
+    async def _end(self, software: str, why: str) -> None:
         async with self._database.read() as db:
             ids = await store.connected_ids(db, software)
         if ids and self._end_connections is not None:
-            await self._end_connections(ids, "client blocked")
+            await self._end_connections(ids, why)
 
     async def consented(self, sub: str, software: str, scope: str) -> bool:
         """Whether a person has said yes to all of a scope for a software."""
         async with self._database.read() as db:
             given = await store.consent(db, sub, software)
-        return given is not None and set(scope.split()) <= set(given.split())
+        allowed = set((given or "").split())
+        # Who said yes to every tool has said so of those that only read.
+        allowed |= {SCOPE_TOOLS_READ} if SCOPE_TOOLS in allowed else set()
+        return bool(scope) and allowed.issuperset(scope.split())
 
     async def consent(self, sub: str, software: str, scope: str) -> None:
         """Keep a person's yes, in the place of what they said before."""
@@ -322,6 +346,8 @@ class Clients:
     async def _keep_document(self, now: StoredClient) -> None:
         """Keep what a document says for the operators' list.
 
+        Where it sends answers to a new place, people are asked again: what they said yes to went elsewhere.
+
         Raises:
             RegistrationRefused: as `_keep_new`.
         """
@@ -330,9 +356,13 @@ class Clients:
         if known is None:
             await self._keep_new(now)
         elif (known.name, known.redirect_uris, known.uri) != (now.name, now.redirect_uris, now.uri):
+            elsewhere = sorted(set(now.redirect_uris) - set(known.redirect_uris))
             async with self._database.write() as db:
                 await store.replace(db, now)
-            log.info("a client's document has changed", extra={"client_id": now.client_id})
+                if elsewhere:
+                    await store.withdraw_all(db, now.software)
+            facts = {"client_id": now.client_id, "new_redirect_uris": elsewhere}
+            log.log(logging.WARNING if elsewhere else logging.INFO, "a client's document has changed", extra=facts)
 
     async def _keep_new(self, client: StoredClient) -> None:
         """Keep a client that was unknown so far.

@@ -200,6 +200,11 @@ async def withdraw(db: AsyncConnection, sub: str, software: str) -> None:
     await db.execute(delete(consents).where(_consent(sub, software)))
 
 
+async def withdraw_all(db: AsyncConnection, software: str) -> None:
+    """Forget everybody's consent to a software."""
+    await db.execute(delete(consents).where(consents.c.software == software))
+
+
 _NEVER_USED = and_(
     clients.c.seen_at_ms <= clients.c.created_at_ms,
     ~exists().where(connections.c.client_id == clients.c.client_id),

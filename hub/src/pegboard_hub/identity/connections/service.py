@@ -161,9 +161,9 @@ class Connections:
         async with self._database.write() as db:
             found = await store.connection_of_token(db, jti)
             await self._revocations.add(db, "token", [jti])
+            if found is not None:
+                await self._end_within(db, connections.c.connection == found, "revoked")
         await self._revocations.reload()
-        if found is not None:
-            await self.end(found, "revoked")
 
     async def tidy(self) -> None:
         """Forget codes, refresh tokens and connections that nobody can use or misuse any more."""

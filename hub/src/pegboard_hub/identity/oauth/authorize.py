@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from mcp.server.auth.handlers.authorize import AuthorizationHandler
@@ -50,7 +50,7 @@ def authorize_endpoint(
         session = await server.sessions.find(server.cookie.read(request))
         if session is None and len(request.url.query) > LONGEST_KEPT:
             return await explain(request, "invalid_request", TOO_LONG_TO_KEEP)
-        if session is not None and _led_here(request, form):
+        if session is not None and led_here(request, form):
             return await confirm(request, f"{request.url.path}?{request.url.query}")
         asked = Asked(request.url.query, form, session)
         response = await AuthorizationHandler(Provider(server, asked)).handle(request)
@@ -64,7 +64,7 @@ def authorize_endpoint(
     return authorize
 
 
-def _led_here(request: Request, form: Form) -> bool:
+def led_here(request: Request, form: Mapping[str, str]) -> bool:
     """Whether a page of another site led a person here, for an answer that whatever listens on their machine gets.
 
     Silence would then connect whoever made the page and has a program there, in the name of a client that is trusted

@@ -91,13 +91,15 @@ async def _client(server: AuthorizationServer, request: Request) -> Client:
 
 
 def _asked(server: AuthorizationServer, client: Client, form: Form) -> tuple[str, str]:
-    """Resource and scope of the connection, as at the authorization endpoint."""
-    scope = form.get("scope", "")
+    """Resource and scope of the connection, as at the authorization endpoint.
+
+    A client for any resource has no scope: each token's is its resource's, and the person is told so.
+    """
     if client.any_resource:
-        return "", scope
+        return "", ""
     if not form.get("resource"):
         raise OAuthRefused("invalid_target", "resource is missing: say which server the token is for, by its URL")
-    return form["resource"], server.issuer.scope_for(form["resource"], scope)
+    return form["resource"], server.issuer.scope_for(form["resource"], form.get("scope"))
 
 
 def _check_origin(request: Request, public_url: str) -> None:

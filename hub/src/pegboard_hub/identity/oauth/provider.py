@@ -23,7 +23,6 @@ from pydantic import AnyUrl, PrivateAttr
 
 from pegboard.core.jose import Verifier
 from pegboard.core.names import api_audience
-from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.identity.clients.model import CLIENT_ID_LENGTH, Client, Standing
 from pegboard_hub.identity.clients.redirects import matches
@@ -294,9 +293,7 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
             raise AuthorizeError("invalid_target", refused.description) from refused
 
     async def _consented(self, session: Session, client: Client, scope: str) -> bool:
-        # Clients ask for all that a server offers; who said yes to every tool has said so of those that only read.
-        needed = SCOPE_TOOLS if SCOPE_TOOLS in scope.split() else scope
-        return await self._server.clients.consented(session.facts.sub, client.software, needed)
+        return await self._server.clients.consented(session.facts.sub, client.software, scope)
 
     async def _code(
         self, session: Session, client: KnownClient, params: AuthorizationParams, resource: str, scope: str

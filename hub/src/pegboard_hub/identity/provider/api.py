@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from pegboard_hub.common.requests import read_body
 from pegboard_hub.identity.person import LoginRefused, LoginUnavailable, SignedIn
 from pegboard_hub.identity.provider.attempt import LIFETIME_S, cookie_of
 from pegboard_hub.identity.provider.errors import Unbelievable
-from pegboard_hub.identity.provider.login import BACK_CHANNEL, CALLBACK, START, ProviderLogin
+from pegboard_hub.identity.provider.login import BACK_CHANNEL, CALLBACK, SIGN_IN, START, ProviderLogin
 from pegboard_hub.identity.sessions.cookie import Cookie
 from pegboard_hub.identity.sessions.service import Sessions
 
@@ -42,6 +42,9 @@ class Pages(Protocol):
 
     def onward(self, asked: str | None) -> str:
         """The path of ours that a person goes on to; the home page for anything else."""
+
+    def led_here(self, request: Request, then: str) -> bool:
+        """Whether a page of another site led the person to `then`, which takes a click of theirs."""
 
     async def let_in(self, request: Request, signed_in: SignedIn, then: str) -> Response:
         """Open a session for whom the login told, and go on."""
@@ -73,6 +76,8 @@ def _browser(login: ProviderLogin, cookie: Callable[[str], Cookie], pages: Pages
     @router.get(START)
     async def start(request: Request) -> Response:
         then = pages.onward(request.query_params.get("continue"))
+        if pages.led_here(request, then):
+            return RedirectResponse(f"{SIGN_IN}?{urlencode({'continue': then})}", 303, NO_STORE)
         try:
             begun = await login.begin(then)
         except (LoginUnavailable, LoginRefused) as error:

@@ -23,11 +23,12 @@ from pegboard_hub.identity.settings import Groups, Provider, SignInSettings
 
 log = logging.getLogger(__name__)
 
-START = "/sign-in/start"
+SIGN_IN = "/sign-in"
+START = f"{SIGN_IN}/start"
 """Where a browser begins."""
 
-CALLBACK = "/sign-in/callback"
-BACK_CHANNEL = "/sign-in/back-channel"
+CALLBACK = f"{SIGN_IN}/callback"
+BACK_CHANNEL = f"{SIGN_IN}/back-channel"
 SIGNED_OUT = "/sign-out"
 """Registered at the provider: where answers go, where it tells of a sign-out, where it sends people after one."""
 

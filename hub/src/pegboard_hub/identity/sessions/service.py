@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from sqlalchemy import ColumnElement, or_, update
+from sqlalchemy import ColumnElement, and_, or_, update
 
 from pegboard.core.errors import PegboardError
 from pegboard_hub.identity.connections.model import connections
-from pegboard_hub.identity.person import Login, LoginEnded, SignedIn
-from pegboard_hub.identity.revocations import Revocations
+from pegboard_hub.identity.person import Login, LoginEnded, LoginUnavailable, SignedIn
+from pegboard_hub.identity.revocations import KEPT_MS, Revocations
 from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions import store
 from pegboard_hub.identity.sessions.model import Session, sessions
@@ -62,6 +62,18 @@ def person_is(person: str) -> ColumnElement[bool]:
     return or_(sessions.c.sub == person, sessions.c.email == person)
 
 
+class _Renewing:
+    """One session's facts being asked for, as long as anybody waits for them.
+
+    Attributes:
+        silent: what is said of a login that did not answer who went first: those behind do not wait once more each.
+    """
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.silent = ""
+
+
 class Sessions:
     """The sessions of an instance."""
 
@@ -82,7 +94,7 @@ class Sessions:
         self._revocations = revocations
         self.renew_after_s = renew_after_s
         self._clock = clock
-        self._renewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._renewing: WeakValueDictionary[str, _Renewing] = WeakValueDictionary()
 
     async def open(self, signed_in: SignedIn, device: str) -> tuple[Session, str]:
         """A new session, with the secret for its cookie. There is no other way to get one."""
@@ -141,14 +153,22 @@ class Sessions:
             SessionEnded: it is over, or the login says so now.
             LoginUnavailable: the login does not answer.
         """
-        lock = self._renewing.setdefault(sid, asyncio.Lock())
-        async with lock:
+        renewing = self._renewing.setdefault(sid, _Renewing())
+        waited = renewing.lock.locked()
+        async with renewing.lock:
+            if waited and renewing.silent:
+                raise LoginUnavailable(renewing.silent)
             session = await self.get(sid)
             if session is None:
                 raise SessionEnded("the sign-in is over")
             if self._now_ms() - session.facts_at_ms <= self.renew_after_s * 1000:
                 return session
-            return await self._renew(session)
+            renewing.silent = ""
+            try:
+                return await self._renew(session)
+            except LoginUnavailable as error:
+                renewing.silent = str(error)
+                raise
 
     async def end(self, sid: str, why: str) -> None:
         """End one session, with everything that came of it."""
@@ -159,8 +179,14 @@ class Sessions:
         await self._end(sessions.c.sub == sub, why)
 
     async def end_by_login(self, *, subject: str = "", session: str = "", why: str) -> None:
-        """End what the login names: its own session, or else everything of its person (Back-Channel Logout §2.4)."""
-        named = sessions.c.login_session == session if session else sessions.c.subject == subject
+        """End what the login names: its own session, or else everything of its person (Back-Channel Logout §2.4).
+
+        A sign-in of which it told no session of its own may be the one that it names now, where the person is.
+        """
+        theirs = sessions.c.subject == subject
+        named = theirs if not session else sessions.c.login_session == session
+        if session and subject:
+            named = or_(named, and_(theirs, sessions.c.login_session == ""))
         await self._end(named, why)
 
     async def tidy(self) -> None:
@@ -202,15 +228,16 @@ class Sessions:
             ended = await store.live(connection, which, now)
             if not ended:
                 return []
-            sids = [session.sid for session in ended]
-            for some in batches(sids):
+            for some in batches([session.sid for session in ended]):
                 await store.end(connection, some, why, now)
                 await connection.execute(
                     update(connections)
                     .where(connections.c.sid.in_(some), connections.c.ended_at_ms.is_(None))
                     .values(ended_at_ms=now, ended_why=why)
                 )
-            await self._revocations.add(connection, "session", sids)
+                # Of the others no token is left to refuse, and the list is looked through at every call.
+                lately = await store.with_tokens(connection, some, now - KEPT_MS)
+                await self._revocations.add(connection, "session", lately)
         await self._revocations.reload()
         for session in ended:
             log.info("signed out", extra={"sub": session.facts.sub, "sid": session.sid, "why": why})

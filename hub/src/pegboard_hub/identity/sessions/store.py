@@ -57,6 +57,12 @@ async def end(connection: AsyncConnection, sids: Sequence[str], why: str, now_ms
     await connection.execute(update(sessions).where(sessions.c.sid.in_(sids)).values(ended))
 
 
+async def with_tokens(connection: AsyncConnection, sids: Sequence[str], since_ms: int) -> list[str]:
+    """Those of sessions of which a token came since a time."""
+    chosen = connections.c.sid.in_(sids), connections.c.seen_at_ms >= since_ms
+    return list((await connection.execute(select(connections.c.sid).where(*chosen).distinct())).scalars())
+
+
 async def forget_expired(connection: AsyncConnection, before_ms: int, most: int) -> int:
     """Delete sessions that expired before a time and have no connection left, at most so many; gives how many."""
     connected = exists().where(connections.c.sid == sessions.c.sid)
