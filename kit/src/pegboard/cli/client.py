@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpx2
 
-from pegboard.cli.exit import ExitStatus, Failure, read_refusal, refused
+from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.http import API_S, CONNECT_S, Token, document, failure_of, reaching, trusts_proxies
 from pegboard.cli.options import Options
 from pegboard.core.names import ServerName, api_audience
 
@@ -22,37 +19,10 @@ DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
 NOBODY = "?"
 """No person can be called this (`core.names.NAME_PATTERN`)."""
 
-CONNECT_S = 10.0
-API_S = 30.0
-TOOL_S = 300.0
-"""A tool may take its time; nothing else here does."""
-
 NEAR = 0.7
 """How alike a mistyped server and its suggestion are (`difflib`): a slip of the hand, or the other namespace."""
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """An access token as it was issued. It lives in memory, for one run of the command."""
-
-    value: str = field(repr=False)
-    resource: str
-    answer: Mapping[str, Any] = field(repr=False)
-
-    def claims(self) -> dict[str, Any]:
-        """What the token states (`claims_of`).
-
-        Raises:
-            Failure: the hub issued something that is not a JWT.
-        """
-        claims = claims_of(self.value)
-        if not claims:
-            raise not_pegboard(self.resource)
-        return claims
 
 
 class HubClient:
@@ -203,49 +173,6 @@ class HubClient:
         return Failure.here(ExitStatus.UNREACHABLE, "not_signed_in", "You are not signed in.", mend)
 
 
-@contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to `url` into the one failure that says so."""
-    try:
-        yield
-    except httpx2.ConnectError as error:
-        mend = "Start it with: make up. Is it on another port? Name it with PEGBOARD_PORT or --url."
-        raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"Nothing answers at {url}.", mend) from error
-    except httpx2.TimeoutException as error:
-        raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"{url} did not answer in time.") from error
-    except httpx2.HTTPError as error:
-        raise Failure.here(
-            ExitStatus.UNREACHABLE, "unreachable", f"The connection to {url} broke: {type(error).__name__}."
-        ) from error
-
-
-def failure_of(status: int, answer: Mapping[str, Any] | None, url: str) -> Failure:
-    """The failure for an HTTP answer that is an error: a refusal where it is one, else what the status says."""
-    refusal = read_refusal((answer or {}).get("error"))
-    if refusal is None:
-        return not_pegboard(url)
-    if status in (400, 422) or refusal["code"] == "unknown_person":
-        return Failure(ExitStatus.USAGE, refusal)
-    if status == 500:
-        return Failure(ExitStatus.FAILED, refusal)
-    return refused(refusal, status)
-
-
-def not_pegboard(url: str) -> Failure:
-    """Something answers, but not as Pegboard does."""
-    return Failure.here(
-        ExitStatus.UNREACHABLE,
-        "not_pegboard",
-        f"What answers at {url} is not a working Pegboard.",
-        "Check --url, PEGBOARD_PUBLIC_URL and PEGBOARD_PORT.",
-    )
-
-
-def trusts_proxies(url: str) -> bool:
-    """Whether proxies named in the environment apply: never for this machine itself."""
-    return (urlsplit(url).hostname or "") not in LOOPBACK
-
-
 def _token_failure(status: int, answer: Mapping[str, Any] | None, url: str) -> Failure:
     """The failure for an error of the token endpoint, which speaks RFC 6749 §5.2."""
     code = (answer or {}).get("error")
@@ -258,22 +185,3 @@ def _token_failure(status: int, answer: Mapping[str, Any] | None, url: str) -> F
     if code in ("invalid_target", "access_denied"):
         return Failure(ExitStatus.DENIED, Failure.here(ExitStatus.DENIED, code, message).error | {"layer": "hub"})
     return Failure.here(ExitStatus.USAGE, code, message)
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    """What a JWT states, decoded for reading and not verified: the edge and the server verify it. {} of another."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
-
-
-def document(response: httpx2.Response) -> dict[str, Any] | None:
-    """The JSON object that an answer is; None of another."""
-    try:
-        answer = response.json()
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None

@@ -16,8 +16,8 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types.version import LATEST_MODERN_VERSION
 
-from pegboard.cli.client import CONNECT_S, TOOL_S, Token, failure_of, reaching, trusts_proxies
 from pegboard.cli.exit import ExitStatus, Failure, read_refusal, refused
+from pegboard.cli.http import CONNECT_S, TOOL_S, Token, failure_of, reaching, trusts_proxies
 from pegboard.core.refusal import META_KEY
 
 Era = Literal["auto", "modern", "legacy"]

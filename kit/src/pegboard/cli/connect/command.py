@@ -108,7 +108,8 @@ def _usable(options: Options, client: ClientConfig, chosen: Iterable[ServerName]
     Raises:
         Failure: one of `chosen` is not among them.
     """
-    from pegboard.cli.client import HubClient, not_pegboard
+    from pegboard.cli.client import HubClient
+    from pegboard.cli.http import not_pegboard
 
     found: set[ServerName] = set()
     with HubClient(options) as hub:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pegboard.cli import render
-from pegboard.cli.client import not_pegboard
 from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.http import not_pegboard
 from pegboard.cli.login import server
 from pegboard.cli.login.browser import denied
 from pegboard.cli.login.store import Login

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from pegboard.cli.client import LOOPBACK, claims_of, document, failure_of, not_pegboard, reaching, trusts_proxies
 from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.http import LOOPBACK, claims_of, document, failure_of, not_pegboard, reaching, trusts_proxies
 from pegboard.cli.login.store import Access, Login
 from pegboard.cli.text import line
 from pegboard.core.names import api_audience

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.login.system import KeyringFailed, find_keyring
 
 VERSION = 1
 FOLDER = "pegboard"
@@ -104,10 +105,6 @@ class Keyring(Protocol):
 
     def forget(self, url: str) -> None:
         """Keep nothing. Raises KeyringFailed."""
-
-
-class KeyringFailed(Exception):
-    """The keyring is there and does not do what it should; the message says what it said."""
 
 
 class Store:
@@ -323,6 +320,4 @@ def state_folder(variables: Mapping[str, str]) -> Path:
 
 def system_keyring() -> Keyring | None:
     """The system's keyring, where the package `keyring` is installed and finds a real one."""
-    from pegboard.cli.login.system import find_keyring
-
     return find_keyring()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pegboard.cli.login.store import KeyringFailed
 from pegboard.cli.text import line
 
 SERVICE = "pegboard"
 """What keyrings show as the program whose secret it is; the account is the instance's URL."""
+
+
+class KeyringFailed(Exception):
+    """The keyring is there and does not do what it should; the message says what it said."""
 
 
 def find_keyring() -> SystemKeyring | None:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pegboard.cli import render
-from pegboard.cli.client import not_pegboard
 from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.http import not_pegboard
 from pegboard.cli.login import server
 from pegboard.cli.login.store import Access, Login, Store
 
