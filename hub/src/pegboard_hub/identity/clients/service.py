@@ -25,7 +25,7 @@ from pegboard_hub.identity.clients.model import (
 )
 from pegboard_hub.identity.clients.redirects import surface_of
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
-from pegboard_hub.identity.clients.store import Decided, StoredClient
+from pegboard_hub.identity.clients.store import Consent, Decided, StoredClient
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.storage.database import Database
 
@@ -105,6 +105,7 @@ class Clients:
         documents: fetches the documents that clients are known by.
         end_connections: ends the connections of client ids, for a reason.
         clock: seconds since the epoch.
+        login: issuer of the login that people are from.
     """
 
     def __init__(
@@ -115,12 +116,14 @@ class Clients:
         documents: Documents | None = None,
         end_connections: Callable[[list[str], str], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
+        login: str = "",
     ) -> None:
         self.rules = rules
         self._database = database
         self._revocations = revocations
         self._documents = documents or NoDocuments()
         self._end_connections = end_connections
+        self._login = login
         self._clock = clock
         self._new: deque[float] = deque()
         self._noted: dict[str, int] = {}
@@ -296,7 +299,7 @@ class Clients:
     async def consented(self, sub: str, software: str, scope: str) -> bool:
         """Whether a person has said yes to all of a scope for a software."""
         async with self._database.read() as db:
-            given = await store.consent(db, sub, software)
+            given = await store.consent(db, Consent(self._login, sub, software))
         allowed = set((given or "").split())
         # Who said yes to every tool has said so of those that only read.
         allowed |= {SCOPE_TOOLS_READ} if SCOPE_TOOLS in allowed else set()
@@ -305,12 +308,12 @@ class Clients:
     async def consent(self, sub: str, software: str, scope: str) -> None:
         """Keep a person's yes, in the place of what they said before."""
         async with self._database.write() as db:
-            await store.give_consent(db, sub, software, scope, self._now_ms())
+            await store.give_consent(db, Consent(self._login, sub, software), scope, self._now_ms())
 
     async def withdraw(self, sub: str, software: str) -> None:
         """Take back a person's yes; they are asked again."""
         async with self._database.write() as db:
-            await store.withdraw(db, sub, software)
+            await store.withdraw(db, Consent(self._login, sub, software))
 
     async def tidy(self) -> None:
         """Forget clients that made themselves known a day ago and were never used."""
