@@ -223,6 +223,22 @@ async def test_a_client_that_the_operator_registered_may_ask_for_the_api(
     assert (claims["aud"], claims["scope"]) == (API, "api")
 
 
+@pytest.mark.parametrize(("channels", "channel"), [(("#ads",), "#ads"), (("#ads", "#help"), None), ((), None)])
+async def test_a_bots_token_names_the_channel_that_the_operator_registered_it_with(
+    hub: Hub, browser: Browser, monkeypatch: pytest.MonkeyPatch, channels: tuple[str, ...], channel: str | None
+) -> None:
+    """Where there are several, nobody has said in which it is called."""
+
+    async def get(_client_id: str) -> Client:
+        return replace(BOT, surface="bot", channels=channels)
+
+    monkeypatch.setattr(hub.parts.identity.clients, "get", get)
+    wiki = StockClient(URL, hub.public, client_id="wiki", redirect=BOT.redirect_uris[0])
+    code = query_of(await browser.authorize(wiki.authorization("prod/presto")))["code"]
+    claims = claims_of((await wiki.exchange(code, client_secret=BOT.secret)).json()["access_token"])
+    assert (claims["surface"], claims.get("channel")) == ("bot", channel)
+
+
 async def test_a_blocked_client_is_answered_as_one_that_there_is_not(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,11 @@ class Client:
     any_resource: bool = False
 
     @property
+    def channel(self) -> str | None:
+        """The channel that its calls come from: the one it was registered with. Of several nobody has said which."""
+        return self.channels[0] if len(self.channels) == 1 else None
+
+    @property
     def asks(self) -> bool:
         """Whether a person is asked before it gets a token."""
         return self.kind in (ClientKind.DOCUMENT, ClientKind.DYNAMIC) and self.standing is not Standing.APPROVED
