@@ -155,11 +155,11 @@ class Clients:
 
         For telling of it, and for taking back what it has. Whoever lets it in asks `get`.
         """
-        if (settled := self._settled(client_id)) is not None:
-            return settled
+        found = self._settled(client_id)
         async with self._database.read() as db:
-            stored = await store.find(db, client_id)
-        return _client(stored) if stored else None
+            if found is None and (stored := await store.find(db, client_id)) is not None:
+                found = _client(stored)
+            return with_decision(found, await store.decision(db, found.software)) if found else None
 
     async def why_not(self, client_id: str) -> str:
         """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
