@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
 from pegboard_hub.identity.clients.store import Consent, Decided, StoredClient
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -206,8 +208,10 @@ class Clients:
             self._noted.clear()
         self._noted[client_id] = now
         if self._settled(client_id) is None:
-            async with self._database.write() as db:
-                await store.used(db, client_id, now)
+            # The token is there, and the refresh token before it is used up: a full disk must not have it unsaid.
+            with contextlib.suppress(StorageUnavailable):
+                async with self._database.write() as db:
+                    await store.used(db, client_id, now)
 
     async def listed(self) -> ClientList:
         """What operators see: everything that was used or decided on, then the newest of the rest."""
