@@ -519,6 +519,19 @@ async def test_while_the_login_is_away_a_page_believes_it_no_longer_than_a_token
     assert (await browser.http.get("/sessions")).status_code == 200
 
 
+async def test_a_yes_to_a_client_counts_with_its_own_login_alone(company: Company, provider: Scripted) -> None:
+    """With the demo anybody says yes as `ana`; the company's may be called so too."""
+    async with opened(company) as demo:
+        await demo.parts.identity.clients.consent("ana", "any", "tools")
+        assert await demo.parts.identity.clients.consented("ana", "any", "tools")
+    async with opened(configured(company, provider)) as hub:
+        assert not await hub.parts.identity.clients.consented("ana", "any", "tools")
+        await hub.parts.identity.clients.consent("ana", "any", "tools")
+        assert await hub.parts.identity.clients.consented("ana", "any", "tools")
+    async with opened(company) as demo:
+        assert await demo.parts.identity.clients.consented("ana", "any", "tools")
+
+
 async def test_nothing_of_a_sign_in_is_in_the_log_or_readable_in_the_database(
     browser: Browser, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,7 +6,9 @@ import time
 
 import anyio
 import pytest
+from starlette.requests import Request
 
+from pegboard_hub.identity.oauth.authorize import led_here
 from pegboard_hub.identity.person import LoginEnded, LoginUnavailable, PersonFacts, SignedIn
 from tests.hub.company import API, PRESTO, URL, Company, Hub, opened
 from tests.oauth import Browser, StockClient, claims_of, query_of
@@ -239,6 +241,26 @@ async def test_who_asks_at_once_while_the_login_is_silent_waits_for_it_once(
     assert asked == ["ana"]
     await wait()
     assert asked == ["ana", "ana"]
+
+
+@pytest.mark.parametrize(
+    ("public_url", "site", "led"),
+    [
+        ("https://pegboard.acme.example", "cross-site", True),
+        ("https://pegboard.acme.example", "same-site", True),
+        ("https://pegboard.acme.example", "same-origin", False),
+        ("https://pegboard.acme.example", "none", False),
+        (URL, "cross-site", True),
+        (URL, "same-site", False),
+    ],
+)
+def test_a_page_beside_ours_leads_nobody_in_silence_but_on_ones_own_machine(
+    public_url: str, site: str, led: bool
+) -> None:
+    """Whoever serves another name of the company's domain is another; on one machine every port is of one site."""
+    scope = {"type": "http", "headers": [(b"sec-fetch-site", site.encode())]}
+    assert led_here(Request(scope), {"redirect_uri": "http://127.0.0.1:9/callback"}, public_url) == led
+    assert not led_here(Request(scope), {"redirect_uri": "https://app.example.com/cb"}, public_url)
 
 
 async def test_a_token_ends_a_lifetime_after_its_groups_were_told(

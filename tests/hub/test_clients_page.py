@@ -11,6 +11,7 @@ import pytest
 
 from pegboard_hub.identity.clients.model import Standing
 from pegboard_hub.identity.person import LoginUnavailable, PersonFacts, SignedIn
+from pegboard_hub.web.browser import Visitor
 from tests.hub.company import URL, Hub
 from tests.oauth import Browser, StockClient
 
@@ -188,6 +189,23 @@ async def test_a_bearer_token_decides_nothing(hub: Hub, editor: StockClient) -> 
     response = await hub.public.post("/clients/decide", data=form, headers=headers)
     assert response.status_code in (303, 403)
     assert await standing(hub, editor) is Standing.UNKNOWN
+
+
+async def test_whom_a_page_is_shown_as_has_no_say_in_what_is_done(hub: Hub, editor: StockClient) -> None:
+    """In the demo anybody may look at pages as anybody, and does nothing as anybody but themselves."""
+    ana = Browser(URL, hub.public)
+    await ana.sign_in("ana")
+    assert (await ana.get(f"{URL}/clients?as=pat")).status_code == 403
+    own = Visitor(None, ana.cookies[hub.parts.identity.cookie.name]).form_token("/clients/decide")
+    decision = {"software": await software_of(hub, editor), "standing": "approved", "why": "mine"}
+    answer = await ana._send("POST", f"{URL}/clients/decide?as=pat", {"form_token": own, **decision})
+    assert answer.status_code == 403
+    assert "looked after by people in: platform" in answer.text
+    assert await standing(hub, editor) is Standing.UNKNOWN
+    await StockClient(URL, hub.public, name="Pats own").connect(Browser(URL, hub.public), "prod/presto", "pat")
+    shown = words(await ana.get(f"{URL}/sessions?as=pat"))
+    assert "Editor" in shown
+    assert "Pats own" not in shown
 
 
 async def test_who_is_no_operator_any_more_decides_nothing(

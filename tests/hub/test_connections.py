@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import Table, func, select
 from sqlalchemy.exc import IntegrityError
 
+from pegboard_hub.identity.clients import store as clients_store
 from pegboard_hub.identity.clients.model import Client, ClientKind, Standing
 from pegboard_hub.identity.connections import service
 from pegboard_hub.identity.connections.model import authorization_codes, connections, refresh_tokens
 from pegboard_hub.identity.person import PersonFacts, SignedIn
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.main import open_hub
+from pegboard_hub.storage.errors import StorageUnavailable
 from tests.hub.company import API, PRESTO, URL, Company, Hub, opened
 from tests.hub.test_full_disk import Way, full_tmpfs, limited_files
 from tests.hub.test_hub_process import Process, arguments
@@ -221,6 +223,36 @@ async def test_a_client_that_the_operator_registered_may_ask_for_the_api(
     code = query_of(await browser.authorize(wiki.authorization("api")))["code"]
     claims = claims_of((await wiki.exchange(code, client_secret=BOT.secret)).json()["access_token"])
     assert (claims["aud"], claims["scope"]) == (API, "api")
+
+
+async def test_a_disk_that_is_full_after_the_tokens_were_kept_does_not_take_them_back(
+    hub: Hub, client: StockClient, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old refresh token is used up by then: a client that is told of an error comes with it again, as a thief."""
+
+    async def full(*_: object) -> None:
+        raise StorageUnavailable("full")
+
+    monkeypatch.setattr(clients_store, "used", full)
+    tokens = await client.connect(browser, "prod/presto")
+    monkeypatch.setattr(hub.parts.identity.clients, "_noted", {})
+    assert (await client.refresh(tokens["refresh_token"])).status_code == 200
+
+
+@pytest.mark.parametrize(("channels", "channel"), [(("#ads",), "#ads"), (("#ads", "#help"), None), ((), None)])
+async def test_a_bots_token_names_the_channel_that_the_operator_registered_it_with(
+    hub: Hub, browser: Browser, monkeypatch: pytest.MonkeyPatch, channels: tuple[str, ...], channel: str | None
+) -> None:
+    """Where there are several, nobody has said in which it is called."""
+
+    async def get(_client_id: str) -> Client:
+        return replace(BOT, surface="bot", channels=channels)
+
+    monkeypatch.setattr(hub.parts.identity.clients, "get", get)
+    wiki = StockClient(URL, hub.public, client_id="wiki", redirect=BOT.redirect_uris[0])
+    code = query_of(await browser.authorize(wiki.authorization("prod/presto")))["code"]
+    claims = claims_of((await wiki.exchange(code, client_secret=BOT.secret)).json()["access_token"])
+    assert (claims["surface"], claims.get("channel")) == ("bot", channel)
 
 
 async def test_a_blocked_client_is_answered_as_one_that_there_is_not(

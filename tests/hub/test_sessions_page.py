@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from pegboard_hub.identity.clients.model import Standing
 from tests.hub.company import URL, Hub
 from tests.oauth import Browser, StockClient
 
@@ -93,6 +94,23 @@ async def test_what_was_disconnected_does_not_come_back_unasked(hub: Hub, browse
         page = await browser.get(f"{URL}/sessions")
         await browser.press(page, "Disconnect One from prod/presto")
     assert "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
+
+
+@pytest.mark.parametrize("standing", [Standing.UNKNOWN, Standing.APPROVED])
+async def test_what_was_disconnected_is_said_to_ask_where_it_asks(
+    hub: Hub, browser: Browser, standing: Standing
+) -> None:
+    client = StockClient(URL, hub.public, name="One")
+    await client.register()
+    known = await hub.parts.identity.clients.last_known(client.client_id)
+    assert known is not None
+    if standing is Standing.APPROVED:
+        await hub.parts.identity.clients.decide(known.software, standing, None, "pat", "as the test wants")
+    await client.connect(browser, "prod/presto")
+    page = await browser.get(f"{URL}/sessions")
+    answer = await browser.press(page, "Disconnect One from prod/presto")
+    asks = "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
+    assert ("you are asked before it comes back" in await text(browser, answer.headers["location"])) == asks
 
 
 async def test_another_device_can_be_signed_out_from_here(hub: Hub, browser: Browser) -> None:

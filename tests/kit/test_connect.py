@@ -366,6 +366,17 @@ def test_a_file_that_somebody_changes_meanwhile_is_left_to_them(home: Path, inst
     assert path.read_text() == '{"theirs": 1}'
 
 
+def test_a_file_that_we_made_and_somebody_changes_meanwhile_is_not_taken_away(home: Path, instance: Instance) -> None:
+    connect("cursor", "--yes")
+    path = home / ".cursor" / "mcp.json"
+    job = Job.prepare(BY_ID["cursor"], instance.url, path, shared=False)
+    plan = job.removing(None)
+    path.write_text('{"mcpServers": {"mine": {"url": "https://x.example"}}}')
+    with pytest.raises(Failure, match="changed by somebody else"):
+        job.write(plan)
+    assert "x.example" in path.read_text()
+
+
 PROJECTS = {
     "vscode": ".vscode/mcp.json",
     "cursor": ".cursor/mcp.json",

@@ -133,7 +133,7 @@ async def _identity(
         cookie=Cookie.of(home.instance, settings.public_url),
         keys=keys,
         issuer=issuer,
-        clients=Clients(database, rules, revocations, documents, connections.end_of_client),
+        clients=Clients(database, rules, revocations, documents, connections.end_of_client, login=login.issuer),
         sessions=sessions,
         connections=connections,
         devices=Devices(database, connections),

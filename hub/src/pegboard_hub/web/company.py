@@ -28,7 +28,7 @@ class CompanyPages:
 
     def led_here(self, request: Request, then: str) -> bool:
         """Whether a page of another site led the person to `then`, which takes a click of theirs."""
-        return led_to(request, then)
+        return led_to(self._parts, request, then)
 
     async def let_in(self, request: Request, signed_in: SignedIn, then: str) -> Response:
         """Open a session for whom the login told, and go on."""

@@ -28,6 +28,10 @@ MOST_CONNECTIONS = 100
 
 DONE = {
     "disconnected": "Disconnected. What the program had is void, and you are asked before it comes back.",
+    "disconnected-trusted": (
+        "Disconnected. What the program had is void. Nobody is asked about it here, so it comes back when it is told "
+        "to connect again."
+    ),
     "signed-out": "Signed out there. What was connected from it can do nothing more as you, from now on.",
 }
 """What was done, by its word in the page's address."""
@@ -83,8 +87,7 @@ def session_routes(parts: Parts, framer: Framer) -> APIRouter:
     @router.post(DISCONNECT)
     async def disconnect(request: Request, session: HereSession) -> Response:
         named = (await framer.browsers.form(request)).get("connection", "")
-        await _disconnect(parts, session.facts.sub, named)
-        return see_other(f"{PATH}?done=disconnected")
+        return see_other(f"{PATH}?done={await _disconnect(parts, session.facts.sub, named)}")
 
     @router.post(SIGN_OUT)
     async def sign_out(request: Request, session: HereSession) -> Response:
@@ -104,19 +107,22 @@ def session_routes(parts: Parts, framer: Framer) -> APIRouter:
     return router
 
 
-async def _disconnect(parts: Parts, sub: str, named: str) -> None:
+async def _disconnect(parts: Parts, sub: str, named: str) -> str:
     """End a connection, and the person's yes to its client: what was thrown out does not come back unasked.
+
+    Gives the word for what was done.
 
     Another person's, or one that was ended in another tab, is none of theirs: there is nothing to do.
     """
     identity = parts.identity
     found = next((each for each in await identity.connections.of(sub) if each.connection == named), None)
     if found is None:
-        return
+        return "disconnected"
     client = await identity.clients.last_known(found.client_id)
     if client is not None:
         await identity.clients.withdraw(sub, client.software)
     await identity.connections.end(found.connection, "disconnected", sub=sub)
+    return "disconnected" if client is None or client.asks else "disconnected-trusted"
 
 
 async def sessions_view(parts: Parts, session: Session, done: str = "") -> SessionsView:

@@ -93,13 +93,13 @@ async def let_in(parts: Parts, framer: Framer, request: Request, signed_in: Sign
     return response
 
 
-def led_to(request: Request, then: str) -> bool:
+def led_to(parts: Parts, request: Request, then: str) -> bool:
     """Whether a page of another site led the person to `then`, for an answer to a program on their machine.
 
     The company's login lets in whom it knows without a click, and what goes on from there comes from our own pages.
     """
     path, _, query = then.partition("?")
-    return f"{path}?" == AUTHORIZE and led_here(request, dict(parse_qsl(query)))
+    return f"{path}?" == AUTHORIZE and led_here(request, dict(parse_qsl(query)), parts.public_url)
 
 
 def _in(parts: Parts, framer: Framer) -> APIRouter:
@@ -108,7 +108,7 @@ def _in(parts: Parts, framer: Framer) -> APIRouter:
     @router.get(SIGN_IN)
     async def ask(request: Request) -> Response:
         then = _then(request.query_params.get("continue"))
-        view = SignInView(then, demo.directory.people if demo else {}, led_here=led_to(request, then))
+        view = SignInView(then, demo.directory.people if demo else {}, led_here=led_to(parts, request, then))
         if demo is None and view.for_client and not view.led_here and visitor(request).session is None:
             return see_other(view.start)
         return ask_to_sign_in(framer, request, view)

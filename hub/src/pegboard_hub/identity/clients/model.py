@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import JSON, BigInteger, Column, Index, PrimaryKeyConstraint, String, Table, Text
 
-from pegboard_hub.identity.sessions.model import SUB_LENGTH
+from pegboard_hub.identity.sessions.model import LOGIN_LENGTH, SUB_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 CLIENT_ID_LENGTH = 512
@@ -53,11 +53,12 @@ client_decisions = Table(
 consents = Table(
     "consents",
     metadata,
+    Column("login", String(LOGIN_LENGTH), nullable=False, comment="issuer of the login that the person is from"),
     Column("sub", String(SUB_LENGTH), nullable=False),
     Column("software", String(SOFTWARE_LENGTH), nullable=False),
     Column("scope", Text, nullable=False),
     Column("given_at_ms", BigInteger, nullable=False),
-    PrimaryKeyConstraint("sub", "software"),
+    PrimaryKeyConstraint("login", "sub", "software"),
 )
 
 
@@ -110,6 +111,11 @@ class Client:
     uri: str | None = None
     secret: str | None = None
     any_resource: bool = False
+
+    @property
+    def channel(self) -> str | None:
+        """The channel that its calls come from: the one it was registered with. Of several nobody has said which."""
+        return self.channels[0] if len(self.channels) == 1 else None
 
     @property
     def asks(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -25,9 +26,10 @@ from pegboard_hub.identity.clients.model import (
 )
 from pegboard_hub.identity.clients.redirects import surface_of
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
-from pegboard_hub.identity.clients.store import Decided, StoredClient
+from pegboard_hub.identity.clients.store import Consent, Decided, StoredClient
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +107,7 @@ class Clients:
         documents: fetches the documents that clients are known by.
         end_connections: ends the connections of client ids, for a reason.
         clock: seconds since the epoch.
+        login: issuer of the login that people are from.
     """
 
     def __init__(
@@ -115,12 +118,14 @@ class Clients:
         documents: Documents | None = None,
         end_connections: Callable[[list[str], str], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
+        login: str = "",
     ) -> None:
         self.rules = rules
         self._database = database
         self._revocations = revocations
         self._documents = documents or NoDocuments()
         self._end_connections = end_connections
+        self._login = login
         self._clock = clock
         self._new: deque[float] = deque()
         self._noted: dict[str, int] = {}
@@ -152,11 +157,11 @@ class Clients:
 
         For telling of it, and for taking back what it has. Whoever lets it in asks `get`.
         """
-        if (settled := self._settled(client_id)) is not None:
-            return settled
+        found = self._settled(client_id)
         async with self._database.read() as db:
-            stored = await store.find(db, client_id)
-        return _client(stored) if stored else None
+            if found is None and (stored := await store.find(db, client_id)) is not None:
+                found = _client(stored)
+            return with_decision(found, await store.decision(db, found.software)) if found else None
 
     async def why_not(self, client_id: str) -> str:
         """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
@@ -203,8 +208,10 @@ class Clients:
             self._noted.clear()
         self._noted[client_id] = now
         if self._settled(client_id) is None:
-            async with self._database.write() as db:
-                await store.used(db, client_id, now)
+            # The token is there, and the refresh token before it is used up: a full disk must not have it unsaid.
+            with contextlib.suppress(StorageUnavailable):
+                async with self._database.write() as db:
+                    await store.used(db, client_id, now)
 
     async def listed(self) -> ClientList:
         """What operators see: everything that was used or decided on, then the newest of the rest."""
@@ -296,7 +303,7 @@ class Clients:
     async def consented(self, sub: str, software: str, scope: str) -> bool:
         """Whether a person has said yes to all of a scope for a software."""
         async with self._database.read() as db:
-            given = await store.consent(db, sub, software)
+            given = await store.consent(db, Consent(self._login, sub, software))
         allowed = set((given or "").split())
         # Who said yes to every tool has said so of those that only read.
         allowed |= {SCOPE_TOOLS_READ} if SCOPE_TOOLS in allowed else set()
@@ -305,12 +312,12 @@ class Clients:
     async def consent(self, sub: str, software: str, scope: str) -> None:
         """Keep a person's yes, in the place of what they said before."""
         async with self._database.write() as db:
-            await store.give_consent(db, sub, software, scope, self._now_ms())
+            await store.give_consent(db, Consent(self._login, sub, software), scope, self._now_ms())
 
     async def withdraw(self, sub: str, software: str) -> None:
         """Take back a person's yes; they are asked again."""
         async with self._database.write() as db:
-            await store.withdraw(db, sub, software)
+            await store.withdraw(db, Consent(self._login, sub, software))
 
     async def tidy(self) -> None:
         """Forget clients that made themselves known a day ago and were never used."""

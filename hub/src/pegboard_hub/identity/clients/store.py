@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, case, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.clients.model import ClientKind, Standing, client_decisions, clients, consents
@@ -55,6 +55,14 @@ class Use:
     name: str
     connections: int
     seen_at_ms: int
+
+
+class Consent(NamedTuple):
+    """Whose consent, to what: a person is one of their login, since another's may be called the same."""
+
+    login: str
+    sub: str
+    software: str
 
 
 async def find(db: AsyncConnection, client_id: str) -> StoredClient | None:
@@ -182,22 +190,21 @@ async def restore(db: AsyncConnection, client_ids: Iterable[str]) -> None:
     await db.execute(delete(revocations).where(chosen))
 
 
-async def consent(db: AsyncConnection, sub: str, software: str) -> str | None:
+async def consent(db: AsyncConnection, of: Consent) -> str | None:
     """The scope that a person lets a software have; None where they were not asked."""
-    scope: str | None = await db.scalar(select(consents.c.scope).where(_consent(sub, software)))
+    scope: str | None = await db.scalar(select(consents.c.scope).where(_is(of)))
     return scope
 
 
-async def give_consent(db: AsyncConnection, sub: str, software: str, scope: str, now_ms: int) -> None:
+async def give_consent(db: AsyncConnection, of: Consent, scope: str, now_ms: int) -> None:
     """Keep what a person said last."""
-    await withdraw(db, sub, software)
-    row = {"sub": sub, "software": software, "scope": scope, "given_at_ms": now_ms}
-    await insert_new(db, consents, [row])
+    await withdraw(db, of)
+    await insert_new(db, consents, [{**of._asdict(), "scope": scope, "given_at_ms": now_ms}])
 
 
-async def withdraw(db: AsyncConnection, sub: str, software: str) -> None:
+async def withdraw(db: AsyncConnection, of: Consent) -> None:
     """Forget a person's consent."""
-    await db.execute(delete(consents).where(_consent(sub, software)))
+    await db.execute(delete(consents).where(_is(of)))
 
 
 async def withdraw_all(db: AsyncConnection, software: str) -> None:
@@ -213,8 +220,8 @@ _NEVER_USED = and_(
 _DECIDED_ON = clients.c.software.in_(select(client_decisions.c.software))
 
 
-def _consent(sub: str, software: str) -> Any:
-    return and_(consents.c.sub == sub, consents.c.software == software)
+def _is(of: Consent) -> ColumnElement[bool]:
+    return and_(*(consents.c[name] == value for name, value in of._asdict().items()))
 
 
 def _client(row: Row[Any]) -> StoredClient:

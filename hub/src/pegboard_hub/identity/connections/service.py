@@ -182,7 +182,7 @@ class Connections:
     ) -> Answer:
         session = await self._session(connection)
         resource = self._resource(connection, resource)
-        bearer = Bearer(session.facts, client.client_id, client.surface, session.sid)
+        bearer = Bearer(session.facts, client.client_id, client.surface, session.sid, client.channel)
         # Of a connection to any resource each token has the scope of the resource it is for.
         scope = self._issuer.scope_for(resource, scope if connection.resource else None)
         known_at, ends_at = session.facts_at_ms / 1000, session.expires_at_ms // 1000

@@ -11,6 +11,7 @@ from mcp.server.auth.provider import construct_redirect_uri
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.oauth.forms import Form, single
 from pegboard_hub.identity.oauth.provider import Asked, Provider
@@ -50,7 +51,7 @@ def authorize_endpoint(
         session = await server.sessions.find(server.cookie.read(request))
         if session is None and len(request.url.query) > LONGEST_KEPT:
             return await explain(request, "invalid_request", TOO_LONG_TO_KEEP)
-        if session is not None and led_here(request, form):
+        if session is not None and led_here(request, form, server.public_url):
             return await confirm(request, f"{request.url.path}?{request.url.query}")
         asked = Asked(request.url.query, form, session)
         response = await AuthorizationHandler(Provider(server, asked)).handle(request)
@@ -64,14 +65,18 @@ def authorize_endpoint(
     return authorize
 
 
-def led_here(request: Request, form: Mapping[str, str]) -> bool:
-    """Whether a page of another site led a person here, for an answer that whatever listens on their machine gets.
+def led_here(request: Request, form: Mapping[str, str], public_url: str) -> bool:
+    """Whether a page of somebody else led a person here, for an answer that whatever listens on their machine gets.
 
     Silence would then connect whoever made the page and has a program there, in the name of a client that is trusted
     (RFC 8252 §8.6). Clients on the person's machine open the browser themselves, and it says so (`none`).
     """
-    elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
-    return elsewhere and not form.get("redirect_uri", "").startswith("https://")
+    # Other names of the company's domain are the same site, and others serve them. On one machine every port is of
+    # one site, and a client's own page is there too.
+    elsewhere = ("cross-site",) if is_loopback(public_url) else ("cross-site", "same-site")
+    return request.headers.get("sec-fetch-site") in elsewhere and not form.get("redirect_uri", "").startswith(
+        "https://"
+    )
 
 
 def _parameters(request: Request) -> Form:

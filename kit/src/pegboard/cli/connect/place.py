@@ -82,13 +82,7 @@ class ConfigFile:
         Raises:
             Failure: it changed since it was read, or cannot be written.
         """
-        if self._now() != self.content:
-            raise Failure.here(
-                ExitStatus.FAILED,
-                "file_changed",
-                f"{self.path} was changed by somebody else meanwhile; nothing was written.",
-                "Run the command again.",
-            )
+        self._check_unchanged()
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._write(text.encode())
@@ -96,8 +90,22 @@ class ConfigFile:
             raise unusable(self.path, f"{error.strerror}") from error
 
     def delete(self) -> None:
-        """Take the file away."""
+        """Take the file away.
+
+        Raises:
+            Failure: it changed since it was read.
+        """
+        self._check_unchanged()
         self.target.unlink(missing_ok=True)
+
+    def _check_unchanged(self) -> None:
+        if self._now() != self.content:
+            raise Failure.here(
+                ExitStatus.FAILED,
+                "file_changed",
+                f"{self.path} was changed by somebody else meanwhile; nothing was written.",
+                "Run the command again.",
+            )
 
     def _now(self) -> bytes | None:
         try:

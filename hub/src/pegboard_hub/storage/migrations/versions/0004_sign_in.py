@@ -36,11 +36,14 @@ def upgrade() -> None:
     op.create_index("ix_clients_software", "clients", ["software"], unique=False)
     op.create_table(
         "consents",
+        sa.Column(
+            "login", sa.String(length=255), nullable=False, comment="issuer of the login that the person is from"
+        ),
         sa.Column("sub", sa.String(length=255), nullable=False),
         sa.Column("software", sa.String(length=512), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("given_at_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("sub", "software", name=op.f("pk_consents")),
+        sa.PrimaryKeyConstraint("login", "sub", "software", name=op.f("pk_consents")),
     )
     op.create_table(
         "device_codes",
