@@ -79,6 +79,8 @@ class SignInNeeded(Exception):
 
     def __init__(self, request: Request) -> None:
         here = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        # What a form asked for is not done by following a link to where it was sent.
+        here = here if request.method == "GET" else "/"
         self.location = sign_in_path(onward(here))
         super().__init__(self.location)
 

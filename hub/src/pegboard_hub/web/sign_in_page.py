@@ -15,10 +15,10 @@ from pegboard_hub.identity.person import SignedIn
 from pegboard_hub.identity.provider.login import SIGN_IN, START, ProviderLogin
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import visitor
-from pegboard_hub.web.device import device_of
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.onward import onward, see_other
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.user_agents import device_of
 
 SIGN_OUT = "/sign-out"
 AUTHORIZE = "/oauth/authorize?"
