@@ -68,6 +68,10 @@ class Refused(Exception):
         super().__init__(refusal.message)
 
 
+class NoRoute(Refused):
+    """A request for something that none of our routes is for."""
+
+
 Tell = Callable[[Request, Refused], Awaitable[Response]]
 """Makes the response that tells of a refusal: to a program, or to a person who looks at a page."""
 
@@ -170,9 +174,9 @@ def add_refusal_handlers(app: FastAPI, tell: Tell) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         known = _HTTP.get(error.status_code, ("bad_request", "The request cannot be answered.", "Look at the API."))
-        told = refuse(error.status_code, *known)
-        told.headers.update(error.headers or {})
-        return await tell(request, told)
+        code, message, what_to_do = known
+        refusal = Refusal(code, message, "hub", code, what_to_do)
+        return await tell(request, NoRoute(error.status_code, refusal, error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
