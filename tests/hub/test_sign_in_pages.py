@@ -163,7 +163,7 @@ async def test_with_a_companys_login_there_is_one_way_in(with_login: Browser) ->
     page = await with_login.get(f"{URL}/sign-in?continue=/ledger")
     assert '<a class="button" href="/sign-in/start?continue=%2Fledger">Sign in with Example’s Okta</a>' in page.text
     assert "demo directory" not in page.text
-    assert "signed in with Example’s Okta" in page.text
+    assert "people sign in with Example’s Okta" in page.text
 
 
 async def test_a_client_is_led_straight_to_the_companys_login(with_login: Browser, hub: Hub) -> None:

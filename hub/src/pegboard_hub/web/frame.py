@@ -307,6 +307,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["style_url"] = _versioned("pegboard.css")
+    environment.globals["copy_url"] = _versioned("copy.js")
     environment.filters["moment"] = moment
     environment.filters["number"] = number
     return environment
