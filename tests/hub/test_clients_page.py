@@ -58,8 +58,17 @@ def words(page: httpx2.Response) -> str:
 async def test_an_operator_finds_the_page_and_sees_who_uses_what(operator: Browser, editor: StockClient) -> None:
     assert "Clients" in words(await operator.get(f"{URL}/"))
     shown = words(await operator.get(f"{URL}/clients"))
-    assert re.search(r"Editor registered itself http://127\.0\.0\.1:43210/callback cli unknown Ana \d{4}-", shown)
+    assert re.search(r"Editor made itself known http://127\.0\.0\.1:43210/callback cli unknown Ana \d{4}-", shown)
     assert "pegboard Pegboard’s own" in shown
+
+
+async def test_how_a_client_came_is_told_as_a_sentence_and_no_decision_is_claimed_before_there_is_one(
+    hub: Hub, operator: Browser, editor: StockClient
+) -> None:
+    shown = words(await page_of(hub, operator, editor))
+    assert "A client that made itself known when it came (dynamic registration)." in shown
+    assert "Decided" not in shown
+    assert "0 made" not in words(await operator.get(f"{URL}/clients"))
 
 
 async def test_an_operator_decides_and_the_page_says_who_and_why(

@@ -54,6 +54,12 @@ async def test_a_blocked_client_gets_nothing_anywhere(hub: Hub, browser: Browser
     asked = await browser.get(code_asked)
     assert asked.status_code == 400
     assert "the operators here have blocked it" in asked.text
+    told = await hub.public.get(code_asked, headers={"Accept": "text/html"})
+    assert "The platform team has blocked <bdi" in told.text
+    assert ">Editor</bdi>." in told.text
+    assert "ask the platform team why" in told.text
+    assert client.client_id not in told.text
+    assert "add it again" not in told.text
     assert (await client.refresh(tokens["refresh_token"])).status_code in (400, 401)
     document = {"client_name": client.name, "redirect_uris": [client.redirect]}
     assert (await hub.public.post("/oauth/register", json=document)).status_code == 403

@@ -264,6 +264,13 @@ async def test_a_renewal_that_cannot_be_believed_ends_nothing(desk: Desk) -> Non
         await desk.renew(first)
 
 
+async def test_a_signature_that_does_not_count_is_named_with_the_setting_that_says_so(desk: Desk) -> None:
+    desk.provider.lies["header"] = changed(alg="RS512")
+    with pytest.raises(LoginRefused) as refused:
+        await desk.sign_in()
+    assert "its algorithm 'RS512' is not one of provider.algorithms" in f"{refused.value.__cause__}"
+
+
 async def test_what_is_known_of_the_provider_serves_while_it_is_away(desk: Desk) -> None:
     await desk.login.begin("/")
     desk.provider.down = True
@@ -306,22 +313,23 @@ async def test_a_sign_out_at_the_login_names_the_person_or_the_session(desk: Des
 
 
 async def test_signing_out_leads_to_the_login_too_where_the_operator_says_so(provider: Scripted) -> None:
-    assert await desk_of(provider).login.sign_out_url("") is None
+    assert await desk_of(provider).login.sign_out_url("", "back") is None
     desk = desk_of(provider, sign_out=True)
     first = await desk.sign_in()
-    url = await desk.login.sign_out_url(first.renewal)
+    url = await desk.login.sign_out_url(first.renewal, "back")
     assert url is not None
     query = parse_qs(urlsplit(url).query)
     assert url.startswith("https://login.acme.example/logout?")
     assert query["client_id"] == [CLIENT]
     assert query["post_logout_redirect_uri"] == [f"{URL}/sign-out"]
+    assert query["state"] == ["back"]
     assert query["id_token_hint"][0].count(".") == 2
-    assert await desk.login.sign_out_url("") is not None
+    assert await desk.login.sign_out_url("", "back") is not None
 
 
 async def test_a_provider_without_a_place_to_sign_out_leads_nowhere(provider: Scripted) -> None:
     provider.lies["metadata"] = changed(end_session_endpoint=None)
-    assert await desk_of(provider, sign_out=True).login.sign_out_url("") is None
+    assert await desk_of(provider, sign_out=True).login.sign_out_url("", "back") is None
 
 
 async def test_the_secret_goes_in_the_form_where_the_provider_wants_it_there(provider: Scripted) -> None:

@@ -106,6 +106,24 @@ async def test_the_page_says_what_asks_from_where_and_warns(program: Program, br
     assert "every server that is open to you from a terminal" in page
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1", "this machine, 127.0.0.1The machine that Pegboard runs on."),
+        ("192.0.2.2, 127.9.9.9", "this machine, 127.9.9.9"),
+        ("198.51.100.9", "198.51.100.9Another address"),
+        ("<b>", "&lt;b&gt;Another address"),
+    ],
+)
+async def test_the_page_says_when_the_program_is_on_pegboards_own_machine(
+    program: Program, browser: Browser, address: str, words: str
+) -> None:
+    form = {"client_id": "pegboard-cli", "resource": API}
+    given = (await program.http.post("/oauth/device", data=form, headers={"X-Forwarded-For": address})).json()
+    page = " ".join(re.sub(r"<[^>]*>", "", (await type_code(browser, given["user_code"])).text).split())
+    assert words in page
+
+
 async def test_a_no_is_final(program: Program, browser: Browser) -> None:
     await program.ask()
     assert (await answer(browser, program.given["user_code"], "Don’t allow")).headers["location"].endswith("denied")

@@ -18,6 +18,7 @@ from pegboard.core.token import REASONS
 from pegboard_hub.edge.config import render
 from pegboard_hub.edge.filters import FOR_SERVERS, REMOVED_PREFIXES
 from pegboard_hub.edge.refusals import CASES
+from pegboard_hub.edge.refusals import PUBLIC_URL as PLACEHOLDER
 from pegboard_hub.edge.revoked import CLAIM_HEADERS
 from pegboard_hub.edge.rules import COMPILERS, IN_ROUTES
 from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
@@ -152,6 +153,12 @@ def test_refusals_use_the_words_of_the_core() -> None:
     rules = {case.refusal.reason for case in CASES if case.refusal.code == "access_denied"}
     assert rules == {rule.refused for rule in RULES if rule.code == "access_denied"} - {"token_wrong_audience"}
     assert {case.refusal.layer for case in CASES} == {"edge"}
+
+
+def test_who_comes_by_another_name_is_told_the_right_one() -> None:
+    rendered = json.dumps(render(snapshot(public_url="https://pegboard.example.com")))
+    assert "Use Pegboard's own address: https://pegboard.example.com\"" in rendered
+    assert PLACEHOLDER not in rendered
 
 
 def test_only_where_another_token_would_do_does_a_refusal_carry_a_challenge() -> None:

@@ -165,6 +165,13 @@ async def test_isolation_that_is_off_is_said_plainly(hub: Hub, company: Company)
     assert "Isolation is off." not in await hub.page()
 
 
+async def test_visitors_are_told_how_servers_are_kept_apart_and_no_more(hub: Hub, company: Company) -> None:
+    live(company, mode="user", why="bwrap is not installed")
+    page = await hub.page()
+    assert "isolation: user ·" in page
+    assert "bwrap" not in page
+
+
 async def test_an_empty_registry_says_how_a_server_gets_here(company: Company) -> None:
     company.grants.write_text("")
     async with opened(company) as hub:

@@ -54,6 +54,14 @@ def test_an_example_makes_of_what_that_login_says_the_groups_it_promises(name: s
     assert facts_of(dict(claims), provider_of(name)).groups == groups
 
 
+def test_what_is_tried_on_ones_own_machine_is_a_sign_in_file_that_works() -> None:
+    text = GUIDE.partition("## Try it on your own machine")[2].partition("```toml")[2].partition("```")[0]
+    provider = SignInFile.model_validate(tomllib.loads(text)).provider
+    assert provider is not None
+    assert provider.issuer.startswith("http://localhost:")
+    assert facts_of({"sub": "1"}, provider).groups == ("ads-eng",)
+
+
 def test_the_paths_to_register_and_the_limits_are_those_of_the_code() -> None:
     for path in (CALLBACK, BACK_CHANNEL, SIGNED_OUT):
         assert f"`https://pegboard.acme.com{path}`" in GUIDE

@@ -35,6 +35,14 @@ async def test_a_person_reads_a_page_and_a_program_the_one_shape(
     assert page.headers.get("www-authenticate") == shape.headers.get("www-authenticate")
 
 
+async def test_where_there_is_nothing_a_person_is_led_home_and_a_program_to_the_api(hub: Hub) -> None:
+    page = (await hub.public.get("/nothing", headers=BROWSER)).text
+    assert page.count("There is nothing here") == 2  # the title and the heading
+    assert "openapi" not in page
+    assert '<a href="/">Home</a>' in page
+    assert "/api/v1/openapi.json" in (await hub.public.get("/nothing")).text
+
+
 async def test_what_goes_wrong_inside_stays_inside(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("secret insides")

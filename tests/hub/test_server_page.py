@@ -87,6 +87,8 @@ async def test_a_client_is_told_where_the_server_is_not_open_from_its_surface(hu
     page = await shown(hub)
     assert "Not open to Ana from ide, which is where this client counts." in page
     assert page.count("which is where this client counts") == 1  # VS Code alone is of that surface for sure
+    assert "vscode:mcp" not in page
+    assert "cursor://" in page
 
 
 async def test_nobody_in_particular_is_shown_no_server(hub: Hub) -> None:
@@ -105,8 +107,22 @@ async def test_what_authors_write_is_text_and_never_markup(company: Company) -> 
     async with opened(company) as hub:
         page = (await hub.public.get("/servers/prod/presto", params={"as": "ana"})).text
     assert page.count("&lt;script&gt;") >= 3
-    assert "<script" not in page
+    assert "<script>" not in page
+    assert page.count("<script") == 1  # ours
     assert "<img src=x" not in page
+
+
+async def test_one_script_of_our_own_runs_on_a_servers_page_and_none_elsewhere(hub: Hub) -> None:
+    page = await hub.public.get("/servers/prod/presto", params={"as": "ana"})
+    assert "; script-src 'self'" in page.headers["content-security-policy"]
+    [source] = re.findall(r'<script src="([^"]+)" defer></script>', page.text)
+    script = await hub.public.get(source)
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "innerHTML" not in script.text
+    for path in ("/", "/servers", "/sign-in", "/nothing/servers/x"):
+        other = await hub.public.get(path, headers={"Accept": "text/html"})
+        assert "script-src" not in other.headers["content-security-policy"]
+        assert "<script" not in other.text
 
 
 async def test_the_home_page_leads_to_the_servers_one_may_use(hub: Hub) -> None:

@@ -69,7 +69,7 @@ async def test_what_is_connected_is_shown_with_what_it_may(hub: Hub, browser: Br
     assert "Zed &lt;i&gt;Editor&lt;/i&gt;" in page.text
     read = await text(browser)
     assert "Reader dev/scratch only read" in read
-    assert "prod/presto all that you may" in read
+    assert "prod/presto every tool" in read
 
 
 async def test_disconnecting_ends_that_connection_alone_and_at_once(hub: Hub, browser: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -95,14 +96,25 @@ async def test_somebody_who_is_not_in_the_directory_is_told_so_and_chooses_again
 
 
 async def test_who_signs_in_for_a_client_goes_on_to_its_request(browser: Browser, hub: Hub) -> None:
-    client = StockClient(URL, hub.public)
+    client = StockClient(URL, hub.public, name="Ed <b></b>itor")
     await client.register()
     request = client.authorization("prod/presto")
     page = await browser.get((await browser.get(request)).headers["location"])
     assert "A program wants to reach" in page.text
+    assert "Ed &lt;b&gt;&lt;/b&gt;itor</bdi>" in page.text
+    assert "<dd>prod/presto</dd>" in page.text
     answer = await browser.press(page, "ana")
     assert URL + onward_of(answer) == request
     assert "You are signed in as Ana" in answer.text
+
+
+async def test_whether_there_is_a_server_is_not_told_to_who_is_not_signed_in(browser: Browser, hub: Hub) -> None:
+    client = StockClient(URL, hub.public)
+    await client.register()
+    for asked, shown in (("prod/presto", True), ("prod/nothing", True), ("prod/<b>", False), ("../x", False)):
+        page = await browser.get(f"{URL}/sign-in?{urlencode({'continue': client.authorization(asked)[len(URL) :]})}")
+        assert (f"<dd>{asked}</dd>" in page.text) is shown
+        assert ("It asks for" in page.text) is shown
 
 
 async def test_who_is_signed_in_already_may_go_on_or_sign_in_as_somebody_else(browser: Browser) -> None:
@@ -151,7 +163,7 @@ async def test_with_a_companys_login_there_is_one_way_in(with_login: Browser) ->
     page = await with_login.get(f"{URL}/sign-in?continue=/ledger")
     assert '<a class="button" href="/sign-in/start?continue=%2Fledger">Sign in with Example’s Okta</a>' in page.text
     assert "demo directory" not in page.text
-    assert "signed in with Example’s Okta" in page.text
+    assert "people sign in with Example’s Okta" in page.text
 
 
 async def test_a_client_is_led_straight_to_the_companys_login(with_login: Browser, hub: Hub) -> None:

@@ -342,6 +342,15 @@ def test_an_instance_that_sends_elsewhere_gets_nothing(
     assert words in said(capsys)
 
 
+@pytest.mark.parametrize("command", ["login", "logout"])
+def test_help_offers_no_option_that_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    offered = capsys.readouterr().out
+    assert "--url" in offered
+    for refused in ("--as", "--surface", "--channel"):
+        assert f"{refused} " not in offered
+
+
 USAGE = [
     ["login", "--as", "ana"],
     ["logout", "--as", "ana"],

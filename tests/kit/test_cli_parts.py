@@ -317,3 +317,13 @@ def test_reference_page_is_what_the_command_says() -> None:
     assert page == reference.page(), (
         "make it again: .venv/bin/python -m pegboard.cli.reference > docs/reference/cli.md"
     )
+
+
+def test_an_instance_under_a_name_that_is_not_its_own_is_one_that_cannot_be_reached() -> None:
+    refusal = {
+        "code": "wrong_host",
+        "message": "This host is not served here.",
+        "layer": "edge",
+        "what_to_do": "Use x",
+    }
+    assert refused(refusal, 421).status == ExitStatus.UNREACHABLE

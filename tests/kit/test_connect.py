@@ -182,6 +182,45 @@ def test_any_json_is_changed_in_place_and_changed_back(
         assert back == text
 
 
+@pytest.mark.parametrize("client", BY_ID)
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_of_a_file_that_said_nothing_before_nothing_is_left_but_the_file(home: Path, client: str, blank: str) -> None:
+    path = file_of(home, client)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(blank)
+    connect(client, "--yes")
+    connect(client, "--remove", "--yes")
+    assert path.read_text() == ""
+
+
+def test_what_people_write_into_a_file_that_was_made_here_stays_and_so_does_the_file(home: Path) -> None:
+    path = file_of(home, "vscode")
+    connect("vscode", "--yes")
+    path.write_text("// my servers\n" + path.read_text())
+    connect("vscode", "--remove", "--yes")
+    assert path.read_text() == "// my servers\n{}\n"
+    path.unlink()
+    connect("vscode", "--yes")
+    connect("vscode", "--remove", "--yes")
+    assert not path.exists()
+    path.write_text("{}")  # this one is theirs
+    connect("vscode", "--yes")
+    connect("vscode", "--remove", "--yes")
+    assert path.read_text() == "{}"
+
+
+def test_what_comes_next_is_told_with_the_names_of_the_entries(
+    home: Path, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_to(instance, PRESTO)
+    connect("codex", "--yes")
+    assert "Next: Sign in: codex mcp login pegboard-prod-presto.\n" in capsys.readouterr().err
+    open_to(instance, PRESTO, SCRATCH)
+    connect("gemini-cli", "--yes")
+    said = capsys.readouterr().err
+    assert "/mcp auth pegboard-dev-scratch. So with pegboard-prod-presto." in said
+
+
 def test_a_server_that_one_may_not_use_any_more_goes_at_the_next_run(home: Path, instance: Instance) -> None:
     path = file_of(home, "cursor")
     path.parent.mkdir(parents=True)

@@ -201,6 +201,9 @@ def test_signing_out_here_leads_through_the_company_and_back(office: Office, con
     page.click("button[name=logout]")
     page.wait_for_url(f"{office.pegboard.public_url}/sign-out*")
     assert page.inner_text("h1") == "Signed out"
+    assert "You are signed out here and at " in page.inner_text("main")
+    page.goto(f"{office.pegboard.public_url}/sign-out?state=x")
+    assert "itself you may still be signed in" in page.inner_text("main")
     assert office.renew(tokens).json()["error"] == "invalid_grant"
 
 

@@ -123,8 +123,23 @@ def test_a_second_up_on_the_same_home_is_refused_and_disturbs_nothing(detached: 
     assert second.returncode != 0
     assert "already runs on this home" in second.stdout
     assert "pegboard down" in second.stdout
+    assert "left nothing running" not in second.stdout
+    assert "goes on" in second.stdout
     assert status(detached)["supervisor"] == before["supervisor"]
     assert answers(detached)
+
+
+def test_a_detached_start_names_the_command_as_it_was_called(place: Place) -> None:
+    run(place, "down")
+    program = Path(sys.executable).with_name("pegboard").relative_to(REPOSITORY)
+    variables = place.variables()
+    started = subprocess.run(
+        [program, "up", "--detach"], env=variables, cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert started.returncode == 0, started.stdout + started.stderr
+    commands = [line.split("pegboard ")[0] for line in started.stdout.splitlines() if " --as " in line]
+    assert commands
+    assert all(before.endswith(f"{program.parent}/") for before in commands)
 
 
 def test_down_ends_everything_and_is_harmless_where_nothing_runs(detached: Place) -> None:

@@ -181,6 +181,39 @@ def test_a_client_in_a_web_page_gets_its_answer_from_the_window_it_opened(pegboa
         assert window.evaluate("window.opener !== null")
 
 
+def test_what_a_servers_page_shows_is_copied_by_a_button_and_can_be_read_without_a_script(
+    pegboard: Instance, browser: Browser
+) -> None:
+    address = f"{pegboard.public_url}/servers/prod/presto?as=ana"
+    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(address)
+        tab_to(page, "Copy")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("[role=status]:text('Copied')", state="attached")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == "pegboard connect CLIENT --server prod/presto"
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(address)
+        assert page.locator(".copied button").count() == 0
+        assert page.locator("#connect-any").input_value() == copied
+
+
+def test_the_navigation_stays_where_it_is_from_page_to_page(pegboard: Instance, page: Page) -> None:
+    page.goto(f"{pegboard.public_url}/sign-in")
+    page.get_by_role("button", name="Pat").click()
+    page.wait_for_url(f"{pegboard.public_url}/")
+    for width in (1280, 375):
+        page.set_viewport_size({"width": width, "height": 800})
+        places = set()
+        for path in ("/", "/explain", "/ledger", "/clients", "/sessions", "/sign-in", "/nothing"):
+            page.goto(pegboard.public_url + path)
+            places.add(str([box for link in page.locator("nav a").all() if (box := link.bounding_box())]))
+        assert len(places) == 1, width
+
+
 def test_a_wrong_choice_is_where_the_keyboard_begins(pegboard: Instance, page: Page) -> None:
     page.goto(f"{pegboard.public_url}/sign-in")
     page.locator("button[value=gus]").evaluate("button => { button.value = 'nobody' }")
@@ -204,16 +237,7 @@ def test_every_page_can_be_read_by_everybody(
     looked_at(page, axe)
     page.get_by_role("button", name="Pat").click()
     page.wait_for_url(f"{pegboard.public_url}/")
-    for path in (
-        "/",
-        "/sessions",
-        "/sign-in",
-        "/sign-out",
-        "/explain",
-        "/ledger",
-        "/nothing",
-        "/oauth/authorize?x=1",
-    ):
+    for path in PATHS:
         page.goto(pegboard.public_url + path)
         looked_at(page, axe)
     page.goto(consent)
@@ -226,7 +250,21 @@ def test_every_page_can_be_read_by_everybody(
     context.close()
 
 
-PATHS = ["/", "/sessions", "/sign-in", "/sign-out", "/explain", "/ledger", "/nothing", "/oauth/authorize?x=1"]
+PATHS = [
+    "/",
+    "/servers/prod/presto",
+    "/sessions",
+    "/clients",
+    "/clients?software=pegboard-cli",
+    "/device",
+    "/device?done=allowed",
+    "/sign-in",
+    "/sign-out",
+    "/explain",
+    "/ledger",
+    "/nothing",
+    "/oauth/authorize?x=1",
+]
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 

@@ -38,7 +38,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""No script at all, nothing from elsewhere, never in a frame."""
+"""No script (but see `WITH_A_SCRIPT`), nothing from elsewhere, never in a frame."""
 
 OPENED_BY_CLIENTS = ("/oauth/authorize", "/sign-in", "/consent")
 """At paths that begin so, a window keeps its opener: a client in a web page opens one for people to sign in, waits
@@ -46,6 +46,14 @@ until it is closed, and is told the answer by it. All other pages have nothing t
 
 _OPENED = {**SECURITY_HEADERS, "Cross-Origin-Opener-Policy": "unsafe-none"}
 
+WITH_A_SCRIPT = "/servers/"
+"""At paths that begin so, pages have our one script, which copies what they show. They have no form that changes
+anything."""
+
+_SCRIPTED = {
+    **SECURITY_HEADERS,
+    "Content-Security-Policy": f"{SECURITY_HEADERS['Content-Security-Policy']}; script-src 'self'",
+}
 
 ROUTINE_PATHS = (
     "/healthz",
@@ -66,6 +74,10 @@ class Refused(Exception):
         self.refusal = refusal
         self.headers = dict(headers or {})
         super().__init__(refusal.message)
+
+
+class NoRoute(Refused):
+    """A request for something that none of our routes is for."""
 
 
 Tell = Callable[[Request, Refused], Awaitable[Response]]
@@ -116,8 +128,7 @@ class RequestEnvelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                usual = _OPENED if scope["path"].startswith(OPENED_BY_CLIENTS) else SECURITY_HEADERS
-                extra = {**usual, "X-Request-Id": identity}
+                extra = {**_headers(scope["path"]), "X-Request-Id": identity}
                 message["headers"] = [
                     *message.get("headers", []),
                     *((name.lower().encode(), value.encode()) for name, value in extra.items()),
@@ -170,9 +181,9 @@ def add_refusal_handlers(app: FastAPI, tell: Tell) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         known = _HTTP.get(error.status_code, ("bad_request", "The request cannot be answered.", "Look at the API."))
-        told = refuse(error.status_code, *known)
-        told.headers.update(error.headers or {})
-        return await tell(request, told)
+        code, message, what_to_do = known
+        refusal = Refusal(code, message, "hub", code, what_to_do)
+        return await tell(request, NoRoute(error.status_code, refusal, error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -196,6 +207,12 @@ def answer(request: Request, refused: Refused) -> JSONResponse:
 def _unexpected() -> Refused:
     message = "Something went wrong here; it is in the hub's log under this request id."
     return refuse(500, "internal_error", message, "Try again; if it stays, tell the platform team the request id.")
+
+
+def _headers(path: str) -> Mapping[str, str]:
+    if path.startswith(OPENED_BY_CLIENTS):
+        return _OPENED
+    return _SCRIPTED if path.startswith(WITH_A_SCRIPT) else SECURITY_HEADERS
 
 
 def _request_id(scope: Scope) -> str:

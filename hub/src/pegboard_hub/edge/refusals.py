@@ -61,6 +61,9 @@ _ANY_CALLER = Caller(
     channel=claim("channel"),
 )
 
+PUBLIC_URL = "PEGBOARD_PUBLIC_URL"
+"""What stands for the instance's public URL in a refusal; `replies` fills it in."""
+
 Place = Literal["mcp", "hub", "both"]
 """Where a case is answered: under /mcp/ (as JSON-RPC), elsewhere (as plain JSON), or in both."""
 
@@ -220,7 +223,7 @@ def _addresses() -> list[Case]:
         "wrong_host",
         "This host is not served here.",
         "wrong_host",
-        "Use the address that the platform team gives, by its own name.",
+        f"Use Pegboard's own address: {PUBLIC_URL}",
     )
     unknown = _refusal(
         "unknown_server",

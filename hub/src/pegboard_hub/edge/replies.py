@@ -5,11 +5,13 @@ Every answer of Envoy's own carries its reason in `REASON_HEADER`, which is wher
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pegboard.core.challenge import METADATA_PREFIX, Error, challenge
 from pegboard.core.names import MCP_PREFIX
 from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard_hub.edge.envoy import Json, literal
-from pegboard_hub.edge.refusals import CASES, Case
+from pegboard_hub.edge.refusals import CASES, PUBLIC_URL, Case
 
 REASON_HEADER = "x-pegboard-refused"
 """Response header with the refusal's reason; believed only where Envoy itself answered."""
@@ -24,12 +26,17 @@ _ALWAYS: Json = {"not_health_check_filter": {}}
 def local_replies(public_url: str) -> Json:
     """The connection manager's `local_reply_config`."""
     mappers = []
-    for case in CASES:
+    for case in (_told(case, public_url) for case in CASES):
         if case.where != "hub":
             mappers.append(_mapper(case, _as_jsonrpc(case), public_url, [_UNDER_MCP]))
         if case.where != "mcp":
             mappers.append(_mapper(case, _as_json(case), public_url, []))
     return {"mappers": mappers}
+
+
+def _told(case: Case, public_url: str) -> Case:
+    what_to_do = case.refusal.what_to_do.replace(PUBLIC_URL, literal(public_url.rstrip("/")))
+    return replace(case, refusal=replace(case.refusal, what_to_do=what_to_do))
 
 
 def _mapper(case: Case, body: Json, public_url: str, conditions: list[Json]) -> Json:

@@ -23,7 +23,7 @@ from pegboard_hub.common.home import Home, read_instance, unusable
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.identity.clients.rules import loopback_fault
 from pegboard_hub.identity.settings import SignInFile, read_sign_in
-from pegboard_hub.runtime import detached, preflight
+from pegboard_hub.runtime import detached, preflight, procfs
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
@@ -190,6 +190,7 @@ def up(
     quiet: QuietOption = False,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
+    called: Annotated[str, typer.Option("--called", hidden=True)] = "",
 ) -> None:
     """Run Pegboard: hub, edge and every granted server, until Ctrl-C or, with --detach, until `pegboard down`.
 
@@ -216,7 +217,7 @@ def up(
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
     story = demo and story is not False and not kept
     try:
-        status = asyncio.run(_run(settings, progress, demo=demo, story=story, kept=kept))
+        status = asyncio.run(_run(settings, progress, called or _program(), demo=demo, story=story, kept=kept))
     except OSError as error:
         raise unusable(home.absolute(), error) from error
     raise typer.Exit(status)
@@ -265,7 +266,7 @@ def _as_before(
 
 def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
     home, ages = settings.home, settings.ages
-    options = ["--home", str(home.expanduser().absolute()), "--port", str(settings.port)]
+    options = ["--called", _program(), "--home", str(home.expanduser().absolute()), "--port", str(settings.port)]
     options += ["--public-url", settings.public_url, "--grants", str(settings.grants)]
     options += ["--sign-in", str(settings.sign_in or DEMO_LOGIN)]
     options += [*(["--bind", settings.bind] if settings.bind else []), *(["--quiet"] if quiet else [])]
@@ -273,8 +274,10 @@ def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
     preflight.check_place(home)
     opened = Home.open(home)
     status = detached.start(opened, options, lambda line: print(line, flush=True))
-    if status != 0:
+    if status != 0 and procfs.flock_holder(opened.lock) is None:
         print(f"This start left nothing running. What it said is kept in {opened.log('up')}.")
+    elif status != 0:
+        print(f"What ran on this home before goes on. What this start said is kept in {opened.log('up')}.")
     elif not quiet:
         print(f"It runs in the background, and comes back by itself. Its progress: {opened.log('up')}")
         for verb, what in (("status", "shows how it is"), ("down", "ends it")):
@@ -338,12 +341,14 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.expanduser().resolve() == other.resolve()
 
 
-async def _run(settings: InstanceSettings, progress: Progress, *, demo: bool, story: bool, kept: bool) -> int:
+async def _run(
+    settings: InstanceSettings, progress: Progress, program: str, *, demo: bool, story: bool, kept: bool
+) -> int:
     """Start, stay, stop. The second request to stop kills. With `kept` it is brought back when it is killed."""
     instance = Instance(settings, progress)
     told = asyncio.Event()
     _on_signals(told, instance.kill)
-    starting = asyncio.create_task(_start(instance, settings, progress, demo, story))
+    starting = asyncio.create_task(_start(instance, settings, progress, program, demo, story))
     stopping = asyncio.create_task(told.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -373,7 +378,9 @@ async def _stay(instance: Instance, progress: Progress, stopping: asyncio.Task[L
     detached.release(instance.home)
 
 
-async def _start(instance: Instance, settings: InstanceSettings, progress: Progress, demo: bool, story: bool) -> int:
+async def _start(
+    instance: Instance, settings: InstanceSettings, progress: Progress, program: str, demo: bool, story: bool
+) -> int:
     await instance.start()
     status = 0
     if story:
@@ -382,7 +389,7 @@ async def _start(instance: Instance, settings: InstanceSettings, progress: Progr
         if not await run_story(settings.public_url, instance.home, progress.say):
             status = STORY_FAILED
             progress.problem("the story did NOT go as it should; see ✗ above")
-    for line in welcome(instance, settings, _program(), demo=demo):
+    for line in welcome(instance, settings, program, demo=demo):
         progress.say(line)
     return status
 

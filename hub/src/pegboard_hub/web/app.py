@@ -36,7 +36,7 @@ def public_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
     app.include_router(page_routes(parts, framer))
     app.include_router(api_routes(parts))
-    app.include_router(identity_routes(identity, unanswerable(framer), led_here(framer)))
+    app.include_router(identity_routes(identity, unanswerable(parts, framer), led_here(framer)))
     app.include_router(_probes(parts))
     app.include_router(metrics_routes(parts.page))
     app.mount("/static", StaticFiles(directory=HERE / "static"))

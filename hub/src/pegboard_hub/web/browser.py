@@ -65,6 +65,11 @@ class Visitor:
         digest = hmac.digest(self.secret.encode(), b"pegboard form\0" + action.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
+    @property
+    def state(self) -> str:
+        """What this browser comes back with from where it is sent; it is good for no form, which have paths."""
+        return self.form_token("")
+
 
 NOBODY = Visitor(None, "")
 """Of whom nothing is known. A form on their page would not count."""
@@ -136,7 +141,18 @@ class Browsers:
         if secret and session:
             return Visitor(session, secret)
         kept, doubled = self._form_cookie.read(request), self._session_cookie.is_doubled(request)
-        return Visitor(None, kept or secrets.token_urlsafe(32), fresh=not kept, doubled=doubled)
+        return replace(Visitor(None, kept) if kept else stranger(), doubled=doubled)
+
+
+def stranger() -> Visitor:
+    """One whose browser has yet to be given the secret of its forms."""
+    return Visitor(None, secrets.token_urlsafe(32), fresh=True)
+
+
+def is_back(request: Request) -> bool:
+    """Whether the browser was sent away with a state, and comes back with it: nobody else's link says so."""
+    state = request.query_params.get("state", "")
+    return hmac.compare_digest(state.encode(), visitor(request).state.encode())
 
 
 def visitor(request: Request) -> Visitor:

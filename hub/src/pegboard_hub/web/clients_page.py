@@ -40,9 +40,17 @@ MOST_USERS = 100
 
 KINDS = {
     ClientKind.FIRST_PARTY: "Pegboard’s own",
-    ClientKind.REGISTERED: "registered by the operator",
+    ClientKind.REGISTERED: "in the sign-in file",
     ClientKind.DOCUMENT: "known by a document",
-    ClientKind.DYNAMIC: "registered itself",
+    ClientKind.DYNAMIC: "made itself known",
+}
+"""Each kind for the list; `ABOUT` has it as a sentence."""
+
+ABOUT = {
+    ClientKind.FIRST_PARTY: "Pegboard’s own command.",
+    ClientKind.REGISTERED: "A client that the operator wrote into the sign-in file.",
+    ClientKind.DOCUMENT: "A client whose id is the address of a document about it.",
+    ClientKind.DYNAMIC: "A client that made itself known when it came (dynamic registration).",
 }
 
 DONE = {
@@ -91,6 +99,7 @@ class ClientView:
     """
 
     row: Row
+    about: str
     uri: str
     users: tuple[tuple[str, str, int], ...]
     more_users: int
@@ -160,6 +169,7 @@ def client_view(found: Software, form: Form, *, done: str = "", problem: str = "
     chosen = {"standing": "", "surface": decided.surface or "" if decided else "", "why": ""} | form
     return ClientView(
         row=_row(found),
+        about=ABOUT[found.kind],
         uri=shown(found.uri or ""),
         users=tuple((sub, shown(name), count) for sub, name, count in found.users[:MOST_USERS]),
         more_users=max(0, len(found.users) - MOST_USERS),

@@ -137,7 +137,7 @@ class Unconsentable(Exception):
 def consent_routes(parts: Parts, framer: Framer) -> APIRouter:
     """The routes of the page."""
     router = APIRouter()
-    explain = unanswerable(framer)
+    explain = unanswerable(parts, framer)
 
     @router.get(PATH)
     async def ask(request: Request, session: HereSession) -> Response:

@@ -6,6 +6,8 @@ them (§5.4). So nothing is connected without a yes, and no address fills the co
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from pegboard.core.scopes import SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients.model import Client, ClientKind, Standing
 from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.connections.devices import TooManyGuesses, Waiting, shown_code
+from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.identity.oauth.device import PAGE, address_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import HereSession
@@ -35,6 +38,12 @@ DONE = {
 
 NO_CODE = "No program waits with this code."
 LOOK_AGAIN = "Look at the code again: it is good for ten minutes, and for one answer."
+
+SAME = "The same address as this browser’s."
+OURS = "The machine that Pegboard runs on."
+OTHER = "Another address than this browser’s. Is that the machine you sit at, or reach from here?"
+PROXIED = "The proxy in front of Pegboard: where it asked from is not known."
+"""What an address is that a program asked from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,8 @@ class ConfirmView:
         program: what the program calls itself; untrusted.
         minutes: how long ago it asked.
         address: from where; empty when that is not known.
-        same_address: whether that is where this browser is, too.
+        here: whether that is the machine that Pegboard runs on.
+        about_address: what to make of it.
         reaches: the server; empty for all that are open to the person.
         only_reads: whether it asks for tools that change nothing alone.
         until_ms: when the sign-in, and so the connection, ends at the latest.
@@ -75,7 +85,8 @@ class ConfirmView:
     program: str
     minutes: int
     address: str
-    same_address: bool
+    here: bool
+    about_address: str
     surface: str
     reaches: str
     only_reads: bool
@@ -136,6 +147,7 @@ async def _find(parts: Parts, typed: str, session: Session) -> tuple[Waiting, Cl
 
 
 def _confirm(parts: Parts, request: Request, session: Session, waiting: Waiting, client: Client) -> ConfirmView:
+    here = _is_of_this_machine(waiting.asked_from)
     return ConfirmView(
         code=shown_code(waiting.user_code),
         name=shown(client.name),
@@ -143,12 +155,38 @@ def _confirm(parts: Parts, request: Request, session: Session, waiting: Waiting,
         program=shown(waiting.asked_by),
         minutes=int(time.time() * 1000 - waiting.asked_at_ms) // 60_000,
         address=shown(waiting.asked_from),
-        same_address=bool(waiting.asked_from) and waiting.asked_from == address_of(request),
+        here=here and is_loopback(parts.public_url),
+        about_address=_about(waiting.asked_from, address_of(request), parts.public_url, here),
         surface=client.surface,
         reaches=_server(parts, waiting.resource),
         only_reads=waiting.scope.split() == [SCOPE_TOOLS_READ],
         until_ms=session.expires_at_ms,
     )
+
+
+def _about(asked_from: str, browser: str, public_url: str, here: bool) -> str:
+    """What the address is that a program asked from.
+
+    Where others reach Pegboard, what comes from its own machine is what a proxy there passes on, and everybody's
+    address is the same.
+    """
+    if here and not is_loopback(public_url):
+        return PROXIED
+    return SAME if asked_from == browser else OURS if here else OTHER
+
+
+def _is_of_this_machine(address: str) -> bool:
+    """Whether it is one of the addresses of the machine that the hub runs on: others cannot be bound to."""
+    try:
+        found = ipaddress.ip_address(address)
+        if found.is_unspecified or found.is_multicast:
+            return False
+        family = socket.AF_INET6 if found.version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as tried:
+            tried.bind((address, 0))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _server(parts: Parts, resource: str) -> str:

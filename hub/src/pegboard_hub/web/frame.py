@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import PERSON_SURFACES
-from pegboard_hub.common.requests import Refused, answer, refuse, request_id
+from pegboard_hub.common.requests import NoRoute, Refused, answer, refuse, request_id
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import Session
@@ -44,6 +44,9 @@ TITLES = {
     503: "Not just now",
 }
 """What the page of a refusal is called, by its status."""
+
+NO_PAGE = ("No page of Pegboard is at this address.", "It may have been mistyped, or have moved.")
+"""What a person is told where a program is told of the API's description."""
 
 CLIENT = "pegboard-pages"
 """The client id of whoever looks at pages; no token has it."""
@@ -135,6 +138,7 @@ class RefusalView:
 
     Attributes:
         facts: what the request said, by label; a stranger's text.
+        whom: whom the message ends with; a stranger's word, too.
     """
 
     message: str
@@ -143,6 +147,7 @@ class RefusalView:
     reason: str
     request_id: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    whom: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +218,8 @@ class Framer:
         except Exception:
             request.state.visitor = NOBODY
         told = refused.refusal
-        view = RefusalView(told.message, told.what_to_do, told.code, told.reason, request_id(request))
+        said = NO_PAGE if isinstance(refused, NoRoute) else (told.message, told.what_to_do)
+        view = RefusalView(*said, told.code, told.reason, request_id(request))
         title = TITLES.get(refused.status, "This cannot be done")
         response = self.answer("refused.html", self.bare(request, title), view, refused.status)
         response.headers.update(refused.headers)
@@ -301,6 +307,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["style_url"] = _versioned("pegboard.css")
+    environment.globals["copy_url"] = _versioned("copy.js")
     environment.filters["moment"] = moment
     environment.filters["number"] = number
     return environment

@@ -168,4 +168,4 @@ def _server(parts: Parts, resource: str) -> str:
 
 def _may(scope: str) -> str:
     scopes = scope.split()
-    return "only read" if scopes == [SCOPE_TOOLS_READ] else "all that you may"
+    return "only read" if scopes == [SCOPE_TOOLS_READ] else "every tool"

@@ -9,12 +9,14 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from pegboard.core.names import MCP_PREFIX, ServerName
+from pegboard_hub.identity.clients.names import cleaned, shown
 from pegboard_hub.identity.directory import Person
 from pegboard_hub.identity.oauth.authorize import led_here
 from pegboard_hub.identity.person import SignedIn
 from pegboard_hub.identity.provider.login import SIGN_IN, START, ProviderLogin
 from pegboard_hub.identity.sessions.model import Session
-from pegboard_hub.web.browser import visitor
+from pegboard_hub.web.browser import is_back, stranger, visitor
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.onward import onward, see_other
 from pegboard_hub.web.parts import Parts
@@ -34,6 +36,8 @@ class SignInView:
         problem: what went wrong at the last try; empty where nothing did.
         what_to_do: about it.
         led_here: whether a page of another site led the person here, to connect a program on their machine.
+        program: what a program that waits calls itself; untrusted.
+        server: what it asks for, by its name; whether there is one is not told to who is not signed in.
     """
 
     then: str
@@ -41,6 +45,8 @@ class SignInView:
     problem: str = ""
     what_to_do: str = ""
     led_here: bool = False
+    program: str = ""
+    server: str = ""
 
     @property
     def for_client(self) -> bool:
@@ -60,10 +66,12 @@ class SignOutView:
     Attributes:
         connections: what ends with this browser's session.
         others: the person's other sessions.
+        there_too: whether the browser comes from the company's login, which has signed the person out too.
     """
 
     connections: int = 0
     others: int = 0
+    there_too: bool = False
 
 
 def sign_in_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -102,13 +110,28 @@ def led_to(parts: Parts, request: Request, then: str) -> bool:
     return f"{path}?" == AUTHORIZE and led_here(request, dict(parse_qsl(query)), parts.public_url)
 
 
+async def _waiting(parts: Parts, then: str) -> tuple[str, str]:
+    """Which program waits for the person, and for which server, by their names; empty where none does."""
+    if not then.startswith(AUTHORIZE):
+        return "", ""
+    asked = dict(parse_qsl(then.partition("?")[2]))
+    client = await parts.identity.clients.last_known(asked.get("client_id", ""))
+    try:
+        server = str(ServerName.parse(asked.get("resource", "").removeprefix(parts.public_url + MCP_PREFIX)))
+    except ValueError:
+        server = ""
+    return shown(cleaned(client.name)) if client else "", server
+
+
 def _in(parts: Parts, framer: Framer) -> APIRouter:
     router, demo = APIRouter(), parts.identity.demo
 
     @router.get(SIGN_IN)
     async def ask(request: Request) -> Response:
         then = _then(request.query_params.get("continue"))
-        view = SignInView(then, demo.directory.people if demo else {}, led_here=led_to(parts, request, then))
+        program, server = await _waiting(parts, then)
+        people = demo.directory.people if demo else {}
+        view = SignInView(then, people, led_here=led_to(parts, request, then), program=program, server=server)
         if demo is None and view.for_client and not view.led_here and visitor(request).session is None:
             return see_other(view.start)
         return ask_to_sign_in(framer, request, view)
@@ -133,7 +156,7 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
 
     @router.get(SIGN_OUT)
     async def ask(request: Request) -> HTMLResponse:
-        session, view = visitor(request).session, SignOutView()
+        session, view = visitor(request).session, SignOutView(there_too=is_back(request))
         if session is not None:
             connected = [each for each in await identity.connections.of(session.facts.sub) if each.sid == session.sid]
             others = len(await identity.sessions.of(session.facts.sub)) - 1
@@ -152,20 +175,23 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
                 await identity.sessions.end_all_of(session.facts.sub, "signed out everywhere")
             else:
                 await identity.sessions.end(session.sid, "signed out")
-            if way := await _way_out(parts, session):
-                response = framer.onward(request, "Signed out", "You are signed out here, and now at the login.", way)
+            away = stranger()
+            if way := await _way_out(parts, session, away.state):
+                words = f"You are signed out here, and go on to be signed out at {identity.sessions.login.name}."
+                response = framer.onward(request, "Signed out", words, way)
+                framer.browsers.keep(away, response)
             framer.browsers.sign_out(response)
         return response
 
     return router
 
 
-async def _way_out(parts: Parts, session: Session) -> str | None:
+async def _way_out(parts: Parts, session: Session, state: str) -> str | None:
     """Where the person is signed out at the company's login too; None where that is not wanted."""
     sessions = parts.identity.sessions
     if not isinstance(sessions.login, ProviderLogin):
         return None
-    return await sessions.login.sign_out_url(sessions.renewal_of(session))
+    return await sessions.login.sign_out_url(sessions.renewal_of(session), state)
 
 
 def _then(asked: str | None) -> str:

@@ -75,7 +75,8 @@ def read_refusal(value: Any) -> dict[str, str] | None:
 
 
 def refused(refusal: Mapping[str, str], http_status: int | None = None) -> Failure:
-    """The failure for a refusal. Without a valid token one is not signed in; a server that is down is unreachable."""
+    """The failure for a refusal. Without a valid token one is not signed in; a server that is down is unreachable,
+    and so is an instance under a name that is not its own."""
     gone = http_status is not None and http_status >= 500
-    unreachable = http_status == 401 or gone or refusal["code"] == "server_unavailable"
+    unreachable = http_status == 401 or gone or refusal["code"] in ("server_unavailable", "wrong_host")
     return Failure(ExitStatus.UNREACHABLE if unreachable else ExitStatus.DENIED, refusal)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 
 import typer
@@ -115,6 +116,27 @@ def _common(
     ] = None,
 ) -> None:
     """Carries the common options' declarations; never called."""
+
+
+ACTING = ("as_person", "surface", "channel")
+"""The common options that say as whom a command acts."""
+
+
+def with_own_options(command: Callable[..., None]) -> Callable[..., None]:
+    """As `with_options`, for a command that acts as nobody but who signs in."""
+    shown = with_options(command)
+    signature = inspect.signature(shown)
+    parameters = [_hidden(p) if p.name in ACTING else p for p in signature.parameters.values()]
+    shown.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return shown
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The same option, still read so that it is refused in words, but offered to nobody."""
+    kind, option = get_args(parameter.annotation)
+    unseen = copy.copy(option)
+    unseen.hidden = True
+    return parameter.replace(annotation=Annotated[kind, unseen])
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

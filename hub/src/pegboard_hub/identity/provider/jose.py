@@ -59,7 +59,7 @@ class ForeignKeys:
             header = jws.extract_compact(raw, registry=_registry(algorithms)).headers()
             algorithm = header.get("alg")
             if algorithm not in algorithms:
-                raise ValueError("its algorithm is not allowed")
+                raise ValueError(f"its algorithm {str(algorithm)[:16]!r} is not one of provider.algorithms")
             if "crit" in header:
                 raise ValueError("it has extensions that must be understood")
             key = self._choose(header.get("kid"), str(algorithm))

@@ -266,8 +266,11 @@ class ProviderLogin:
         """The sign-out was acted on, and counts once."""
         self._remembered.add(told.token_id, self._clock())
 
-    async def sign_out_url(self, renewal: str) -> str | None:
-        """Where a browser is sent to be signed out at the provider too; None where none is wanted or there."""
+    async def sign_out_url(self, renewal: str, state: str) -> str | None:
+        """Where a browser is sent to be signed out at the provider too; None where none is wanted or there.
+
+        The provider sends it on to our own page, with `state`.
+        """
         if not self._provider.sign_out:
             return None
         try:
@@ -278,7 +281,7 @@ class ProviderLogin:
             metadata = await self._place.metadata()
         except (LoginUnavailable, LoginRefused):
             return None
-        return sign_out_url(metadata, self._provider.client_id, hint, f"{self._public_url}{SIGNED_OUT}")
+        return sign_out_url(metadata, self._provider.client_id, hint, f"{self._public_url}{SIGNED_OUT}", state)
 
     async def close(self) -> None:
         """End the connections to the provider."""

@@ -75,14 +75,15 @@ def signed_out(header: Json, claims: Json, issuer: str, client_id: str, now: flo
     return SignedOut(subject, session, str(token_id))
 
 
-def sign_out_url(metadata: Metadata, client_id: str, id_token: str, back_to: str) -> str | None:
+def sign_out_url(metadata: Metadata, client_id: str, id_token: str, back_to: str, state: str) -> str | None:
     """Where a browser is sent to be signed out there too; None where the provider has no such place.
 
     The sign-in's id token says whose it is (RP-Initiated Logout 1.0 §2); one too long for an address is left out.
+    The state comes back with the person.
     """
     if metadata.end_session_endpoint is None:
         return None
-    query = {"client_id": client_id, "post_logout_redirect_uri": back_to}
+    query = {"client_id": client_id, "post_logout_redirect_uri": back_to, "state": state}
     if id_token and len(id_token) <= LONGEST_HINT:
         query["id_token_hint"] = id_token
     separator = "&" if "?" in metadata.end_session_endpoint else "?"

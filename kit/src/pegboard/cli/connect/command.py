@@ -42,7 +42,9 @@ def connect(
     """Write the servers you may use into your MCP client's configuration.
 
     It shows the difference and asks first. No token is written: the client signs in by itself when it connects.
-    Run it again after your access has changed: servers are added and taken out; what you wrote stays.
+    Run it again after your access has changed: servers are added and taken out. An entry that leads to one of these
+    servers under the name that this command gives it is this command's own: it is brought up to date, and taken out
+    whole, with what you wrote into it. Everything else stays as you wrote it.
 
     \b
     Example:
@@ -76,7 +78,17 @@ def connect(
         return
     _say(plan.changes, job.path, written, backup)
     if written and not remove:
-        render.hint(f"Next: {chosen_client.then}")
+        render.hint(f"Next: {_next(chosen_client, plan.changes)}")
+
+
+def _next(client: ClientConfig, changes: Sequence[Change]) -> str:
+    """What the person does next, with the names of the entries that are there now."""
+    names = [each.name for each in changes if each.action != "remove"]
+    if "NAME" not in client.then or not names:
+        return client.then
+    first, *others = names
+    said = client.then.replace("NAME", first)
+    return f"{said} So with {', '.join(others)}." if others else said
 
 
 def _client(given: str) -> ClientConfig:

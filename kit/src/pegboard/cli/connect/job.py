@@ -61,10 +61,11 @@ class Job:
     def write(self, plan: Plan) -> Path | None:
         """Carry `plan` out; gives where the file's old content is kept, None where there was none."""
         backup = self.memory.back_up(self.file.content) if self.file.content is not None else None
-        self.memory.remember(plan.made)
         if FILE in self.made and plan.empty:
             self.file.delete()
+            self.memory.remember(frozenset())
         else:
+            self.memory.remember(plan.made)
             self.file.replace(plan.text)
         return backup
 

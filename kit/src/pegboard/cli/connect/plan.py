@@ -37,7 +37,7 @@ class Plan:
 
     Attributes:
         made: the parts of the file that we made, and that have to go when the entries do.
-        empty: whether the text says nothing any more.
+        empty: whether the text says nothing any more, and no comment is in it.
     """
 
     changes: tuple[Change, ...]
@@ -46,8 +46,9 @@ class Plan:
     empty: bool
 
 
-FILE, ENTRIES = "file", "entries"
-"""Parts of a file that we may have made: the file itself, and the object that holds the entries."""
+FILE, TEXT, ENTRIES = "file", "text", "entries"
+"""Parts of a file that we may have made: the file itself, all that an empty one says, and the object that holds the
+entries."""
 
 
 class ConfigText:
@@ -131,6 +132,7 @@ class ConfigText:
     def _planned(self, changes: Sequence[Change], made: Set[str]) -> Plan:
         key, text, data = self._client.entries, self._text, copy.deepcopy(self._data)
         made = frozenset(made) if key in data else frozenset({*made, ENTRIES})
+        made = made if text.strip() else made | {TEXT}
         for change in changes:
             if change.action in ("add", "change"):
                 entry = self._client.entry_for(change.server.resource_url(self._public_url))
@@ -145,7 +147,9 @@ class ConfigText:
             text = jsonc.without_member(text, [], key) if self._client.syntax == "json" else text
             data = {name: value for name, value in data.items() if name != key or key in _read(self._client, text)}
         self._check(text, data)
-        return Plan(tuple(changes), text, made if key in data else made - {ENTRIES}, not data)
+        empty = text.strip() in ("", "{}")
+        text = "" if changes and empty and made & {FILE, TEXT} else text
+        return Plan(tuple(changes), text, made if key in data else made - {ENTRIES}, empty)
 
     def _with_entry(self, text: str, change: Change, entry: Mapping[str, str]) -> str:
         if self._client.syntax == "json":

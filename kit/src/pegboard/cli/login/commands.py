@@ -11,14 +11,14 @@ import typer
 
 from pegboard.cli import render
 from pegboard.cli.exit import Failure
-from pegboard.cli.options import Options, with_options
+from pegboard.cli.options import Options, with_own_options
 from pegboard.cli.text import line
 
 if TYPE_CHECKING:
     from pegboard.cli.login.store import Login, Store
 
 
-@with_options
+@with_own_options
 def login(
     options: Options,
     device: Annotated[
@@ -70,7 +70,7 @@ def login(
     _say_where(store, trouble)
 
 
-@with_options
+@with_own_options
 def logout(
     options: Options,
     everywhere: Annotated[
