@@ -17,6 +17,7 @@ import anyio
 
 ROWS, COLUMNS = 60, 200
 STILL_S = 1.0
+LONGEST_STILL_S = 8.0
 ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[\[?>=][0-9;?>]*[A-Za-z]?|[\r\x00]")
 
 
@@ -51,12 +52,13 @@ class Terminal:
         await self.press("\r")
 
     async def still(self) -> None:
-        """Read until nothing has been printed for a while."""
+        """Read until nothing has been printed for a while; no longer than a program that draws without end needs."""
         read = True
-        while read:
-            read = False
-            with anyio.move_on_after(STILL_S):
-                read = await self._read()
+        with anyio.move_on_after(LONGEST_STILL_S):
+            while read:
+                read = False
+                with anyio.move_on_after(STILL_S):
+                    read = await self._read()
 
     async def press(self, key: str) -> None:
         """Press a key."""
