@@ -163,6 +163,11 @@ class Clients:
                 found = _client(stored)
             return with_decision(found, await store.decision(db, found.software)) if found else None
 
+    async def ids_of(self, software: str) -> list[str]:
+        """The ids under which a software has ever connected."""
+        async with self._database.read() as db:
+            return await store.connected_ids(db, software)
+
     async def why_not(self, client_id: str) -> str:
         """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
         found = await self.get(client_id)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.clients.model import Client
@@ -151,6 +151,19 @@ class Connections:
         """End one connection and revoke its tokens; False where there is none, or it is not `sub`'s."""
         mine = connections.c.sub == sub if sub is not None else connections.c.sub.is_not(None)
         return bool(await self._end((connections.c.connection == connection) & mine, why))
+
+    async def end_alike(self, one: Connection, client_ids: Iterable[str], why: str) -> None:
+        """End every connection that has the person, sign-in and resource of `one` and is of one of some clients.
+
+        So end those whose code no client came for yet, too.
+        """
+        same = and_(
+            connections.c.sid == one.sid,
+            connections.c.sub == one.sub,
+            connections.c.resource == one.resource,
+            connections.c.client_id.in_(sorted(client_ids)),
+        )
+        await self._end(same, why)
 
     async def end_of_client(self, client_ids: list[str], why: str) -> None:
         """End every connection of clients."""
