@@ -149,13 +149,15 @@ async def test_a_client_that_is_let_in_again_is_let_in_at_once(hub: Hub, company
     await client.connect(Browser(URL, hub.public), "prod/presto")
     found = await hub.parts.identity.clients.last_known(client.client_id)
     assert found is not None
+    revocations = hub.parts.identity.revocations
     async with watching(hub):
         for standing, refused in ((Standing.BLOCKED, {client.client_id}), (Standing.APPROVED, set())):
             await decide(found.software, standing, None, "bob", "as the test wants")
+            assert revocations.current.clients == refused
             with anyio.fail_after(5):
-                while refused != edge_bundle(company).revoked.clients:
+                while edge_bundle(company).revoked != revocations.current:
                     await asyncio.sleep(0.01)
-                while refused != own_bundle(company, "prod/presto").revoked.clients:
+                while own_bundle(company, "prod/presto").revoked != revocations.current:
                     await asyncio.sleep(0.01)
 
 
