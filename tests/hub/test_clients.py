@@ -16,7 +16,7 @@ from pegboard_hub.identity.clients.metadata import ClientMetadata
 from pegboard_hub.identity.clients.model import Client, ClientKind, Standing, clients
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
 from pegboard_hub.identity.clients.service import Clients
-from pegboard_hub.identity.connections.model import connections
+from pegboard_hub.identity.connections.model import connections, refresh_tokens
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import Database
@@ -86,6 +86,8 @@ class Desk:
         async with self.database.write() as db:
             await db.execute(insert(sessions).values(row | {"expires_at_ms": now + 3_600_000}))
             await db.execute(insert(connections).values(connection | {"opened_at_ms": now, "seen_at_ms": now}))
+            token = {"digest": sid, "connection": sid, "jti": sid, "issued_at_ms": now, "expires_at_ms": now}
+            await db.execute(insert(refresh_tokens).values(token))
         await self.clients.used(client_id)
 
     async def standing(self, client_id: str) -> Standing:
