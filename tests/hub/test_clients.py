@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from pegboard_hub.identity.clients import service
 from pegboard_hub.identity.clients.errors import DecisionRefused, RegistrationRefused
 from pegboard_hub.identity.clients.metadata import ClientMetadata
-from pegboard_hub.identity.clients.model import Client, ClientKind, Standing, clients
+from pegboard_hub.identity.clients.model import Client, ClientKind, Standing, clients, software_of
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
 from pegboard_hub.identity.clients.service import Clients
 from pegboard_hub.identity.connections.model import connections, refresh_tokens
@@ -325,6 +325,11 @@ async def test_the_list_tells_who_uses_what(desk: Desk) -> None:
     assert by_software[unused.software].last_seen_at_ms is None
     assert listed.unused == 1
     assert {"ads-bot", service.COMMAND.client_id} <= set(by_software)
+
+
+def test_a_name_with_line_ends_is_no_other_software() -> None:
+    places = ["https://one.example/cb", "https://two.example/cb"]
+    assert software_of("Editor", places) != software_of(f"Editor\n{places[0]}", places[1:])
 
 
 async def test_consent_is_for_a_person_a_software_and_a_scope(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from collections import deque
@@ -438,7 +439,7 @@ def cleaned_why(why: str) -> str:
 
 def _dynamic_id(software: str, said: ClientMetadata) -> str:
     """The id of a client that registers itself: a digest of what it says, so never a URL that leads to a document."""
-    return f"dyn-{sha256(chr(10).join((software, said.uri or '')).encode()).hexdigest()[:32]}"
+    return f"dyn-{sha256(json.dumps([software, said.uri]).encode()).hexdigest()[:32]}"
 
 
 def _client(stored: StoredClient) -> Client:
