@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from pegboard.core.client_configs import CLIENTS, ClientConfig
 from pegboard_hub.identity.clients import service
 from pegboard_hub.identity.clients.errors import DecisionRefused, RegistrationRefused
 from pegboard_hub.identity.clients.metadata import ClientMetadata
@@ -325,6 +326,12 @@ async def test_the_list_tells_who_uses_what(desk: Desk) -> None:
     assert by_software[unused.software].last_seen_at_ms is None
     assert listed.unused == 1
     assert {"ads-bot", service.COMMAND.client_id} <= set(by_software)
+
+
+@pytest.mark.parametrize("config", [each for each in CLIENTS if each.redirects], ids=lambda each: each.id)
+async def test_a_client_we_tell_people_of_counts_as_we_tell_them(desk: Desk, config: ClientConfig) -> None:
+    client = await desk.clients.register({"client_name": config.title, "redirect_uris": list(config.redirects)})
+    assert (client.surface,) == config.surfaces
 
 
 def test_a_name_with_line_ends_is_no_other_software() -> None:

@@ -19,8 +19,9 @@ from pegboard.cli.connect import jsonc
 from pegboard.cli.connect.job import Job
 from pegboard.cli.connect.place import user_file
 from pegboard.cli.exit import Failure
-from pegboard.core.client_configs import BY_ID, entry_name
+from pegboard.core.client_configs import BY_ID, CLIENTS, entry_name
 from pegboard.core.names import ServerName
+from pegboard.core.redirects import surface_of
 from tests.kit.cli_instance import Instance, running
 
 PRESTO, SCRATCH, DESK = "prod/presto", "dev/scratch", "dev/desk"
@@ -208,12 +209,21 @@ def test_what_people_add_to_our_entry_stays_while_it_is_there(home: Path, instan
 
 def test_a_server_is_listed_for_the_surfaces_that_the_client_may_be_taken_for(home: Path, instance: Instance) -> None:
     instance.listed = {"cli": [{"server": PRESTO}], "ide": [{"server": SCRATCH}], "": [{"server": DESK}]}
-    expected = {"claude-code": {PRESTO}, "vscode": {SCRATCH}, "zed": {PRESTO, SCRATCH}}
+    expected = {"claude-code": {PRESTO}, "vscode": {SCRATCH}, "zed": {PRESTO}, "windsurf": {PRESTO, SCRATCH}}
     for client, servers in expected.items():
         connect(client, "--yes")
         assert entries(home, client).keys() == {f"pegboard-{each.replace('/', '-')}" for each in servers}
     connect("codex", "--yes", "--surface", "chat")
     assert entries(home, "codex").keys() == {"pegboard-dev-desk"}
+
+
+SURFACES = dict.fromkeys(("claude-code", "codex", "gemini-cli", "zed"), "cli") | {"vscode": "ide", "cursor": "ide"}
+
+
+def test_a_client_is_told_of_the_surface_that_the_hub_takes_its_redirects_for() -> None:
+    assert {each.id: surface_of(each.redirects) for each in CLIENTS if each.redirects} == SURFACES
+    assert all(each.surfaces == (surface_of(each.redirects),) for each in CLIENTS if each.redirects)
+    assert BY_ID["windsurf"].surfaces == ("cli", "ide")
 
 
 def test_chosen_servers_alone_get_an_entry(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.redirects import surface_of
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients import store
 from pegboard_hub.identity.clients.document import looks_like_document
@@ -25,7 +26,6 @@ from pegboard_hub.identity.clients.model import (
     Standing,
     software_of,
 )
-from pegboard_hub.identity.clients.redirects import surface_of
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
 from pegboard_hub.identity.clients.store import Consent, Decided, StoredClient
 from pegboard_hub.identity.revocations import Revocations
