@@ -226,6 +226,34 @@ def test_a_client_is_told_of_the_surface_that_the_hub_takes_its_redirects_for() 
     assert BY_ID["windsurf"].surfaces == ("cli", "ide")
 
 
+def test_what_is_left_out_is_said_with_whom_to_ask(
+    home: Path, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"server": PRESTO, "owner": "ads", "support_channel": "#ads"}
+    instance.listed = {"ide": [{"server": SCRATCH}], "": [known, {"server": SCRATCH}]}
+    connect("cursor", "--yes")
+    assert "prod/presto: left out, not open to you from ide; ask ads in #ads." in capsys.readouterr().err
+    assert entries(home, "cursor").keys() == {"pegboard-dev-scratch"}
+    connect("cursor", "--dry-run", "--json")
+    assert json.loads(capsys.readouterr().out)["left_out"] == [PRESTO]
+
+
+def test_where_nothing_is_open_that_is_said_and_nothing_written(
+    home: Path, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance.listed = {"ide": [], "": [{"server": PRESTO, "owner": "ads", "support_channel": "#ads"}]}
+    connect("cursor", "--yes", expected=3)
+    words = capsys.readouterr().err
+    assert "No server is open to you from ide." in words
+    assert "prod/presto: left out, not open to you from ide; ask ads in #ads." in words
+    assert not file_of(home, "cursor").exists()
+    instance.listed["ide"] = [{"server": PRESTO}]
+    connect("cursor", "--yes")
+    instance.listed["ide"] = []
+    connect("cursor", "--yes")  # what may be used no more is taken out all the same
+    assert not file_of(home, "cursor").exists()
+
+
 def test_chosen_servers_alone_get_an_entry(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     connect("claude-code", "--yes", "--server", PRESTO)
     assert entries(home, "claude-code").keys() == {"pegboard-prod-presto"}
