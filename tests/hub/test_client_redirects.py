@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pegboard.core.redirects import is_loopback_redirect, surface_of
 from pegboard_hub.identity.clients.errors import RedirectRefused
 from pegboard_hub.identity.clients.redirects import (
     LONGEST,
@@ -13,10 +14,8 @@ from pegboard_hub.identity.clients.redirects import (
     NEVER_SCHEMES,
     check_redirect,
     check_redirects,
-    is_loopback_redirect,
     matches,
     scheme_fault,
-    surface_of,
 )
 
 GOOD = [

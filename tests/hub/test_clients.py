@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from pegboard.core.client_configs import CLIENTS, ClientConfig
 from pegboard_hub.identity.clients import service
 from pegboard_hub.identity.clients.errors import DecisionRefused, RegistrationRefused
 from pegboard_hub.identity.clients.metadata import ClientMetadata
-from pegboard_hub.identity.clients.model import Client, ClientKind, Standing, clients
+from pegboard_hub.identity.clients.model import Client, ClientKind, Standing, clients, software_of
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
 from pegboard_hub.identity.clients.service import Clients
-from pegboard_hub.identity.connections.model import connections
+from pegboard_hub.identity.connections.model import connections, refresh_tokens
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import Database
@@ -86,6 +87,8 @@ class Desk:
         async with self.database.write() as db:
             await db.execute(insert(sessions).values(row | {"expires_at_ms": now + 3_600_000}))
             await db.execute(insert(connections).values(connection | {"opened_at_ms": now, "seen_at_ms": now}))
+            token = {"digest": sid, "connection": sid, "jti": sid, "issued_at_ms": now, "expires_at_ms": now}
+            await db.execute(insert(refresh_tokens).values(token))
         await self.clients.used(client_id)
 
     async def standing(self, client_id: str) -> Standing:
@@ -323,6 +326,17 @@ async def test_the_list_tells_who_uses_what(desk: Desk) -> None:
     assert by_software[unused.software].last_seen_at_ms is None
     assert listed.unused == 1
     assert {"ads-bot", service.COMMAND.client_id} <= set(by_software)
+
+
+@pytest.mark.parametrize("config", [each for each in CLIENTS if each.redirects], ids=lambda each: each.id)
+async def test_a_client_we_tell_people_of_counts_as_we_tell_them(desk: Desk, config: ClientConfig) -> None:
+    client = await desk.clients.register({"client_name": config.title, "redirect_uris": list(config.redirects)})
+    assert (client.surface,) == config.surfaces
+
+
+def test_a_name_with_line_ends_is_no_other_software() -> None:
+    places = ["https://one.example/cb", "https://two.example/cb"]
+    assert software_of("Editor", places) != software_of(f"Editor\n{places[0]}", places[1:])
 
 
 async def test_consent_is_for_a_person_a_software_and_a_scope(desk: Desk) -> None:

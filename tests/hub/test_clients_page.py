@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from urllib.parse import urlencode
 
 import httpx2
@@ -69,6 +70,35 @@ async def test_how_a_client_came_is_told_as_a_sentence_and_no_decision_is_claime
     assert "A client that made itself known when it came (dynamic registration)." in shown
     assert "Decided" not in shown
     assert "0 made" not in words(await operator.get(f"{URL}/clients"))
+
+
+async def test_a_code_that_nobody_came_for_is_no_connection(hub: Hub, operator: Browser, editor: StockClient) -> None:
+    ana = Browser(URL, hub.public)
+    await ana.sign_in("ana")
+    await ana.authorize(editor.authorization("dev/scratch"))
+    assert "( ana ), 1 connection " in words(await page_of(hub, operator, editor))
+
+
+async def test_when_a_client_was_last_seen_outlives_what_it_had(
+    hub: Hub, operator: Browser, editor: StockClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the command, which the database says nothing of, and when the connections are forgotten."""
+    command = StockClient(URL, hub.public, client_id="pegboard-cli", redirect="http://127.0.0.1:1/callback")
+    await command.connect(Browser(URL, hub.public), "api")
+
+    async def seen() -> list[int | None]:
+        found = {each.name: each.last_seen_at_ms for each in (await hub.parts.identity.clients.listed()).software}
+        return [found[name] for name in ("Editor", "pegboard")]
+
+    before = await seen()
+    assert None not in before
+    await hub.parts.identity.sessions.end_all_of("ana", "signed out everywhere")
+    assert await seen() == before
+    assert "never" not in words(await page_of(hub, operator, editor))
+    monkeypatch.setattr(hub.parts.identity.connections, "_clock", lambda: time.time() + 9 * 24 * 3600)
+    await hub.parts.identity.connections.tidy()
+    later = await seen()
+    assert None not in later
 
 
 async def test_an_operator_decides_and_the_page_says_who_and_why(

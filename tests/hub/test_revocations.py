@@ -15,6 +15,7 @@ from sqlalchemy import update
 from pegboard.core.jose import Verifier
 from pegboard.core.revoked import Revoked
 from pegboard.core.token import TOKEN_TYPE
+from pegboard_hub.identity.clients.model import Standing
 from pegboard_hub.identity.connections.model import connections
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.identity.revocations import KEPT_MS, Kind, Revocations
@@ -140,6 +141,24 @@ async def test_an_entry_leaves_with_the_next_signing_once_its_last_token_has_exp
     assert edge_bundle(company).revoked.sessions == {"s"}
     await hub.parts.registry.resign()
     assert edge_bundle(company).revoked == Revoked()
+
+
+async def test_a_client_that_is_let_in_again_is_let_in_at_once(hub: Hub, company: Company) -> None:
+    """What it gets from now on would be refused until the next signing."""
+    client, decide = StockClient(URL, hub.public), hub.parts.identity.clients.decide
+    await client.connect(Browser(URL, hub.public), "prod/presto")
+    found = await hub.parts.identity.clients.last_known(client.client_id)
+    assert found is not None
+    revocations = hub.parts.identity.revocations
+    async with watching(hub):
+        for standing, refused in ((Standing.BLOCKED, {client.client_id}), (Standing.APPROVED, set())):
+            await decide(found.software, standing, None, "bob", "as the test wants")
+            assert revocations.current.clients == refused
+            with anyio.fail_after(5):
+                while edge_bundle(company).revoked != revocations.current:
+                    await asyncio.sleep(0.01)
+                while own_bundle(company, "prod/presto").revoked != revocations.current:
+                    await asyncio.sleep(0.01)
 
 
 async def test_a_sign_in_that_no_token_came_of_lately_is_not_in_the_way_of_every_call(hub: Hub) -> None:

@@ -86,9 +86,9 @@ async def test_a_client_is_told_where_the_server_is_not_open_from_its_surface(hu
     await hub.parts.registry.refresh()
     page = await shown(hub)
     assert "Not open to Ana from ide, which is where this client counts." in page
-    assert page.count("which is where this client counts") == 1  # VS Code alone is of that surface for sure
+    assert page.count("which is where this client counts") == 2  # VS Code and Cursor
     assert "vscode:mcp" not in page
-    assert "cursor://" in page
+    assert "cursor://" not in page
 
 
 async def test_nobody_in_particular_is_shown_no_server(hub: Hub) -> None:

@@ -49,7 +49,10 @@ async def test_the_operator_signs_a_person_out_of_everything(
         assert (await client.refresh(tokens["refresh_token"])).json()["error"] == "invalid_grant"
     status, out = said(capsys, "list", home=company.home)
     assert [line.split()[0] for line in out.splitlines()] == ["person", "fay"]
-    assert said(capsys, "end", "ana", home=company.home) == (0, "Nobody who is called ana is signed in.\n")
+    assert run(["sessions", "end", "ana", "--home", str(company.home.root)]) == 1
+    assert capsys.readouterr() == ("", "Nobody who is called ana is signed in.\n")
+    status, out = said(capsys, "end", "ana", "--json", home=company.home)
+    assert (status, json.loads(out)) == (1, {"ended": []})
 
 
 async def test_nobody_but_the_operator_may_ask(hub: Process, company: Company) -> None:

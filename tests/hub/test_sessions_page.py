@@ -8,7 +8,7 @@ import pytest
 
 from pegboard_hub.identity.clients.model import Standing
 from tests.hub.company import URL, Hub
-from tests.oauth import Browser, StockClient
+from tests.oauth import Browser, StockClient, claims_of, query_of
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ async def test_disconnecting_ends_that_connection_alone_and_at_once(hub: Hub, br
     page = await browser.get(f"{URL}/sessions")
     answer = await browser.press(page, "Disconnect One from prod/presto", connection=connection.connection)
     read = await text(browser, answer.headers["location"])
-    assert "Disconnected. What the program had is void" in read
+    assert "Disconnected. What the program had there is void" in read
     assert "One prod/presto" not in read
     assert (await client.refresh(tokens["refresh_token"])).status_code == 400
     assert (await other.refresh(kept["refresh_token"])).status_code == 200
@@ -90,9 +90,8 @@ async def test_what_was_disconnected_does_not_come_back_unasked(hub: Hub, browse
     client = StockClient(URL, hub.public, name="One")
     await client.connect(browser, "prod/presto")
     assert "code=" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
-    for _ in await hub.parts.identity.connections.of("ana"):
-        page = await browser.get(f"{URL}/sessions")
-        await browser.press(page, "Disconnect One from prod/presto")
+    page = await browser.get(f"{URL}/sessions")
+    await browser.press(page, "Disconnect One from prod/presto")
     assert "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
 
 
@@ -110,7 +109,44 @@ async def test_what_was_disconnected_is_said_to_ask_where_it_asks(
     page = await browser.get(f"{URL}/sessions")
     answer = await browser.press(page, "Disconnect One from prod/presto")
     asks = "/consent?" in (await browser.get(client.authorization("prod/presto"))).headers["location"]
-    assert ("you are asked before it comes back" in await text(browser, answer.headers["location"])) == asks
+    assert (
+        "you are asked before it connects to any server again" in await text(browser, answer.headers["location"])
+    ) == asks
+
+
+async def test_a_program_that_signed_in_twice_is_one_row_and_disconnected_for_good(
+    hub: Hub, browser: Browser
+) -> None:
+    twice = StockClient(URL, hub.public, name="One"), StockClient(URL, hub.public, name="One")
+    await twice[0].register(client_uri="https://one.example/presto")
+    tokens = [await client.connect(browser, "prod/presto") for client in (*twice, twice[0])]
+    elsewhere = await twice[0].connect(browser, "dev/scratch")
+    waiting = await browser.authorize(twice[1].authorization("prod/presto"))
+    assert len({client.client_id for client in twice}) == 2
+    page = await browser.get(f"{URL}/sessions")
+    assert page.text.count("from prod/presto") == 1
+    answer = await browser.press(page, "Disconnect One from prod/presto")
+    read = await text(browser, answer.headers["location"])
+    assert "you are asked before it connects to any server again" in read
+    assert "prod/presto" not in read
+    for client, had in zip((*twice, twice[0]), tokens, strict=True):
+        assert (await client.refresh(had["refresh_token"])).status_code == 400
+        assert claims_of(had["access_token"])["jti"] in hub.parts.identity.revocations.current.tokens
+    assert (await twice[1].exchange(query_of(waiting)["code"])).status_code == 400
+    assert (await twice[0].refresh(elsewhere["refresh_token"])).status_code == 200
+
+
+async def test_two_sign_ins_of_one_program_are_disconnected_each_by_itself(hub: Hub, browser: Browser) -> None:
+    other = Browser(URL, hub.public)
+    await other.sign_in("ana")
+    client = StockClient(URL, hub.public, name="One")
+    here, there = [await client.connect(each, "prod/presto") for each in (browser, other)]
+    sid = claims_of(here["access_token"])["sid"]
+    mine = next(c for c in await hub.parts.identity.connections.of("ana") if c.sid == sid)
+    page = await browser.get(f"{URL}/sessions")
+    await browser.press(page, "Disconnect One from prod/presto", connection=mine.connection)
+    assert (await client.refresh(here["refresh_token"])).status_code == 400
+    assert (await client.refresh(there["refresh_token"])).status_code == 200
 
 
 async def test_another_device_can_be_signed_out_from_here(hub: Hub, browser: Browser) -> None:

@@ -131,6 +131,7 @@ class Instance:
         asked: (path, query) of every API request.
         sign_in: its authorization server.
         refused: access tokens that the API takes no more.
+        demo: whether it has the demo directory.
         listed: the servers that everybody but gus may use, by the surface asked for; "" is the token's own.
     """
 
@@ -146,6 +147,7 @@ class Instance:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.sign_in = AuthorizationServer(url, self._access)
         self.refused: set[str] = set()
+        self.demo = True
         self.listed: dict[str, list[dict[str, Any]]] = {"": [LISTED]}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -182,6 +184,8 @@ class Instance:
         return self.hub.token(person, PEOPLE[person], "cli", aud=resource, sid=sid, client_id="pegboard-cli")
 
     def _token(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        if not self.demo:
+            return 400, {"error": "unsupported_grant_type", "error_description": "grant_type must be one of others"}
         person, surface, resource = form["person"], form["surface"], form["resource"]
         if person not in PEOPLE:
             said = f"unknown person {person!r}; the demo directory has {', '.join(PEOPLE)}"

@@ -375,6 +375,19 @@ def test_hints_repeat_the_instance_that_the_command_line_named(
     assert f"pegboard login --url {instance.url}" in said(capsys)
 
 
+def test_acting_as_somebody_of_the_demo_where_people_sign_in_says_how_they_do(
+    instance: Instance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance, "demo", False)
+    assert run(["servers", "--as", "ana"]) == 2
+    words = said(capsys)
+    assert "--as works with the demo directory alone" in words
+    assert "Leave --as out, and sign in: pegboard login" in words
+    assert "grant_type" not in words
+    run(["call", "dev/desk", "echo", "--as", "ana", "--json"])
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no_demo_directory"
+
+
 BROWSERS = [
     ({"DISPLAY": ":0"}, "linux", True),
     ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", True),

@@ -19,8 +19,9 @@ from pegboard.cli.connect import jsonc
 from pegboard.cli.connect.job import Job
 from pegboard.cli.connect.place import user_file
 from pegboard.cli.exit import Failure
-from pegboard.core.client_configs import BY_ID, entry_name
+from pegboard.core.client_configs import BY_ID, CLIENTS, entry_name
 from pegboard.core.names import ServerName
+from pegboard.core.redirects import surface_of
 from tests.kit.cli_instance import Instance, running
 
 PRESTO, SCRATCH, DESK = "prod/presto", "dev/scratch", "dev/desk"
@@ -247,12 +248,49 @@ def test_what_people_add_to_our_entry_stays_while_it_is_there(home: Path, instan
 
 def test_a_server_is_listed_for_the_surfaces_that_the_client_may_be_taken_for(home: Path, instance: Instance) -> None:
     instance.listed = {"cli": [{"server": PRESTO}], "ide": [{"server": SCRATCH}], "": [{"server": DESK}]}
-    expected = {"claude-code": {PRESTO}, "vscode": {SCRATCH}, "zed": {PRESTO, SCRATCH}}
+    expected = {"claude-code": {PRESTO}, "vscode": {SCRATCH}, "zed": {PRESTO}, "windsurf": {PRESTO, SCRATCH}}
     for client, servers in expected.items():
         connect(client, "--yes")
         assert entries(home, client).keys() == {f"pegboard-{each.replace('/', '-')}" for each in servers}
     connect("codex", "--yes", "--surface", "chat")
     assert entries(home, "codex").keys() == {"pegboard-dev-desk"}
+
+
+SURFACES = dict.fromkeys(("claude-code", "codex", "gemini-cli", "zed"), "cli") | {"vscode": "ide", "cursor": "ide"}
+
+
+def test_a_client_is_told_of_the_surface_that_the_hub_takes_its_redirects_for() -> None:
+    assert {each.id: surface_of(each.redirects) for each in CLIENTS if each.redirects} == SURFACES
+    assert all(each.surfaces == (surface_of(each.redirects),) for each in CLIENTS if each.redirects)
+    assert BY_ID["windsurf"].surfaces == ("cli", "ide")
+
+
+def test_what_is_left_out_is_said_with_whom_to_ask(
+    home: Path, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"server": PRESTO, "owner": "ads", "support_channel": "#ads"}
+    instance.listed = {"ide": [{"server": SCRATCH}], "": [known, {"server": SCRATCH}]}
+    connect("cursor", "--yes")
+    assert "prod/presto: left out, not open to you from ide; ask ads in #ads." in capsys.readouterr().err
+    assert entries(home, "cursor").keys() == {"pegboard-dev-scratch"}
+    connect("cursor", "--dry-run", "--json")
+    assert json.loads(capsys.readouterr().out)["left_out"] == [PRESTO]
+
+
+def test_where_nothing_is_open_that_is_said_and_nothing_written(
+    home: Path, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance.listed = {"ide": [], "": [{"server": PRESTO, "owner": "ads", "support_channel": "#ads"}]}
+    connect("cursor", "--yes", expected=3)
+    words = capsys.readouterr().err
+    assert "No server is open to you from ide." in words
+    assert "prod/presto: left out, not open to you from ide; ask ads in #ads." in words
+    assert not file_of(home, "cursor").exists()
+    instance.listed["ide"] = [{"server": PRESTO}]
+    connect("cursor", "--yes")
+    instance.listed["ide"] = []
+    connect("cursor", "--yes")  # what may be used no more is taken out all the same
+    assert not file_of(home, "cursor").exists()
 
 
 def test_chosen_servers_alone_get_an_entry(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

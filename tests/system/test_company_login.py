@@ -21,6 +21,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from pegboard.cli.app import run
 from pegboard_hub.identity.provider.fetch import WHOLE_S
 from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
 from tests.system.instance import Instance, free_port, running
@@ -227,11 +228,13 @@ def test_the_edge_listens_where_the_operator_says(office: Office) -> None:
     assert httpx2.get(elsewhere).status_code == 421
 
 
-def test_nobody_acts_as_somebody_of_the_demo(office: Office) -> None:
+def test_nobody_acts_as_somebody_of_the_demo(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
     form = {"grant_type": "urn:pegboard:params:oauth:grant-type:demo-person", "person": "ana", "surface": "cli"}
     answer = office.token(form)
     assert answer.status_code == 400
     assert answer.json()["error"] == "unsupported_grant_type"
+    assert run(["servers", "--as", "ana", "--url", office.pegboard.public_url]) == 2
+    assert f"sign in: pegboard login --url {office.pegboard.public_url}" in capsys.readouterr().err
 
 
 def test_no_secret_of_the_client_is_in_a_log_or_the_home(office: Office) -> None:

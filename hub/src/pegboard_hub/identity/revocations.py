@@ -37,7 +37,10 @@ class Revocations:
         self.current = Revoked()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have `listener` told whenever something was added. What leaves has no effect any more: nobody hurries."""
+        """Have `listener` told whenever something was added, or a client is let in again.
+
+        What else leaves has no effect any more: nobody hurries.
+        """
         self._listeners.append(listener)
 
     async def add(self, connection: AsyncConnection, kind: Kind, values: Iterable[str]) -> None:
@@ -53,14 +56,15 @@ class Revocations:
             await insert_new(connection, revocations, rows)
 
     async def reload(self) -> None:
-        """Take over what the table says, and tell the listeners if that is more than before."""
+        """Take over what the table says, and tell the listeners of what cannot wait."""
         now = int(self._clock() * 1000)
         async with self._database.read() as connection:
             rows = (await connection.execute(select(revocations).where(revocations.c.until_ms > now))).all()
         by_kind = {kind: frozenset(row.value for row in rows if row.kind == kind) for kind in _KINDS}
         found = Revoked(by_kind["session"], by_kind["token"], by_kind["client"])
         before, self.current = self.current, found
-        if found.adds_to(before):
+        # A client that was blocked gets tokens again at once, and whoever does not know refuses them.
+        if found.adds_to(before) or before.clients - found.clients:
             for listener in self._listeners:
                 listener()
 

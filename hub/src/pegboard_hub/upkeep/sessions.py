@@ -61,7 +61,7 @@ def end(person: PersonArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
     """Sign a person out of every browser and program, at once.
 
     Edge and servers refuse the tokens that they have within a second or two. It does not keep the person from signing
-    in again: that is the company's login to do.
+    in again: that is the company's login to do. The exit status is 1 where nobody of that name is signed in.
 
     \b
     Example:
@@ -76,7 +76,9 @@ def end(person: PersonArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
         browsers, them = (f"{len(found)} browsers", "them") if len(found) > 1 else ("1 browser", "it")
         print(f"Signed out of {browsers} and all that came of {them}: {people}")
     else:
-        print(f"Nobody who is called {_cell(person)} is signed in.")
+        print(f"Nobody who is called {_cell(person)} is signed in.", file=sys.stderr)
+    if not found:
+        raise typer.Exit(1)
 
 
 def _table(found: Any) -> Iterator[str]:

@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from pegboard.core.redirects import is_loopback_redirect
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.identity.clients.errors import DecisionRefused
 from pegboard_hub.identity.clients.listing import Software
 from pegboard_hub.identity.clients.model import ClientKind, Standing
 from pegboard_hub.identity.clients.names import shown
-from pegboard_hub.identity.clients.redirects import is_loopback_redirect
 from pegboard_hub.identity.clients.service import DECIDED_SURFACES
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import Form, HereSession

@@ -18,10 +18,11 @@ from mcp.server.auth.provider import construct_redirect_uri
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import MCP_PREFIX
+from pegboard.core.redirects import is_loopback_redirect
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients.model import Client, Standing
 from pegboard_hub.identity.clients.names import cleaned, shown
-from pegboard_hub.identity.clients.redirects import is_loopback_redirect, matches
+from pegboard_hub.identity.clients.redirects import matches
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.oauth.forms import Form, single
 from pegboard_hub.identity.sessions.model import Session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.names import MCP_PREFIX, api_audience
 from pegboard.core.scopes import SCOPE_TOOLS_READ
+from pegboard_hub.identity.clients.model import Client
 from pegboard_hub.identity.clients.names import cleaned, shown
 from pegboard_hub.identity.connections.model import Connection
 from pegboard_hub.identity.sessions.model import Session
@@ -24,13 +25,16 @@ SIGN_OUT = f"{PATH}/sign-out"
 
 MOST_SIGN_INS = 50
 MOST_CONNECTIONS = 100
-"""Connections that are shown of one sign-in."""
+"""Rows that are shown of one sign-in."""
 
 DONE = {
-    "disconnected": "Disconnected. What the program had is void, and you are asked before it comes back.",
+    "disconnected": (
+        "Disconnected. What the program had there is void, and you are asked before it connects to any server again. "
+        "What it has on other servers goes on: disconnect it there too."
+    ),
     "disconnected-trusted": (
-        "Disconnected. What the program had is void. Nobody is asked about it here, so it comes back when it is told "
-        "to connect again."
+        "Disconnected. What the program had there is void. Nobody is asked about it here, so it comes back when it "
+        "is told to connect again."
     ),
     "signed-out": "Signed out there. What was connected from it can do nothing more as you, from now on.",
 }
@@ -39,7 +43,11 @@ DONE = {
 
 @dataclass(frozen=True, slots=True)
 class ConnectionView:
-    """One connection: which program, with what, and what it may do."""
+    """What one program has on one server from one sign-in, in however many connections.
+
+    Attributes:
+        connection: the one that was used last; it stands for all of them.
+    """
 
     connection: Connection
     client: str
@@ -108,20 +116,23 @@ def session_routes(parts: Parts, framer: Framer) -> APIRouter:
 
 
 async def _disconnect(parts: Parts, sub: str, named: str) -> str:
-    """End a connection, and the person's yes to its client: what was thrown out does not come back unasked.
+    """End what a program has on a server from one sign-in, and the person's yes to it, so that it asks again.
+
+    Every connection of that kind ends: a program that signed in twice has two, and goes on with either. Another
+    person's, or one that was ended in another tab, is none of theirs: there is nothing to do.
 
     Gives the word for what was done.
-
-    Another person's, or one that was ended in another tab, is none of theirs: there is nothing to do.
     """
     identity = parts.identity
     found = next((each for each in await identity.connections.of(sub) if each.connection == named), None)
     if found is None:
         return "disconnected"
     client = await identity.clients.last_known(found.client_id)
+    ids = {found.client_id}
     if client is not None:
         await identity.clients.withdraw(sub, client.software)
-    await identity.connections.end(found.connection, "disconnected", sub=sub)
+        ids |= set(await identity.clients.ids_of(client.software))
+    await identity.connections.end_alike(found, ids, "disconnected")
     return "disconnected" if client is None or client.asks else "disconnected-trusted"
 
 
@@ -130,32 +141,35 @@ async def sessions_view(parts: Parts, session: Session, done: str = "") -> Sessi
     sub = session.facts.sub
     sign_ins = sorted(await parts.identity.sessions.of(sub), key=lambda s: (s.sid == session.sid, s.seen_at_ms))
     shown_ones = sign_ins[::-1][:MOST_SIGN_INS]
-    by_sid: dict[str, list[Connection]] = {}
-    for connection in await parts.identity.connections.of(sub):
-        by_sid.setdefault(connection.sid, []).append(connection)
-    newest = {sid: _newest(connected) for sid, connected in by_sid.items()}
-    names = await _names(parts, {each.client_id for sign_in in shown_ones for each in newest.get(sign_in.sid, ())})
+    connected = await parts.identity.connections.of(sub)
+    clients = {each: await parts.identity.clients.last_known(each) for each in {c.client_id for c in connected}}
     views = [
         SignInView(
             sign_in,
             sign_in.sid == session.sid,
-            tuple(
-                ConnectionView(each, names[each.client_id], _server(parts, each.resource), _may(each.scope))
-                for each in newest.get(sign_in.sid, ())
-            ),
+            _rows(parts, [each for each in connected if each.sid == sign_in.sid], clients),
         )
         for sign_in in shown_ones
     ]
     return SessionsView(tuple(views), len(sign_ins) - len(views), done)
 
 
-def _newest(connections: list[Connection]) -> list[Connection]:
-    return sorted(connections, key=lambda each: each.seen_at_ms, reverse=True)[:MOST_CONNECTIONS]
+def _rows(
+    parts: Parts, connected: Iterable[Connection], clients: Mapping[str, Client | None]
+) -> tuple[ConnectionView, ...]:
+    """Connections of one sign-in by program and server, those that were used last first."""
+    alike: dict[tuple[str, str], list[Connection]] = {}
+    for each in sorted(connected, key=lambda c: c.seen_at_ms, reverse=True):
+        client = clients[each.client_id]
+        alike.setdefault((client.software if client else each.client_id, each.resource), []).append(each)
+    return tuple(
+        ConnectionView(group[0], _name(clients[group[0].client_id]), _server(parts, group[0].resource), _may(group))
+        for group in list(alike.values())[:MOST_CONNECTIONS]
+    )
 
 
-async def _names(parts: Parts, client_ids: Iterable[str]) -> dict[str, str]:
-    found = {client_id: await parts.identity.clients.last_known(client_id) for client_id in client_ids}
-    return {id_: shown(cleaned(client.name)) if client else "a program that is gone" for id_, client in found.items()}
+def _name(client: Client | None) -> str:
+    return shown(cleaned(client.name)) if client else "a program that is gone"
 
 
 def _server(parts: Parts, resource: str) -> str:
@@ -166,6 +180,6 @@ def _server(parts: Parts, resource: str) -> str:
     return resource.removeprefix(parts.public_url + MCP_PREFIX)
 
 
-def _may(scope: str) -> str:
-    scopes = scope.split()
-    return "only read" if scopes == [SCOPE_TOOLS_READ] else "every tool"
+def _may(connected: Iterable[Connection]) -> str:
+    only_reads = all(each.scope.split() == [SCOPE_TOOLS_READ] for each in connected)
+    return "only read" if only_reads else "every tool"

@@ -121,6 +121,13 @@ class HubClient:
         answer = document(response)
         if response.is_success and answer is not None and isinstance(answer.get("access_token"), str):
             return Token(answer["access_token"], resource, answer)
+        if (answer or {}).get("error") == "unsupported_grant_type":
+            raise Failure.here(
+                ExitStatus.USAGE,
+                "no_demo_directory",
+                f"--as works with the demo directory alone, and people sign in to {self._options.url} by a login.",
+                f"Leave --as out, and sign in: pegboard login{self._options.url_argument}",
+            )
         raise _token_failure(response.status_code, answer, self._options.url)
 
     def _login_token(self, resource: str) -> Token:

@@ -16,6 +16,7 @@ from typing import Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from pegboard.core.names import MCP_PREFIX, ServerName
+from pegboard.core.redirects import surface_of
 
 URL = "{url}"
 NAME = "{name}"
@@ -41,8 +42,8 @@ class ClientConfig:
         files: where a person's own file is, by platform; `~` and variables stand for what they mean there.
         folder_variable: a variable that names another folder for that file; empty for none.
         project_file: the file inside a project that the client reads; empty where it knows none.
-        surfaces: what the hub may take the client for, by the redirects it registers with. Operators may decide
-            otherwise, so this says only which servers are worth an entry.
+        redirects: those that it comes to the hub with, in its registration or its document; empty where its makers
+            do not say. Ports of those on the person's machine may be others.
         command: what adds a server in a terminal; empty where the client has no such command.
         link: what adds a server when it is opened in a browser; empty where there is no such link.
         then: what the person does next; `NAME` stands for the entry's name.
@@ -56,10 +57,18 @@ class ClientConfig:
     files: Mapping[Platform, str]
     folder_variable: str
     project_file: str
-    surfaces: tuple[str, ...]
+    redirects: tuple[str, ...]
     command: tuple[str, ...]
     link: Literal["", "vscode", "cursor"]
     then: str
+
+    @property
+    def surfaces(self) -> tuple[str, ...]:
+        """What the hub takes the client for: either, where its redirects are not known.
+
+        Operators may decide otherwise, so this says only which servers are worth an entry.
+        """
+        return (surface_of(self.redirects),) if self.redirects else ("cli", "ide")
 
     def entry_for(self, url: str) -> dict[str, str]:
         """The entry of the server at `url`."""
@@ -114,7 +123,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         },
         folder_variable="",
         project_file=".vscode/mcp.json",
-        surfaces=("ide",),
+        redirects=("http://127.0.0.1/", "http://127.0.0.1:33418/", "https://vscode.dev/redirect"),
         command=("code", "--add-mcp", NAME_AND_URL_JSON),
         link="vscode",
         then="Start the servers with the command “MCP: List Servers”; VS Code opens the sign-in in your browser.",
@@ -128,7 +137,11 @@ CLIENTS: tuple[ClientConfig, ...] = (
         files=dict.fromkeys(EVERYWHERE, "~/.cursor/mcp.json"),
         folder_variable="",
         project_file=".cursor/mcp.json",
-        surfaces=("cli", "ide"),
+        redirects=(
+            "cursor://anysphere.cursor-mcp/oauth/callback",
+            "https://www.cursor.com/agents/mcp/oauth/callback",
+            "http://localhost:8787/callback",
+        ),
         command=(),
         link="cursor",
         then="Open Cursor’s settings, “MCP”, and press “Connect” beside a server; it opens the sign-in.",
@@ -142,7 +155,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         files=dict.fromkeys(EVERYWHERE, "~/.claude.json"),
         folder_variable="CLAUDE_CONFIG_DIR",
         project_file=".mcp.json",
-        surfaces=("cli",),
+        redirects=("http://localhost/callback", "http://127.0.0.1/callback"),
         command=("claude", "mcp", "add", "--scope", "user", "--transport", "http", NAME, URL),
         link="",
         then="Sign in: claude mcp login NAME, or /mcp inside claude.",
@@ -156,7 +169,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         files=dict.fromkeys(EVERYWHERE, "~/.codex/config.toml"),
         folder_variable="CODEX_HOME",
         project_file=".codex/config.toml",
-        surfaces=("cli",),
+        redirects=("http://127.0.0.1/callback",),
         command=("codex", "mcp", "add", NAME, "--url", URL),
         link="",
         then="Sign in: codex mcp login NAME.",
@@ -170,7 +183,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         files=dict.fromkeys(EVERYWHERE, "~/.gemini/settings.json"),
         folder_variable="",
         project_file=".gemini/settings.json",
-        surfaces=("cli",),
+        redirects=("http://localhost:7777/oauth/callback",),
         command=("gemini", "mcp", "add", "--scope", "user", "--transport", "http", NAME, URL),
         link="",
         then="Sign in: start gemini and type /mcp auth NAME.",
@@ -184,7 +197,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         files=dict.fromkeys(EVERYWHERE, "~/.codeium/windsurf/mcp_config.json"),
         folder_variable="",
         project_file="",
-        surfaces=("cli", "ide"),
+        redirects=(),
         command=(),
         link="",
         then="Refresh the list under “MCP Servers” in Cascade; Windsurf opens the sign-in.",
@@ -202,7 +215,7 @@ CLIENTS: tuple[ClientConfig, ...] = (
         },
         folder_variable="",
         project_file="",
-        surfaces=("cli", "ide"),
+        redirects=("http://127.0.0.1/callback",),
         command=(),
         link="",
         then="Zed starts the servers by itself; press “Authenticate” in the agent panel’s settings.",

@@ -95,7 +95,7 @@ def _software(
 ) -> Software:
     first = with_decision(group[0][0], decided)
     uses = sorted((use for client, _ in group for use in used.get(client.client_id, ())), key=lambda u: -u.seen_at_ms)
-    seen = [at for _, at in group if at is not None] + [use.seen_at_ms for use in uses]
+    seen = [at for _, at in group if at is not None]
     return Software(
         software=first.software,
         kind=first.kind,

@@ -6,6 +6,7 @@ for the *software*: where its answers go and what it calls itself (`software_of`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ def software_of(name: str, redirect_uris: Iterable[str]) -> str:
     """
     places = sorted({_place(uri) for uri in redirect_uris})
     name = _BRACKETS.sub("", name) or name
-    return f"dynamic:{sha256(chr(10).join([name, *places]).encode()).hexdigest()[:40]}"
+    # As JSON, which keeps a name apart from a place, whatever signs they have.
+    return f"dynamic:{sha256(json.dumps([name, *places]).encode()).hexdigest()[:40]}"
 
 
 _BRACKETS = re.compile(r"\s*\([^()]*\)\s*\Z")

@@ -7,9 +7,10 @@ way, and what two readers understand differently is where codes leak to: such te
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import parse_qsl
 
+from pegboard.core.redirects import LOOPBACK
 from pegboard_hub.identity.clients.errors import RedirectRefused
 
 LONGEST = 1000
@@ -78,9 +79,6 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _HIDDEN = re.compile(r"%(?:[01][0-9a-f]|7f)", re.IGNORECASE)
 _HIDDEN_IN_PATH = re.compile(r"%(?:2e|2f|5c)", re.IGNORECASE)
-_LOOPBACK = re.compile(
-    r"http://(?P<host>127\.0\.0\.1|localhost|\[::1\])(?::(?P<port>[1-9][0-9]{0,4}))?(?P<rest>[/?].*)?"
-)
 
 
 def check_redirects(uris: Sequence[str], schemes: Collection[str] = ()) -> tuple[str, ...]:
@@ -120,24 +118,13 @@ def matches(registered: str, given: str) -> bool:
     """
     if registered == given:
         return True
-    ours, theirs = _LOOPBACK.fullmatch(registered), _LOOPBACK.fullmatch(given)
+    ours, theirs = LOOPBACK.fullmatch(registered), LOOPBACK.fullmatch(given)
     return (
         ours is not None
         and theirs is not None
         and _is_port(theirs["port"])
         and (ours["host"], ours["rest"]) == (theirs["host"], theirs["rest"])
     )
-
-
-def is_loopback_redirect(uri: str) -> bool:
-    """Whether the answer goes to a program that listens on the person's own machine."""
-    return _LOOPBACK.fullmatch(uri) is not None
-
-
-def surface_of(redirect_uris: Iterable[str]) -> str:
-    """The surface class of a client that nobody registered: `cli` where all its answers go to a program that listens
-    on the person's machine, `ide` otherwise."""
-    return "cli" if all(is_loopback_redirect(uri) for uri in redirect_uris) else "ide"
 
 
 def scheme_fault(scheme: str) -> str:

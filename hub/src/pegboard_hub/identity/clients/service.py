@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.redirects import surface_of
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients import store
 from pegboard_hub.identity.clients.document import looks_like_document
@@ -24,7 +26,6 @@ from pegboard_hub.identity.clients.model import (
     Standing,
     software_of,
 )
-from pegboard_hub.identity.clients.redirects import surface_of
 from pegboard_hub.identity.clients.rules import ClientRules, RegisteredClient
 from pegboard_hub.identity.clients.store import Consent, Decided, StoredClient
 from pegboard_hub.identity.revocations import Revocations
@@ -163,6 +164,11 @@ class Clients:
                 found = _client(stored)
             return with_decision(found, await store.decision(db, found.software)) if found else None
 
+    async def ids_of(self, software: str) -> list[str]:
+        """The ids under which a software has ever connected."""
+        async with self._database.read() as db:
+            return await store.connected_ids(db, software)
+
     async def why_not(self, client_id: str) -> str:
         """Why a client gets nothing, for the person whom it sent here; empty where there is nothing to say."""
         found = await self.get(client_id)
@@ -200,18 +206,22 @@ class Clients:
         return with_decision(_client(known), decided)
 
     async def used(self, client_id: str) -> None:
-        """Note that somebody got a token with a client; at most once a minute it is written."""
+        """Note that somebody got a token with a client; at most once a minute it is written.
+
+        Of one that is known without the database a row says that alone: whatever else it is, the settings say.
+        """
         now = self._now_ms()
         if now - self._noted.get(client_id, 0) < SEEN_EVERY_MS:
             return
         if len(self._noted) >= MOST_UNUSED:
             self._noted.clear()
         self._noted[client_id] = now
-        if self._settled(client_id) is None:
-            # The token is there, and the refresh token before it is used up: a full disk must not have it unsaid.
-            with contextlib.suppress(StorageUnavailable):
-                async with self._database.write() as db:
-                    await store.used(db, client_id, now)
+        # The token is there, and the refresh token before it is used up: a full disk must not have it unsaid.
+        with contextlib.suppress(StorageUnavailable):
+            async with self._database.write() as db:
+                if (settled := self._settled(client_id)) is not None:
+                    await store.add(db, self._row_of(settled, now))
+                await store.used(db, client_id, now)
 
     async def listed(self) -> ClientList:
         """What operators see: everything that was used or decided on, then the newest of the rest."""
@@ -219,10 +229,10 @@ class Clients:
         async with self._database.read() as db:
             stored = [*await store.all_used(db), *await store.latest_unused(db, MOST_SHOWN_UNUSED)]
             decisions, uses = await store.decisions(db), await store.uses(db, now)
-            unused = await store.unused(db)
+            unused, used = await store.unused(db), await store.last_used(db)
         own = [COMMAND, *(_registered(name, client) for name, client in self.rules.registered.items())]
-        ours: list[tuple[Client, int | None]] = [(client, None) for client in own]
-        theirs = [(_client(one), one.seen_at_ms if one.was_used else None) for one in stored]
+        ours: list[tuple[Client, int | None]] = [(client, used.get(client.client_id)) for client in own]
+        theirs = [(_client(one), used.get(one.client_id)) for one in stored]
         known = {client.software for client, _ in (*ours, *theirs)}
         awaited = [(_awaited(url), None) for url in decisions if looks_like_document(url) and url not in known]
         return ClientList(tuple(gathered([*ours, *theirs, *awaited], decisions, uses)), unused)
@@ -396,6 +406,11 @@ class Clients:
         now = self._now_ms()
         return StoredClient(client_id, kind, software, said.name, said.redirect_uris, said.uri, now, now)
 
+    def _row_of(self, settled: Client, now: int) -> StoredClient:
+        """What is kept of a client that is known without the database: that it was used."""
+        named = (settled.client_id, settled.kind, settled.software, settled.name, settled.redirect_uris)
+        return StoredClient(*named, settled.uri, now, now)
+
     def _check_surface(self, software: str, surface: str | None) -> None:
         if surface is None:
             return
@@ -424,7 +439,7 @@ def cleaned_why(why: str) -> str:
 
 def _dynamic_id(software: str, said: ClientMetadata) -> str:
     """The id of a client that registers itself: a digest of what it says, so never a URL that leads to a document."""
-    return f"dyn-{sha256(chr(10).join((software, said.uri or '')).encode()).hexdigest()[:32]}"
+    return f"dyn-{sha256(json.dumps([software, said.uri]).encode()).hexdigest()[:32]}"
 
 
 def _client(stored: StoredClient) -> Client:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.clients.model import ClientKind, Standing, client_decisions, clients, consents
 from pegboard_hub.identity.connections.model import connections, revocations
+from pegboard_hub.identity.connections.store import got_a_token
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import insert_and_tell_new, insert_new
 
@@ -27,11 +28,6 @@ class StoredClient:
     uri: str | None
     created_at_ms: int
     seen_at_ms: int
-
-    @property
-    def was_used(self) -> bool:
-        """Whether anybody ever got a token with it."""
-        return self.seen_at_ms > self.created_at_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +106,7 @@ async def forget_oldest(db: AsyncConnection) -> None:
 
 async def all_used(db: AsyncConnection) -> list[StoredClient]:
     """Clients that were used, and those whose software was decided on."""
-    chosen = select(clients).where(~_NEVER_USED | _DECIDED_ON)
+    chosen = select(clients).where(_MADE_THEMSELVES_KNOWN, ~_NEVER_USED | _DECIDED_ON)
     return [_client(row) for row in await db.execute(chosen.order_by(clients.c.seen_at_ms.desc()))]
 
 
@@ -120,14 +116,26 @@ async def latest_unused(db: AsyncConnection, most: int) -> list[StoredClient]:
     return [_client(row) for row in await db.execute(chosen.order_by(clients.c.created_at_ms.desc()).limit(most))]
 
 
+async def last_used(db: AsyncConnection) -> dict[str, int]:
+    """When each client that was ever used last got a token, by its id; what it had may have ended since."""
+    noted = select(clients.c.client_id, clients.c.seen_at_ms).where(clients.c.seen_at_ms > clients.c.created_at_ms)
+    of_connections = select(connections.c.client_id, func.max(connections.c.seen_at_ms).label("seen_at_ms"))
+    told = of_connections.where(got_a_token()).group_by(connections.c.client_id)
+    found: dict[str, int] = {}
+    for row in [*await db.execute(noted), *await db.execute(told)]:
+        found[row.client_id] = max(row.seen_at_ms, found.get(row.client_id, 0))
+    return found
+
+
 async def of_software(db: AsyncConnection, software: str) -> list[StoredClient]:
     """The clients of a software, the one seen last first."""
-    chosen = select(clients).where(clients.c.software == software).order_by(clients.c.seen_at_ms.desc())
+    of_it = select(clients).where(_MADE_THEMSELVES_KNOWN, clients.c.software == software)
+    chosen = of_it.order_by(clients.c.seen_at_ms.desc())
     return [_client(row) for row in await db.execute(chosen)]
 
 
 async def uses(db: AsyncConnection, now_ms: int) -> list[Use]:
-    """Who has what connected, from sign-ins that have not ended."""
+    """Who has what connected, from sign-ins that have not ended; without what no client came for."""
     statement = (
         select(
             connections.c.client_id,
@@ -138,7 +146,10 @@ async def uses(db: AsyncConnection, now_ms: int) -> list[Use]:
         )
         .join(sessions, sessions.c.sid == connections.c.sid)
         .where(
-            connections.c.ended_at_ms.is_(None), sessions.c.ended_at_ms.is_(None), sessions.c.expires_at_ms > now_ms
+            connections.c.ended_at_ms.is_(None),
+            sessions.c.ended_at_ms.is_(None),
+            sessions.c.expires_at_ms > now_ms,
+            got_a_token(),
         )
         .group_by(connections.c.client_id, connections.c.sub)
     )
@@ -180,7 +191,7 @@ async def connected_ids(db: AsyncConnection, software: str) -> list[str]:
 
 async def is_known(db: AsyncConnection, software: str) -> bool:
     """Whether any client that made itself known is of that software."""
-    found = select(clients.c.client_id).where(clients.c.software == software).limit(1)
+    found = select(clients.c.client_id).where(_MADE_THEMSELVES_KNOWN, clients.c.software == software).limit(1)
     return await db.scalar(found) is not None
 
 
@@ -216,6 +227,8 @@ _NEVER_USED = and_(
     clients.c.seen_at_ms <= clients.c.created_at_ms,
     ~exists().where(connections.c.client_id == clients.c.client_id),
 )
+
+_MADE_THEMSELVES_KNOWN = clients.c.kind.in_((ClientKind.DOCUMENT, ClientKind.DYNAMIC))
 
 _DECIDED_ON = clients.c.software.in_(select(client_decisions.c.software))
 

@@ -29,6 +29,8 @@ connections = Table(
     Column("seen_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
     Column("ended_why", String(32)),
+    Column("family_digest", String(64), comment="of what its refresh tokens begin with; null before the first"),
+    Index("ix_connections_family_digest", "family_digest", unique=True),
     Index("ix_connections_sid", "sid"),
     Index("ix_connections_sub", "sub"),
     Index("ix_connections_client_id", "client_id"),
@@ -60,6 +62,7 @@ refresh_tokens = Table(
     Index("ix_refresh_tokens_connection", "connection"),
     Index("ix_refresh_tokens_jti", "jti"),
     Index("ix_refresh_tokens_expires_at_ms", "expires_at_ms"),
+    Index("ix_refresh_tokens_used_at_ms", "used_at_ms"),
 )
 
 device_codes = Table(
@@ -107,3 +110,4 @@ class Connection:
     seen_at_ms: int
     ended_at_ms: int | None = None
     ended_why: str | None = None
+    family_digest: str | None = None

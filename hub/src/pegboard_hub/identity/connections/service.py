@@ -2,20 +2,24 @@
 
 A code and a refresh token are good once. One that comes a second time was stolen from somebody, and nobody can tell
 from whom: the connection ends and its access tokens are revoked (RFC 6749 §10.4, §10.5; OAuth 2.1 §4.3.1).
+
+Who slept over a theft for days comes with a refresh token that the thief used up long ago, and ends what the thief
+has: a used one is recognised by its family, for as long as the connection could be renewed.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.clients.model import Client
 from pegboard_hub.identity.connections import store
+from pegboard_hub.identity.connections.families import family_of, new_refresh_token
 from pegboard_hub.identity.connections.model import Connection, connections
 from pegboard_hub.identity.connections.store import Code, Refresh
 from pegboard_hub.identity.errors import OAuthRefused
@@ -109,16 +113,19 @@ class Connections:
 
     async def find_refresh(self, client: Client, secret: str) -> Refresh | None:
         """The refresh token, if it is good; one that was used before ends its connection."""
+        family = family_of(secret)
         async with self._database.read() as db:
             found = await store.find_refresh(db, digest_of(secret))
-        if found is None or found.connection.client_id != client.client_id:
+            old = await store.of_family(db, digest_of(family)) if family and not found else None
+        connection = found.connection if found else old
+        if connection is None or connection.client_id != client.client_id:
             return None
-        if found.used_at_ms is not None:
+        if found is None or found.used_at_ms is not None:
             async with self._database.write() as db:
-                await self._stolen(db, found.connection, "a refresh token was used twice")
+                await self._stolen(db, connection, "a refresh token was used twice")
             await self._revocations.reload()
             return None
-        return found if found.connection.ended_at_ms is None else None
+        return replace(found, family=family) if connection.ended_at_ms is None else None
 
     async def first(self, client: Client, connection: Connection, resource: str = "") -> Answer:
         """The first tokens of a connection.
@@ -152,6 +159,19 @@ class Connections:
         mine = connections.c.sub == sub if sub is not None else connections.c.sub.is_not(None)
         return bool(await self._end((connections.c.connection == connection) & mine, why))
 
+    async def end_alike(self, one: Connection, client_ids: Iterable[str], why: str) -> None:
+        """End every connection that has the person, sign-in and resource of `one` and is of one of some clients.
+
+        So end those whose code no client came for yet, too.
+        """
+        same = and_(
+            connections.c.sid == one.sid,
+            connections.c.sub == one.sub,
+            connections.c.resource == one.resource,
+            connections.c.client_id.in_(sorted(client_ids)),
+        )
+        await self._end(same, why)
+
     async def end_of_client(self, client_ids: list[str], why: str) -> None:
         """End every connection of clients."""
         await self._end(connections.c.client_id.in_(client_ids), why)
@@ -169,8 +189,10 @@ class Connections:
         """Forget codes, refresh tokens and connections that nobody can use or misuse any more."""
         deleted = FORGOTTEN_AT_ONCE
         while deleted >= FORGOTTEN_AT_ONCE:
+            now = self._now_ms()
             async with self._database.write() as db:
-                deleted = await store.forget_expired(db, self._now_ms() - KEPT_AFTER_MS, FORGOTTEN_AT_ONCE)
+                # A used one is needed as long as the access token of it may have to be revoked.
+                deleted = await store.forget_expired(db, now - KEPT_AFTER_MS, now - KEPT_MS, FORGOTTEN_AT_ONCE)
 
     def _new(self, session: Session, client: Client, resource: str, scope: str) -> Connection:
         now = self._now_ms()
@@ -187,10 +209,11 @@ class Connections:
         scope = self._issuer.scope_for(resource, scope if connection.resource else None)
         known_at, ends_at = session.facts_at_ms / 1000, session.expires_at_ms // 1000
         issued = self._issuer.issue(bearer, resource, scope, known_at=known_at, ends_at=ends_at)
-        secret, now = new_secret(), self._now_ms()
+        family, now = used.family if used else new_secret(), self._now_ms()
+        secret = new_refresh_token(family)
         async with self._database.write() as db:
             # What ended it meanwhile revoked the tokens that it had then; this one is not among them.
-            if not await store.seen(db, connection.connection, now):
+            if not await store.seen(db, connection.connection, now, None if used else digest_of(family)):
                 raise OAuthRefused("invalid_grant", "this sign-in was ended meanwhile; sign in again")
             taken = used is None or await store.use_refresh(db, used.digest, now)
             if taken:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, exists, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.connections.model import (
@@ -32,12 +32,13 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """A refresh token that was presented, with its connection."""
+    """A refresh token that was presented, with its connection and what the next one begins with."""
 
     digest: str
     connection: Connection
     expires_at_ms: int
     used_at_ms: int | None
+    family: str = field(default="", repr=False)
 
 
 async def insert(db: AsyncConnection, connection: Connection) -> None:
@@ -82,6 +83,12 @@ async def find_refresh(db: AsyncConnection, digest: str) -> Refresh | None:
     return Refresh(row.digest, _connection(row), row.expires_at_ms, row.used_at_ms) if row else None
 
 
+async def of_family(db: AsyncConnection, family_digest: str) -> Connection | None:
+    """The connection whose refresh tokens begin with what has this digest."""
+    row = (await db.execute(select(connections).where(connections.c.family_digest == family_digest))).one_or_none()
+    return Connection(**row._mapping) if row else None
+
+
 async def use_refresh(db: AsyncConnection, digest: str, now_ms: int) -> bool:
     """Use a refresh token up; False when it was used before."""
     done = await db.execute(
@@ -110,12 +117,13 @@ async def connection_of_token(db: AsyncConnection, jti: str) -> str | None:
     return found
 
 
-async def seen(db: AsyncConnection, connection: str, now_ms: int) -> bool:
-    """Note that a connection was used; False where it has ended."""
+async def seen(db: AsyncConnection, connection: str, now_ms: int, family_digest: str | None = None) -> bool:
+    """Note that a connection was used, and the first time how its refresh tokens begin; False where it has ended."""
+    noted = {"seen_at_ms": now_ms} | ({"family_digest": family_digest} if family_digest else {})
     done = await db.execute(
         update(connections)
         .where(connections.c.connection == connection, connections.c.ended_at_ms.is_(None))
-        .values(seen_at_ms=now_ms)
+        .values(noted)
     )
     return bool(done.rowcount)
 
@@ -144,18 +152,26 @@ def got_a_token() -> ColumnElement[bool]:
     return exists().where(refresh_tokens.c.connection == connections.c.connection)
 
 
-async def forget_expired(db: AsyncConnection, before_ms: int, most: int) -> int:
+async def forget_expired(db: AsyncConnection, before_ms: int, used_before_ms: int, most: int) -> int:
     """Delete codes and refresh tokens that expired before a time, and the connections of sessions that did.
 
-    At most `most` of each, so that nobody else who writes waits long; gives the largest number deleted.
+    Args:
+        db: in a transaction.
+        before_ms: the time.
+        used_before_ms: since when a refresh token has to have been used up; others that are go too.
+        most: of each, so that nobody else who writes waits long.
+
+    Returns:
+        The largest number deleted.
     """
     deleted = 0
-    for table in (authorization_codes, refresh_tokens):
-        expired = select(table.c.digest).where(table.c.expires_at_ms < before_ms).limit(most)
-        deleted = max(deleted, (await db.execute(delete(table).where(table.c.digest.in_(expired)))).rowcount)
+    used_up = refresh_tokens.c.used_at_ms < used_before_ms
+    for table, over in ((authorization_codes, false()), (refresh_tokens, used_up)):
+        chosen = select(table.c.digest).where(or_(table.c.expires_at_ms < before_ms, over)).limit(most)
+        deleted = max(deleted, (await db.execute(delete(table).where(table.c.digest.in_(chosen)))).rowcount)
     code = exists().where(authorization_codes.c.connection == connections.c.connection)
-    over = select(connections.c.connection).join(sessions).where(sessions.c.expires_at_ms < before_ms)
-    left = over.where(~got_a_token(), ~code).limit(most)
+    of_expired = select(connections.c.connection).join(sessions).where(sessions.c.expires_at_ms < before_ms)
+    left = of_expired.where(~got_a_token(), ~code).limit(most)
     return max(deleted, (await db.execute(delete(connections).where(connections.c.connection.in_(left)))).rowcount)
 
 

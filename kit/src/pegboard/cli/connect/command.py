@@ -6,20 +6,23 @@ import difflib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pegboard.cli import render
 from pegboard.cli.catalogue import server_name
-from pegboard.cli.exit import Failure
+from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
+from pegboard.cli.text import line
 from pegboard.core.client_configs import BY_ID, CLIENTS, ClientConfig
 from pegboard.core.names import ServerName
 
 if TYPE_CHECKING:
+    from pegboard.cli.client import HubClient
     from pegboard.cli.connect.plan import Change
 
 
@@ -55,11 +58,14 @@ def connect(
     """
     chosen_client = _client(client)
     chosen = frozenset(server_name(each) for each in server or ())
-    usable = None if remove else _usable(options, chosen_client, chosen)
+    found = None if remove else _found(options, chosen_client, chosen)
+    usable = found.usable if found else None
     from pegboard.cli.connect.job import Job
 
     job = Job.prepare(chosen_client, options.url, _path(chosen_client, project, path), project or path is not None)
     plan = job.removing(chosen or None) if usable is None else job.connecting(usable, chosen or frozenset(usable))
+    if found and not (usable or plan.changes):
+        raise found.nothing_open()
     if not options.as_json:
         _show(job.path, job.before, plan.text)
     written = plan.text != job.before and not dry_run
@@ -73,9 +79,19 @@ def connect(
         ]
         kept = str(backup) if backup else None
         render.document(
-            {"client": client, "path": str(job.path), "written": written, "backup": kept, "changes": changes}
+            {
+                "client": client,
+                "path": str(job.path),
+                "written": written,
+                "backup": kept,
+                "changes": changes,
+                "left_out": [each for each, _ in found.left_out] if found else [],
+            }
         )
         return
+    if found and not chosen:
+        for words in found.words():
+            render.hint(words)
     _say(plan.changes, job.path, written, backup)
     if written and not remove:
         render.hint(f"Next: {_next(chosen_client, plan.changes)}")
@@ -114,27 +130,65 @@ def _path(client: ClientConfig, project: bool, path: Path | None) -> Path:
     return Path.cwd() / client.project_file
 
 
-def _usable(options: Options, client: ClientConfig, chosen: Iterable[ServerName]) -> list[ServerName]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there is for a person from where the hub takes a client to be.
+
+    Attributes:
+        usable: the servers that are worth an entry.
+        left_out: those that are open to the person from the command and not from there, each with whom to ask.
+        place: the surfaces, in words.
+    """
+
+    usable: list[ServerName]
+    left_out: tuple[tuple[str, str], ...]
+    place: str
+
+    def words(self) -> list[str]:
+        """What to say of what is left out."""
+        return [f"{server}: left out, not open to you from {self.place}{whom}." for server, whom in self.left_out]
+
+    def nothing_open(self) -> Failure:
+        """The failure where no server is open."""
+        mend = " ".join(self.words()) or "See what you may use: pegboard servers"
+        return Failure.here(ExitStatus.DENIED, "nothing_open", f"No server is open to you from {self.place}.", mend)
+
+
+def _found(options: Options, client: ClientConfig, chosen: Iterable[ServerName]) -> _Found:
     """The servers that are worth an entry: what the person may use from where the hub may take the client to be.
 
     Raises:
         Failure: one of `chosen` is not among them.
     """
     from pegboard.cli.client import HubClient
+
+    surfaces = (options.surface,) if options.surface else client.surfaces
+    with HubClient(options) as hub:
+        usable: dict[ServerName, str] = {}
+        for surface in surfaces:
+            usable |= _servers(hub, options, None if options.surface else surface)
+        here = {} if options.surface else _servers(hub, options, None)
+        for name in chosen:
+            if name not in usable:
+                raise hub.no_such_server(name)
+    left_out = tuple((str(name), here[name]) for name in sorted(here) if name not in usable)
+    return _Found(sorted(usable), left_out, " or ".join(surfaces))
+
+
+def _servers(hub: HubClient, options: Options, surface: str | None) -> dict[ServerName, str]:
+    """The servers that are open from a surface, each with whom to ask for more."""
     from pegboard.cli.http import not_pegboard
 
-    found: set[ServerName] = set()
-    with HubClient(options) as hub:
-        for surface in (None,) if options.surface else client.surfaces:
-            answer = hub.get("servers", surface=surface)
-            try:
-                found |= {ServerName.parse(str(each.get("server", ""))) for each in answer.get("servers", ())}
-            except ValueError as error:
-                raise not_pegboard(options.url) from error
-        for name in chosen:
-            if name not in found:
-                raise hub.no_such_server(name)
-    return sorted(found)
+    listed = hub.get("servers", surface=surface).get("servers", ())
+    try:
+        return {ServerName.parse(str(each.get("server", ""))): _whom(each) for each in listed}
+    except ValueError as error:
+        raise not_pegboard(options.url) from error
+
+
+def _whom(server: Mapping[str, Any]) -> str:
+    owner, channel = line(str(server.get("owner") or "")), line(str(server.get("support_channel") or ""))
+    return f"; ask {owner}{f' in {channel}' if channel else ''}" if owner else ""
 
 
 def _agreed(path: Path, as_json: bool) -> bool:

@@ -123,10 +123,17 @@ def upgrade() -> None:
         sa.Column("seen_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("ended_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("ended_why", sa.String(length=32), nullable=True),
+        sa.Column(
+            "family_digest",
+            sa.String(length=64),
+            nullable=True,
+            comment="of what its refresh tokens begin with; null before the first",
+        ),
         sa.ForeignKeyConstraint(["sid"], ["sessions.sid"], name=op.f("fk_connections_sid_sessions")),
         sa.PrimaryKeyConstraint("connection", name=op.f("pk_connections")),
     )
     op.create_index("ix_connections_client_id", "connections", ["client_id"], unique=False)
+    op.create_index("ix_connections_family_digest", "connections", ["family_digest"], unique=True)
     op.create_index("ix_connections_sid", "connections", ["sid"], unique=False)
     op.create_index("ix_connections_sub", "connections", ["sub"], unique=False)
     op.create_table(
@@ -161,6 +168,7 @@ def upgrade() -> None:
     op.create_index("ix_refresh_tokens_connection", "refresh_tokens", ["connection"], unique=False)
     op.create_index("ix_refresh_tokens_jti", "refresh_tokens", ["jti"], unique=False)
     op.create_index("ix_refresh_tokens_expires_at_ms", "refresh_tokens", ["expires_at_ms"], unique=False)
+    op.create_index("ix_refresh_tokens_used_at_ms", "refresh_tokens", ["used_at_ms"], unique=False)
     op.add_column(
         "tools",
         sa.Column(
