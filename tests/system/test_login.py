@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pegboard.cli.login.store import Login, Store
 from tests.system.instance import REPOSITORY, Instance
@@ -223,7 +223,7 @@ def test_a_code_typed_on_a_telephone_signs_the_terminal_in(terminal: Terminal, p
         url, code = told.split()
         page.goto(url)
         choose(page, "fay")
-        assert page.evaluate("document.activeElement.id") == "user-code"
+        expect(page.locator("#user-code")).to_be_focused()
         page.keyboard.type(code.lower())
         _fits(page)
         page.keyboard.press("Enter")

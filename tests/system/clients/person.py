@@ -33,11 +33,10 @@ class Person:
         page = await self.context.new_page()
         # The client may answer the last step with a page that closes itself, or with none.
         await page.goto(authorization_url, wait_until="commit")
-        asked = await self.answer(
+        # The page stays until the browser ends: one that closes itself meanwhile must not be waited for.
+        return await self.answer(
             page, lambda: page.wait_for_url(self._is_away, wait_until="commit", timeout=PATIENCE_MS)
         )
-        await page.close()
-        return asked
 
     async def answer(self, page: Page, arrived: Arrived) -> list[str]:
         """Say yes to the pages of the instance that ask something, until the client has what it wanted."""
