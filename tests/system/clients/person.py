@@ -7,9 +7,11 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import anyio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 PATIENCE_MS = 60_000
+CLOSING_S = 10
 MOST_PAGES = 5
 Arrived = Callable[[], Awaitable[object]]
 GO_ON, SIGN_IN, CONSENT = "go on", "sign-in", "consent"
@@ -33,10 +35,13 @@ class Person:
         page = await self.context.new_page()
         # The client may answer the last step with a page that closes itself, or with none.
         await page.goto(authorization_url, wait_until="commit")
-        # The page stays until the browser ends: one that closes itself meanwhile must not be waited for.
-        return await self.answer(
+        asked = await self.answer(
             page, lambda: page.wait_for_url(self._is_away, wait_until="commit", timeout=PATIENCE_MS)
         )
+        # A client waits for the connections to its page; but one that closes itself meanwhile is not waited for here.
+        with anyio.move_on_after(CLOSING_S):
+            await page.close()
+        return asked
 
     async def answer(self, page: Page, arrived: Arrived) -> list[str]:
         """Say yes to the pages of the instance that ask something, until the client has what it wanted."""
