@@ -6,7 +6,7 @@ from pegboard.core.caller import Caller
 from pegboard_hub.identity.directory import DemoDirectory, Person
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.issue import Bearer, Issued, TokenIssuer
-from pegboard_hub.identity.person import LoginEnded, PersonFacts, SignedIn
+from pegboard_hub.identity.person import LoginEnded, PersonFacts, SignedIn, caller_of
 from pegboard_hub.identity.secrets import new_id
 
 DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
@@ -83,7 +83,7 @@ class DemoSignIn:
         """
         found = self._person(person)
         client_id = self._client(surface, channel)
-        return _caller(person, found, surface, client_id, channel)
+        return caller_of(_facts(person, found), surface, client_id, channel)
 
     def _person(self, person: str) -> Person:
         found = self.directory.people.get(person)
@@ -106,18 +106,3 @@ class DemoSignIn:
 
 def _facts(sub: str, person: Person) -> PersonFacts:
     return PersonFacts(sub, person.name, person.groups, person.email)
-
-
-def _caller(sub: str, person: Person, surface: str, client_id: str, channel: str | None) -> Caller:
-    return Caller(
-        sub=sub,
-        sub_type="person",
-        groups=person.groups,
-        surface=surface,
-        client_id=client_id,
-        audience="",
-        expires_at=0,
-        token_id="",
-        email=person.email,
-        channel=channel,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pegboard.core.caller import Caller
 from pegboard.core.errors import PegboardError
 
 
@@ -23,6 +24,22 @@ class PersonFacts:
     name: str
     groups: tuple[str, ...] = ()
     email: str | None = None
+
+
+def caller_of(facts: PersonFacts, surface: str, client_id: str, channel: str | None = None) -> Caller:
+    """The caller that a person would be on a surface, with a client; bound to nothing yet."""
+    return Caller(
+        sub=facts.sub,
+        sub_type="person",
+        groups=facts.groups,
+        surface=surface,
+        client_id=client_id,
+        audience="",
+        expires_at=0,
+        token_id="",
+        email=facts.email,
+        channel=channel,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from mcp.server.auth.provider import construct_redirect_uri
+from mcp.shared.auth import InvalidRedirectUriError
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import MCP_PREFIX
@@ -22,14 +23,15 @@ from pegboard.core.redirects import is_loopback_redirect
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients.model import Client, Standing
 from pegboard_hub.identity.clients.names import cleaned, shown
-from pegboard_hub.identity.clients.redirects import matches
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.oauth.forms import Form, single
+from pegboard_hub.identity.oauth.provider import Asked, KnownClient
+from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.explain import reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.web.browser import HereSession
-from pegboard_hub.web.frame import Framer, caller_of
+from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.strangers import poses_as_us
@@ -183,7 +185,7 @@ async def _pending(parts: Parts, query: str) -> Pending:
         client = await parts.identity.clients.get(form.needed("client_id"))
         if client is None or client.standing is Standing.BLOCKED:
             raise Unconsentable("invalid_request", "the client is not known here")
-        redirect_uri = _redirect(client, form)
+        redirect_uri = _redirect(parts, client, form)
         server = _server(parts, form.needed("resource"))
         return Pending(query, form, client, redirect_uri, server, _scope(parts, form))
     except OAuthRefused as error:
@@ -192,13 +194,12 @@ async def _pending(parts: Parts, query: str) -> Pending:
         raise Unconsentable("invalid_request", "the query cannot be read") from error
 
 
-def _redirect(client: Client, form: Form) -> str:
-    given = form.get("redirect_uri")
-    if given is None and len(client.redirect_uris) == 1:
-        return client.redirect_uris[0]
-    if given is None or not any(matches(each, given) for each in client.redirect_uris):
-        raise Unconsentable("invalid_request", "redirect_uri is not one that this client is registered with")
-    return given
+def _redirect(parts: Parts, client: Client, form: Form) -> str:
+    """Where the answer goes, by the authorization endpoint's own rule."""
+    try:
+        return KnownClient.of(client, Asked(form=form), parts.public_url).redirect()
+    except InvalidRedirectUriError as error:
+        raise Unconsentable("invalid_request", error.message) from error
 
 
 def _server(parts: Parts, resource: str) -> RegisteredServer:

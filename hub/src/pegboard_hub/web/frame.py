@@ -19,7 +19,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.common.requests import NoRoute, Refused, answer, refuse, request_id
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.status import Isolation
 from pegboard_hub.web.browser import NOBODY, Browsers, Visitor, signed_in, visitor
@@ -275,21 +275,6 @@ def _as_themselves(session: Session, surface: str) -> tuple[Viewer | None, str]:
     facts = session.facts
     caller = caller_of(facts, surface, CLIENT)
     return Viewer(facts.sub, facts.name, f"{facts.email or facts.sub}, signed in.", caller, chosen=False), ""
-
-
-def caller_of(facts: PersonFacts, surface: str, client_id: str) -> Caller:
-    """The caller that a person would be on a surface, with a client; bound to nothing yet."""
-    return Caller(
-        sub=facts.sub,
-        sub_type="person",
-        groups=facts.groups,
-        surface=surface,
-        client_id=client_id,
-        audience="",
-        expires_at=0,
-        token_id="",
-        email=facts.email,
-    )
 
 
 def with_query(path: str, pairs: Iterable[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from pegboard_hub.identity.clients.model import Client, ClientKind
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.identity.oauth.forms import Form, read_form
+from pegboard_hub.identity.oauth.forms import Form, basic, read_form
 from pegboard_hub.identity.oauth.provider import Asked, KnownClient, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.identity.oauth.token import NO_STORE, Grant, refusal
@@ -81,9 +81,8 @@ async def _client(server: AuthorizationServer, request: Request) -> Client:
     Raises:
         OAuthRefused: it is not known, or is not who it says.
     """
-    basic = request.headers.get("authorization", "").lower().startswith("basic ")
     try:
-        found = await ClientAuthenticator(Provider(server, Asked(basic=basic))).authenticate_request(request)
+        found = await ClientAuthenticator(Provider(server, Asked(basic=basic(request)))).authenticate_request(request)
     except AuthenticationError as error:
         raise OAuthRefused("invalid_client", error.message) from error
     assert isinstance(found, KnownClient)  # noqa: S101 - what `get_client` gave
