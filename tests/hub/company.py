@@ -149,10 +149,16 @@ class Hub:
         return response.text
 
 
-def found_company(root: Path) -> Company:
-    """A company with the demo's grants, both servers deployed, and the supervisor's credential."""
+def found_company(root: Path, *, reviewed: bool = False) -> Company:
+    """A company with the demo's grants, both servers deployed, and the supervisor's credential.
+
+    Args:
+        root: where its files are.
+        reviewed: whether later releases of prod/presto wait for reviews; else its grants take them all.
+    """
     company = Company(Home.open(root / "home"), root / "grants.toml")
-    company.grants.write_text((DEMO / "grants.toml").read_text())
+    grants, entry = (DEMO / "grants.toml").read_text(), '[servers."prod/presto"]\n'
+    company.grants.write_text(grants if reviewed else grants.replace(entry, f'{entry}releases = "any"\n'))
     company.deploy("prod/presto", presto())
     company.deploy("dev/scratch", scratch())
     company.home.operator_token.write_text(OPERATOR)

@@ -46,7 +46,7 @@ from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.service import Registry
-from pegboard_hub.registry.sources import Declarations
+from pegboard_hub.registry.sources import Sources
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
@@ -149,7 +149,7 @@ def _registry(
 ) -> Registry:
     ages = Ages(settings.grants_max_age_s, settings.stops_max_age_s)
     writer = BundleWriter(home, database, keys, settings.public_url, ages, lambda: revocations.current)
-    registry = Registry(database, Declarations(home), writer, settings.grants)
+    registry = Registry(database, Sources(home, settings.grants), writer)
     revocations.on_change(registry.revoked)
     return registry
 

@@ -99,10 +99,9 @@ class BundleWriter:
         yield EDGE, self._home.edge_bundle, tuple(server.bundled() for server in deployed)
         for server in deployed:
             yield self._own(server, server.bundled())
-        for server in snapshot.withdrawn:
-            # Its process may still run: it must learn that nobody is granted, not go on with what it has.
-            nobody = {"groups": (), "surfaces": (), "channels": (), "services": (), "reason": "withdrawn"}
-            yield self._own(server, server.bundled().model_copy(update=nobody))
+        for server in snapshot.shut:
+            # Its process may run: it must learn that nobody is granted, not go on with what it has.
+            yield self._own(server, server.bundled_shut())
 
     def _own(self, server: RegisteredServer, bundled: BundledServer) -> tuple[str, Path, tuple[BundledServer, ...]]:
         return str(server.name), self._home.bundle(server.name), (bundled,)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from sqlalchemy import (
     JSON,
@@ -14,6 +16,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     String,
     Table,
@@ -24,7 +27,7 @@ from sqlalchemy import (
 from pegboard.core.access import ServerAccess
 from pegboard.core.bundle import BundledServer
 from pegboard.core.decide import GovernedTool
-from pegboard.core.manifest import Manifest
+from pegboard.core.manifest import Manifest, Sensitivity
 from pegboard.core.names import ServerName
 from pegboard.core.policy import Policy
 from pegboard.core.release import Declaration, ToolDeclaration
@@ -33,16 +36,33 @@ from pegboard_hub.storage.metadata import metadata
 SERVER_LENGTH = 65
 """Longest `namespace/name`: two names of 32 and the slash."""
 
-GRANT_KINDS = ("group", "surface", "channel", "service")
+ACTOR_LENGTH = 255
 
 servers = Table(
     "servers",
     metadata,
     Column("name", String(SERVER_LENGTH), primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("registered", Boolean, nullable=False, comment="false once the grants file no longer names it"),
+    Column("source", Text, nullable=False, comment="where the operator's file says its code is; empty: nowhere"),
     Column("reason", Text, nullable=False, comment="who granted and why"),
-    Column("release", String(64), comment="digest of the release that is deployed; null: not deployed"),
+    Column("title", Text),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("owner", String(32), nullable=False, server_default="", comment="the owning team, a business group"),
+    Column("support_channel", Text, nullable=False, server_default=""),
+    Column("links", JSON, nullable=False, server_default="{}", comment="name to URL"),
+    Column("sensitivity", String(16), nullable=False, server_default="restricted"),
+    Column("gallery", Boolean, nullable=False, server_default=false(), comment="may the public API list it"),
+    Column("uses_models", Boolean, nullable=False, server_default=false(), comment="it sends data to a model"),
+    Column("lifecycle", String(12), nullable=False, server_default="draft", comment="one of Lifecycle"),
+    Column("lifecycle_why", Text, nullable=False, server_default="", comment="of one deprecated or retired"),
+    Column("takes_any", Boolean, nullable=False, server_default=false(), comment="every release counts as approved"),
+    Column("release", String(64), comment="digest of the approved release that is deployed; null: none"),
+    Column("waiting", String(64), comment="digest of the release that is declared and waits for reviews"),
+    Column("first_live_at_ms", BigInteger, comment="when it could first be called; null: never"),
+    Column("version", Integer, nullable=False, server_default="1", comment="counts up with each change"),
+    Column("seq", BigInteger, nullable=False, server_default="0", comment="its newest entry in the history"),
+    Column("created_at_ms", BigInteger, nullable=False, server_default="0"),
+    Column("updated_at_ms", BigInteger, nullable=False, server_default="0"),
+    Index("ix_servers_seq", "seq"),
 )
 
 releases = Table(
@@ -51,7 +71,10 @@ releases = Table(
     Column("server", ForeignKey("servers.name"), primary_key=True),
     Column("digest", String(64), primary_key=True),
     Column("manifest", JSON, nullable=False),
+    Column("semver", String(32), nullable=False, server_default="", comment="one for each digest"),
     Column("seen_at_ms", BigInteger, nullable=False),
+    Column("approved_at_ms", BigInteger, comment="null: it waits, or was turned down"),
+    Column("deployed_at_ms", BigInteger, comment="when it first became what is called; null: never"),
 )
 
 policies = Table(
@@ -78,7 +101,11 @@ tools = Table(
     Column(
         "read_only", Boolean, nullable=False, server_default=false(), comment="it changes nothing, as its author says"
     ),
+    Column("destructive", Boolean, comment="the author's hint; null: nothing said"),
+    Column("idempotent", Boolean, comment="the author's hint; null: nothing said"),
+    Column("open_world", Boolean, comment="the author's hint; null: nothing said"),
     Column("input_schema", JSON, nullable=False),
+    Column("output_schema", JSON(none_as_null=True)),
     ForeignKeyConstraint(["server", "release"], ["releases.server", "releases.digest"]),
 )
 
@@ -100,6 +127,32 @@ stops = Table(
     Column("why", Text, nullable=False, comment="shown to callers"),
 )
 
+history = Table(
+    "history",
+    metadata,
+    # 64 bits wherever that is not what an integer key is anyway: SQLite counts rows in an INTEGER key alone.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("server", String(SERVER_LENGTH), nullable=False),
+    Column("version", Integer, nullable=False, comment="that the change made"),
+    Column("actor", String(ACTOR_LENGTH), nullable=False, comment="who"),
+    Column("actor_kind", String(8), nullable=False, comment="person, operator, file or system"),
+    Column("action", String(32), nullable=False, comment="what"),
+    Column("why", Text, nullable=False),
+    Column("fields", JSON, nullable=False, comment="field to what it was and what it is since"),
+    Index("ix_history_server_seq", "server", "seq"),
+    Index("ix_history_actor_seq", "actor", "seq"),
+)
+"""Append-only: the database itself refuses to change or remove a row."""
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("server", ForeignKey("servers.name"), primary_key=True),
+    Column("entry", JSON, nullable=False, comment="what was last taken over of the grants file's entry"),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
 bundles = Table(
     "bundles",
     metadata,
@@ -107,6 +160,20 @@ bundles = Table(
     Column("version", BigInteger, nullable=False),
     Column("content", String(64), nullable=False, comment="SHA-256 of what the consumer decides with"),
 )
+
+
+class Lifecycle(StrEnum):
+    """Where a server stands between an idea and its end. Only `LIVE` and `DEPRECATED` can be called."""
+
+    DRAFT = "draft"
+    IN_REVIEW = "in review"
+    APPROVED = "approved"
+    LIVE = "live"
+    DEPRECATED = "deprecated"
+    RETIRED = "retired"
+
+
+REACHABLE = frozenset({Lifecycle.LIVE, Lifecycle.DEPRECATED})
 
 
 @dataclass(frozen=True)
@@ -134,8 +201,7 @@ class Release:
         return {tool.name: GovernedTool(tool.name, parsed[tool.policy], tool.read_only) for tool in self.tools}
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """Values of each kind of grant, either requested or granted."""
 
     groups: tuple[str, ...] = ()
@@ -146,11 +212,24 @@ class Access:
 
 @dataclass(frozen=True)
 class RegisteredServer:
-    """One server of the registry: what its author says and asks for, beside what the operator granted and stopped.
+    """One server of the registry: what its author says and asks for, beside what was granted and stopped.
+
+    What describes it (title to `uses_models`) is the manifest's of its release, and of the release that waits while
+    there is no other; a draft without either was described by whoever registered it.
 
     Attributes:
+        source: where the operator's file says its code is; empty where the file does not name it.
+        reason: who granted, and why.
+        release: the approved release that is deployed, which edge and kit decide with.
         stopped: why nobody may use it now; empty while it is not stopped.
         stopped_tools: tools that nobody may call now, each with why.
+        waiting: the release that is declared and waits for reviews.
+        lifecycle_why: why it is deprecated or retired.
+        takes_any: whether every release of its source counts as approved, as the operator's file says.
+        semver: of `release`; empty while there is none.
+        version: counts up with each change of anything here that somebody can change.
+        seq: its newest entry in the history.
+        first_live_at_ms: when it could first be called, in milliseconds since the epoch; None: never.
     """
 
     name: ServerName
@@ -159,12 +238,34 @@ class RegisteredServer:
     requested: Access
     reason: str
     release: Release | None
-    registered: bool = True
     stopped: str = ""
     stopped_tools: Mapping[str, str] = field(default_factory=dict)
+    lifecycle: Lifecycle = Lifecycle.LIVE
+    lifecycle_why: str = ""
+    waiting: Release | None = None
+    takes_any: bool = False
+    title: str | None = None
+    description: str = ""
+    owner: str = ""
+    support_channel: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+    sensitivity: Sensitivity = "restricted"
+    gallery: bool = False
+    uses_models: bool = False
+    semver: str = ""
+    version: int = 1
+    seq: int = 0
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    first_live_at_ms: int | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it can be called at all: its lifecycle lets it, and an approved release is deployed."""
+        return self.lifecycle in REACHABLE and self.release is not None
 
     def bundled(self) -> BundledServer:
-        """This server as edge and gate need it.
+        """This server as edge and gate need it; one that is not reachable grants nobody.
 
         Raises:
             ValueError: it is not deployed, so there is nothing to decide on.
@@ -174,17 +275,28 @@ class RegisteredServer:
         given = self.granted
         return BundledServer(
             server=str(self.name),
-            owner=self.release.manifest.owner,
-            support_channel=self.release.manifest.support_channel,
+            owner=self.owner,
+            support_channel=self.support_channel,
             release=self.release.digest,
             groups=given.groups,
             surfaces=given.surfaces,
             channels=given.channels,
             services=given.services,
             reason=self.reason,
-            sensitivity=self.release.manifest.sensitivity,
+            sensitivity=self.sensitivity,
             stopped=self.stopped,
             stopped_tools=dict(self.stopped_tools),
+        )
+
+    def bundled_shut(self) -> BundledServer:
+        """This server for its own process while nobody may call it."""
+        return BundledServer(
+            server=str(self.name),
+            owner=self.owner,
+            support_channel=self.support_channel,
+            release=self.release.digest if self.release else "",
+            reason="not approved, or withdrawn",
+            sensitivity=self.sensitivity,
         )
 
     def access(self, public_url: str) -> ServerAccess:
@@ -197,16 +309,16 @@ class Snapshot:
     """The registry at one moment; replaced as a whole, never changed.
 
     Attributes:
-        servers: every registered server by name, in order of name.
-        withdrawn: servers that were deployed and are no longer in the grants file.
+        servers: every server by name, of every lifecycle, in order of name.
         fault: why the grants file is not the one in force; empty when it is.
-        unusable: declarations that cannot be used, a line each.
+        unusable: declarations that cannot be used, and what of the grants file is not taken over, a line each.
+        seq: the newest entry of the history that it holds.
     """
 
     servers: Mapping[str, RegisteredServer] = field(default_factory=dict)
-    withdrawn: tuple[RegisteredServer, ...] = ()
     fault: str = ""
     unusable: tuple[str, ...] = ()
+    seq: int = 0
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -218,9 +330,26 @@ class Snapshot:
     def deployed(self, name: str) -> RegisteredServer | None:
         """The server of that name, if there is one that can be called."""
         server = self.servers.get(name)
-        return server if server is not None and server.release is not None else None
+        return server if server is not None and server.reachable else None
 
-    @property
+    @cached_property
     def all_deployed(self) -> list[RegisteredServer]:
         """Every server that can be called."""
-        return [server for server in self.servers.values() if server.release is not None]
+        return [server for server in self.servers.values() if server.reachable]
+
+    @cached_property
+    def shut(self) -> tuple[RegisteredServer, ...]:
+        """Servers that nobody may call although a process of theirs may run."""
+        return tuple(s for s in self.servers.values() if not s.reachable and (s.source or s.first_live_at_ms))
+
+    @property
+    def withdrawn(self) -> tuple[RegisteredServer, ...]:
+        """Servers that once could be called, and were retired."""
+        return tuple(s for s in self.shut if s.lifecycle is Lifecycle.RETIRED and s.first_live_at_ms)
+
+    def with_servers(self, changed: Mapping[str, RegisteredServer], seq: int) -> Snapshot:
+        """This one with some servers as they are since."""
+        known = {**self.servers, **changed}
+        if changed.keys() - self.servers.keys():
+            known = dict(sorted(known.items()))
+        return Snapshot(known, self.fault, self.unusable, max(seq, self.seq))

@@ -6,15 +6,20 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from pegboard.core.errors import ConfigurationError
-from pegboard.core.grants import GrantsFile
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard.core.grants import Reviews
 from pegboard_hub.registry import store
 from pegboard_hub.registry.bundles import BundleWriter
-from pegboard_hub.registry.model import RegisteredServer, Release, Snapshot
-from pegboard_hub.registry.sources import Declarations, Fingerprint, fingerprint, read_grants_file, settled
+from pegboard_hub.registry.changes import Changing
+from pegboard_hub.registry.following import Following, Imported
+from pegboard_hub.registry.history import newest_seq
+from pegboard_hub.registry.model import Snapshot
+from pegboard_hub.registry.sources import Looked, Sources
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.errors import StorageUnavailable
 
@@ -23,28 +28,39 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 """Seconds until a writing that failed is tried again."""
 
-_State = tuple[Fingerprint | None, tuple[Fingerprint | None, ...]]
-
 
 class Registry:
-    """Loads the sources into the tables, the tables into a snapshot, and the snapshot into bundles."""
+    """The registry in memory: kept in line with its tables, and they with the operator's sources.
+
+    What everybody decides with is `current`. It is replaced after each change, by this hub's own changes at once and
+    by another replica's when `watch` sees them.
+    """
 
     def __init__(
         self,
         database: Database,
-        declarations: Declarations,
+        sources: Sources,
         bundles: BundleWriter,
-        grants: Path,
         clock: Callable[[], float] = time.time,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Prepare.
+
+        Args:
+            database: has the registry's tables.
+            sources: the grants file and the declarations.
+            bundles: writes what edge and servers decide with.
+            clock: seconds since the epoch.
+            leads: whether this hub is the one that follows the sources and writes the bundles.
+        """
         self._database = database
-        self._declarations = declarations
+        self._sources = sources
         self._bundles = bundles
-        self._grants = grants
         self._clock = clock
-        self._file: GrantsFile | None = None
-        self._parsed: dict[tuple[str, str], Release] = {}
-        self._seen: _State | None = None
+        self._leads = leads
+        self._imported: Imported | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._untold = False
         self._revoked = asyncio.Event()
         self.current = Snapshot()
 
@@ -52,6 +68,11 @@ class Registry:
     def bundles_signed_at(self) -> float:
         """When all bundles were last signed, in seconds since the epoch; 0 before."""
         return self._bundles.signed_at
+
+    @property
+    def reviews(self) -> Reviews:
+        """Who reviews servers, as the operator's file says."""
+        return self._sources.file.reviews if self._sources.file else Reviews()
 
     async def start(self) -> None:
         """Begin with what the tables say from last time, then take over what the sources say now.
@@ -62,7 +83,9 @@ class Registry:
             OSError: bundles cannot be written for another reason.
         """
         async with self._database.read() as connection:
-            self._replace(await store.load(connection, self._parsed), "", [])
+            servers = await store.load(connection, {})
+            seq = await newest_seq(connection)
+        self.current = Snapshot({str(server.name): server for server in servers}, seq=seq)
         try:
             while not await self.refresh():
                 log.info("waiting for the grants file to be written")
@@ -71,6 +94,21 @@ class Registry:
                 raise
             log.exception("the registry goes on with what it knew: there is no room on the disk")
 
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[Changing]:
+        """One transaction of changes. Once they are kept, `current` has them, and edge and servers are told.
+
+        Raises:
+            StorageUnavailable: the database takes no writes; nothing was changed.
+        """
+        async with self._transaction() as changing:
+            yield changing
+        if changing.changed and self._leads():
+            try:
+                await self._tell()
+            except OSError:
+                log.exception("bundles could not be written, and are tried again")
+
     async def refresh(self) -> bool:
         """Look at the sources and take over what changed.
 
@@ -78,22 +116,33 @@ class Registry:
         a restart, because the tables still say it.
 
         Returns:
-            True when something changed.
+            True when something was taken over.
 
         Raises:
             OSError: bundles cannot be written.
         """
-        names = self._names()
-        state = await asyncio.to_thread(self._look, names)
-        if state == self._seen or not await settled(self._grants, state[0]):
+        looked = await self._sources.look(self.current)
+        if looked is None or not (looked.news or self._untold):
             return False
-        await self._take_over()
-        changed = await self._bundles.write(self.current, self._clock(), refresh=self._seen is None)
-        # A grants file that names other servers brings declarations nobody has looked at: look once more, next time.
-        self._seen = state if self._names() == names else None
+        problems: tuple[str, ...] = ()
+        async with self._transaction() as changing:
+            problems = await self._take_over(changing, looked)
+        first = not self._sources.taken_over
+        self._sources.took(looked, self.current)
+        self.current = replace(self.current, fault=looked.fault, unusable=problems)
         for problem in self.current.problems:
             log.error("registry problem", extra={"problem": problem})
+        changed = await self._tell(refresh=first)
         log.info("registry loaded", extra={"servers": len(self.current.servers), "new_bundles": changed})
+        return True
+
+    async def follow_tables(self) -> bool:
+        """Take over what another replica changed; true when it changed something."""
+        async with self._database.read() as connection:
+            newest = await self._newest(connection)
+        if newest is self.current:
+            return False
+        self.current = newest.with_servers({}, newest.seq)
         return True
 
     async def resign(self) -> None:
@@ -128,6 +177,9 @@ class Registry:
         while True:
             await asyncio.sleep(poll_s)
             try:
+                await self.follow_tables()
+                if not self._leads():
+                    continue
                 await self.refresh()
                 if time.monotonic() >= due:
                     await self.resign()
@@ -135,44 +187,51 @@ class Registry:
             except Exception:
                 log.exception("the registry could not be refreshed")
 
-    def _names(self) -> tuple[str, ...]:
-        return tuple(self._file.servers) if self._file else tuple(self.current.servers)
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Changing]:
+        async with self._one_at_a_time:
+            async with self._database.write() as connection:
+                snapshot = await self._newest(connection)
+                changing = Changing(connection, snapshot, int(self._clock() * 1000))
+                yield changing
+            self.current = snapshot.with_servers(changing.changed, changing.seq)
 
-    def _look(self, names: tuple[str, ...]) -> _State:
-        return fingerprint(self._grants), self._declarations.fingerprints(names)
+    async def _newest(self, connection: AsyncConnection) -> Snapshot:
+        """`current`, with what others have changed since."""
+        current = self.current
+        seq = await newest_seq(connection)
+        if seq <= current.seq:
+            return current
+        names = await store.changed_since(connection, current.seq)
+        known = {
+            (str(server.name), release.digest): release
+            for server in (current.servers[name] for name in names if name in current.servers)
+            for release in (server.release, server.waiting)
+            if release is not None
+        }
+        servers = await store.load(connection, known, names)
+        return current.with_servers({str(server.name): server for server in servers}, seq)
 
-    async def _take_over(self) -> None:
-        fault, unusable = "", list[str]()
-        try:
-            self._file = await asyncio.to_thread(read_grants_file, self._grants)
-        except ConfigurationError as error:
-            fault = str(error)
-        async with self._database.write() as connection:
-            if self._file is not None:
-                deployed = await self._deployed(self._file, unusable)
-                await store.sync(connection, self._file, deployed, int(self._clock() * 1000))
-            servers = await store.load(connection, self._parsed)
-        self._replace(servers, fault, unusable)
+    async def _take_over(self, changing: Changing, looked: Looked) -> tuple[str, ...]:
+        """What is not taken over, a line each."""
+        file = self._sources.file
+        if file is None:
+            return ()
+        if self._imported is None:
+            self._imported = await store.imported(changing.connection)
+        following = Following(changing, file, dict(self._imported))
+        for name in sorted({*self._imported, *looked.gone} - file.servers.keys()):
+            await following.let_go(name)
+        for name in looked.due:
+            before = changing.find(name)
+            found = await asyncio.to_thread(self._sources.declarations.read, name)
+            last_good = before.release or before.waiting if before else None
+            await following.take_over(name, last_good if found.problem else found.release)
+        self._imported = following.imported
+        return self._sources.problems(looked, following.conflicts)
 
-    async def _deployed(self, file: GrantsFile, unusable: list[str]) -> dict[str, Release | None]:
-        """The release of each server; where its declaration is broken, the last good one."""
-        deployed: dict[str, Release | None] = {}
-        for name in file.servers:
-            found = await asyncio.to_thread(self._declarations.read, name)
-            deployed[name] = found.release
-            if found.problem:
-                unusable.append(found.problem)
-                before = self.current.servers.get(name)
-                deployed[name] = before.release if before else None
-            elif found.release:
-                deployed[name] = self._parsed.get((name, found.release.digest), found.release)
-        return deployed
-
-    def _replace(self, servers: list[RegisteredServer], fault: str, unusable: list[str]) -> None:
-        self._parsed = {(str(s.name), s.release.digest): s.release for s in servers if s.release}
-        self.current = Snapshot(
-            servers={str(server.name): server for server in servers if server.registered},
-            withdrawn=tuple(server for server in servers if not server.registered and server.release),
-            fault=fault,
-            unusable=tuple(unusable),
-        )
+    async def _tell(self, *, refresh: bool = False) -> list[str]:
+        self._untold = True
+        changed = await self._bundles.write(self.current, self._clock(), refresh=refresh)
+        self._untold = False
+        return changed

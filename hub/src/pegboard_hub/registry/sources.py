@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from pegboard.core.errors import ConfigurationError
-from pegboard.core.grants import GrantsFile, read_grants
+from pegboard.core.grants import Grant, GrantsFile, read_grants
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
-from pegboard_hub.registry.model import Release
+from pegboard_hub.registry.model import Release, Snapshot
 
 SETTLE_S = 0.1
 """Seconds a grants file must stay as it is before it is believed."""
@@ -92,6 +92,108 @@ class Declarations:
 
     def _path(self, name: str) -> Path:
         return self._home.declaration(ServerName.parse(name))
+
+
+class Looked(NamedTuple):
+    """What a look at the sources found.
+
+    Attributes:
+        seen: the state of the grants file.
+        fault: why it is not the one in force; empty when it is.
+        states: the state of each declaration of the servers that it names.
+        due: servers whose entry or declaration is not the one that was last taken over.
+        gone: servers that it names no more.
+        news: whether anything is not as it was at the last look.
+    """
+
+    seen: Fingerprint | None
+    fault: str
+    states: Mapping[str, Fingerprint | None]
+    due: tuple[str, ...]
+    gone: tuple[str, ...]
+    news: bool
+
+
+class _Taken(NamedTuple):
+    """What was last taken over of a server; `version` tells whether one with a conflict has changed since."""
+
+    grant: Grant
+    state: Fingerprint | None
+    version: int | None
+
+
+class Sources:
+    """The operator's grants file and the declarations of its servers, and how much of them was taken over.
+
+    Attributes:
+        file: the last good grants file; None before there was one.
+        declarations: of the servers that it names.
+        taken_over: whether anything was taken over yet.
+    """
+
+    def __init__(self, home: Home, grants: Path) -> None:
+        self.file: GrantsFile | None = None
+        self.declarations = Declarations(home)
+        self.taken_over = False
+        self._grants = grants
+        self._seen: Fingerprint | None = None
+        self._fault = ""
+        self._taken: dict[str, _Taken] = {}
+        self._conflicts: dict[str, tuple[str, ...]] = {}
+        self._unusable: dict[str, str] = {}
+
+    async def look(self, snapshot: Snapshot) -> Looked | None:
+        """What is there now; None while somebody is writing the grants file."""
+        seen = await asyncio.to_thread(fingerprint, self._grants)
+        reread = seen != self._seen or not self.taken_over
+        fault = self._fault
+        if reread:
+            if not await settled(self._grants, seen):
+                return None
+            fault = ""
+            try:
+                self.file = await asyncio.to_thread(read_grants_file, self._grants)
+            except ConfigurationError as error:
+                fault = str(error)
+        named = self.file.servers if self.file else {}
+        states = await asyncio.to_thread(self.declarations.fingerprints, tuple(named))
+        found = dict(zip(named, states, strict=True))
+        due = tuple(name for name, grant in named.items() if self._is_due(name, grant, found[name], snapshot))
+        gone = tuple(name for name in self._taken if name not in named)
+        return Looked(seen, fault, found, due, gone, reread or bool(due or gone))
+
+    def problems(self, looked: Looked, conflicts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """What is not taken over after a look, a line each.
+
+        Args:
+            looked: the look.
+            conflicts: of the servers that were due.
+        """
+        named = self.file.servers if self.file else {}
+        for name in looked.due:
+            self._conflicts.pop(name, None)
+            self._unusable.pop(name, None)
+            if problem := self.declarations.read(name).problem:
+                self._unusable[name] = problem
+        self._conflicts |= conflicts
+        told = [line for name in sorted(self._conflicts) if name in named for line in self._conflicts[name]]
+        return (*(self._unusable[name] for name in sorted(self._unusable) if name in named), *told)
+
+    def took(self, looked: Looked, snapshot: Snapshot) -> None:
+        """Take note that what a look found was taken over, and is what `snapshot` says."""
+        assert self.file is not None or not looked.due  # noqa: S101
+        self._seen, self._fault, self.taken_over = looked.seen, looked.fault, True
+        for name in looked.gone:
+            self._taken.pop(name, None)
+        for name in looked.due:
+            version = snapshot.servers[name].version if name in self._conflicts else None
+            self._taken[name] = _Taken(self.file.servers[name], looked.states[name], version)  # type: ignore[union-attr]
+
+    def _is_due(self, name: str, grant: Grant, state: Fingerprint | None, snapshot: Snapshot) -> bool:
+        taken = self._taken.get(name)
+        if taken is None or (taken.grant, taken.state) != (grant, state):
+            return True
+        return taken.version is not None and snapshot.servers[name].version != taken.version
 
 
 def _read(path: Path, name: ServerName) -> Found:

@@ -1,216 +1,277 @@
-"""The registry's tables: bringing them in line with the sources, and reading them back."""
+"""The registry's tables: writing a server and its releases, and reading them back."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.grants import Grant, GrantsFile
 from pegboard.core.manifest import Manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.registry.model import (
-    GRANT_KINDS,
     Access,
+    Lifecycle,
     RegisteredServer,
     Release,
     bundles,
     grants,
+    imports,
     policies,
     releases,
     servers,
     stops,
     tools,
 )
-from pegboard_hub.storage.database import insert_and_tell_new, insert_new
+from pegboard_hub.storage.database import batches, insert_and_tell_new, insert_new
 
-_GrantKey = tuple[str, str, str]
-_Grants = dict[_GrantKey, tuple[bool, bool]]
+Known = Mapping[tuple[str, str], Release]
+"""Releases that are in memory, by server and digest."""
 
+KINDS = {"group": "groups", "surface": "surfaces", "channel": "channels", "service": "services"}
+"""Kinds of grants, as rows name them and as `Access` does."""
 
-async def sync(
-    connection: AsyncConnection,
-    file: GrantsFile,
-    deployed: Mapping[str, Release | None],
-    now_ms: int,
-) -> None:
-    """Make the tables say what the grants file and the deployed releases say. Doing it again changes nothing.
-
-    Args:
-        connection: inside a write transaction.
-        file: the operator's grants.
-        deployed: the release of each server of the file; None when there is none.
-        now_ms: milliseconds since the epoch.
-    """
-    await _sync_servers(connection, file, deployed)
-    await _add_releases(connection, deployed, now_ms)
-    await _sync_grants(connection, file, deployed)
-    await _sync_stops(connection, file)
+FIRST = "1.0.{}"
+"""How releases are numbered: the last figure counts up with each digest."""
 
 
-async def _sync_servers(
-    connection: AsyncConnection, file: GrantsFile, deployed: Mapping[str, Release | None]
-) -> None:
-    existing = {row.name: row for row in await connection.execute(select(servers))}
-    wanted = {name: _server_row(name, grant, deployed.get(name)) for name, grant in file.servers.items()}
-    await insert_new(connection, servers, [row for name, row in wanted.items() if name not in existing])
-    changed = [row for name, row in wanted.items() if name in existing and existing[name]._mapping != row]
-    if changed:
-        statement = (
-            update(servers)
-            .where(servers.c.name == bindparam("key"))
-            .values({column: bindparam(f"new_{column}") for column in changed[0] if column != "name"})
+async def insert_server(connection: AsyncConnection, server: RegisteredServer) -> None:
+    """Write a server that was not there, without access, releases and stops."""
+    await connection.execute(insert(servers).values(**_row(server), created_at_ms=server.created_at_ms))
+
+
+async def write_server(connection: AsyncConnection, before: RegisteredServer, after: RegisteredServer) -> None:
+    """Write what differs of a server; its releases are there already."""
+    name = str(after.name)
+    await connection.execute(update(servers).where(servers.c.name == name).values(**_row(after)))
+    if (before.requested, before.granted) != (after.requested, after.granted):
+        await _write_access(connection, name, after)
+    if (before.stopped, before.stopped_tools) != (after.stopped, after.stopped_tools):
+        await _write_stops(connection, name, after)
+
+
+async def stamp_server(connection: AsyncConnection, server: RegisteredServer) -> None:
+    """Write which change a server was last changed by."""
+    await connection.execute(
+        update(servers)
+        .where(servers.c.name == str(server.name))
+        .values(
+            version=server.version,
+            seq=server.seq,
+            updated_at_ms=server.updated_at_ms,
+            first_live_at_ms=server.first_live_at_ms,
         )
-        await connection.execute(
-            statement, [{"key": row["name"]} | {f"new_{column}": row[column] for column in row} for row in changed]
-        )
-    gone = [name for name, row in existing.items() if row.registered and name not in wanted]
-    for name in gone:
-        await connection.execute(update(servers).where(servers.c.name == name).values(registered=False))
+    )
 
 
-def _server_row(name: str, grant: Grant, release: Release | None) -> dict[str, Any]:
+def _row(server: RegisteredServer) -> dict[str, Any]:
     return {
-        "name": name,
-        "source": grant.source,
-        "registered": True,
-        "reason": grant.reason,
-        "release": release.digest if release else None,
+        "name": str(server.name),
+        "source": server.source,
+        "reason": server.reason,
+        "title": server.title,
+        "description": server.description,
+        "owner": server.owner,
+        "support_channel": server.support_channel,
+        "links": dict(server.links),
+        "sensitivity": server.sensitivity,
+        "gallery": server.gallery,
+        "uses_models": server.uses_models,
+        "lifecycle": server.lifecycle,
+        "lifecycle_why": server.lifecycle_why,
+        "takes_any": server.takes_any,
+        "release": server.release.digest if server.release else None,
+        "waiting": server.waiting.digest if server.waiting else None,
     }
 
 
-async def _add_releases(connection: AsyncConnection, deployed: Mapping[str, Release | None], now_ms: int) -> None:
-    """Releases are pinned: one that is known is never written again."""
-    rows = [
-        {
-            "server": name,
-            "digest": release.digest,
-            "manifest": release.manifest.model_dump(mode="json"),
-            "seen_at_ms": now_ms,
-        }
-        for name, release in deployed.items()
-        if release is not None
-    ]
-    new = {(server, digest) for server, digest in await insert_and_tell_new(connection, releases, rows)}
-    added = [(name, release) for name, release in deployed.items() if release and (name, release.digest) in new]
-    texts = [
-        {"server": server, "release": release.digest, "name": name, "text": text}
-        for server, release in added
-        for name, text in release.policies.items()
-    ]
+async def _write_access(connection: AsyncConnection, name: str, server: RegisteredServer) -> None:
+    await connection.execute(delete(grants).where(grants.c.server == name))
+    rows = []
+    for kind, field in KINDS.items():
+        requested, granted = getattr(server.requested, field), getattr(server.granted, field)
+        rows += [
+            {"server": name, "kind": kind, "value": v, "requested": v in requested, "granted": v in granted}
+            for v in sorted({*requested, *granted})
+        ]
+    if rows:
+        await connection.execute(insert(grants), rows)
+
+
+async def _write_stops(connection: AsyncConnection, name: str, server: RegisteredServer) -> None:
+    await connection.execute(delete(stops).where(stops.c.server == name))
+    wanted = {**({"": server.stopped} if server.stopped else {}), **server.stopped_tools}
+    if wanted:
+        await connection.execute(
+            insert(stops), [{"server": name, "tool": tool, "why": why} for tool, why in wanted.items()]
+        )
+
+
+async def add_release(connection: AsyncConnection, server: str, release: Release, now_ms: int) -> None:
+    """Pin a release: one that is known is never written again."""
+    count = await connection.scalar(select(func.count()).where(releases.c.server == server))
+    row = {
+        "server": server,
+        "digest": release.digest,
+        "manifest": release.manifest.model_dump(mode="json"),
+        "semver": FIRST.format(count),
+        "seen_at_ms": now_ms,
+    }
+    if not await insert_and_tell_new(connection, releases, [row]):
+        return
+    key = {"server": server, "release": release.digest}
+    await insert_new(
+        connection, policies, [key | {"name": name, "text": text} for name, text in release.policies.items()]
+    )
+    columns = tools.columns.keys()
     declared = [
-        {"server": server, "release": release.digest, "position": position, **tool.model_dump(mode="json")}
-        for server, release in added
+        {name: said for name, said in tool.model_dump(mode="json").items() if name in columns}
+        | key
+        | {"position": position}
         for position, tool in enumerate(release.tools)
     ]
-    await insert_new(connection, policies, texts)
     await insert_new(connection, tools, declared)
 
 
-async def _sync_grants(connection: AsyncConnection, file: GrantsFile, deployed: Mapping[str, Release | None]) -> None:
-    """Write only the differences: one changed grant among 10,000 servers is one row."""
-    existing: _Grants = {
-        (row.server, row.kind, row.value): (row.requested, row.granted)
-        for row in await connection.execute(select(grants))
-    }
-    wanted = _wanted_grants(file, deployed)
-    for server, kind, value in [key for key in existing if wanted.get(key) != existing[key]]:
-        await connection.execute(
-            delete(grants).where(
-                and_(grants.c.server == server, grants.c.kind == kind, grants.c.value == value),
-            )
-        )
-    rows = [
-        {"server": key[0], "kind": key[1], "value": key[2], "requested": requested, "granted": granted}
-        for key, (requested, granted) in wanted.items()
-        if existing.get(key) != (requested, granted)
-    ]
-    await insert_new(connection, grants, rows)
+async def is_approved(connection: AsyncConnection, server: str, digest: str) -> bool:
+    """Whether a release was approved at some time."""
+    at_ms = await connection.scalar(select(releases.c.approved_at_ms).where(_is(server, digest)))
+    return at_ms is not None
 
 
-def _wanted_grants(file: GrantsFile, deployed: Mapping[str, Release | None]) -> _Grants:
-    wanted: _Grants = {}
-    for name, grant in file.servers.items():
-        release = deployed.get(name)
-        asked = release.manifest.requests if release else None
-        pairs = {
-            "group": (asked.business_groups if asked else (), grant.groups),
-            "surface": (asked.surfaces if asked else (), grant.surfaces),
-            "channel": (asked.channels if asked else (), grant.channels),
-            "service": (asked.services if asked else (), grant.services),
-        }
-        for kind, (requested, granted) in pairs.items():
-            for value in {*requested, *granted}:
-                wanted[name, kind, value] = (value in requested, value in granted)
-    return wanted
+async def last_approved(connection: AsyncConnection, server: str) -> str | None:
+    """Digest of the release that was approved last; None where none was."""
+    digest: str | None = await connection.scalar(
+        select(releases.c.digest)
+        .where(releases.c.server == server, releases.c.approved_at_ms.is_not(None))
+        .order_by(releases.c.approved_at_ms.desc(), releases.c.seen_at_ms.desc(), releases.c.semver.desc())
+        .limit(1)
+    )
+    return digest
 
 
-async def _sync_stops(connection: AsyncConnection, file: GrantsFile) -> None:
-    existing = await _load_stops(connection)
-    wanted = {
-        (name, tool): why
-        for name, grant in file.servers.items()
-        for tool, why in {**({"": grant.stopped} if grant.stopped else {}), **grant.stopped_tools}.items()
-    }
-    for server, tool in [key for key in existing if wanted.get(key) != existing[key]]:
-        await connection.execute(delete(stops).where(and_(stops.c.server == server, stops.c.tool == tool)))
-    new = {key: why for key, why in wanted.items() if existing.get(key) != why}
-    await insert_new(connection, stops, [{"server": s, "tool": tool, "why": why} for (s, tool), why in new.items()])
+async def approve_release(connection: AsyncConnection, server: str, digest: str, now_ms: int) -> None:
+    """Take note that a release may be deployed."""
+    first = and_(_is(server, digest), releases.c.approved_at_ms.is_(None))
+    await connection.execute(update(releases).where(first).values(approved_at_ms=now_ms))
 
 
-async def _load_stops(connection: AsyncConnection) -> dict[tuple[str, str], str]:
-    return {(row.server, row.tool): row.why for row in await connection.execute(select(stops))}
+async def mark_release(connection: AsyncConnection, server: str, digest: str, now_ms: int) -> None:
+    """Take note that a release is what is called from now on."""
+    first = and_(_is(server, digest), releases.c.deployed_at_ms.is_(None))
+    await connection.execute(update(releases).where(first).values(deployed_at_ms=now_ms))
 
 
-async def load(connection: AsyncConnection, known: Mapping[tuple[str, str], Release]) -> list[RegisteredServer]:
-    """Every server the registry has ever had, withdrawn ones too, in order of name.
+async def semver(connection: AsyncConnection, server: str, digest: str) -> str:
+    """The version that a release's digest maps to."""
+    return str(await connection.scalar(select(releases.c.semver).where(_is(server, digest))) or "")
+
+
+def _is(server: str, digest: str) -> Any:
+    return and_(releases.c.server == server, releases.c.digest == digest)
+
+
+async def imported(connection: AsyncConnection) -> dict[str, dict[str, Any]]:
+    """What was last taken over of each entry of the grants file."""
+    return {row.server: row.entry for row in await connection.execute(select(imports))}
+
+
+async def save_import(connection: AsyncConnection, server: str, entry: Mapping[str, Any] | None, now_ms: int) -> None:
+    """Remember what was taken over; None: the file does not name the server any more."""
+    await connection.execute(delete(imports).where(imports.c.server == server))
+    if entry is not None:
+        await connection.execute(insert(imports).values(server=server, entry=dict(entry), at_ms=now_ms))
+
+
+async def changed_since(connection: AsyncConnection, seq: int) -> list[str]:
+    """Names of the servers that changed after an entry of the history."""
+    return list(await connection.scalars(select(servers.c.name).where(servers.c.seq > seq)))
+
+
+async def load(
+    connection: AsyncConnection, known: Known, names: Collection[str] | None = None
+) -> list[RegisteredServer]:
+    """Servers as the tables say, in order of name.
 
     Args:
         connection: inside a transaction.
-        known: releases that are already in memory, by server and digest; others are read.
+        known: releases that are already in memory; others are read.
+        names: those to read; None for all.
     """
-    values: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
-    for row in await connection.execute(select(grants).order_by(grants.c.value)):
-        if row.requested:
-            values[row.server, row.kind, True].append(row.value)
-        if row.granted:
-            values[row.server, row.kind, False].append(row.value)
+    if names is None:
+        return await _load(connection, known, None)
+    found = [server for batch in batches(sorted(names)) for server in await _load(connection, known, batch)]
+    return sorted(found, key=lambda server: str(server.name))
+
+
+async def _load(connection: AsyncConnection, known: Known, names: Collection[str] | None) -> list[RegisteredServer]:
+    access = await _load_access(connection, names)
     stopped: dict[str, dict[str, str]] = defaultdict(dict)
-    for (server, tool), why in (await _load_stops(connection)).items():
-        stopped[server][tool] = why
-    found = []
-    for row in (await connection.execute(select(servers).order_by(servers.c.name))).all():
-        release = known.get((row.name, row.release)) if row.release else None
-        if row.release and release is None:
-            release = await _load_release(connection, row.name, row.release)
-        found.append(
-            RegisteredServer(
-                name=ServerName.parse(row.name),
-                source=row.source,
-                granted=_access(values, row.name, requested=False),
-                requested=_access(values, row.name, requested=True),
-                reason=row.reason,
-                release=release,
-                registered=row.registered,
-                stopped=stopped[row.name].pop("", ""),
-                stopped_tools=stopped[row.name],
-            )
+    for row in await connection.execute(_only(select(stops), stops.c.server, names)):
+        stopped[row.server][row.tool] = row.why
+    query = _only(select(servers, releases.c.semver), servers.c.name, names)
+    joined = query.outerjoin_from(
+        servers, releases, and_(releases.c.server == servers.c.name, releases.c.digest == servers.c.release)
+    ).order_by(servers.c.name)
+    return [
+        RegisteredServer(
+            name=ServerName.parse(row.name),
+            source=row.source,
+            granted=access.get((row.name, "granted"), Access()),
+            requested=access.get((row.name, "requested"), Access()),
+            reason=row.reason,
+            release=await _release(connection, known, row.name, row.release),
+            stopped=stopped[row.name].pop("", ""),
+            stopped_tools=stopped[row.name],
+            lifecycle=Lifecycle(row.lifecycle),
+            lifecycle_why=row.lifecycle_why,
+            waiting=await _release(connection, known, row.name, row.waiting),
+            takes_any=row.takes_any,
+            title=row.title,
+            description=row.description,
+            owner=row.owner,
+            support_channel=row.support_channel,
+            links=row.links,
+            sensitivity=row.sensitivity,
+            gallery=row.gallery,
+            uses_models=row.uses_models,
+            semver=row.semver or "",
+            version=row.version,
+            seq=row.seq,
+            created_at_ms=row.created_at_ms,
+            updated_at_ms=row.updated_at_ms,
+            first_live_at_ms=row.first_live_at_ms,
         )
-    return found
+        for row in (await connection.execute(joined)).all()
+    ]
 
 
-def _access(values: Mapping[tuple[str, str, bool], list[str]], server: str, *, requested: bool) -> Access:
-    return Access(*(tuple(values.get((server, kind, requested), ())) for kind in GRANT_KINDS))
+def _only(query: Any, column: Any, names: Collection[str] | None) -> Any:
+    return query if names is None else query.where(column.in_(names))
 
 
-async def _load_release(connection: AsyncConnection, server: str, digest: str) -> Release:
-    manifest = await connection.scalar(
-        select(releases.c.manifest).where(releases.c.server == server, releases.c.digest == digest)
-    )
+async def _load_access(connection: AsyncConnection, names: Collection[str] | None) -> dict[tuple[str, str], Access]:
+    """What is requested and granted, by server and side."""
+    values: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: {field: [] for field in KINDS.values()})
+    for row in await connection.execute(_only(select(grants), grants.c.server, names).order_by(grants.c.value)):
+        for side, given in (("requested", row.requested), ("granted", row.granted)):
+            if given:
+                values[row.server, side][KINDS[row.kind]].append(row.value)
+    return {key: Access(**{field: tuple(found) for field, found in each.items()}) for key, each in values.items()}
+
+
+async def _release(connection: AsyncConnection, known: Known, server: str, digest: str | None) -> Release | None:
+    if digest is None:
+        return None
+    return known.get((server, digest)) or await load_release(connection, server, digest)
+
+
+async def load_release(connection: AsyncConnection, server: str, digest: str) -> Release:
+    """A release that is pinned here."""
+    manifest = await connection.scalar(select(releases.c.manifest).where(_is(server, digest)))
     texts = await connection.execute(
         select(policies.c.name, policies.c.text).where(policies.c.server == server, policies.c.release == digest)
     )
@@ -221,7 +282,10 @@ async def _load_release(connection: AsyncConnection, server: str, digest: str) -
     return Release(
         digest=digest,
         manifest=Manifest.model_validate(manifest),
-        tools=tuple(ToolDeclaration(**{name: row._mapping[name] for name in fields}) for row in declared),
+        tools=tuple(
+            ToolDeclaration(**{name: row._mapping[name] for name in fields if name in row._mapping})
+            for row in declared
+        ),
         policies={row.name: row.text for row in texts},
     )
 

@@ -10,11 +10,14 @@
 
 An empty list grants nobody: nothing is open by omission. The last two stop the server, or single tools of it, for
 everybody until the line is taken out again.
+
+The file is an import: what it says of a server is taken over when it is saved, and what it leaves out is decided in
+the registry. `source` and `egress` are the file's alone. `[reviews]` says who reviews servers before production.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -62,6 +65,10 @@ class Grant(BaseModel):
         default=(), description="host:port pairs the server may reach; any of them opens the machine's network to it"
     )
     reason: str = Field(default="", description="who decided and why; shown by explain")
+    releases: Literal["reviewed", "any"] = Field(
+        default="reviewed",
+        description="'any': every release of this source counts as approved, as where git is reviewed",
+    )
     stopped: Why | None = Field(default=None, description="why nobody may use the server now; shown to callers")
     stopped_tools: dict[ToolName, Why] = Field(default={}, description="tools nobody may call now, and why")
 
@@ -71,10 +78,34 @@ class Grant(BaseModel):
         return known_surfaces(surfaces)
 
 
+class ReviewKind(BaseModel):
+    """One kind of review."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    approvers: tuple[Name, ...] = Field(default=(), description="groups whose people decide; none: the default ones")
+    checklist: tuple[Annotated[str, StringConstraints(min_length=3, max_length=200)], ...] = Field(
+        default=(), description="what must hold for it to be approved; none: the default one"
+    )
+
+
+class Reviews(BaseModel):
+    """Who reviews servers before production."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unreviewed: tuple[Name, ...] = Field(default=("dev",), description="namespaces whose servers need no review")
+    security: ReviewKind = Field(default=ReviewKind(), description="of every server in a reviewed namespace")
+    privacy: ReviewKind = Field(default=ReviewKind(), description="of every server in a reviewed namespace")
+    genai: ReviewKind = Field(default=ReviewKind(), description="where it sends data to a language model")
+
+
 class GrantsFile(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reviews: Reviews = Field(default=Reviews(), description="who reviews servers before production")
 
     servers: dict[Annotated[str, AfterValidator(_server_name)], Grant] = Field(
         default={}, description="every server that is published, by `namespace/name`"

@@ -76,6 +76,8 @@ class Manifest(_Strict):
     support_channel: str = Field(min_length=2, description="where people ask, for example #data-platform")
     sensitivity: Sensitivity = Field(default="internal", description="of the data that its tools show")
     gallery: bool = Field(default=True, description="false keeps the server out of the public registry API")
+    links: dict[str, str] = Field(default={}, description="name to https address: docs, runbook, dashboard")
+    uses_models: bool = Field(default=False, description="it sends data to a language model")
     requests: Requests = Field(default=Requests(), description="the access it asks for")
     resources: Resources = Field(default=Resources(), description="what one replica may use")
     replicas: Replicas = Field(default=Replicas(), description="how many replicas the platform keeps")

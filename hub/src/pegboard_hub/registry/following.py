@@ -1,0 +1,164 @@
+"""Taking over what the sources say: the operator's grants file, and the release that each server declares.
+
+the file's entry ── merge ──▶ what is granted, stopped, and where the code is
+the declaration  ── pin ────▶ a release ── nothing a review looks at changed, or nobody reviews ──▶ deployed
+                                      └─ a review is concerned ──▶ it waits, and nobody may call the server
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pegboard.core.grants import Grant, GrantsFile
+from pegboard_hub.registry import store
+from pegboard_hub.registry.changes import Change, Changing
+from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD
+from pegboard_hub.registry.importing import entry_of, granted, held, merge, stops
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
+from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.registry.reviews.rules import Difference, differences, needed
+from pegboard_hub.registry.reviews.store import open_reviews, record_approved, supersede
+
+NAMED_NO_MORE = "the grants file no longer names it"
+_AGREE = "Let the file say what holds (`pegboard registry export` prints it), or change it in the registry"
+
+Imported = dict[str, dict[str, Any]]
+"""What was last taken over of each entry of the file."""
+
+
+def reviewed(file: GrantsFile, server: RegisteredServer) -> bool:
+    """Whether a server needs reviews: its namespace is not among those that need none."""
+    return server.name.namespace not in file.reviews.unreviewed
+
+
+class Following:
+    """Takes the sources over, server by server, inside one transaction.
+
+    Attributes:
+        imported: what was taken over of each entry, with what this transaction takes over.
+        conflicts: what of the file is not taken over, by server, a line each.
+    """
+
+    def __init__(self, changing: Changing, file: GrantsFile, imported: Imported) -> None:
+        self._changing = changing
+        self._file = file
+        self.imported = imported
+        self.conflicts: dict[str, tuple[str, ...]] = {}
+
+    async def take_over(self, name: str, declared: Release | None) -> None:
+        """What the file and the declaration say of one server that the file names."""
+        grant = self._file.servers[name]
+        server = self._changing.find(name)
+        if server is None:
+            server = await self._changing.register(name, {}, GRANTS_FILE, grant.reason, source=grant.source)
+        server = await self._take_entry(server, grant)
+        if declared is not None:
+            server = await self._take_release(server, declared)
+        elif server.release is not None or server.waiting is not None:
+            await self._apply(server, "undeploy", "its release is gone", undeploys=True, waits_no_more=True)
+
+    async def let_go(self, name: str) -> None:
+        """A server that the file named once, and names no more."""
+        server = self._changing.find(name)
+        if server is not None and name in self.imported:
+            values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": NAMED_NO_MORE, "source": ""}
+            await self._apply(server, "retire", NAMED_NO_MORE, values=values)
+        await self._keep_import(name, None)
+
+    async def _take_entry(self, server: RegisteredServer, grant: Grant) -> RegisteredServer:
+        name = str(server.name)
+        entry, last = entry_of(grant), self.imported.get(name)
+        merged = merge(last, entry, held(server))
+        values: dict[str, Any] = {"source": grant.source}
+        if server.lifecycle_why == NAMED_NO_MORE:
+            values |= {"lifecycle": Lifecycle.APPROVED, "lifecycle_why": ""}
+        if "reason" in merged.take:
+            values["reason"] = merged.take["reason"]
+        if "releases" in merged.take:
+            values["takes_any"] = merged.take["releases"] == "any"
+        access = granted(merged.take, server)
+        if server.lifecycle is Lifecycle.DRAFT and (any(access) or not reviewed(self._file, server)):
+            # The operator's own word is an approval; where nothing is reviewed none is wanted.
+            values["lifecycle"] = Lifecycle.APPROVED
+        told = Change(
+            str(server.name),
+            GRANTS_FILE,
+            "import",
+            grant.reason or "the grants file was saved",
+            values=values,
+            granted=access,
+            stops=stops(merged.take, server),
+        )
+        after = await self._changing.apply(told)
+        self._tell(name, merged.conflicts)
+        if merged.accepted != last:
+            await self._keep_import(name, merged.accepted)
+        return after
+
+    async def _take_release(self, server: RegisteredServer, declared: Release) -> RegisteredServer:
+        name, connection, now_ms = str(server.name), self._changing.connection, self._changing.now_ms
+        in_hand = {each.digest for each in (server.release, server.waiting) if each is not None}
+        if declared.digest in in_hand and not (server.waiting and server.takes_any):
+            return server
+        await store.add_release(connection, name, declared, now_ms)
+        asked = Access(*(declared.manifest.requests.model_dump()[field] for field in _REQUESTS))
+        concerned = await self._concerned(server, declared)
+        if not concerned:
+            if server.waiting is not None:
+                await supersede(connection, name, tuple(Kind), server.waiting.digest)
+            await store.approve_release(connection, name, declared.digest, now_ms)
+            return await self._apply(
+                server, "deploy", "an approved release", release=declared, waits_no_more=True, requested=asked
+            )
+        why = f"release {declared.digest[:12]} changes what is reviewed"
+        await open_reviews(connection, name, concerned, declared.digest, asked, PEGBOARD.sub, why, now_ms)
+        values = {} if server.lifecycle in _KEEP else {"lifecycle": Lifecycle.IN_REVIEW}
+        return await self._apply(
+            server, "wait for review", why, values=values, undeploys=True, waiting=declared, requested=asked
+        )
+
+    async def _concerned(self, server: RegisteredServer, declared: Release) -> Mapping[Kind, Sequence[Difference]]:
+        """The reviews that a release must pass, each with what differs; none where it may be deployed."""
+        name, connection = str(server.name), self._changing.connection
+        if not reviewed(self._file, server) or server.takes_any:
+            return {}
+        if await store.is_approved(connection, name, declared.digest):
+            return {}
+        digest = await store.last_approved(connection, name)
+        if digest is None and any(server.granted):
+            # The operator granted it before it declared anything: that covers what it declares first.
+            await record_approved(
+                connection,
+                name,
+                needed(declared.manifest),
+                declared.digest,
+                server.granted,
+                GRANTS_FILE.sub,
+                server.reason,
+                self._changing.now_ms,
+            )
+            return {}
+        before = await store.load_release(connection, name, digest) if digest else None
+        return differences(before, declared)
+
+    async def _apply(self, server: RegisteredServer, action: str, why: str, **what: Any) -> RegisteredServer:
+        return await self._changing.apply(Change(str(server.name), PEGBOARD, action, why, **what))
+
+    async def _keep_import(self, name: str, entry: dict[str, Any] | None) -> None:
+        await store.save_import(self._changing.connection, name, entry, self._changing.now_ms)
+        self.imported.pop(name, None)
+        if entry is not None:
+            self.imported[name] = entry
+
+    def _tell(self, name: str, conflicts: Mapping[str, tuple[Any, Any]]) -> None:
+        if conflicts:
+            self.conflicts[name] = tuple(
+                f"{name}: the grants file now says {field} = {file!r}, and the registry, changed since, {here!r}."
+                f" {_AGREE}"
+                for field, (file, here) in conflicts.items()
+            )
+
+
+_REQUESTS = ("business_groups", "surfaces", "channels", "services")
+_KEEP = frozenset({Lifecycle.DEPRECATED, Lifecycle.RETIRED})

@@ -1,0 +1,117 @@
+"""The history: who changed what, when and why. It only grows; the database refuses anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard_hub.registry.model import history
+
+ActorKind = Literal["person", "operator", "file", "system"]
+
+Fields = Mapping[str, tuple[Any, Any]]
+"""Each field that changed, with what it was and what it is since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something.
+
+    Attributes:
+        sub: a person's id; `grants file`, or `pegboard`, for the other kinds.
+        kind: `operator`: somebody at the machine's own command.
+    """
+
+    sub: str
+    kind: ActorKind = "person"
+
+
+GRANTS_FILE = Actor("grants file", "file")
+PEGBOARD = Actor("pegboard", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change. `at_ms` is in milliseconds since the epoch."""
+
+    seq: int
+    at_ms: int
+    server: str
+    version: int
+    actor: str
+    actor_kind: ActorKind
+    action: str
+    why: str
+    fields: Fields
+
+
+async def append(
+    connection: AsyncConnection,
+    server: str,
+    version: int,
+    actor: Actor,
+    action: str,
+    why: str,
+    fields: Fields,
+    now_ms: int,
+) -> int:
+    """Write one entry inside the transaction of what it tells; gives its number."""
+    row = {
+        "at_ms": now_ms,
+        "server": server,
+        "version": version,
+        "actor": actor.sub,
+        "actor_kind": actor.kind,
+        "action": action,
+        "why": why,
+        "fields": {name: list(pair) for name, pair in fields.items()},
+    }
+    result = await connection.execute(insert(history).values(row).returning(history.c.seq))
+    return int(result.scalar_one())
+
+
+async def entries(
+    connection: AsyncConnection,
+    server: str | None = None,
+    actor: str | None = None,
+    before_seq: int | None = None,
+    limit: int = 50,
+) -> list[Entry]:
+    """Entries, newest first.
+
+    Args:
+        connection: inside a transaction.
+        server: only of this one.
+        actor: only by this one.
+        before_seq: only older than this one.
+        limit: most of them.
+    """
+    query = select(history).order_by(history.c.seq.desc()).limit(limit)
+    if server is not None:
+        query = query.where(history.c.server == server)
+    if actor is not None:
+        query = query.where(history.c.actor == actor)
+    if before_seq is not None:
+        query = query.where(history.c.seq < before_seq)
+    return [_entry(row) for row in await connection.execute(query)]
+
+
+async def since(connection: AsyncConnection, server: str, version: int) -> list[Entry]:
+    """What changed of a server after its `version`, oldest first."""
+    query = select(history).where(history.c.server == server, history.c.version > version).order_by(history.c.seq)
+    return [_entry(row) for row in await connection.execute(query)]
+
+
+async def newest_seq(connection: AsyncConnection) -> int:
+    """The newest entry's number; 0 while there is none."""
+    return int(await connection.scalar(select(func.max(history.c.seq))) or 0)
+
+
+def _entry(row: Any) -> Entry:
+    said = dict(row._mapping)
+    said["fields"] = {name: (before, after) for name, (before, after) in said["fields"].items()}
+    return Entry(**said)

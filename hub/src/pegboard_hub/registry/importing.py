@@ -1,0 +1,108 @@
+"""Taking over what the operator's grants file says, without losing what was changed in the registry meanwhile.
+
+It is a three-way merge of each field: what the file said when it was last taken over, what it says now, and what the
+registry says now.
+
+| the file        | the registry since     | what happens                                              |
+|-----------------|------------------------|-----------------------------------------------------------|
+| says the same   | anything               | nothing                                                   |
+| says another    | as the file said       | the file's is taken over                                  |
+| says another    | says the same          | nothing: they agree                                       |
+| says another    | says something else    | a conflict: nothing is taken over, and a problem tells it |
+
+What the file never said is the registry's alone. A field that it no longer says is empty again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pegboard.core.grants import Grant
+from pegboard_hub.registry.model import Access, RegisteredServer
+
+EMPTY: dict[str, Any] = {
+    "groups": [],
+    "surfaces": [],
+    "channels": [],
+    "services": [],
+    "reason": "",
+    "releases": "reviewed",
+    "stopped": "",
+    "stopped_tools": {},
+}
+"""The fields that are taken over, each with what it is where the file does not say it."""
+
+Entry = Mapping[str, Any]
+"""What the file says of one server, of those fields; what it leaves out is not in it."""
+
+
+class Merge(NamedTuple):
+    """What comes of an entry.
+
+    Attributes:
+        take: fields to change, with what they are to be.
+        accepted: the entry as it counts as taken over.
+        conflicts: fields that are not taken over, each with what the file says and what the registry says.
+    """
+
+    take: dict[str, Any]
+    accepted: dict[str, Any]
+    conflicts: dict[str, tuple[Any, Any]]
+
+
+def entry_of(grant: Grant) -> dict[str, Any]:
+    """What the file says of one server."""
+    said: dict[str, Any] = {}
+    for name, empty in EMPTY.items():
+        if name in grant.model_fields_set:
+            value = getattr(grant, name)
+            said[name] = sorted(set(value)) if isinstance(empty, list) else value
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def held(server: RegisteredServer) -> dict[str, Any]:
+    """What the registry says of one server, in the file's fields."""
+    return {
+        **{name: sorted(values) for name, values in server.granted._asdict().items()},
+        "reason": server.reason,
+        "releases": "any" if server.takes_any else "reviewed",
+        "stopped": server.stopped,
+        "stopped_tools": dict(server.stopped_tools),
+    }
+
+
+def merge(last: Entry | None, now: Entry, have: Entry) -> Merge:
+    """The three-way merge.
+
+    Args:
+        last: what was last taken over; None: nothing ever.
+        now: what the file says.
+        have: what the registry says, of every field.
+    """
+    found = Merge({}, {}, {})
+    for name, empty in EMPTY.items():
+        # A file that comes to a server for the first time is the operator's word on it, where it says anything.
+        before = have[name] if last is None else last.get(name, empty)
+        wanted = now.get(name, before if last is None else empty)
+        if wanted != before and wanted != have[name] and have[name] != before:
+            found.conflicts[name] = (wanted, have[name])
+            if last is not None and name in last:
+                found.accepted[name] = last[name]
+            continue
+        if wanted not in (before, have[name]):
+            found.take[name] = wanted
+        if name in now:
+            found.accepted[name] = wanted
+    return found
+
+
+def granted(take: Entry, server: RegisteredServer) -> Access:
+    """What is granted once `take` is taken over."""
+    return Access(*(tuple(take.get(name, getattr(server.granted, name))) for name in Access._fields))
+
+
+def stops(take: Entry, server: RegisteredServer) -> dict[str, str]:
+    """What is stopped once `take` is taken over, the server itself under the empty name."""
+    whole = take.get("stopped", server.stopped)
+    return {**({"": whole} if whole else {}), **take.get("stopped_tools", server.stopped_tools)}
