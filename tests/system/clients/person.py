@@ -78,11 +78,18 @@ class Person:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """The machine's Chromium."""
-    async with async_playwright() as playwright:
+    """The machine's Chromium. It is ended also where a test ran out of time, which cancels everything else."""
+    playwright = await async_playwright().start()
+    try:
         found = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield found
-        await found.close()
+        try:
+            yield found
+        finally:
+            with anyio.move_on_after(CLOSING_S, shield=True):
+                await found.close()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await playwright.stop()
 
 
 @asynccontextmanager

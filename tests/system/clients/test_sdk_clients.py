@@ -114,8 +114,8 @@ async def test_typescript_sdk_signs_in_once_and_connects_the_second_server_silen
         for server, tool, arguments, _ in CALLS
     ]
     command = [str(tools.node), str(DRIVER), str(tools.folder), version, json.dumps(calls)]
-    prompts, found = [], []
-    with anyio.fail_after(TIMEOUT_S):
+    prompts, found, step, places = [], [], "", [""]
+    with anyio.move_on_after(TIMEOUT_S) as scope:
         async with (
             person(pegboard.public_url) as ana,
             await anyio.open_process(command, env=tools.environment(tmp_path), stderr=None) as process,
@@ -123,11 +123,15 @@ async def test_typescript_sdk_signs_in_once_and_connects_the_second_server_silen
             assert process.stdout is not None
             async for line in lines(process.stdout):
                 document = json.loads(line)
+                places = [page.url for page in ana.context.pages]
                 if "open" in document:
                     prompts.append(await ana.follow(document["open"]))
+                elif "step" in document:
+                    step = document["step"]
                 else:
                     found.append(document)
             assert await process.wait() == 0
+    assert not scope.cancelled_caught, f"waited for {step}, after {prompts}; the browser was at {places}"
     for (_, tool, _, expected), document in zip(CALLS, found, strict=True):
         assert tool in document["tools"]
         assert outcome(document["result"]["structuredContent"]) == expected

@@ -9,6 +9,7 @@ import { createRequire } from "node:module";
 const [folder, version, calls] = process.argv.slice(2);
 const require = createRequire(`${folder}/any.js`);
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+const now = (step) => say({ step }); // what it waits for, should it wait too long
 
 const { Client, StreamableHTTPClientTransport, UnauthorizedError } =
   version === "v2"
@@ -70,15 +71,19 @@ async function connected(url) {
   const client = () => new Client({ name: "pegboard-tests", version: "1" });
   const answer = new Promise((resolve) => (arrived = resolve));
   const first = transport();
+  now(`${url} without a token`);
   try {
     await client().connect(first);
     throw new Error("it let a stranger in");
   } catch (error) {
     if (!(error instanceof UnauthorizedError)) throw error;
   }
+  now("the person's answer");
   const query = await answer;
   if (query.get("state") !== authProvider.kept.state) throw new Error("the state is another's");
+  now("a token");
   await first.finishAuth(version === "v2" ? query : query.get("code"));
+  now(`${url} with a token`);
   const again = client();
   await again.connect(transport());
   return again;
@@ -86,7 +91,9 @@ async function connected(url) {
 
 for (const { url, tool, arguments: given } of JSON.parse(calls)) {
   const client = await connected(url);
+  now("the tools");
   const { tools } = await client.listTools();
+  now("the call");
   const result = await client.callTool({ name: tool, arguments: given });
   say({ url, tools: tools.map(({ name }) => name), result });
   await client.close();
