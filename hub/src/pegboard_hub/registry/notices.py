@@ -26,9 +26,10 @@ class Surroundings:
 
 def notices(snapshot: Snapshot, around: Surroundings) -> tuple[str, ...]:
     """A line for each thing to look at, without its full stop; none where all is as it seems to be meant."""
-    if not snapshot.servers:
+    named = [server for server in snapshot.servers.values() if server.source]
+    if not named:
         return () if snapshot.fault else (_names_none(snapshot),)
-    return tuple(line for server in snapshot.servers.values() for line in _of_server(server, around))
+    return tuple(line for server in named for line in _of_server(server, around))
 
 
 def _names_none(snapshot: Snapshot) -> str:

@@ -124,9 +124,13 @@ class Registry:
         looked = await self._sources.look(self.current)
         if looked is None or not (looked.news or self._untold):
             return False
-        problems: tuple[str, ...] = ()
+        following: Following | None = None
         async with self._transaction() as changing:
-            problems = await self._take_over(changing, looked)
+            following = await self._take_over(changing, looked)
+        problems: tuple[str, ...] = ()
+        if following is not None:
+            self._imported = following.imported
+            problems = self._sources.problems(looked, following.conflicts)
         first = not self._sources.taken_over
         self._sources.took(looked, self.current)
         self.current = replace(self.current, fault=looked.fault, unusable=problems)
@@ -212,23 +216,21 @@ class Registry:
         servers = await store.load(connection, known, names)
         return current.with_servers({str(server.name): server for server in servers}, seq)
 
-    async def _take_over(self, changing: Changing, looked: Looked) -> tuple[str, ...]:
-        """What is not taken over, a line each."""
+    async def _take_over(self, changing: Changing, looked: Looked) -> Following | None:
+        """Take over what is due; None where there never was a good file."""
         file = self._sources.file
         if file is None:
-            return ()
-        if self._imported is None:
-            self._imported = await store.imported(changing.connection)
-        following = Following(changing, file, dict(self._imported))
-        for name in sorted({*self._imported, *looked.gone} - file.servers.keys()):
+            return None
+        imported = await store.imported(changing.connection) if self._imported is None else dict(self._imported)
+        following = Following(changing, file, imported)
+        for name in sorted({*imported, *looked.gone} - file.servers.keys()):
             await following.let_go(name)
         for name in looked.due:
             before = changing.find(name)
             found = await asyncio.to_thread(self._sources.declarations.read, name)
             last_good = before.release or before.waiting if before else None
             await following.take_over(name, last_good if found.problem else found.release)
-        self._imported = following.imported
-        return self._sources.problems(looked, following.conflicts)
+        return following
 
     async def _tell(self, *, refresh: bool = False) -> list[str]:
         self._untold = True

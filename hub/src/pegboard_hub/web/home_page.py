@@ -13,7 +13,7 @@ from pegboard_hub.ledger.model import Call, Figures
 from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
-from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.frame import Framer, Viewer
 from pegboard_hub.web.ledger_api import live_since, reader_of
@@ -23,6 +23,7 @@ from pegboard_hub.web.parts import Parts
 PATH = "/"
 RECENT_CALLS = 12
 MOST_SERVERS = 200
+NOT_LISTED = frozenset({Lifecycle.DRAFT, Lifecycle.RETIRED})
 NOT_THERE: frozenset[ServerState] = frozenset({"not started", "preparing", "failed"})
 """Servers in these states are nothing to begin with."""
 
@@ -82,7 +83,8 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
     """What the home page shows to one person of the demo directory, or to nobody in particular."""
     snapshot, status = parts.registry.current, parts.status.read()
     totals, each = await parts.ledger.figures()
-    shown = list(snapshot.servers.values())[:MOST_SERVERS]
+    listed = [server for server in snapshot.servers.values() if server.lifecycle not in NOT_LISTED]
+    shown = listed[:MOST_SERVERS]
     calls: list[Call] = []
     if viewer is not None:
         page = await parts.ledger.find(reader_of(parts, viewer.caller), Search(), live_since(status), RECENT_CALLS)
@@ -92,7 +94,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
         notices=current_notices(parts),
         totals=totals,
         tool_count=sum(len(server.release.tools) for server in snapshot.all_deployed if server.release),
-        server_count=len(snapshot.servers),
+        server_count=len(listed),
         servers=tuple(_server_view(parts, s, status, each.get(str(s.name), Figures()), viewer) for s in shown),
         calls=tuple(calls),
         first_commands=_first_commands(parts, status),
