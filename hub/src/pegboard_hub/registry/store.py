@@ -103,12 +103,16 @@ async def _add_releases(connection: AsyncConnection, deployed: Mapping[str, Rele
         for name, text in release.policies.items()
     ]
     declared = [
-        {"server": server, "release": release.digest, "position": position, **tool.model_dump(mode="json")}
+        {"server": server, "release": release.digest, "position": position, **_columns(tool)}
         for server, release in added
         for position, tool in enumerate(release.tools)
     ]
     await insert_new(connection, policies, texts)
     await insert_new(connection, tools, declared)
+
+
+def _columns(tool: ToolDeclaration) -> dict[str, Any]:
+    return {name: value for name, value in tool.model_dump(mode="json").items() if name in tools.c}
 
 
 async def _sync_grants(connection: AsyncConnection, file: GrantsFile, deployed: Mapping[str, Release | None]) -> None:
@@ -217,7 +221,7 @@ async def _load_release(connection: AsyncConnection, server: str, digest: str) -
     declared = await connection.execute(
         select(tools).where(tools.c.server == server, tools.c.release == digest).order_by(tools.c.position)
     )
-    fields = ToolDeclaration.model_fields
+    fields = ToolDeclaration.model_fields.keys() & tools.c.keys()
     return Release(
         digest=digest,
         manifest=Manifest.model_validate(manifest),
