@@ -11,8 +11,10 @@ from traceback import extract_tb
 
 from mcp.server.mcpserver.exceptions import InvalidSignature
 from mcp.server.mcpserver.tools import Tool
+from mcp_types import ToolAnnotations
 
 from pegboard.core.decide import GovernedTool
+from pegboard.core.declared import declaration_problems
 from pegboard.core.errors import DeclarationError
 from pegboard.core.manifest import Manifest, read_manifest
 from pegboard.core.names import TOOL_PATTERN
@@ -49,6 +51,8 @@ def load_project(folder: Path, server: Server | None = None) -> Project:
     server = server or _import_entry(manifest.entry)
     _check(server, policies)
     declaration = _declaration(manifest, server, policies)
+    if problems := declaration_problems(declaration):
+        raise DeclarationError("; ".join(problems))
     governed = {
         tool.name: GovernedTool(tool.name, policies[tool.policy], tool.read_only) for tool in declaration.tools
     }
@@ -135,12 +139,17 @@ def _tool_declaration(tool: DeclaredTool) -> ToolDeclaration:
         sdk_tool = Tool.from_function(tool.function, **tool.options)
     except (InvalidSignature, ValueError, TypeError) as error:
         raise DeclarationError(f"tool {tool.name!r}: {error}") from error
+    hints = sdk_tool.annotations or ToolAnnotations()
     return ToolDeclaration(
         name=tool.name,
         title=sdk_tool.title,
         description=sdk_tool.description,
         policy=str(facts.policy),
         minutes_saved=facts.minutes_saved,
-        read_only=sdk_tool.annotations is not None and sdk_tool.annotations.read_only_hint is True,
+        read_only=hints.read_only_hint is True,
+        destructive=hints.destructive_hint,
+        idempotent=hints.idempotent_hint,
+        open_world=hints.open_world_hint,
         input_schema=sdk_tool.parameters,
+        output_schema=sdk_tool.output_schema,
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from pegboard.core.declared import declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.grants import Grant, GrantsFile, read_grants
 from pegboard.core.names import ServerName
@@ -199,6 +200,8 @@ class Sources:
 def _read(path: Path, name: ServerName) -> Found:
     try:
         declaration = Declaration.model_validate_json(path.read_bytes())
+        if problems := declaration_problems(declaration):
+            raise ConfigurationError(str(path), problems)
         release = Release.of(declaration)
         missing = sorted({tool.policy for tool in release.tools} - release.policies.keys())
         if missing:

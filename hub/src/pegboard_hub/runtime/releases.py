@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pegboard.core.declared import declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import FILE_NAME, read_manifest
 from pegboard.core.names import ServerName
@@ -39,7 +40,7 @@ DESCRIBE_BYTES = 8 * 1024 * 1024
 COMPILE_TIMEOUT_S = 120
 COMPILE_LIMITS = {**NO_CORE, "RLIMIT_DATA": 1024 * 1024 * 1024}
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes when releases are laid out or declared anew, so that old ones are made again."""
 
 Report = Callable[[str], None]
@@ -231,9 +232,12 @@ class ReleaseMaker:
         if run.status != 0:
             raise ReleaseFailed(f"its tools cannot be read: {run.reason}")
         try:
-            return Declaration.model_validate_json(run.out)
+            declaration = Declaration.model_validate_json(run.out)
         except ValidationError as error:
             raise ReleaseFailed("its tools cannot be read: what it printed is no declaration") from error
+        if problems := declaration_problems(declaration):
+            raise ReleaseFailed("; ".join(problems))
+        return declaration
 
     def _python(self, server: ServerName) -> Path:
         return self._home.environment(server) / "bin" / "python"

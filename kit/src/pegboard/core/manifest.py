@@ -23,6 +23,13 @@ Name = Annotated[
 Sensitivity = Literal["public", "internal", "confidential", "restricted"]
 
 
+LinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(?:[ -][a-z0-9]+)*$", max_length=32)]
+LONGEST_LINK = 500
+_LINK = re.compile(
+    r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
+    r"(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]*)?"
+)
+
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 _RESERVED = ("PEGBOARD", "LD_", "PYTHON", "PATH", "HOME", "TMPDIR", "LANG", "LC_", "SSL_", "UV_")
 """Beginnings of variables that steer a process instead of telling it something."""
@@ -75,14 +82,24 @@ class Manifest(_Strict):
     owner: Name = Field(description="the owning team, a business group")
     support_channel: str = Field(min_length=2, description="where people ask, for example #data-platform")
     sensitivity: Sensitivity = Field(default="internal", description="of the data that its tools show")
+    uses_models: bool = Field(default=False, description="whether it sends data to a language model")
+    links: dict[LinkName, str] = Field(
+        default={}, max_length=10, description="pages about it, each an https address by a name as docs or runbook"
+    )
     gallery: bool = Field(default=True, description="false keeps the server out of the public registry API")
-    links: dict[str, str] = Field(default={}, description="name to https address: docs, runbook, dashboard")
-    uses_models: bool = Field(default=False, description="it sends data to a language model")
     requests: Requests = Field(default=Requests(), description="the access it asks for")
     resources: Resources = Field(default=Resources(), description="what one replica may use")
     replicas: Replicas = Field(default=Replicas(), description="how many replicas the platform keeps")
     egress: tuple[str, ...] = Field(default=(), description="host:port pairs the server must reach")
     secrets: dict[str, str] = Field(default={}, description="variable name to reference, env:NAME or file:PATH")
+
+    @field_validator("links")
+    @classmethod
+    def _https(cls, links: dict[str, str]) -> dict[str, str]:
+        for name, address in links.items():
+            if problem := link_problem(address):
+                raise ValueError(f"{name} {problem}")
+        return links
 
     @field_validator("secrets")
     @classmethod
@@ -98,6 +115,19 @@ class Manifest(_Strict):
             if kind == "env" and not _VARIABLE.fullmatch(place):
                 raise ValueError(f"{name}: {reference} must name a variable in A-Z, 0-9 and single '_'")
         return secrets
+
+
+def link_problem(address: str) -> str:
+    """Why `address` may not be a link on our pages, in words that follow its name; empty when it may.
+
+    Only https: `javascript:` and `data:` run in the page that shows them. Only ASCII without blanks (RFC 3986), and
+    no user before the host: what a person reads is where the link leads.
+    """
+    if len(address) > LONGEST_LINK:
+        return f"is longer than {LONGEST_LINK} characters"
+    if not _LINK.fullmatch(address):
+        return "must be an https:// address in ASCII with a host and no user, for example https://wiki.example/presto"
+    return ""
 
 
 def known_surfaces(surfaces: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,7 +12,10 @@ from pegboard.core.manifest import Manifest
 
 
 class ToolDeclaration(BaseModel):
-    """One tool as its author declared it. Titles, descriptions and schemas are untrusted text."""
+    """One tool as its author declared it. Titles, descriptions and schemas are untrusted text (`declared`).
+
+    A hint is None where the author said nothing: MCP's default for that is a client's guess, and not a declaration.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +29,17 @@ class ToolDeclaration(BaseModel):
     read_only: bool = Field(
         default=False, description="it changes nothing, as its author declares (MCP's readOnlyHint)"
     )
+    destructive: bool | None = Field(
+        default=None, description="it may overwrite or delete, as its author declares (MCP's destructiveHint)"
+    )
+    idempotent: bool | None = Field(
+        default=None, description="calling it again changes nothing more, as its author declares (idempotentHint)"
+    )
+    open_world: bool | None = Field(
+        default=None, description="it deals with what is outside the company, as its author declares (openWorldHint)"
+    )
     input_schema: dict[str, Any] = {}
+    output_schema: dict[str, Any] | None = Field(default=None, description="of its structured answer; None without")
 
 
 class Declaration(BaseModel):

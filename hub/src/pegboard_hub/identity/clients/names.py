@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
+from pegboard.core.text import BLANK, HIDING, MARKS
+
 LONGEST_NAME = 100
 """Characters of a name that are kept; a longer one fills a page with words of its own."""
 
 UNNAMED = "A client without a name"
-
-_HIDING = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Unicode categories that show nothing, or change how what is beside them shows: controls, formats, bidirectional
-overrides, unassigned and private characters, separators of lines."""
-
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that look like a space."""
 
 MOST_MARKS = 2
 """Marks on one letter that are shown; more of them run over the lines above and below."""
@@ -37,8 +32,8 @@ def shown(text: str) -> str:
 
 def _visible(character: str, text: str, at: int) -> str:
     category = unicodedata.category(character)
-    blank = character in _BLANK or (category == "Zs" and character != " ")
-    if category in _HIDING or blank or (category in ("Mn", "Me") and _is_piled(text, at)):
+    blank = character in BLANK or (category == "Zs" and character != " ")
+    if category in HIDING or blank or (category in MARKS and _is_piled(text, at)):
         return f"‹U+{ord(character):04X}›"
     return character
 
@@ -46,6 +41,6 @@ def _visible(character: str, text: str, at: int) -> str:
 def _is_piled(text: str, at: int) -> bool:
     """Whether the mark at `at` comes after as many marks as one letter may have, or after no letter."""
     marks = 0
-    while at - marks - 1 >= 0 and unicodedata.category(text[at - marks - 1]) in ("Mn", "Me"):
+    while at - marks - 1 >= 0 and unicodedata.category(text[at - marks - 1]) in MARKS:
         marks += 1
     return marks >= MOST_MARKS or at - marks == 0
