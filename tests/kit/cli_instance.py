@@ -89,7 +89,7 @@ def desk(started: threading.Event) -> Server:
     @server.tool(structured_output=False)
     @authorize_tool(policy="granted")
     async def hostile() -> CallToolResult:
-        """Try the terminal: \x1b[31mred\x1b[0m."""
+        """Try the terminal."""
         return CallToolResult(content=[TextContent(type="text", text=HOSTILE)])
 
     @server.tool(structured_output=False)

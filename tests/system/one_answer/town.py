@@ -290,7 +290,8 @@ def _granted(server: str, grant: Grant) -> str:
         return json.dumps(value, ensure_ascii=False)
 
     lists = {kind: said(getattr(grant, kind)) for kind in ("groups", "surfaces", "channels", "services")}
-    lines = [f'[servers."{server}"]', f'source = "projects/{server}"', *(f"{k} = {v}" for k, v in lists.items())]
+    lines = [f'[servers."{server}"]', f'source = "projects/{server}"', 'releases = "any"']
+    lines += [*(f"{k} = {v}" for k, v in lists.items())]
     lines += [f"stopped = {said(grant.stopped)}"] if grant.stopped else []
     lines += [f"stopped_tools.{tool} = {said(WHY)}" for tool in grant.stopped_tools]
     return "\n".join(lines) + "\n"
