@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pegboard.core.caller import Caller
@@ -33,6 +33,7 @@ from pegboard_hub.registry.impact import (
     proposed,
 )
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
+from pegboard_hub.web.frame import _templates
 from pegboard_hub.web.impact_view import NOT_EXHAUSTIVE, view_of
 from tests.hub.company import ADS_ONLY, GRANTED, Company, Hub, presto
 
@@ -95,10 +96,17 @@ def server(access: Access, policies: tuple[str, ...], lifecycle: Lifecycle = Lif
     )
 
 
+POLICIES = (
+    st.lists(st.sampled_from(sorted(TEXTS)), min_size=1, max_size=3)
+    .flatmap(lambda few: st.lists(st.sampled_from(few), max_size=5))
+    .map(tuple)
+)
+"""Of each tool: several tools have one policy."""
+
 SERVERS = st.builds(
     server,
     ACCESSES,
-    st.lists(st.sampled_from(sorted(TEXTS)), max_size=5).map(tuple),
+    POLICIES,
     st.sampled_from([Lifecycle.LIVE, Lifecycle.LIVE, Lifecycle.DEPRECATED, Lifecycle.RETIRED, Lifecycle.DRAFT]),
 )
 
@@ -131,8 +139,12 @@ def everywhere() -> list[Place]:
     return [*(Place(s) for s in PERSON_SURFACES if s != "bot"), *(Place("bot", channel) for channel in CHANNELS)]
 
 
+FROM_TERMINALS = Access(("a",), ("cli",))
+
+
 @given(SERVERS, SERVERS, PEOPLE)
-@settings(max_examples=100, deadline=None)
+@example(server(Access(), ()), server(FROM_TERMINALS, ("one tool",) * 3), (PersonFacts("p0", "P0", ("a",)),))
+@settings(max_examples=150, deadline=None)
 def test_gained_and_lost_are_the_difference_of_two_decisions(
     before: RegisteredServer, after: RegisteredServer, people: tuple[PersonFacts, ...]
 ) -> None:
@@ -180,7 +192,7 @@ def only(found: Impact) -> Row:
 
 
 ANA, FAY = PersonFacts("ana", "Ana", ("a",)), PersonFacts("fay", "Fay", ("b", "other"))
-OPEN = Access(("a",), ("cli",))
+OPEN = FROM_TERMINALS
 
 
 def test_where_a_login_knows_the_members_a_group_is_told_of_as_a_group() -> None:
@@ -220,6 +232,21 @@ def test_what_waits_is_shown_as_it_would_be_once_approved() -> None:
     waits = replace(server(Access(), ()), waiting=release(("all",)), requested=OPEN, lifecycle=Lifecycle.IN_REVIEW)
     found = impact(waits, once_approved(waits), People((ANA,), exhaustive=True), URL)
     assert [change.tool for change in only(found).gains] == ["t0"]
+
+
+def test_a_page_shows_names_as_text_and_says_when_nobody_is_concerned() -> None:
+    page = _templates().from_string('{% from "impact.html" import impact_table %}{{ impact_table(view) }}')
+    eve = PersonFacts("eve", "<script>alert(1)</script>", ("a",))
+    before = server(Access(), ("all", "arguments", "list alone"))
+    after = proposed(before, Proposal(granted=Access(("a",), ("bot",), ("<b>#x</b>",))))
+    shown = page.render(view=view_of(impact(before, after, People((eve,), exhaustive=True), URL)))
+    assert "<script>" not in shown
+    assert "bot in &lt;b&gt;#x" in shown
+    assert "1 person gains tools." in shown
+    assert "call, depending on arguments" in shown
+    empty = page.render(view=view_of(impact(before, before, People((eve,)), URL)))
+    assert "Nobody gains or loses anything." in empty
+    assert "<table" not in empty
 
 
 @pytest.mark.parametrize("number", [100_000])

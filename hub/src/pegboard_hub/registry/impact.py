@@ -205,16 +205,24 @@ def impact(before: RegisteredServer, after: RegisteredServer, people: People, pu
     was, will = _Side(before, public_url), _Side(after, public_url)
     named = was.names | will.names
     places = _places(before.granted, after.granted)
+    compared: dict[Who, _Compared] = {}
+
+    def of(who: Who) -> _Compared:
+        if who not in compared:
+            compared[who] = _compare(was, will, who, _places_of(who, places))
+        return compared[who]
+
     rows: list[Row] = []
     gaining = losing = keeping = 0
     for who, members in _sorted(people, named, before.granted, after.granted):
-        found = [(place, *_changes(was, will, who, place)) for place in _places_of(who, places)]
-        merged = _merged(found)
-        shown = sorted(members, key=lambda member: (member.name, member.sub))[:MOST_NAMED] if merged else []
-        rows += [Row(who, tuple(shown), len(members), at, gains, loses) for at, gains, loses in merged]
+        merged, keeps = of(who)
         gaining += len(members) * any(gains for _, gains, _ in merged)
         losing += len(members) * any(loses for _, _, loses in merged)
-        keeping += len(members) * any(keeps for *_, keeps in found)
+        keeping += len(members) * keeps
+        if not members and any(of(Who((group,))).merged == merged for group in who.groups if who != Who((group,))):
+            continue  # nobody known, and one of the groups alone has said it
+        shown = sorted(members, key=lambda member: (member.name, member.sub))[:MOST_NAMED] if merged else []
+        rows += [Row(who, tuple(shown), len(members), at, gains, loses) for at, gains, loses in merged]
     return Impact(
         server=str(before.name),
         before=before.sensitivity,
@@ -316,22 +324,23 @@ def _sorted(
             who = Who(of_person, person.sub if person.sub in persons else "")
             members.setdefault(who, []).append(person)
     if not people.exhaustive:
-        for who in _somebody_of(granted, groups, persons):
+        judged = {name for kind, name in named if kind == "Group"}
+        for who in _somebody_of(granted, judged, persons):
             members.setdefault(who, [])
     yield from sorted(members.items())
     for service in sorted({*before.services, *after.services}):
         yield Who(service=service), []
 
 
-def _somebody_of(granted: set[str], groups: set[str], persons: set[str]) -> Iterator[Who]:
-    """People nobody knows of: of each group that is granted, alone, with each other that is named, and by name.
+def _somebody_of(granted: set[str], judged: set[str], persons: set[str]) -> Iterator[Who]:
+    """People nobody knows of: of each group that is granted, alone, with each that a policy names, and by name.
 
     Who is in three of them at once is told of only where somebody known is.
     """
     for group in sorted(granted):
         yield Who((group,))
         yield from (Who((group,), person) for person in sorted(persons))
-        yield from (Who(tuple(sorted((group, other)))) for other in sorted(groups - {group}))
+        yield from (Who(tuple(sorted((group, other)))) for other in sorted(judged - {group}))
 
 
 def _places(before: Access, after: Access) -> tuple[Place, ...]:
@@ -363,12 +372,19 @@ def _changes(was: _Side, will: _Side, who: Who, place: Place) -> tuple[_Changes,
     return gains, loses, not before.keys().isdisjoint(after)
 
 
-def _merged(
-    found: Iterable[tuple[Place, _Changes, _Changes, bool]],
-) -> list[tuple[tuple[Place, ...], _Changes, _Changes]]:
-    """Places with one outcome together; those where nothing changes are left out."""
+class _Compared(NamedTuple):
+    """The outcomes for somebody, each with the places that have it, and whether they keep any tool anywhere."""
+
+    merged: list[tuple[tuple[Place, ...], _Changes, _Changes]]
+    keeps: bool
+
+
+def _compare(was: _Side, will: _Side, who: Who, places: Iterable[Place]) -> _Compared:
     together: dict[tuple[_Changes, _Changes], list[Place]] = {}
-    for place, gains, loses, _ in found:
+    keeps = False
+    for place in places:
+        gains, loses, keeps_here = _changes(was, will, who, place)
+        keeps = keeps or keeps_here
         if gains or loses:
             together.setdefault((gains, loses), []).append(place)
-    return [(tuple(places), gains, loses) for (gains, loses), places in together.items()]
+    return _Compared([(tuple(places), gains, loses) for (gains, loses), places in together.items()], keeps)

@@ -6,6 +6,7 @@ A page gives `impact_view` to the macro of `impact.html`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pegboard_hub.registry.impact import Impact, People, Row, ToolChange, Who, impact
@@ -29,15 +30,15 @@ class ImpactRow:
         who: the group or groups, the person, or the service.
         people: who they are, as far as it is known, in one sentence; empty for a service.
         places: where from.
-        gains: each tool with what may be done then.
-        loses: each tool with what may still be done.
+        gains: what may be done then, each with the tools.
+        loses: what may still be done, each with the tools.
     """
 
     who: str
     people: str
     places: str
-    gains: tuple[tuple[str, str], ...]
-    loses: tuple[tuple[str, str], ...]
+    gains: Mapping[str, list[str]]
+    loses: Mapping[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ async def impact_view(parts: Parts, before: RegisteredServer, after: RegisteredS
 
 def view_of(found: Impact) -> ImpactView:
     """An answer in words."""
-    notes = [] if found.exhaustive else [NOT_EXHAUSTIVE]
+    notes = [] if found.exhaustive or not found.rows else [NOT_EXHAUSTIVE]
     if found.before != found.after and found.keeping:
         who = f"{_people(found.keeping)} who may use it already"
         notes.append(f"{who} would be shown {found.after} data in place of {found.before}.")
@@ -111,8 +112,8 @@ def _row(row: Row) -> ImpactRow:
         who=who_in_words(row.who),
         people="" if row.who.service else _who_they_are(row),
         places=", ".join(map(str, row.places)),
-        gains=tuple((change.tool, _becomes(change)) for change in row.gains),
-        loses=tuple((change.tool, _becomes(change)) for change in row.loses),
+        gains=_by_outcome(row.gains),
+        loses=_by_outcome(row.loses),
     )
 
 
@@ -126,9 +127,16 @@ def who_in_words(who: Who) -> str:
 
 def _who_they_are(row: Row) -> str:
     if not row.people:
-        return "nobody who is signed in now"
+        return "nobody who is signed in is in exactly this"
     rest = row.people - len(row.named)
     return ", ".join(person.name for person in row.named) + (f" and {rest} more" if rest else "")
+
+
+def _by_outcome(changes: Iterable[ToolChange]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        found.setdefault(_becomes(change), []).append(change.tool)
+    return found
 
 
 def _becomes(change: ToolChange) -> str:
