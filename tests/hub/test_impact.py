@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from pegboard.core.caller import Caller
 from pegboard.core.decide import decide, decide_tool
@@ -20,6 +21,7 @@ from pegboard.core.names import PERSON_SURFACES, ServerName
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.identity.person import PersonFacts, SignedIn, caller_of
 from pegboard_hub.registry.explain import bound_to
+from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.impact import (
     MOST_NAMED,
     Impact,
@@ -370,3 +372,27 @@ async def test_an_answer_is_for_those_who_look_after_the_server(hub: Hub) -> Non
     assert (await ask(hub, "pat", {}, "/api/v1/servers/prod/none/impact")).status_code == 404
     assert (await ask(hub, "pat", {}, "/api/v1/servers/PROD/none/impact")).status_code == 422
     assert (await hub.public.post(PATH, content="{}")).status_code == 401
+
+
+async def test_a_draft_is_asked_about_by_its_team_and_operators_and_is_unknown_to_others(hub: Hub) -> None:
+    record = {"title": "Atlas", "description": "d", "owner": "ads-eng", "support_channel": "#ads"}
+    async with hub.parts.registry.changing() as changing:
+        await changing.register("prod/atlas", record, Actor("ana"), "an idea")
+    path = "/api/v1/servers/prod/atlas/impact"
+    for person in ("ana", "pat"):
+        answer = await ask(hub, person, {"granted": {"groups": ["finance"]}}, path)
+        assert (answer.status_code, answer.json()["rows"]) == (200, [])
+    hidden, unknown = await ask(hub, "sam", {}, path), await ask(hub, "sam", {}, path.replace("atlas", "nothing"))
+    assert (hidden.status_code, unknown.status_code) == (404, 404)
+    told = [each.json()["error"]["message"].replace("nothing", "atlas") for each in (hidden, unknown)]
+    assert told[0] == told[1]
+
+
+async def test_openapi_says_what_a_change_may_hold_and_every_reference_in_it_leads_somewhere(hub: Hub) -> None:
+    document = (await hub.api("ana", "openapi.json")).json()
+    body = document["paths"]["/api/v1/servers/{namespace}/{name}/impact"]["post"]["requestBody"]
+    schema = body["content"]["application/json"]["schema"]
+    assert "$ref" not in json.dumps(schema)
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate({"granted": {"groups": ["ads-eng"]}, "declaration": presto()})
+    assert not Draft202012Validator(schema).is_valid({"granted": {"group": []}})

@@ -6,7 +6,7 @@ Asking changes nothing. It is for those who look after a server: the answer name
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -116,7 +116,23 @@ class ImpactAnswer(BaseModel):
     rows_in_all: int
 
 
-_BODY = {"required": True, "content": {"application/json": {"schema": ProposedChange.model_json_schema()}}}
+def _standing_alone(schema: Any, known: dict[str, Any]) -> Any:
+    """A schema with what it refers to written out: within OpenAPI a `#` is the whole document."""
+    if isinstance(schema, list):
+        return [_standing_alone(each, known) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _standing_alone(known[schema["$ref"].removeprefix("#/$defs/")], known)
+    return {key: _standing_alone(value, known) for key, value in schema.items() if key != "$defs"}
+
+
+_CHANGE = ProposedChange.model_json_schema()
+_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": _standing_alone(_CHANGE, _CHANGE["$defs"])}},
+}
+"""For OpenAPI. The body is read here, after the sign-in and within a limit, which FastAPI's own reading is not."""
 
 
 def impact_routes(parts: Parts) -> APIRouter:
