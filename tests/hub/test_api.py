@@ -274,6 +274,7 @@ async def test_openapi_describes_the_routes(hub: Hub) -> None:
         "/api/v1/whoami",
         "/api/v1/servers",
         "/api/v1/servers/{namespace}/{name}/access",
+        "/api/v1/servers/{namespace}/{name}/impact",
         "/api/v1/explain",
         "/api/v1/access:check",
         "/api/v1/calls",

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard.core.declared import mistakable
 from pegboard_hub.registry import history, store
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
 from pegboard_hub.registry.history import Actor
@@ -90,6 +91,11 @@ class Changing:
         parsed = check_server_name(name)
         if self.find(name) is not None:
             raise ChangeRefused("server", f"{name} is registered already", "Choose another name, or change that one.")
+        known = (server.name for server in self._snapshot.servers.values())
+        if actor.kind == "person" and (alike := mistakable(parsed, known)):
+            raise ChangeRefused(
+                "server", f"{name} is mistaken for {alike[0]}", "Choose a name that reads differently."
+            )
         values = check_record(record)
         draft = RegisteredServer(
             name=parsed,

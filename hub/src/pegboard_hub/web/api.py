@@ -17,6 +17,7 @@ from pegboard_hub.registry.walk import walk
 from pegboard_hub.web.access_api import access_routes
 from pegboard_hub.web.auth import SignedIn, bearer
 from pegboard_hub.web.clients_api import client_routes
+from pegboard_hub.web.impact_api import impact_routes
 from pegboard_hub.web.ledger_api import ledger_routes
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import (
@@ -40,6 +41,7 @@ def api_routes(parts: Parts) -> APIRouter:
     _add_registry_routes(router, parts)
     _add_explain_routes(router, parts)
     router.include_router(access_routes(parts))
+    router.include_router(impact_routes(parts))
     router.include_router(ledger_routes(parts))
     router.include_router(client_routes(parts))
 

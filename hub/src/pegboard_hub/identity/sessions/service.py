@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, or_, update
 
 from pegboard.core.errors import PegboardError
 from pegboard_hub.identity.connections.model import connections
-from pegboard_hub.identity.person import Login, LoginEnded, LoginUnavailable, SignedIn
+from pegboard_hub.identity.person import Login, LoginEnded, LoginUnavailable, PersonFacts, SignedIn
 from pegboard_hub.identity.revocations import KEPT_MS, Revocations
 from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions import store
@@ -135,6 +135,11 @@ class Sessions:
         """A person's live sessions, the newest first."""
         async with self._database.read() as connection:
             return await store.live(connection, sessions.c.sub == sub, self._now_ms())
+
+    async def everybody(self) -> list[PersonFacts]:
+        """Whoever is signed in, as the login last told of them."""
+        async with self._database.read() as connection:
+            return await store.everybody(connection, self._now_ms())
 
     async def called(self, person: str | None, most: int) -> list[Session]:
         """Live sessions of whoever has that id or e-mail address, or of everybody: the newest `most`."""

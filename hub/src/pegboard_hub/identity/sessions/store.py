@@ -38,6 +38,15 @@ async def live(
     return [_session(row) for row in rows]
 
 
+async def everybody(connection: AsyncConnection, now_ms: int) -> list[PersonFacts]:
+    """Whoever has a live session, once each, as the login last told of them; in order of id."""
+    alive = (sessions.c.ended_at_ms.is_(None), sessions.c.expires_at_ms > now_ms)
+    columns = (sessions.c.sub, sessions.c.name, sessions.c.groups, sessions.c.email)
+    rows = await connection.execute(select(*columns).where(*alive).order_by(sessions.c.sub, sessions.c.facts_at_ms))
+    newest = {row.sub: row for row in rows}
+    return [PersonFacts(row.sub, row.name, tuple(row.groups), row.email) for row in newest.values()]
+
+
 async def renew(connection: AsyncConnection, session: Session) -> bool:
     """Keep what the login told again; False where the session has ended meanwhile."""
     row = _row(session)
