@@ -7,15 +7,22 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select, update
 
+from pegboard.core.grants import PublicRegistry
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Lifecycle, releases
+from pegboard_hub.registry.official.names import official_prefix
 from tests.hub.company import URL, Company, Hub, opened, presto
 from tests.hub.official import LOCAL, check
 
@@ -156,10 +163,7 @@ async def test_the_operator_names_the_prefix(company: Company) -> None:
         ("http://[::1]:8400", "localhost.pegboard"),
     ],
 )
-async def test_without_one_it_is_made_of_the_host(company: Company, url: str, prefix: str) -> None:
-    from pegboard.core.grants import PublicRegistry
-    from pegboard_hub.registry.official.names import official_prefix
-
+async def test_without_one_it_is_made_of_the_host(url: str, prefix: str) -> None:
     assert official_prefix(PublicRegistry(), url) == prefix
 
 
@@ -195,9 +199,68 @@ async def test_what_has_left_is_told_of_as_deleted_to_those_who_ask(company: Com
             assert (await ask(hub, path + rest, include_deleted="true")).status_code == 200
 
 
+OPERATOR = Actor("platform", "operator")
+
+
+async def change(hub: Hub, name: str, lifecycle: Lifecycle, why: str = "secret why") -> None:
+    async with hub.parts.registry.changing() as changing:
+        values = {"lifecycle": lifecycle, "lifecycle_why": why}
+        await changing.apply(Change(name, OPERATOR, lifecycle.value, why, values=values))
+
+
+async def test_a_deprecated_server_says_so_and_where_to_read_why(hub: Hub) -> None:
+    [live] = await listed(hub)
+    await asyncio.to_thread(_pass, live["_meta"][OFFICIAL]["updatedAt"])
+    await change(hub, "prod/presto", Lifecycle.DEPRECATED)
+    [entry] = await listed(hub, updated_since=live["_meta"][OFFICIAL]["updatedAt"].replace("Z", "1Z"))
+    official = entry["_meta"][OFFICIAL]
+    assert official["status"] == "deprecated"
+    assert f"{URL}/servers/prod/presto" in official["statusMessage"]
+    assert official["statusChangedAt"] > live["_meta"][OFFICIAL]["statusChangedAt"]
+    assert official["publishedAt"] == live["_meta"][OFFICIAL]["publishedAt"]
+    assert entry["server"] == live["server"]
+    assert "secret" not in json.dumps(entry)
+    assert names(await listed(hub)) == [PRESTO]
+
+
+async def test_a_retired_server_is_deleted_and_one_that_comes_back_is_not(hub: Hub) -> None:
+    await change(hub, "prod/presto", Lifecycle.RETIRED)
+    assert await listed(hub) == []
+    [entry] = await listed(hub, include_deleted="true")
+    assert entry["_meta"][OFFICIAL]["status"] == "deleted"
+    await change(hub, "prod/presto", Lifecycle.LIVE)
+    assert names(await listed(hub)) == [PRESTO]
+
+
+async def test_a_draft_and_a_release_that_waits_are_nobody_s_to_know(company: Company) -> None:
+    grant(company, "prod/presto")
+    async with opened(company) as hub:
+        async with hub.parts.registry.changing() as changing:
+            record = {"description": "a secret plan", "owner": "ads-eng", "support_channel": "#x", "gallery": True}
+            await changing.register("prod/plan", record, OPERATOR, "a plan")
+        waiting = presto(sensitivity="restricted", description="a secret release")
+        waiting["tools"][0]["description"] = "Run SQL, and tell a model of it."
+        company.deploy("prod/presto", waiting)
+        await hub.parts.registry.refresh()
+        assert hub.parts.registry.current.servers["prod/presto"].waiting is not None
+        entries = await listed(hub, include_deleted="true")
+        assert numbers(entries) == ["1.0.0"]
+        assert "secret" not in json.dumps(entries)
+        assert (await ask(hub, f"/v0.1/servers/{PREFIX}%2Fplan/versions", include_deleted="true")).status_code == 404
+
+
+async def test_a_version_whose_author_held_it_back_stays_so(company: Company) -> None:
+    company.deploy("prod/presto", presto(gallery=False, description="not for others"))
+    async with opened(company) as hub:
+        company.deploy("prod/presto", presto(description="for everybody"))
+        await hub.parts.registry.refresh()
+        [entry] = await listed(hub)
+        assert entry["server"]["description"] == "for everybody"
+
+
 async def test_who_asks_since_when_is_told_of_what_changed_and_of_what_has_gone(company: Company) -> None:
     async with many(company, 3) as hub:
-        [first, second, third] = await listed(hub)
+        [first, *_] = await listed(hub)
         await asyncio.to_thread(_pass, first["_meta"][OFFICIAL]["updatedAt"])
         company.deploy("prod/s01", declared("s01", description="changed"))
         await hub.parts.registry.refresh()
@@ -213,8 +276,6 @@ async def test_who_asks_since_when_is_told_of_what_changed_and_of_what_has_gone(
 
 def _pass(moment: str) -> None:
     """Wait for the next millisecond: moments have no more figures."""
-    from datetime import UTC, datetime
-
     while datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") <= moment:
         time.sleep(0.0002)
 
@@ -336,21 +397,19 @@ async def test_a_cursor_that_anybody_touched_is_refused(company: Company) -> Non
         cursor = (await ask(hub, limit=1)).json()["metadata"]["nextCursor"]
         assert cursor == (await ask(hub, limit=1)).json()["metadata"]["nextCursor"]
         forged = {
-            cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
-            for place in range(len(cursor))
-        }
-        forged |= {
-            cursor + "=",
-            cursor + "A",
-            cursor[:-1],
-            cursor[1:],
             "AAAA",
             "null",
             "é",
             "A" * 5000,
-            f" {cursor}",
             "%",
+            f"{cursor}=",
+            f"{cursor}A",
+            f" {cursor}",
+            cursor[:-1],
+            cursor[1:],
         }
+        for place, letter in enumerate(cursor):
+            forged.add(cursor[:place] + ("A" if letter != "A" else "B") + cursor[place + 1 :])
         for each in forged:
             answer = await ask(hub, limit=1, cursor=each)
             assert answer.status_code == 400, each
@@ -394,7 +453,6 @@ async def test_a_cursor_is_of_one_question(company: Company, other: dict[str, st
         ("updated_since=2026-01-01", "updated_since"),
         ("updated_since=2026-01-01T00:00:00", "updated_since"),
         ("updated_since=2026-13-01T00:00:00Z", "updated_since"),
-        ("updated_since=0001-01-01T00:00:00%2B14:00", "updated_since"),
         ("updated_since=9999-12-31T23:59:60Z", "updated_since"),
         (f"search={'a' * 256}", "search"),
         (f"version={'1' * 256}", "version"),
@@ -462,12 +520,8 @@ async def test_it_is_open_to_whom_the_operator_opens_it(
 async def test_whom_it_is_closed_to_gets_one_answer_whatever_is_asked(company: Company) -> None:
     grant(company, "prod/presto", registry="[registry]\npublic = false")
     async with opened(company) as hub:
-        paths = [
-            "servers",
-            "servers?cursor=x",
-            f"servers/{PREFIX}%2Fpresto/versions/latest",
-            "servers/a%2Fb/versions",
-        ]
+        of_one = [f"servers/{PREFIX}%2Fpresto/versions/latest", "servers/a%2Fb/versions"]
+        paths = ["servers", "servers?cursor=x", *of_one]
         bodies = []
         for path in paths:
             answer = await hub.public.get(f"/v0.1/{path}", headers=LOCAL)
@@ -560,58 +614,46 @@ async def test_nothing_else_of_a_manifest_or_a_grant_leaves(company: Company) ->
                 assert word not in text
 
 
-TEXT = st.text(max_size=150) | st.sampled_from(
-    [
-        "\u202egnp.exe",
-        "<script>alert(1)</script>",
-        "\x00",
-        "\u200b",
-        "a" * 101,
-        "\n\n",
-        " ",
-        "\x1b[31mred",
-        "\ud7ff\ue000",
-    ]
+TRICKS = [
+    "\u202egnp.exe",
+    "<script>x</script>",
+    "\x00",
+    "\u200b",
+    "a" * 101,
+    "\n\n",
+    " ",
+    "\x1b[31mred",
+    "\ud7ff\ue000",
+]
+TEXT = st.text(max_size=150) | st.sampled_from(TRICKS)
+DESCRIPTION = TEXT.filter(lambda text: 1 <= len(text.strip()) <= 100)  # as a manifest's is checked
+PARAMETERS = ["cursor", "limit", "search", "version", "updated_since", "include_deleted", "x"]
+
+on_one_hub = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
+"""The hub of an example is that of all: none changes what it leaves."""
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    written=st.lists(st.tuples(TEXT, TEXT.filter(lambda text: 1 <= len(text.strip()) <= 100)), min_size=1, max_size=3)
-)
-async def test_whatever_authors_write_every_answer_keeps_the_contract(
-    hub: Hub, written: list[tuple[str, str]]
-) -> None:
-    """Three releases by an author who means no good; `check` holds each answer to the contract."""
-    registry = hub.parts.registry
-    before = registry.current
-    server = before.servers["prod/presto"]
-    assert server.release is not None
-    try:
-        for title, description in written:
-            manifest = server.release.manifest.model_copy(update={"title": title, "description": description})
-            changed = replace(server, release=replace(server.release, manifest=manifest))
-            registry.current = replace(before, servers={**before.servers, "prod/presto": changed})
-            [entry] = (await ask(hub)).json()["servers"]
-            for text in (entry["server"]["description"], entry["server"].get("title", "x")):
-                assert text.isprintable()
-                assert text == " ".join(text.split())
-            assert (await ask(hub, f"/v0.1/servers/{PREFIX}%2Fpresto/versions")).status_code == 200
-    finally:
-        registry.current = before
+@on_one_hub
+@given(title=TEXT, description=DESCRIPTION)
+async def test_whatever_authors_write_every_answer_keeps_the_contract(hub: Hub, title: str, description: str) -> None:
+    """`check` holds each answer to the contract, and so no author can spoil a client's page for the others."""
+    database = hub.parts.database
+    async with database.write() as connection:
+        pinned = await connection.scalar(select(releases.c.manifest).where(releases.c.server == "prod/presto"))
+        changed = {**pinned, "title": title, "description": description}
+        await connection.execute(update(releases).where(releases.c.server == "prod/presto").values(manifest=changed))
+    [entry] = (await ask(hub)).json()["servers"]
+    for text in (entry["server"]["description"], entry["server"].get("title", "x")):
+        assert text.isprintable()
+        assert text == " ".join(text.split())
+    assert (await ask(hub, f"/v0.1/servers/{PREFIX}%2Fpresto/versions")).status_code == 200
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    path=st.text(max_size=60),
-    query=st.dictionaries(
-        st.sampled_from(["cursor", "limit", "search", "version", "updated_since", "include_deleted", "x"]),
-        st.text(max_size=40),
-    ),
-)
+@on_one_hub
+@given(path=st.text(max_size=60), query=st.dictionaries(st.sampled_from(PARAMETERS), st.text(max_size=40)))
 async def test_whatever_is_asked_is_answered_as_documented(hub: Hub, path: str, query: dict[str, str]) -> None:
-    from urllib.parse import quote
-
     for address in ("/v0.1/servers", f"/v0.1/servers/{quote(path, safe='')}/versions", f"/v0.1/{quote(path)}"):
         answer = await hub.public.get(address, params=query, headers=LOCAL)
         assert answer.status_code in (200, 400, 404)

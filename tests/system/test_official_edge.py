@@ -1,4 +1,4 @@
-"""The official registry API through a real Envoy: names as clients escape them, and whom the edge says a caller is."""
+"""The official registry API through a real Envoy: names as clients escape them, and who the edge says that calls."""
 
 from __future__ import annotations
 
@@ -73,7 +73,6 @@ def test_the_address_that_is_told_of_is_one_that_the_edge_answers(edge: Rig) -> 
     "path",
     [
         "servers/com.acme%252Fpresto/versions/latest",
-        "servers/com.acme%5Cpresto/versions/latest",
         "servers/com.acme/presto/../presto/versions/x",
         "servers/com.acme%2F..%2F..%2F..%2Fmcp%2Fprod%2Fpresto",
         "../mcp/prod/presto/versions",
@@ -108,7 +107,8 @@ def test_whatever_a_caller_claims_of_its_address_the_edge_knows_better(edge: Rig
 
 def test_two_headers_of_the_caller_are_not_taken_for_the_edge_s(edge: Rig) -> None:
     host = edge.public_url.removeprefix("http://")
-    lines = f"GET /v0.1/servers HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {INSIDE}\r\nX-Forwarded-For: {INSIDE}\r\n\r\n"
+    claim = f"X-Forwarded-For: {INSIDE}\r\n"
+    lines = f"GET /v0.1/servers HTTP/1.1\r\nHost: {host}\r\n{claim}{claim}\r\n"
     assert edge.raw(lines.encode()).startswith(b"HTTP/1.1 404 ")
 
 

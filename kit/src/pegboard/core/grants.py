@@ -168,8 +168,6 @@ class GrantsFile(BaseModel):
 
     reviews: Reviews = Field(default=Reviews(), description="who reviews servers before production")
 
-
-
     registry: PublicRegistry = Field(
         default=PublicRegistry(), description="the official registry API: names, and who may read it"
     )

@@ -32,7 +32,7 @@ class ReleaseVersion:
 async def versions(connection: AsyncConnection, servers: Iterable[str]) -> Mapping[str, list[ReleaseVersion]]:
     """The versions of these servers, oldest first; a server that has none is left out.
 
-    A release that waits for its reviews or was turned down is no version, and neither is one whose author held it back.
+    One that waits for its reviews or was turned down is no version, and neither is one whose author held it back.
     """
     rows = await connection.execute(
         select(releases.c.server, releases.c.digest, releases.c.semver, releases.c.deployed_at_ms)
