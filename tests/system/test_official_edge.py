@@ -18,7 +18,15 @@ from tests.system.edge_rig import Rig, running_edge
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("official")]
 
-GRANTS = '[registry]\nprefix = "com.acme"\nnetworks = ["127.0.0.2/32"]\n[servers."prod/presto"]\nsource = "x"\n'
+GRANTS = """
+[registry]
+prefix = "com.acme"
+networks = ["127.0.0.2/32"]
+
+[servers."prod/presto"]
+source = "x"
+groups = ["ads-eng"]
+"""
 INSIDE, OUTSIDE = "127.0.0.2", "127.0.0.1"
 """Where callers connect from: in the operator's network, and not. The whole of 127.0.0.0/8 is this machine."""
 
