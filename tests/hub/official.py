@@ -19,7 +19,7 @@ import httpx2
 import jsonschema
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-LOCAL = {"x-forwarded-for": "127.0.0.1"}
+LOCAL = {"x-pegboard-peer": "127.0.0.1"}
 """What the edge adds to a request from this machine."""
 
 SPEC = Path(os.environ["MCP_REGISTRY_SPEC"]) if "MCP_REGISTRY_SPEC" in os.environ else None

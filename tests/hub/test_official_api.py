@@ -494,8 +494,7 @@ OPEN, CLOSED = 200, 404
         ('networks = ["10.0.0.0/8"]', "https://mcp.acme.com", "11.0.0.1", CLOSED),
         ('networks = ["10.0.0.0/8"]', "https://mcp.acme.com", "", CLOSED),
         ('networks = ["10.0.0.0/8"]', "https://mcp.acme.com", "10.0.0.1:4711", CLOSED),
-        ('networks = ["10.0.0.0/8"]', "https://mcp.acme.com", "10.0.0.1, 203.0.113.9", CLOSED),
-        ('networks = ["10.0.0.0/8"]', "https://mcp.acme.com", "203.0.113.9, 10.0.0.1", OPEN),
+        ('networks = ["10.0.0.0/8"]', "https://mcp.acme.com", "10.0.0.1, 10.0.0.1", CLOSED),
         ('networks = ["10.0.0.0/8"]', URL, "127.0.0.1", CLOSED),
         ('networks = ["2001:db8::/32"]', "https://mcp.acme.com", "2001:db8::7", OPEN),
         ('networks = ["2001:db8::/32"]', "https://mcp.acme.com", "10.0.0.1", CLOSED),
@@ -504,11 +503,10 @@ OPEN, CLOSED = 200, 404
 async def test_it_is_open_to_whom_the_operator_opens_it(
     company: Company, monkeypatch: pytest.MonkeyPatch, says: str, url: str, address: str, status: int
 ) -> None:
-    """The last address is the one that the edge wrote; those before it are the caller's own words."""
     grant(company, "prod/presto", registry=f"[registry]\n{says}")
     async with opened(company) as hub:
         monkeypatch.setattr(HubSettings, "public_url", url)
-        headers = {"x-forwarded-for": address} if address else {}
+        headers = {"x-forwarded-for": "127.0.0.1, 10.0.0.1", **({"x-pegboard-peer": address} if address else {})}
         answer = await hub.public.get("/v0.1/servers", headers=headers)
         assert answer.status_code == status
         check(answer)

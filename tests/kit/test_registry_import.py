@@ -167,7 +167,7 @@ def test_a_person_is_told_the_same(here: Instance, tmp_path: Path, capsys: pytes
     assert "npm @acme/weather 1.2.3" in out
     assert "com.acme/broken" in out
     assert "\x1b" not in out
-    assert err == "1 drafts made, 1 servers left out.\n"
+    assert err == "1 draft made, 1 server left out.\n"
 
 
 def test_another_registry_is_read_to_its_end(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:

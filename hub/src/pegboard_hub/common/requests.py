@@ -67,6 +67,10 @@ CORS_HEADERS = {
 
 _OFFICIAL = {**SECURITY_HEADERS, "Cross-Origin-Resource-Policy": "cross-origin", **CORS_HEADERS}
 
+PEER_HEADER = "x-pegboard-peer"
+"""The edge's own word, over whatever the caller sent. `X-Forwarded-For` will not do: for a caller on 127.0.0.1 Envoy
+writes the machine's address into it."""
+
 ROUTINE_PATHS = (
     "/healthz",
     "/readyz",
@@ -106,10 +110,10 @@ def request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
-def address_of(request: Request) -> str:
-    """The address that a request came from, as the edge saw it: the last it wrote; empty without an edge."""
-    written = request.headers.getlist("x-forwarded-for")
-    return written[-1].rpartition(",")[2].strip() if written else ""
+def peer_of(request: Request) -> str:
+    """The address that connected to the edge, as the edge saw it; empty where no edge, or more than one, says it."""
+    written = request.headers.getlist(PEER_HEADER)
+    return written[0] if len(written) == 1 else ""
 
 
 class RequestEnvelope:

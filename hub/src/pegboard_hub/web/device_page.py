@@ -16,12 +16,11 @@ from fastapi.responses import Response
 
 from pegboard.core.names import MCP_PREFIX, api_audience
 from pegboard.core.scopes import SCOPE_TOOLS_READ
-from pegboard_hub.common.requests import address_of
 from pegboard_hub.identity.clients.model import Client, ClientKind, Standing
 from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.connections.devices import TooManyGuesses, Waiting, shown_code
 from pegboard_hub.identity.directory import is_loopback
-from pegboard_hub.identity.oauth.device import PAGE
+from pegboard_hub.identity.oauth.device import PAGE, address_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import HereSession
 from pegboard_hub.web.frame import Framer

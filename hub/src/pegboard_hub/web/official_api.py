@@ -18,7 +18,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pegboard_hub.common.requests import OFFICIAL_PREFIX, address_of, request_id
+from pegboard_hub.common.requests import OFFICIAL_PREFIX, peer_of, request_id
 from pegboard_hub.registry.model import Snapshot
 from pegboard_hub.registry.official.catalogue import Catalogue, Listed, Status
 from pegboard_hub.registry.official.cursor import LONGEST_CURSOR, CursorRefused, Cursors
@@ -83,7 +83,7 @@ class _Door:
             public = self._parts.registry.public
             if public is None:
                 raise _Refused(*_UNREADY)
-            if not may_read(public, self._parts.public_url, address_of(request)):
+            if not may_read(public, self._parts.public_url, peer_of(request)):
                 raise _Refused(*_NO_DOOR)
             prefix = official_prefix(public, self._parts.public_url)
             found = await work(self._catalogue(prefix), prefix)

@@ -9,7 +9,6 @@ from mcp.server.auth.middleware.client_auth import AuthenticationError, ClientAu
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from pegboard_hub.common.requests import address_of
 from pegboard_hub.identity.clients.model import Client, ClientKind
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.oauth.forms import Form, basic, read_form
@@ -68,6 +67,12 @@ def device_grant(server: AuthorizationServer) -> Grant:
         return JSONResponse(body, headers=NO_STORE)
 
     return exchange
+
+
+def address_of(request: Request) -> str:
+    """The address that a request came from, as the edge saw it: the last it wrote; empty without an edge."""
+    written = request.headers.getlist("x-forwarded-for")
+    return written[-1].rpartition(",")[2].strip() if written else ""
 
 
 async def _client(server: AuthorizationServer, request: Request) -> Client:

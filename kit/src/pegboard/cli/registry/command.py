@@ -166,7 +166,7 @@ class _Work:
         if self.left_out:
             render.table(("left out", "why"), [[line(each.official), line(each.why)] for each in self.left_out])
         made = "would be made" if dry_run else "made"
-        render.hint(f"{len(self.drafts)} drafts {made}, {len(self.left_out)} servers left out.")
+        render.hint(f"{_count(self.drafts, 'draft')} {made}, {_count(self.left_out, 'server')} left out.")
 
     def _as_json(self, source: str, dry_run: bool) -> dict[str, Any]:
         return {
@@ -178,6 +178,10 @@ class _Work:
             ],
             "left_out": [{"from": each.official, "why": each.why} for each in self.left_out],
         }
+
+
+def _count(things: Sequence[Any], one: str) -> str:
+    return f"{len(things)} {one}{'' if len(things) == 1 else 's'}"
 
 
 def _so_far(made: Sequence[Draft]) -> str:
