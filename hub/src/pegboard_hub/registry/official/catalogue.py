@@ -38,6 +38,10 @@ class Listed:
         """The registry's name."""
         return str(self.server.name)
 
+    def unchanged_since(self, at_ms: int) -> bool:
+        """Whether the server surely did not change at that time or later; one that was never stamped may have."""
+        return 0 < self.server.updated_at_ms < at_ms
+
 
 @dataclass(frozen=True)
 class Catalogue:

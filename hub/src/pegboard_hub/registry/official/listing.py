@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.official.catalogue import Catalogue, Listed, Status
 from pegboard_hub.registry.official.entry import Entry
-from pegboard_hub.registry.official.versions import ReleaseVersion, manifests, status_changes, versions
+from pegboard_hub.registry.official.versions import ReleaseVersion, manifests, servers_with, status_changes, versions
 
 LATEST = "latest"
 AT_ONCE = 500
-"""Servers whose versions are read in one statement: a question that few versions fit reads on from there."""
+"""Most servers whose versions are read in one statement. It begins with as many as a page has entries, and doubles:
+nearly always those are enough, and a question that few versions fit takes few statements all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Question:
         """Whether a server's entries may fit."""
         # What the API's description says: who asks what has changed is told of what has gone.
         deleted = self.include_deleted or self.updated_since_ms is not None
+        if self.updated_since_ms is not None and listed.unchanged_since(self.updated_since_ms):
+            return False
         return self.search.lower() in listed.found_by and (deleted or listed.status is not Status.DELETED)
 
     def fits(self, entry: Entry) -> bool:
@@ -67,9 +71,12 @@ async def page(
 ) -> Page:
     """Up to `limit` entries: servers by name, of each the newest version first."""
     begin = bisect_left(catalogue.listed, after.server, key=lambda listed: listed.key) if after else 0
-    servers = [listed for listed in catalogue.listed[begin:] if question.fits_server(listed)]
+    servers = (listed for listed in islice(catalogue.listed, begin, None) if question.fits_server(listed))
+    if question.version not in ("", LATEST):
+        having = await servers_with(connection, question.version)
+        servers = (listed for listed in servers if listed.key in having)
     found: list[Entry] = []
-    async for entry in _entries(connection, servers):
+    async for entry in _entries(connection, servers, limit + 1):
         if after and entry.listed.key == after.server and entry.place >= after.version:
             continue
         if not question.fits(entry):
@@ -83,12 +90,13 @@ async def page(
 
 async def all_versions(connection: AsyncConnection, listed: Listed) -> tuple[Entry, ...]:
     """Every version of one server, the newest first."""
-    return await _told(connection, [entry async for entry in _entries(connection, [listed])])
+    return await _told(connection, [entry async for entry in _entries(connection, [listed], 1)])
 
 
-async def _entries(connection: AsyncConnection, servers: Sequence[Listed]) -> AsyncIterator[Entry]:
-    for begin in range(0, len(servers), AT_ONCE):
-        some = servers[begin : begin + AT_ONCE]
+async def _entries(connection: AsyncConnection, servers: Iterable[Listed], at_once: int) -> AsyncIterator[Entry]:
+    left = iter(servers)
+    while some := list(islice(left, at_once)):
+        at_once = min(2 * at_once, AT_ONCE)
         known = await versions(connection, [listed.key for listed in some])
         for entry in _of(some, known):
             yield entry

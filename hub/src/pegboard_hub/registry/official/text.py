@@ -13,7 +13,9 @@ def plain(text: str) -> str:
 
     Line and paragraph separators and line breaks become a space, as words would run together without.
     """
-    return " ".join("".join(_kept(character) for character in text).split())
+    if not text.isprintable():  # which most are, and then nothing is to be taken out
+        text = "".join(_kept(character) for character in text)
+    return " ".join(text.split())
 
 
 def _kept(character: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, cast, func, select, tuple_
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.model import history, releases
@@ -49,6 +49,14 @@ async def versions(connection: AsyncConnection, servers: Iterable[str]) -> Mappi
     return {server: _versions(of_one) for server, of_one in found.items()}
 
 
+async def servers_with(connection: AsyncConnection, semver: str) -> frozenset[str]:
+    """The servers that may have this version."""
+    rows = await connection.execute(
+        select(releases.c.server).where(releases.c.semver == semver, releases.c.deployed_at_ms.is_not(None))
+    )
+    return frozenset(row.server for row in rows)
+
+
 async def status_changes(connection: AsyncConnection, servers: Iterable[str]) -> Mapping[str, int]:
     """When the lifecycle of these servers changed last, in milliseconds since the epoch."""
     rows = await connection.execute(
@@ -69,7 +77,9 @@ async def manifests(
         return {}
     rows = await connection.execute(
         select(releases.c.server, releases.c.digest, releases.c.manifest).where(
-            tuple_(releases.c.server, releases.c.digest).in_(wanted)
+            # Not pairs: SQLite would read the whole table for them. What is too much shares a digest with another.
+            releases.c.server.in_({server for server, _ in wanted}),
+            releases.c.digest.in_({digest for _, digest in wanted}),
         )
     )
     return {(row.server, row.digest): row.manifest for row in rows}
