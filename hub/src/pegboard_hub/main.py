@@ -45,6 +45,7 @@ from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.key_rotation import KeyRotation
+from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Sources
 from pegboard_hub.registry.status import StatusReader
@@ -103,6 +104,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             rotation=KeyRotation(keys, registry, status),
             meter=meter,
             page=MetricsPage(home, meter),
+            cursors=Cursors(open_sealing_key(home)),
         )
     finally:
         if company is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from pegboard.core.names import MCP_PREFIX, NAME_PATTERN
+from pegboard_hub.common.requests import PEER_HEADER
 from pegboard_hub.edge.clusters import HUB, cluster_name
 from pegboard_hub.edge.envoy import ROUTE_METADATA, Json, header_input, typed
 from pegboard_hub.edge.filters import AGREEMENT, FOR_SERVERS, switched_off
@@ -28,6 +29,11 @@ STOPPED = 598
 
 STOPS_UNKNOWN = 597
 """Status of a sensitive server's route while a stop may have been missed; callers see 503."""
+
+_PEER: Json = {
+    "header": {"key": PEER_HEADER, "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
 
 AFTER_SIGN_IN = ("cookies", "identity", "mcp", AGREEMENT, *RULE_NAMES)
 """What an address without a server does not pass: a token is still wanted, so that nobody can probe for names."""
@@ -89,6 +95,7 @@ def _server(server: EdgeServer, expired: bool, stops_unknown: bool) -> Json:
 def _hub() -> Json:
     return _route(
         route={"cluster": HUB, "timeout": "60s"},
+        request_headers_to_add=[_PEER],
         typed_per_filter_config=switched_off(*FOR_SERVERS),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.grants import Reviews
+from pegboard.core.grants import PublicRegistry, Reviews
 from pegboard_hub.registry import store
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.changes import Changing
@@ -63,6 +63,11 @@ class Registry:
         self._untold = False
         self._revoked = asyncio.Event()
         self.current = Snapshot()
+
+    @property
+    def public(self) -> PublicRegistry | None:
+        """What the operator says of the official registry API; None while no grants file could be read."""
+        return self._sources.file.registry if self._sources.file else None
 
     @property
     def bundles_signed_at(self) -> float:

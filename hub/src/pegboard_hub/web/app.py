@@ -18,6 +18,7 @@ from pegboard_hub.web.browser import Browsers, SignInNeeded
 from pegboard_hub.web.frame import HERE, Framer
 from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
 from pegboard_hub.web.metrics import metrics_routes
+from pegboard_hub.web.official_api import official_routes
 from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.operator import operator_routes
 from pegboard_hub.web.pages import page_routes
@@ -36,6 +37,7 @@ def public_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
     app.include_router(page_routes(parts, framer))
     app.include_router(api_routes(parts))
+    app.include_router(official_routes(parts))
     app.include_router(identity_routes(identity, unanswerable(parts, framer), led_here(framer)))
     app.include_router(_probes(parts))
     app.include_router(metrics_routes(parts.page))

@@ -11,6 +11,7 @@ from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.key_rotation import KeyRotation
+from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
@@ -34,6 +35,7 @@ class Parts:
     rotation: KeyRotation
     meter: HubMeter
     page: MetricsPage
+    cursors: Cursors
 
     @property
     def public_url(self) -> str:

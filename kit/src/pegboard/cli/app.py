@@ -16,6 +16,7 @@ from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.login import commands as login
 from pegboard.cli.plugins import PluginGroup
+from pegboard.cli.registry.command import registry
 from pegboard.core.errors import PegboardError, Unreachable
 
 # Plain help: rich's would cost three times the whole budget of `pegboard --help`.
@@ -40,6 +41,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(ledger.ledger)
+app.add_typer(registry)
 
 
 def _show_version(asked: bool) -> None:
