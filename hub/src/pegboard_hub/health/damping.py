@@ -1,11 +1,12 @@
 """From single looks at a server to a state that is worth telling: pure, and the same for every server.
 
-| state      | is entered                                                              | is left                           |
-|------------|-------------------------------------------------------------------------|-----------------------------------|
-| `unknown`  | before the first look                                                   | as below                          |
-| `live`     | after `successes` good looks in a row; from `unknown` after the first   | by `down` or `flapping`           |
-| `down`     | after `failures` bad looks in a row                                     | by `live` or `flapping`           |
-| `flapping` | once looks turned from good to bad or back more than `turns` times within `window_ms` | once no look turned for `calm_ms`, for `live` or `down` by the rows above |
+| state      | is entered                                                   | is left                         |
+|------------|--------------------------------------------------------------|---------------------------------|
+| `unknown`  | before the first look                                        | as the others are entered       |
+| `live`     | after `successes` good looks in a row, or a good first one   | for `down` or `flapping`        |
+| `down`     | after `failures` bad looks in a row                          | for `live` or `flapping`        |
+| `flapping` | once looks turned, from good to bad or back, more than       | for `live` or `down`, once none |
+|            | `turns` times within `window_ms`                             | turned for `calm_ms`            |
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One look at a server: what a call would meet at its socket, asked in one request that nothing can prolong.
 
-The question is `GET /readyz` (`pegboard.core.readiness`); a server whose kit has none yet is asked `/healthz`. Whatever
+The question is `GET /readyz` (`pegboard.core.readiness`); a server whose kit has none yet is asked `/healthz`. What
 answers is an author's code: of its answer counts the status, and whether the body is one of the few known ones. No
 word of it is passed on, nothing is followed, and nothing is read beyond `MOST_BYTES`.
 """

@@ -1,11 +1,11 @@
 """The prober: `python -m pegboard_hub.health.prober --home DIR`. It looks at every server, and tells the hub.
 
-A process of its own, so that a server that hangs, and ten thousand that do, are never in the way of an answer. It holds
-no signing key and no database, only a credential that lets it tell health and nothing else; to servers it has the way
-that the edge has. Whom to look at the hub says; where a server's socket is follows from its name alone.
+A process of its own, so that a server that hangs, or ten thousand that do, are never in the way of an answer. It
+holds no signing key and no database, only a credential that lets it tell health and nothing else; to servers it has
+the way that the edge has. Whom to look at the hub says; where a server's socket is follows from its name alone.
 
-Looks are spread: each server has its own time, a little off each round, and `AT_ONCE` are under way at most. One whose
-looks do not agree with what is told of it is looked at again sooner, until damping has decided.
+Looks are spread: each server has its own time, a little off each round, and `AT_ONCE` are under way at most. One
+whose looks do not agree with what is told of it is looked at again sooner, until damping has decided.
 """
 
 from __future__ import annotations
@@ -207,9 +207,7 @@ class Prober:
             try:
                 self._follow(await self._tell(self._report(telling)))
             except (httpx2.HTTPError, OSError, ValueError) as error:
-                log.warning(
-                    "the hub does not take what the prober tells, and is told again: %s", type(error).__name__
-                )
+                log.warning("the hub takes no report, and is told again: %s", type(error).__name__)
                 self._untold = telling.followed_by(self._untold)
             _beat(self._home.prober_beat)
             with contextlib.suppress(TimeoutError):

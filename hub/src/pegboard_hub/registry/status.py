@@ -1,12 +1,13 @@
 """How servers are doing: what the supervisor says of its processes, with what the prober saw of them.
 
-| the supervisor says of a server                                     | the prober               | the server is              |
-|---------------------------------------------------------------------|--------------------------|----------------------------|
-| `not started`, `preparing`, `failed`, `not deployed`, `starting`, `down` | anything            | that, as the supervisor says |
-| `live`, or it is silent itself                                      | `live`, `down`, `flapping` | that, as the prober says |
-| `live`, or it is silent itself                                      | has not looked at it for `LOOKED_MS` | `unknown`      |
-| `live`, or it is silent itself                                      | is silent                | `unknown`                  |
-| `live`; `unknown` where it is silent                                | has not begun            | that, as the supervisor says |
+| the supervisor says          | the prober                             | so the server is       |
+|------------------------------|----------------------------------------|------------------------|
+| anything but `live`          | whatever it says                       | as the supervisor says |
+| `live`, or it is silent      | `live`, `down` or `flapping`           | as the prober says     |
+| `live`, or it is silent      | has not looked at it for `LOOKED_MS`   | `unknown`              |
+| `live`, or it is silent      | is silent                              | `unknown`              |
+| `live`                       | has yet to begin, or to look at it     | `live`                 |
+| it is silent                 | has yet to begin, or to look at it     | `unknown`              |
 
 The hub only reads both: nobody's answer waits for a look at a server. Old news is never told as health: a supervisor
 or prober that is silent makes `unknown`, with since when.
@@ -41,7 +42,7 @@ ProbedState = Literal["unknown", "live", "down", "flapping"]
 """What the prober can say of a server; `unknown` before its first look."""
 
 LOOKED_MS = 150_000
-"""Milliseconds after its last look at a server in which the prober's word on it counts; it looks at each within 60 s."""
+"""Milliseconds for which the prober's word on a server counts after its last look; it looks at each within 60 s."""
 
 LOOK_AGAIN_S = 0.5
 """How often the status file is looked at, in seconds."""
@@ -179,6 +180,8 @@ class RuntimeStatus:
         name = str(server.name)
         process = self.processes.get(name)
         since_ms = int(process.since * 1000) or None if process else None
+        if not server.source or (server.release is None and server.waiting is not None):
+            return Health("not deployed")  # nobody says where its code is, or its release waits for reviews
         if self.started_with is not None and name not in self.started_with:
             return Health("not started")
         state = self.process_state(name)
@@ -201,8 +204,8 @@ def _fault(process: Process | None) -> str:
 class StatusReader:
     """What the supervisor wrote last, with what the prober says now.
 
-    While `keep` runs the file is read in the background, and nobody who asks waits for it. Otherwise it is read by who
-    asks, when it changed.
+    While `keep` runs the file is read in the background, and nobody who asks waits for it. Otherwise it is read by
+    whoever asks, when it changed.
 
     Args:
         path: the supervisor's status file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -46,9 +47,13 @@ def touched_lately(path: Path) -> Callable[[], Awaitable[bool]]:
     """A question that is true while `path` was touched within the last seconds."""
 
     async def ask() -> bool:
-        try:
-            return time.time() - path.stat().st_mtime < TOUCHED_S
-        except OSError:
-            return False
+        return _age(path) < TOUCHED_S
 
     return ask
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf

@@ -141,7 +141,7 @@ HEALTH_LOOKS = Metric(
     "pegboard_hub_health_looks_total",
     "counter",
     ("outcome",),
-    "Looks of the prober at servers, by how they ended: `ok`, `unready` (by its own word), `status` (another answer), "
+    "Looks of the prober, by how they ended: `ok`, `unready` (by its own word), `status` (another answer), "
     "`timeout`, `refused` (the connection), `absent` (no socket), `broken` (no whole answer).",
     "looks",
 )

@@ -50,7 +50,7 @@ def public_app(parts: Parts) -> FastAPI:
 
 
 def internal_app(parts: Parts) -> FastAPI:
-    """The door that only this machine's processes reach: deliveries to the ledger, reports of health, and the operator's questions."""
+    """The door that only this machine's processes reach: for records, reports of health, and the operator."""
     app = _app("Pegboard, internal", "internal", parts.meter, tell_as_json)
     app.include_router(internal_routes(parts.ledger, parts.channels))
     app.include_router(health_door(parts.health, prober_alone(parts)))

@@ -125,7 +125,7 @@ class Chain:
         return may_reach(admitted.caller, standing.access) and not standing.revoked.voids(admitted.caller)
 
     def unready(self) -> str:
-        """Why every request would be refused now, one of `core.readiness.UNREADY`; empty while requests are served."""
+        """Why every request would be refused now, one of `core.readiness.UNREADY`; empty while they are not."""
         try:
             self._standings.current(self._clock())
         except StopsUnknown:
