@@ -18,6 +18,9 @@ MOST = 50_000
 
 LATEST_MS = 1 << 53
 
+PLAIN = r"\A[ -~]*\z"
+"""Of a reason: one line of printable ASCII, which the prober's own words are."""
+
 Name = Annotated[str, Field(max_length=SERVER_LENGTH)]
 Moment = Annotated[int, Field(ge=0, le=LATEST_MS)]
 
@@ -32,7 +35,7 @@ class Transition(_Told):
     server: Name
     at_ms: Moment
     state: ProbedState
-    why: Annotated[str, Field(max_length=WHY_LENGTH)] = ""
+    why: Annotated[str, Field(max_length=WHY_LENGTH, pattern=PLAIN)] = ""
 
 
 class Report(_Told):
