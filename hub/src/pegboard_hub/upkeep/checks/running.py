@@ -97,8 +97,11 @@ def processes(facts: Facts) -> Iterator[Finding]:
 
 def prober(facts: Facts) -> Iterator[Finding]:
     """Whether the hub hears of the prober: without it nobody is told how a server is doing."""
-    if not facts.running or facts.status["stale"] or not facts.status["ready"]:
-        return  # another check says so
+    if not facts.running:
+        yield well("nothing runs, so there is nothing to look at")
+        return
+    if facts.status["stale"] or not facts.status["ready"]:
+        return  # `processes` says so
     try:
         with HubDoor(facts.home) as hub:
             word = hub.ask("GET", "/internal/v1/prober")
