@@ -2,9 +2,9 @@
 
     .venv/bin/python bench/health.py [--servers 2000] [--hang 0.1] [--rounds 5] [--clients 2]
 
-A real hub and a real prober, and in place of servers one process that listens on every server's socket: most answer as
-the kit does, some never, some with 500. Paced clients ask the hub's own door for the list of one person's servers and
-for tokens. Phases with and without the prober follow one another in one run; read the ratios.
+A real hub and a real prober, and in place of servers one process that listens on every server's socket: most answer
+as the kit does, some never, some with 500. Paced clients ask the hub's own door for the list of one person's servers
+and for tokens. Phases with and without the prober follow one another in one run; read the ratios.
 """
 
 from __future__ import annotations
@@ -216,9 +216,7 @@ async def run(given: argparse.Namespace, company: Company, root: Path) -> None:
                 flush=True,
             )
         print({name[31:]: value for name, value in figures.items() if "looks_total" in name})
-        print(
-            f"{'':8} {'off p50':>9} {'on p50':>9} {'off p99':>9} {'on p99':>9}  ms; p99 ratio on/off, median of rounds"
-        )
+        print(f"{'':8} {'off p50':>9} {'on p50':>9} {'off p99':>9} {'on p99':>9}  ms; p99 on/off, median of rounds")
         for what in ratios:
             cells = [1000 * f(taken[what, s]) for f in (median, _p99) for s in ("off", "on")]
             print(f"{what:8}", *(f"{cell:9.1f}" for cell in cells), f" {median(ratios[what]):.2f}")

@@ -22,6 +22,7 @@ from pegboard_hub.health.prober import Prober
 from pegboard_hub.health.report import Answer, Report, Target
 from pegboard_hub.health.service import CHECKED_EVERY_MS, KEPT_MS, MOST_ENTRIES, SILENT_MS
 from pegboard_hub.registry.status import LOOKED_MS
+from pegboard_hub.storage.errors import StorageUnavailable
 from tests.hub.company import Company, Hub, opened
 
 pytestmark = pytest.mark.anyio
@@ -214,6 +215,48 @@ async def test_after_a_silence_the_prober_begins_anew(company: Company, monkeypa
         clock.ahead_s = SILENT_MS / 1000 + 1
         answer = Answer.model_validate((await tell(hub)).json())
         assert {target.state for target in answer.servers or ()} == {"unknown"}
+
+
+async def test_a_disk_that_takes_no_writes_makes_nothing_unknown_and_the_prober_tells_again(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def full() -> AsyncIterator[None]:
+        raise StorageUnavailable("the disk is full")
+        yield
+
+    told = (PRESTO, "down", now_ms(), FAULT)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.parts.database, "write", full)
+        assert (await tell(hub, told)).status_code == 503
+    assert (await health(hub))["state"] == "down"
+    assert (await health(hub))["transitions"] == []
+    assert (await tell(hub, told)).status_code == 200
+    assert len((await health(hub))["transitions"]) == 1
+
+
+async def test_what_the_supervisor_says_is_read_in_the_background(hub: Hub, company: Company) -> None:
+    keeping = asyncio.create_task(hub.parts.status.keep())
+    async with asyncio.timeout(10):
+        while not hub.parts.status._kept_until:
+            await asyncio.sleep(0.01)
+    company.home.status.unlink()
+    assert hub.parts.status.read().known, "whoever asks is answered from memory"
+    async with asyncio.timeout(10):
+        while hub.parts.status.read().known:
+            await asyncio.sleep(0.05)
+    keeping.cancel()
+
+
+async def test_a_replica_learns_what_the_prober_told_another(company: Company) -> None:
+    at = now_ms() - MINUTE
+    async with opened(company) as hub, opened(company) as replica:
+        await tell(hub, (PRESTO, "down", at, FAULT))
+        await replica.parts.health._catch_up()
+        assert (await health(replica))["since"] == at
+        await tell(hub, (PRESTO, "live", at + 1000, ""))
+        await replica.parts.health._catch_up()
+        assert (await health(replica))["state"] == "live"
 
 
 async def test_history_is_bounded_in_age_and_number_and_a_last_entry_stays(hub: Hub) -> None:

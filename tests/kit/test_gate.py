@@ -294,28 +294,6 @@ async def test_another_path_is_nowhere(hub: InMemoryHub) -> None:
 async def test_it_is_ready_while_requests_are_let_through(
     hub: InMemoryHub, monkeypatch: pytest.MonkeyPatch, fault: BundleRefused | None, said: str
 ) -> None:
-    def current(now: float) -> Standing:  # noqa: ARG001 - the port's signature
-        if fault:
-            raise fault
-        return hub.standings.standing
-
-    monkeypatch.setattr(hub.standings, "current", current)
-    async with hub.http() as http:
-        answer = await http.get("/readyz")
-        assert (answer.status_code, answer.json()) == (503 if fault else 200, {"status": said})
-        assert (await http.get("/healthz")).status_code == 200
-        assert (await http.post("/readyz")).status_code == 404
-        # It says what a call meets, and is none: nothing is recorded.
-        assert hub.records == []
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [(BundleRefused("too old"), "bundle_unusable"), (StopsUnknown("too old"), "stops_unknown"), (None, "ok")],
-)
-async def test_it_is_ready_while_requests_are_let_through(
-    hub: InMemoryHub, monkeypatch: pytest.MonkeyPatch, fault: BundleRefused | None, said: str
-) -> None:
     def current(_now: float) -> Standing:
         if fault:
             raise fault
