@@ -458,6 +458,23 @@ async def test_servers_that_hang_hold_up_nobody_and_no_more_are_asked_at_once_th
     assert sockets.most <= 8
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_it_ends_when_it_is_told_to_also_in_the_moment_in_which_something_happens(
+    sockets: Sockets, turns: int
+) -> None:
+    for happens in ("_wake", "_changed"):
+        hub = HubOfTheTest()
+        prober = Prober(sockets.home, hub)
+        running = asyncio.create_task(prober.run())
+        await hub.until(lambda hub=hub: bool(hub.reports))
+        getattr(prober, happens).set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running}, timeout=5)
+        assert running.cancelled()
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_server_whose_kit_has_no_readiness_yet_is_asked_whether_it_is_alive(sockets: Sockets) -> None:
     path = sockets.home.socket(ServerName("dev", "old"))
