@@ -1,6 +1,6 @@
 """What looking at servers costs those who ask: lists and tokens with the prober on and off, and how long it takes.
 
-    .venv/bin/python bench/health.py [--servers 2000] [--hang 0.1] [--rounds 5] [--clients 2]
+    .venv/bin/python bench/health.py [--servers 2000] [--hang 0.1] [--rounds 5] [--clients 2] [--save]
 
 A real hub and a real prober, and in place of servers one process that listens on every server's socket: most answer
 as the kit does, some never, some with 500. Paced clients ask the hub's own door for the list of one person's servers
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -29,6 +29,7 @@ import httpx2
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench import keeping
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.demo import DEMO_GRANT
@@ -180,10 +181,10 @@ class Bench:
         self.token = await self.issue()
 
 
-async def run(given: argparse.Namespace, company: Company, root: Path) -> None:
-    """Measure and print."""
+async def run(given: argparse.Namespace, company: Company, root: Path) -> dict[str, Any]:
+    """Measure and print; gives what is kept."""
     home, began = company.home, time.time()
-    keeping = asyncio.create_task(_keep(home, given.servers, began))
+    supervisor = asyncio.create_task(_keep(home, given.servers, began))
     hub = ("-m", "pegboard_hub.main", "--home", str(home.root), "--public-url", URL, "--grants", str(company.grants))
     prober = ("-m", "pegboard_hub.health.prober", "--home", str(home.root))
     home.prober_beat.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +194,7 @@ async def run(given: argparse.Namespace, company: Company, root: Path) -> None:
         await bench.phase(3)
         taken: dict[tuple[str, str], list[float]] = {(w, s): [] for w in ("list", "token") for s in ("off", "on")}
         ratios: dict[str, list[float]] = {"list": [], "token": []}
+        oldest_s, shares, told_s = [], [], 0.0
         for number in range(given.rounds):
             off = await bench.phase(given.seconds)
             with process(*prober, log=root / "prober.log") as running:
@@ -200,27 +202,31 @@ async def run(given: argparse.Namespace, company: Company, root: Path) -> None:
                     started = time.monotonic()
                     while await bench.told() < given.servers:
                         await asyncio.sleep(0.2)
-                    took = time.monotonic() - started
-                    print(f"the state of all {given.servers} servers is told after {took:.1f} s", flush=True)
+                    told_s = time.monotonic() - started
+                    print(f"the state of all {given.servers} servers is told after {told_s:.1f} s", flush=True)
                 cpu = _cpu(running.pid)
                 on = await bench.phase(given.seconds)
-                share = (_cpu(running.pid) - cpu) / given.seconds
+                shares.append((_cpu(running.pid) - cpu) / given.seconds)
                 figures = await bench.states()
             for what in ratios:
                 taken[what, "off"] += off[what]
                 taken[what, "on"] += on[what]
                 ratios[what].append(_p99(on[what]) / _p99(off[what]))
-            oldest = figures["pegboard_hub_health_oldest_look_seconds"]
-            print(
-                f"round {number + 1}: longest wait of a server {oldest:.0f} s, prober {share:.0%} of a core",
-                flush=True,
-            )
-        print({name[31:]: value for name, value in figures.items() if "looks_total" in name})
-        print(f"{'':8} {'off p50':>9} {'on p50':>9} {'off p99':>9} {'on p99':>9}  ms; p99 on/off, median of rounds")
-        for what in ratios:
-            cells = [1000 * f(taken[what, s]) for f in (median, _p99) for s in ("off", "on")]
-            print(f"{what:8}", *(f"{cell:9.1f}" for cell in cells), f" {median(ratios[what]):.2f}")
-    keeping.cancel()
+            oldest_s.append(figures["pegboard_hub_health_oldest_look_seconds"])
+            told = f"longest wait of a server {oldest_s[-1]:.0f} s, prober {shares[-1]:.0%} of a core"
+            print(f"round {number + 1}: {told}", flush=True)
+    supervisor.cancel()
+    print({name[31:]: value for name, value in figures.items() if "looks_total" in name})
+    rows = [{"what": what, "ratio": round(median(ratios[what]), 2)} | _row(taken, what) for what in ratios]
+    for row in rows:
+        print(row)
+    oldest, share = round(max(oldest_s)), round(median(shares) * 100)
+    return {"rows": rows, "told_s": round(told_s, 1), "oldest_s": oldest, "share": share}
+
+
+def _row(taken: dict[tuple[str, str], list[float]], what: str) -> dict[str, float]:
+    cells: dict[str, Callable[[list[float]], float]] = {"p50": median, "p99": _p99}
+    return {f"{cell}_{s}": round(1000 * of(taken[what, s]), 1) for cell, of in cells.items() for s in ("off", "on")}
 
 
 async def _keep(home: Home, count: int, since: float) -> None:
@@ -246,6 +252,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seconds", type=float, default=20)
     arguments.add_argument("--clients", type=int, default=2)
+    arguments.add_argument("--save", action="store_true", help="keep the results in bench/results/health.json")
     arguments.add_argument("--stand-in", type=Path)
     given = arguments.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -258,7 +265,11 @@ def main() -> None:
         company = prepare(root, given.servers)
         servers = (__file__, "--stand-in", str(company.home.root), "--servers", str(given.servers))
         with process(*servers, "--hang", str(given.hang), wait=True):
-            asyncio.run(run(given, company, root))
+            before = keeping.load_average()
+            found = asyncio.run(run(given, company, root))
+    if given.save:
+        asked = {name: getattr(given, name) for name in ("servers", "hang", "rounds", "clients")}
+        print(keeping.save("health", [before, keeping.load_average()], **asked, **found))
     print(f"load average of the last minutes: {os.getloadavg()}, {os.cpu_count()} cores")
 
 
