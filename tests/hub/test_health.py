@@ -18,6 +18,7 @@ import pytest
 
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
+from pegboard_hub.health import store
 from pegboard_hub.health.prober import Prober
 from pegboard_hub.health.report import Answer, Report, Target
 from pegboard_hub.health.service import CHECKED_EVERY_MS, KEPT_MS, MOST_ENTRIES, SILENT_MS
@@ -267,6 +268,16 @@ async def test_history_is_bounded_in_age_and_number_and_a_last_entry_stays(hub: 
     assert [entry["at"] for entry in (await health(hub, SCRATCH))["transitions"]] == [old]
     kept = await hub.parts.health.history(PRESTO, None, 1000)
     assert [entry.at_ms for entry in kept] == sorted((at for _, _, at, _ in many), reverse=True)[:MOST_ENTRIES]
+
+
+async def test_a_server_that_is_not_there_any_more_leaves_nothing(hub: Hub, company: Company) -> None:
+    await tell(hub, (PRESTO, "down", now_ms(), FAULT), (SCRATCH, "live", now_ms(), ""))
+    hub.parts.health._registered = lambda: {SCRATCH}
+    await hub.parts.health.tidy()
+    assert await hub.parts.health.history(PRESTO, None, 10) == []
+    assert set(hub.parts.health.word().servers) == {SCRATCH}
+    async with hub.parts.database.read() as connection:
+        assert set(await store.load(connection)) == {SCRATCH}
 
 
 async def test_drafts_and_names_nobody_has_are_answered_alike(hub: Hub) -> None:

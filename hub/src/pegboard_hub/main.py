@@ -81,7 +81,9 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         await revocations.reload()
         registry = _registry(home, settings, keys, database, revocations)
         await registry.start()
-        health = HealthBoard(database, lambda: _deployed(registry), home.instance, meter)
+        health = HealthBoard(
+            database, lambda: _deployed(registry), lambda: registry.current.servers, home.instance, meter
+        )
         await health.start()
         status = StatusReader(home.status, settings.status_stale_s, prober=health.word)
         watch_hub(meter, database, registry)

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from pegboard_hub.health import store
 from pegboard_hub.health.probe import KINDS
@@ -48,6 +48,7 @@ class HealthBoard:
     Args:
         database: has the tables.
         servers: the names of every server to look at, now.
+        registered: the names of every server there is, now: what is known of others is dropped.
         name: of this instance's prober.
         meter: counts.
         clock: seconds since the epoch.
@@ -57,12 +58,14 @@ class HealthBoard:
         self,
         database: Database,
         servers: Callable[[], Iterable[str]],
+        registered: Callable[[], Collection[str]],
         name: str,
         meter: HubMeter,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._servers = servers
+        self._registered = registered
         self._name = name
         self._meter = meter
         self._clock = clock
@@ -120,7 +123,7 @@ class HealthBoard:
 
     async def tidy(self) -> None:
         """Drop what is too old, too much, or of servers that are gone."""
-        known = frozenset(self._servers())
+        known = self._registered()
         gone = [server for server in self._words if server not in known]
         async with self._database.write() as connection:
             await store.forget(connection, self._now_ms() - KEPT_MS, MOST_ENTRIES, gone)
