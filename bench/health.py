@@ -1,6 +1,6 @@
 """What looking at servers costs those who ask: lists and tokens with the prober on and off, and how long it takes.
 
-    .venv/bin/python bench/health.py [--servers 2000] [--hang 0.1] [--rounds 5] [--clients 2] [--save]
+    .venv/bin/python bench/health.py [--servers 2000] [--hang 0.1] [--rounds 8] [--clients 2] [--save]
 
 A real hub and a real prober, and in place of servers one process that listens on every server's socket: most answer
 as the kit does, some never, some with 500. Paced clients ask the hub's own door for the list of one person's servers
@@ -188,15 +188,18 @@ async def run(given: argparse.Namespace, company: Company, root: Path) -> dict[s
     hub = ("-m", "pegboard_hub.main", "--home", str(home.root), "--public-url", URL, "--grants", str(company.grants))
     prober = ("-m", "pegboard_hub.health.prober", "--home", str(home.root))
     home.prober_beat.parent.mkdir(parents=True, exist_ok=True)
-    with process(*hub, log=root / "hub.log"):
+    with process(*hub, log=root / "hub.log") as serving:
         bench = Bench(home, given.clients)
         await bench.ready()
         await bench.phase(3)
         taken: dict[tuple[str, str], list[float]] = {(w, s): [] for w in ("list", "token") for s in ("off", "on")}
         ratios: dict[str, list[float]] = {"list": [], "token": []}
         oldest_s, shares, told_s = [], [], 0.0
+        hub_cpu: dict[str, list[float]] = {"off": [], "on": []}
         for number in range(given.rounds):
+            began_at = _cpu(serving.pid)
             off = await bench.phase(given.seconds)
+            hub_cpu["off"].append((_cpu(serving.pid) - began_at) / _asked(off))
             with process(*prober, log=root / "prober.log") as running:
                 if number == 0:
                     started = time.monotonic()
@@ -204,8 +207,9 @@ async def run(given: argparse.Namespace, company: Company, root: Path) -> dict[s
                         await asyncio.sleep(0.2)
                     told_s = time.monotonic() - started
                     print(f"the state of all {given.servers} servers is told after {told_s:.1f} s", flush=True)
-                cpu = _cpu(running.pid)
+                cpu, began_at = _cpu(running.pid), _cpu(serving.pid)
                 on = await bench.phase(given.seconds)
+                hub_cpu["on"].append((_cpu(serving.pid) - began_at) / _asked(on))
                 shares.append((_cpu(running.pid) - cpu) / given.seconds)
                 figures = await bench.states()
             for what in ratios:
@@ -221,7 +225,13 @@ async def run(given: argparse.Namespace, company: Company, root: Path) -> dict[s
     for row in rows:
         print(row)
     oldest, share = round(max(oldest_s)), round(median(shares) * 100)
-    return {"rows": rows, "told_s": round(told_s, 1), "oldest_s": oldest, "share": share}
+    cpu_ms = {phase: round(1000 * median(each), 1) for phase, each in hub_cpu.items()}
+    print(f"CPU of the hub for a request, ms: {cpu_ms}")
+    return {"rows": rows, "cpu_ms": cpu_ms, "told_s": round(told_s, 1), "oldest_s": oldest, "share": share}
+
+
+def _asked(took: dict[str, list[float]]) -> int:
+    return sum(map(len, took.values()))
 
 
 def _row(taken: dict[tuple[str, str], list[float]], what: str) -> dict[str, float]:
@@ -249,8 +259,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--servers", type=int, default=2000)
     arguments.add_argument("--hang", type=float, default=0.1)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--seconds", type=float, default=20)
+    arguments.add_argument("--rounds", type=int, default=8)
+    arguments.add_argument("--seconds", type=float, default=10)
     arguments.add_argument("--clients", type=int, default=2)
     arguments.add_argument("--save", action="store_true", help="keep the results in bench/results/health.json")
     arguments.add_argument("--stand-in", type=Path)
