@@ -137,6 +137,8 @@ async def test_a_listed_server_says_whose_it_is_and_where(hub: Hub, company: Com
         "support_channel": "#data-platform",
         "sensitivity": "confidential",
         "status": "live",
+        "status_since": 1000,
+        "status_why": "",
         "stopped": "",
         "resource_url": PRESTO,
         "tools": [
@@ -275,6 +277,7 @@ async def test_openapi_describes_the_routes(hub: Hub) -> None:
         "/api/v1/servers",
         "/api/v1/servers/{namespace}/{name}/access",
         "/api/v1/servers/{namespace}/{name}/impact",
+        "/api/v1/servers/{namespace}/{name}/health",
         "/api/v1/explain",
         "/api/v1/access:check",
         "/api/v1/calls",

@@ -22,7 +22,7 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.identity.demo import DEMO_GRANT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXPECTED: Set[str] = {"hub", "edge", "prod/presto", "dev/scratch"}
+EXPECTED: Set[str] = {"hub", "edge", "prober", "prod/presto", "dev/scratch"}
 """The processes of an instance with the demo's grants."""
 
 START_S = 240.0

@@ -25,6 +25,7 @@ from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.home import Home, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
+from pegboard_hub.health.service import HealthBoard
 from pegboard_hub.identity.clients.documents import open_documents
 from pegboard_hub.identity.clients.rules import client_rules
 from pegboard_hub.identity.clients.service import Clients
@@ -54,7 +55,7 @@ from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
-from pegboard_hub.web.metrics import MetricsPage, watch_hub
+from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
 from pegboard_hub.web.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,11 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         await revocations.reload()
         registry = _registry(home, settings, keys, database, revocations)
         await registry.start()
-        status = StatusReader(home.status, settings.status_stale_s)
+        health = HealthBoard(
+            database, lambda: _deployed(registry), lambda: registry.current.servers, home.instance, meter
+        )
+        await health.start()
+        status = StatusReader(home.status, settings.status_stale_s, prober=health.word)
         watch_hub(meter, database, registry)
         issuer = TokenIssuer(
             keys.tokens,
@@ -101,15 +106,20 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
             status=status,
+            health=health,
             rotation=KeyRotation(keys, registry, status),
             meter=meter,
-            page=MetricsPage(home, meter),
             cursors=Cursors(open_sealing_key(home)),
+            page=MetricsPage(home, meter, lambda: show_states(meter, registry, status)),
         )
     finally:
         if company is not None:
             await company.close()
         await database.close()
+
+
+def _deployed(registry: Registry) -> list[str]:
+    return [str(server.name) for server in registry.current.all_deployed]
 
 
 async def _identity(
@@ -177,6 +187,8 @@ async def serve(home: Home, settings: HubSettings) -> None:
                 asyncio.create_task(parts.registry.watch_revoked()),
                 asyncio.create_task(_tidy(parts)),
                 asyncio.create_task(parts.rotation.run()),
+                asyncio.create_task(parts.status.keep()),
+                asyncio.create_task(parts.health.follow()),
             ]
             log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
             await asyncio.gather(*(door.serve(sockets=[listener]) for door, listener in opened))
@@ -239,6 +251,7 @@ async def _tidy(parts: Parts) -> None:
     identity = parts.identity
     kept = (
         parts.ledger,
+        parts.health,
         identity.clients,
         identity.connections,
         identity.devices,

@@ -43,7 +43,7 @@ FOLDERS = {
 }
 """Folders of every home with the mode they are created with; the home itself is 0700 until isolation opens it."""
 
-_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "s": 0o711}
+_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "prober": 0o755, "s": 0o711}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,21 @@ class Home:
     def scrape_digest(self) -> Path:
         """SHA-256 of the scrape credential, for the hub."""
         return self.run / "scrape.sha256"
+
+    @property
+    def prober_token(self) -> Path:
+        """The prober's own credential at the hub's internal door."""
+        return self.run / "prober.token"
+
+    @property
+    def prober_digest(self) -> Path:
+        """SHA-256 of the prober's credential, for the hub."""
+        return self.run / "prober.sha256"
+
+    @property
+    def prober_beat(self) -> Path:
+        """Touched by the prober whenever it has told the hub, or tried to; in a folder of its own."""
+        return self.run / "prober" / "beat"
 
     @property
     def gathered(self) -> Path:

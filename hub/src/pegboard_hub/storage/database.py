@@ -227,6 +227,16 @@ async def insert_and_tell_new(
     return [tuple(row) for row in await connection.execute(statement, batch)]
 
 
+async def put(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make each row what its primary key leads to, whether there was one or not. All have the same columns."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    key = [column.name for column in table.primary_key.columns]
+    others = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), [*map(dict, rows)])
+
+
 async def add_up(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add each row's figures to the row with its primary key, which is made where it is not there yet."""
     if not rows:

@@ -32,6 +32,7 @@ CHECKS: dict[str, Check] = {
     "usage": place.usage,
     "port": running.port,
     "processes": running.processes,
+    "prober": running.prober,
     "isolation": machine.isolation,
     "keys": trust.keys,
     "certificates": trust.certificates,

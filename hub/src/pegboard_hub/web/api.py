@@ -13,10 +13,12 @@ from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import request_id
 from pegboard_hub.registry.explain import explain, reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.status import Health
 from pegboard_hub.registry.walk import walk
 from pegboard_hub.web.access_api import access_routes
 from pegboard_hub.web.auth import SignedIn, bearer
 from pegboard_hub.web.clients_api import client_routes
+from pegboard_hub.web.health_api import health_routes
 from pegboard_hub.web.impact_api import impact_routes
 from pegboard_hub.web.ledger_api import ledger_routes
 from pegboard_hub.web.parts import Parts
@@ -44,6 +46,7 @@ def api_routes(parts: Parts) -> APIRouter:
     router.include_router(impact_routes(parts))
     router.include_router(ledger_routes(parts))
     router.include_router(client_routes(parts))
+    router.include_router(health_routes(parts))
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def _add_registry_routes(router: APIRouter, parts: Parts) -> None:
         if surface is not None and caller.sub_type == "person":
             caller = replace(caller, surface=surface, channel=None)
         reachable = [s for s in parts.registry.current.all_deployed if reaches(caller, s, parts.public_url)]
-        return Servers(servers=[_summary(parts, caller, server, status.state(server)) for server in reachable])
+        return Servers(servers=[_summary(parts, caller, server, status.health(server)) for server in reachable])
 
     @router.get("/servers/{namespace}/{name}/access", summary="May you use this server?")
     async def access(request: Request, namespace: str, name: str, caller: SignedIn) -> AccessAnswer:
@@ -106,7 +109,7 @@ def _add_explain_routes(router: APIRouter, parts: Parts) -> None:
         )
 
 
-def _summary(parts: Parts, caller: Caller, server: RegisteredServer, status: Any) -> ServerSummary:
+def _summary(parts: Parts, caller: Caller, server: RegisteredServer, health: Health) -> ServerSummary:
     assert server.release is not None  # noqa: S101 - only deployed servers are reachable
     manifest = server.release.manifest
     tools = visible_tools(caller, server, parts.public_url)
@@ -115,7 +118,9 @@ def _summary(parts: Parts, caller: Caller, server: RegisteredServer, status: Any
         server=str(server.name),
         sensitivity=manifest.sensitivity,
         release=server.release.digest,
-        status=status,
+        status=health.state,
+        status_since=health.since_ms,
+        status_why=health.why,
         stopped=server.stopped,
         resource_url=server.name.resource_url(parts.public_url),
         tools=[_tool_summary(tool, server) for tool in tools],

@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from pegboard_hub.common.requests import RequestEnvelope, Tell, add_refusal_handlers, refuse, tell_as_json
+from pegboard_hub.health.api import health_door
 from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
@@ -20,7 +21,7 @@ from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
 from pegboard_hub.web.metrics import metrics_routes
 from pegboard_hub.web.official_api import official_routes
 from pegboard_hub.web.onward import see_other
-from pegboard_hub.web.operator import operator_routes
+from pegboard_hub.web.operator import operator_routes, prober_alone
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.sessions_door import session_door
@@ -51,9 +52,10 @@ def public_app(parts: Parts) -> FastAPI:
 
 
 def internal_app(parts: Parts) -> FastAPI:
-    """The door that only this machine's processes reach: deliveries to the ledger, and the operator's questions."""
+    """The door that only this machine's processes reach: for records, reports of health, and the operator."""
     app = _app("Pegboard, internal", "internal", parts.meter, tell_as_json)
     app.include_router(internal_routes(parts.ledger, parts.channels))
+    app.include_router(health_door(parts.health, prober_alone(parts)))
     app.include_router(operator_routes(parts))
     app.include_router(acknowledgement_routes(parts))
     app.include_router(key_routes(parts))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -13,6 +15,7 @@ from fastapi.responses import Response
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.service import Registry
+from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.telemetry import table
 from pegboard_hub.telemetry.exposition import CONTENT_TYPE
@@ -24,7 +27,15 @@ log = logging.getLogger(__name__)
 class MetricsPage:
     """What a scraper gets, and whom it is given to."""
 
-    def __init__(self, home: Home, meter: HubMeter) -> None:
+    def __init__(self, home: Home, meter: HubMeter, refresh: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            home: the instance's.
+            meter: has the hub's figures.
+            refresh: brings those up to date that are counted when the page is asked for.
+        """
+        self._refresh = refresh
         self._digest = home.scrape_digest
         self._gathered = home.gathered
         self._meter = meter
@@ -41,6 +52,7 @@ class MetricsPage:
 
     def text(self) -> bytes:
         """The hub's figures, then those that were gathered; without a supervisor the former alone."""
+        self._refresh()
         return self._meter.page() + _text(self._gathered).encode()
 
 
@@ -56,6 +68,14 @@ def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
     meter.watch(table.REGISTRY_PROBLEMS, lambda: len(registry.current.problems))
     meter.watch(table.REGISTRY_SERVERS, lambda: len(registry.current.all_deployed), "deployed")
     meter.watch(table.REGISTRY_SERVERS, lambda: _not_deployed(registry), "not_deployed")
+
+
+def show_states(meter: HubMeter, registry: Registry, status: StatusReader) -> None:
+    """Count the servers in each state."""
+    now = status.read()
+    found = Counter[str](now.state(server) for server in registry.current.servers.values())
+    for state in table.SERVER_STATES:
+        meter.set(table.HEALTH_SERVERS, found[state], state)
 
 
 def metrics_routes(page: MetricsPage) -> APIRouter:

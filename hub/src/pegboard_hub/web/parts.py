@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.health.service import HealthBoard
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.keys import RingVerifier
 from pegboard_hub.identity.oauth.server import AuthorizationServer
@@ -32,6 +33,7 @@ class Parts:
     ledger: Ledger
     channels: Channels
     status: StatusReader
+    health: HealthBoard
     rotation: KeyRotation
     meter: HubMeter
     page: MetricsPage

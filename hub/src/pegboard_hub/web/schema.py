@@ -46,6 +46,8 @@ class ServerSummary(BaseModel):
     sensitivity: str
     release: str
     status: ServerState
+    status_since: int | None = Field(description="milliseconds since the epoch; null where nobody says")
+    status_why: str = Field(description="why it is not live; empty when it is")
     stopped: str = Field(description="why nobody may use it now; empty while it is not stopped")
     resource_url: str
     tools: list[ToolSummary]
