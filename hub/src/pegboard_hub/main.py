@@ -72,7 +72,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     directory = open_directory(settings.directory, settings.public_url) if opened.demo else NOBODY
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
-    database = Database.at(home.database, meter)
+    database = _database(home, settings, meter)
     company = open_company_login(opened, settings.public_url, open_sealing_key(home))
     try:
         await migrate(database)
@@ -108,6 +108,12 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         if company is not None:
             await company.close()
         await database.close()
+
+
+def _database(home: Home, settings: HubSettings, meter: HubMeter) -> Database:
+    if settings.database_url:
+        return Database(settings.database_url, meter, f"pegboard {settings.name}")
+    return Database.at(home.database, meter)
 
 
 async def _identity(
@@ -161,7 +167,8 @@ async def serve(home: Home, settings: HubSettings) -> None:
         PegboardError: as `open_hub`.
         OSError: a socket cannot be opened.
     """
-    schema_of(home.database).check()
+    if not settings.database_url:
+        schema_of(home.database).check()
     async with open_hub(home, settings) as parts:
         doors = [
             (_Door(public_app(parts)), home.hub_socket),

@@ -46,7 +46,7 @@ class MetricsPage:
 
 def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
     """Show what database and registry are like whenever the metrics are asked for, and what may never happen as 0."""
-    for kind in ("disk", "other"):
+    for kind in ("disk", "server", "other"):
         meter.count(table.DATABASE_ERRORS, kind, by=0)
     for kind in ("intent", "outcome", "denial", "edge", "unreadable"):
         meter.count(table.RECORDS, kind, by=0)
