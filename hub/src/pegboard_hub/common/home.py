@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -239,9 +241,13 @@ class Home:
         """The hub's public door; the edge proxies to it."""
         return self.run / "hub" / "hub.sock"
 
+    def hub_door(self, name: str) -> Path:
+        """The public door of one of several hubs: hub, hub-2, hub-3…"""
+        return self.hub_socket.with_name(f"{name}.sock")
+
     @property
     def internal_socket(self) -> Path:
-        """The hub's internal door: servers deliver records, the edge's agent delivers refusals."""
+        """The internal door of the hub that leads: servers deliver records, the edge's agent delivers refusals."""
         return self.run / "internal" / "internal.sock"
 
     @property
@@ -298,6 +304,21 @@ def unusable(root: Path, error: OSError) -> ConfigurationError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         mend = "make room on its disk, or choose a folder on another, with PEGBOARD_HOME=… or --home"
     return ConfigurationError(f"PEGBOARD_HOME {root}", [f"cannot be used ({what})", mend])
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Change a folder's files while no other process does: the folder itself is locked (flock).
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(

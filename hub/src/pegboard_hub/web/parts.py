@@ -14,6 +14,7 @@ from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.locks import Locks
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.metrics import MetricsPage
 
@@ -34,6 +35,7 @@ class Parts:
     rotation: KeyRotation
     meter: HubMeter
     page: MetricsPage
+    locks: Locks
 
     @property
     def public_url(self) -> str:
