@@ -1,12 +1,14 @@
 """Bringing the database to the newest schema at start (the one door to Alembic).
 
-`python -m pegboard_hub.storage.migrate FILE` does it alone: a large database may take longer than a hub may to start.
+`python -m pegboard_hub.storage.migrate [FILE]` does it alone: a large database may take longer than a hub may to
+start.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
 from pegboard.core.errors import PegboardError
+from pegboard_hub.common.database_url import read_database_url
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.storage import copies
 from pegboard_hub.storage import postgresql as server
@@ -97,8 +100,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-async def _migrate_file(file: Path) -> None:
-    database = Database.at(file)
+async def _migrate_only(database: Database) -> None:
     try:
         await migrate(database)
     finally:
@@ -106,10 +108,15 @@ async def _migrate_file(file: Path) -> None:
 
 
 def main() -> int:
-    """Migrate the database file that the command line names; the last line on stderr says why it could not be."""
+    """Migrate the database file that the command line names, or else the PostgreSQL that the environment does.
+
+    The last line on stderr says why it could not be.
+    """
     configure_logging()
     try:
-        asyncio.run(_migrate_file(Path(sys.argv[1])))
+        named = sys.argv[1:]
+        database = Database.at(Path(named[0])) if named else Database(str(read_database_url(os.environ)))
+        asyncio.run(_migrate_only(database))
     except PegboardError as error:
         print(error, file=sys.stderr)
         return 1
