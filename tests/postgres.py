@@ -30,6 +30,7 @@ class Postgres:
         self._base = base
         self._server = server
         self._template = ""
+        self._listen = "-h ''"
 
     def url(self, database: str) -> str:
         """URL of a database."""
@@ -62,6 +63,15 @@ class Postgres:
         finally:
             self.drop(url)
 
+    def listen(self, port: int, password: str) -> None:
+        """Listen on loopback too, for processes of other users; from now on URLs are of that, with a password.
+
+        The server lets everybody in who reaches it: the password is there to be looked for where it must not be.
+        """
+        self._listen = f"-h 127.0.0.1 -p {port}"
+        self._pg_ctl("restart")
+        self._base = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres?sslmode=disable"
+
     def restart(self) -> None:
         """Restart the server: every connection breaks."""
         self._pg_ctl("restart")
@@ -75,18 +85,20 @@ class Postgres:
         self._pg_ctl("start")
 
     def _pg_ctl(self, verb: str) -> None:
-        user = self._server.system_user
-        command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), "-w", "-m", "fast", verb]
-        if verb == "start":
-            command[-3:] = ["-l", str(self._server.pgdata / "log"), "-o", self._options, verb]
-        if verb == "restart":
-            command[-1:] = ["-l", str(self._server.pgdata / "log"), "-o", self._options, verb]
-        subprocess.run(command, check=True, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+        started = [] if verb == "stop" else ["-l", str(self._server.pgdata / "log"), "-o", self._options]
+        command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), "-w", "-m", "fast"]
+        subprocess.run(
+            [*command, *started, verb],
+            check=True,
+            user=self._server.system_user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
 
     @property
     def _options(self) -> str:
-        info = self._server.get_postmaster_info()
-        return f"-k {info.socket_dir or self._server.pgdata} -h ''"
+        return f"-k {self._server.pgdata} {self._listen}"
 
     def _run(self, statement: str) -> None:
         with psycopg.connect(self._base, autocommit=True) as connection:

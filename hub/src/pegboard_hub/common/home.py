@@ -297,6 +297,11 @@ def noted(home: Home) -> dict[str, Any]:
         return {}
 
 
+def server_of(home: Home) -> str:
+    """The PostgreSQL that a home's data is in, without who signs in there; empty where the data is in the home."""
+    return str(noted(home).get("database") or "")
+
+
 def unusable(root: Path, error: OSError) -> ConfigurationError:
     """That a home cannot be used, and the mend that fits the error."""
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -268,7 +268,7 @@ def _told(error: DBAPIError | NoConnection, embedded: bool) -> Exception:
         words = f"all {server.POOL_VARIABLE} connections to the database have been in use for too long"
         return StorageUnavailable(words)
     if not embedded:
-        trouble = server.trouble_of(error)
+        trouble = server.trouble_of(error.orig)
         return StorageUnavailable(trouble) if trouble else error
     if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DISK:
         return error

@@ -9,14 +9,14 @@ with it. So they mean the same as on SQLite, which has one writer at a time, and
 from __future__ import annotations
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, LiteralString
 from zlib import crc32
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrBinaryDumper, StrDumper
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -89,6 +89,11 @@ _MENDS = (
 """What mends an error, by the beginning of its code (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 _UNREACHABLE = f"is it up, and are address, user and password in {VARIABLE} right?"
+
+LEADER: LiteralString = (
+    f"SELECT application_name FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE {_LEADS})"
+)
+"""What the session that leads calls itself."""
 
 
 class _NoNul:
@@ -196,9 +201,8 @@ def connect_arguments(url: str, name: str) -> dict[str, Any]:
     return {**chosen, "options": f"{settings} {said.get('options', '')}".strip()}
 
 
-def trouble_of(error: DBAPIError) -> str:
+def trouble_of(original: BaseException | None) -> str:
     """What is wrong with the database and what mends it; empty where the statement is at fault."""
-    original = error.orig
     code = getattr(original, "sqlstate", None) or ""
     said = (str(original).strip().splitlines() or [""])[0]
     mend = next((words for start, words in _MENDS if code.startswith(start)), "")
@@ -238,11 +242,16 @@ async def check_usable(connection: AsyncConnection) -> None:
     Raises:
         DatabaseUnreadable: it is of a version that is too old, or compares or keeps text in another way.
     """
-    query = (
-        "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), "
-        "'B' < 'a' AND 'z' < 'é' AND 'a-c' < 'ab'"
-    )
-    version, encoding, by_code_points = (await connection.execute(text(query))).one()
+    _check(*(await connection.execute(text(_USABLE))).one())
+
+
+_USABLE = (
+    "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), "
+    "'B' < 'a' AND 'z' < 'é' AND 'a-c' < 'ab'"
+)
+
+
+def _check(version: int, encoding: str, by_code_points: bool) -> None:
     if version < OLDEST:
         raise DatabaseUnreadable(f"the database is PostgreSQL {version}, and Pegboard wants {OLDEST} or newer")
     if encoding != "UTF8" or not by_code_points:
@@ -265,8 +274,7 @@ async def holds_or_takes_lead(connection: AsyncConnection) -> bool:
 
 async def leader(connection: AsyncConnection) -> str:
     """What the session that leads calls itself; empty for a moment in which none does."""
-    query = f"SELECT application_name FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE {_LEADS})"
-    return str(await connection.scalar(text(query)) or "")
+    return str(await connection.scalar(text(LEADER)) or "")
 
 
 async def try_named(connection: AsyncConnection, name: str) -> bool:
@@ -282,3 +290,64 @@ async def release_named(connection: AsyncConnection, name: str) -> None:
 def _number(name: str) -> int:
     """A name as the second half of a lock. Two names with one number wait for each other, and that is all."""
     return _NAMED | crc32(name.encode()) >> 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a database at a server is like, from outside.
+
+    Attributes:
+        version: of the server.
+        revision: of the schema; empty where there is none yet.
+        bytes: its size.
+        leader: what the hub that leads calls itself; empty where none does.
+        hubs: what the hubs call themselves that are connected.
+        connections: of everybody, to the server.
+        most: connections that it allows.
+    """
+
+    version: str
+    revision: str
+    bytes: int
+    leader: str
+    hubs: tuple[str, ...]
+    connections: int
+    most: int
+
+
+def see(url: str) -> Seen:
+    """Look at a database without a hub. Nothing is changed.
+
+    Raises:
+        ConfigurationError: libpq does not understand the URL.
+        DatabaseUnreadable: it cannot be reached, or is none that Pegboard can use; the message says what mends it.
+    """
+    arguments = connect_arguments(url, "pegboard doctor")
+    try:
+        with psycopg.connect(url, autocommit=True, **arguments) as connection:
+            _check(*_one(connection, _USABLE))
+            known = _one(connection, "SELECT to_regclass('alembic_version') IS NOT NULL")[0]
+            [hubs] = _one(connection, _HUBS)
+            leading = connection.execute(LEADER).fetchone()
+            version, size, most, now = _one(connection, _SERVER)
+            revision = _one(connection, "SELECT max(version_num) FROM alembic_version")[0] if known else None
+    except psycopg.Error as error:
+        raise DatabaseUnreadable(
+            trouble_of(error) or f"the database cannot be used: {type(error).__name__}"
+        ) from None
+    return Seen(version, revision or "", size, leading[0] if leading else "", tuple(hubs), now, most)
+
+
+_SERVER = (
+    "SELECT split_part(current_setting('server_version'), ' ', 1), pg_database_size(current_database()), "
+    "current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'client%')"
+)
+_HUBS = (
+    "SELECT coalesce(array_agg(DISTINCT application_name ORDER BY application_name), '{}') FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name LIKE 'pegboard hub%'"
+)
+
+
+def _one(connection: psycopg.Connection[Any], query: LiteralString) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    return tuple(row) if row else ()
