@@ -340,7 +340,8 @@ def see(url: str) -> Seen:
 
 _SERVER = (
     "SELECT split_part(current_setting('server_version'), ' ', 1), pg_database_size(current_database()), "
-    "current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'client%')"
+    "current_setting('max_connections')::int, "
+    "(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'client%')"
 )
 _HUBS = (
     "SELECT coalesce(array_agg(DISTINCT application_name ORDER BY application_name), '{}') FROM pg_stat_activity "

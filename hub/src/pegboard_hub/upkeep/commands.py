@@ -135,8 +135,8 @@ def _restored_lines(restored: Restored) -> list[str]:
         lines.append(f"What was there before is in {restored.moved}; delete it when you no longer need it.")
     if not manifest.db_schema:
         lines.append(
-            f"Its database is not in the backup: it is in {server_of(Home.at(restored.home))}, as that is now. To bring "
-            "that back too, use pg_restore before the start, and set PEGBOARD_DATABASE_URL for it."
+            f"Its database is not in the backup: it is in {server_of(Home.at(restored.home))}, as that is now. To "
+            "bring that back too, use pg_restore before the start, and set PEGBOARD_DATABASE_URL for it."
         )
     lines.append("What came after that time is not in it: calls, refusals, changes of grants and releases.")
     if Part.KEYS not in restored.parts:
