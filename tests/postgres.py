@@ -36,10 +36,10 @@ class Postgres:
         """URL of a database."""
         return self._base.replace("/postgres?", f"/{database}?")
 
-    def create(self, template: str = "template0", locale: str = "C") -> str:
+    def create(self, template: str = "template0", more: str = "LOCALE 'C'") -> str:
         """A new database; gives its URL."""
         name = f"t{uuid.uuid4().hex}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {template} LOCALE '{locale}'")
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template} {more}")
         return self.url(name)
 
     def drop(self, url: str) -> None:

@@ -9,7 +9,11 @@ with it. So they mean the same as on SQLite, which has one writer at a time, and
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, LiteralString
 from zlib import crc32
 
@@ -55,6 +59,8 @@ SESSION = {
 KEPT_ALIVE = {"keepalives_idle": 3, "keepalives_interval": 1, "keepalives_count": 3, "tcp_user_timeout": 8000}
 """The same from the hub's side (https://www.postgresql.org/docs/current/libpq-connect.html)."""
 
+ROWS_AT_ONCE = 5000
+
 _SPACE = 0x50454742
 """The first half of every advisory lock of ours: other programs may use the database's too."""
 
@@ -88,6 +94,7 @@ _MENDS = (
 )
 """What mends an error, by the beginning of its code (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
+_NUMBERS = re.compile(r"[0-9,]*")
 _UNREACHABLE = f"is it up, and are address, user and password in {VARIABLE} right?"
 
 LEADER: LiteralString = (
@@ -134,11 +141,15 @@ def _padded(ports: list[str], count: int) -> list[str]:
 
 def _parsed(url: str) -> dict[str, Any]:
     try:
-        return dict(conninfo_to_dict(url))
+        found = dict(conninfo_to_dict(url))
+        # A password with a slash or an at-sign in it would end up where names are, and be shown.
+        named = (found.get("host", ""), found.get("dbname", ""))
+        if not any("@" in str(name) for name in named) and _NUMBERS.fullmatch(str(found.get("port", ""))):
+            return found
     except psycopg.ProgrammingError:
-        # What it says may quote the password.
-        example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE, with what is special in a password as %XX"
-        raise ConfigurationError(VARIABLE, [f"libpq cannot read it; it looks like {example}"]) from None
+        pass  # what it says may quote the password
+    example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE, with what is special in a password as %XX"
+    raise ConfigurationError(VARIABLE, [f"libpq cannot read it; it looks like {example}"])
 
 
 def pool_size() -> int:
@@ -336,6 +347,38 @@ def see(url: str) -> Seen:
             trouble_of(error) or f"the database cannot be used: {type(error).__name__}"
         ) from None
     return Seen(version, revision or "", size, leading[0] if leading else "", tuple(hubs), now, most)
+
+
+class Snapshot:
+    """One state of a database, read row by row."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._number = count()
+
+    def execute(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query; the server keeps those that were not asked for yet."""
+        with self._connection.cursor(name=f"rows_{next(self._number)}") as cursor:
+            cursor.itersize = ROWS_AT_ONCE
+            yield from cursor.execute(query)
+
+
+@contextmanager
+def open_snapshot(url: str) -> Iterator[Snapshot]:
+    """One state of a database, beside running hubs. Nothing is changed.
+
+    Raises:
+        ConfigurationError: libpq does not understand the URL.
+        DatabaseUnreadable: it cannot be read.
+    """
+    try:
+        with psycopg.connect(url, **connect_arguments(url, "pegboard")) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            yield Snapshot(connection)
+    except psycopg.Error as error:
+        words = trouble_of(error) or f"the database cannot be read: {type(error).__name__}"
+        raise DatabaseUnreadable(words) from None
 
 
 _SERVER = (

@@ -47,8 +47,8 @@ def back_up(
 ) -> Backup:
     """Make the new file `file`; it appears when it is complete, and no part of it is left otherwise.
 
-    Everything the hub or a server acknowledged before the call is in it, but for what a database at a server has: that
-    one is the operator's own to back up.
+    Everything the hub or a server acknowledged before the call is in it, but for what is in a PostgreSQL: that is the
+    operator's own to back up.
 
     Args:
         home: of the instance.
