@@ -206,7 +206,7 @@ def connect_arguments(url: str, name: str) -> dict[str, Any]:
         ConfigurationError: libpq does not understand the URL.
     """
     said = _parsed(url)
-    own = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT_S, **KEPT_ALIVE}
+    own = {"application_name": name, "client_encoding": "utf8", "connect_timeout": CONNECT_TIMEOUT_S, **KEPT_ALIVE}
     chosen: dict[str, Any] = {key: value for key, value in own.items() if key not in said}
     settings = " ".join(f"-c {key}={value}" for key, value in SESSION.items())
     return {**chosen, "options": f"{settings} {said.get('options', '')}".strip()}
