@@ -234,17 +234,17 @@ async def test_a_second_hub_of_a_home_follows_what_the_leading_one_does(url: str
     async with opened(company) as leading, opened(company) as following:
         assert leading.parts.locks.leads
         assert not following.parts.locks.leads
-        await following.parts.registry.refresh()
+        await following.parts.registry.follow_tables()
         assert following.parts.registry.current.servers == leading.parts.registry.current.servers
         # A change of the grants file comes to it by the tables, once the leading one has taken it over.
         changed = company.grants.read_text().replace('"ads-eng"', '"ads-ops"')
         company.grants.write_text(changed)
         before = company.home.edge_bundle.read_text()
-        await following.parts.registry.refresh()
+        await following.parts.registry.follow_tables()
         assert company.home.edge_bundle.read_text() == before
         while not await leading.parts.registry.refresh():
             await asyncio.sleep(0.01)
-        await following.parts.registry.refresh()
+        await following.parts.registry.follow_tables()
         assert following.parts.registry.current.servers == leading.parts.registry.current.servers
         # A key that is on its way is known to it before anybody signs with it.
         key, _ = leading.parts.rotation.begin("tokens")

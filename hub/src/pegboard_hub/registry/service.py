@@ -200,7 +200,7 @@ class Registry:
                 log.exception("the registry could not be refreshed")
 
     async def _stand_by(self) -> None:
-        """Know the grants file, and take nothing over: whoever comes to lead looks at everything anew, and signs it."""
+        """Know the grants file, and take nothing over: who comes to lead looks at everything anew, and signs it."""
         self._imported = None
         fault = await self._sources.follow()
         if fault != self.current.fault:

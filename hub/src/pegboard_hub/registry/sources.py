@@ -164,7 +164,7 @@ class Sources:
         return Looked(seen, fault, found, due, gone, reread or bool(due or gone))
 
     async def follow(self) -> str:
-        """Know the grants file as it is, for a hub that takes nothing over; gives its fault, and empty where it has none.
+        """Know the grants file as it is, for a hub that takes nothing over; gives its fault, empty where it has none.
 
         The next look is a first one: everything is due.
         """
