@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from sqlalchemy import text
 
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
+from pegboard_hub.common.home import Home, server_of
 from pegboard_hub.common.settings import HubSettings
 from pegboard_hub.ledger.verify import verify_server
 from pegboard_hub.storage import database as databases
@@ -22,6 +25,12 @@ from pegboard_hub.storage.errors import DatabaseUnreadable, StorageUnavailable
 from pegboard_hub.storage.locks import Locks
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.storage.postgresql import address_of, see
+from pegboard_hub.upkeep.archive import write_archive
+from pegboard_hub.upkeep.backup import back_up
+from pegboard_hub.upkeep.commands import _backup_lines as backup_lines
+from pegboard_hub.upkeep.errors import BackupRefused
+from pegboard_hub.upkeep.members import Member, Part
+from pegboard_hub.upkeep.restore import restore
 from tests.hub.company import Company, call, opened
 from tests.postgres import Postgres, execute
 from tests.postgres import running as running_postgres
@@ -261,6 +270,42 @@ async def test_the_ledger_of_a_server_is_counted_again(url: str, company: Compan
         assert (verdict.calls, verdict.findings) == ({"ok": 2}, [])
     execute(url, "UPDATE usage_totals SET calls = calls + 1")
     assert {finding.promise for finding in verify_server(url).findings} == {"totals add up"}
+
+
+async def test_a_backup_holds_everything_but_the_server_s_database_and_says_so(
+    company: Company, url: str, tmp_path: Path
+) -> None:
+    company.database_url = url
+    async with opened(company):
+        pass
+    company.home.instance_file.write_text(json.dumps({"database": "postgresql://db/x", "port": 8400}))
+    made = back_up(company.home, tmp_path / "backup.tar.gz", lambda _: None)
+    assert (Part.DATABASE in made.parts, Part.KEYS in made.parts, made.manifest.db_schema) == (False, True, "")
+    said = "\n".join(backup_lines(made, "postgresql://db/x"))
+    assert "It does not hold the database, which is in postgresql://db/x" in said
+    assert "pg_dump" in said
+    home = restore(made.file, tmp_path / "restored", lambda _: None).home
+    assert (home / "keys" / "token-signing.jwk.json").read_bytes() == company.home.token_ring.read_bytes()
+    assert server_of(Home.at(home)) == "postgresql://db/x"
+    assert not (home / "data" / "pegboard.db").exists()
+
+
+async def test_a_backup_that_has_no_database_and_names_none_is_refused(
+    company: Company, url: str, tmp_path: Path
+) -> None:
+    company.home.instance_file.write_text(json.dumps({"database": "postgresql://db/x"}))
+    made = back_up(company.home, tmp_path / "backup.tar.gz", lambda _: None)
+    folder = tmp_path / "members"
+    for member in made.manifest.members:
+        (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "instance.json").write_text("{}")
+    content = (folder / "instance.json").read_bytes()
+    kept = Member(name="instance.json", size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    write_archive(
+        tmp_path / "other", made.manifest.model_copy(update={"members": (kept,)}), lambda m: folder / m.name
+    )
+    with pytest.raises(BackupRefused, match="it holds no database, and names none"):
+        restore(tmp_path / "other", tmp_path / "restored", lambda _: None)
 
 
 def up(home: Path, *options: str, **variables: str) -> str:

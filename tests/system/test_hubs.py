@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pegboard_hub.demo.wire import Wire
 from pegboard_hub.storage.postgresql import LEADER
@@ -193,6 +194,19 @@ def test_status_and_doctor_name_database_and_hubs(site: Site) -> None:
     assert "postgresql://127.0.0.1" in found
     assert "leads" in found
     assert PASSWORD not in shown + found
+
+
+def test_a_scrape_tells_of_every_hub_whichever_it_meets(site: Site) -> None:
+    headers = {"Authorization": f"Bearer {site.pegboard.home.scrape_token.read_text().strip()}"}
+    for _ in range(3):
+        page = httpx2.get(f"{site.pegboard.public_url}/metrics", headers=headers).text
+        families = list(text_string_to_metric_families(page))
+        names = [family.name for family in families]
+        assert len(names) == len(set(names))
+        for name in ("pegboard_hub_requests", "pegboard_hub_database_seconds"):
+            [family] = [each for each in families if each.name == name]
+            assert {sample.labels["hub"] for sample in family.samples} == HUBS
+    assert httpx2.get(f"{site.pegboard.public_url}/metrics/hub").status_code == 401
 
 
 def ask(verb: str, site: Site, *, with_url: bool) -> str:

@@ -18,7 +18,7 @@ from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
-from pegboard_hub.common.home import Home, read_instance
+from pegboard_hub.common.home import Home, hub_names, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.clients.documents import open_documents
@@ -105,7 +105,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             status=status,
             rotation=KeyRotation(keys, registry, status, leads=lambda: locks.leads),
             meter=meter,
-            page=MetricsPage(home, meter),
+            page=MetricsPage(home, meter, settings.hubs, settings.name),
             locks=locks,
         )
     finally:
@@ -274,6 +274,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),
         database_url=_server_url(),
         name=options.name,
+        hubs=hub_names(count) if (count := int(instance.get("hubs") or 1)) > 1 else (),
         log_level=options.log_level,
     )
     return home, settings

@@ -270,6 +270,11 @@ class Home:
         _make(self.socket(server).parent, 0o755)
 
 
+def hub_names(count: int) -> tuple[str, ...]:
+    """What the hubs of an instance are called."""
+    return "hub", *(f"hub-{number}" for number in range(2, count + 1))
+
+
 def read_instance(home: Home) -> dict[str, Any]:
     """What the last start of this home noted (`Home.instance_file`); empty where there was none.
 

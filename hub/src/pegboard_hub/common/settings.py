@@ -26,6 +26,7 @@ class HubSettings:
         token_lifetime_s: lifetime of an access token in seconds; 15 minutes at most.
         database_url: of a PostgreSQL, with its password; empty for the file in the home.
         name: of this process among the hubs of its home: hub, hub-2, hub-3…
+        hubs: what all of them are called, where there are several.
         log_level: lowest level that is logged.
     """
 
@@ -40,6 +41,7 @@ class HubSettings:
     token_lifetime_s: int = 15 * 60
     database_url: str = field(default="", repr=False)
     name: str = "hub"
+    hubs: tuple[str, ...] = ()
     log_level: str = "INFO"
 
     @property

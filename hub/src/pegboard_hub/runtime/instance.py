@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pegboard.core.bundle import Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
-from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.home import Home, hub_names, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
@@ -28,7 +28,7 @@ from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.servers import Place, Servers
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
-from pegboard_hub.runtime.table import EDGE, edge_process, hub_names, hub_process
+from pegboard_hub.runtime.table import EDGE, edge_process, hub_process
 from pegboard_hub.storage.postgresql import address_of
 
 HUB_LIMIT_S = 60.0

@@ -29,11 +29,6 @@ EDGE = "edge"
 _SWEEP = "import os; os.kill(-1, 9)"
 
 
-def hub_names(count: int) -> tuple[str, ...]:
-    """What the hubs of an instance are called."""
-    return HUB, *(f"{HUB}-{number}" for number in range(2, count + 1))
-
-
 def hub_process(
     home: Home,
     isolation: Isolation,
