@@ -30,9 +30,13 @@ from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
 from pegboard_hub.runtime.table import EDGE, edge_process, hub_process
 from pegboard_hub.storage.postgresql import address_of
+from pegboard_hub.storage.schema import Schema
 
 HUB_LIMIT_S = 60.0
 EDGE_LIMIT_S = 30.0
+
+NO_SCHEMA = Schema("", "")
+"""Of the file in the home, where the data is elsewhere: whatever lies there is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Instance:
         preflight.check_place(settings.home)
         self.home = Home.open(settings.home)
         self._lock = preflight.lock(self.home)
-        self._schema = preflight.find_schema(self.home)
+        self._schema = NO_SCHEMA if settings.database_url else preflight.find_schema(self.home)
         self._hubs = hub_names(settings.hubs)
         preflight.check_port(settings.port, settings.bind)
         self._envoy = preflight.find_envoy()

@@ -83,7 +83,11 @@ class Locks:
         """Go on looking until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # whatever it is: a hub that stopped looking would never lead again
+                self._leads = False
+                log.exception("whether this hub leads could not be told, and is tried again")
 
     @asynccontextmanager
     async def held(self, name: str) -> AsyncIterator[None]:
