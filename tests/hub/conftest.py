@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -35,8 +36,11 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Which database the test runs on: the embedded one, unless it is marked `both_databases`."""
-    return str(getattr(request, "param", EMBEDDED))
+    """Which database the test runs on: the embedded one, unless it is marked `both_databases`.
+
+    `TEST_DATABASE=postgresql` runs the others there, too, for whoever looks for what the marked ones do not meet.
+    """
+    return str(getattr(request, "param", os.environ.get("TEST_DATABASE", EMBEDDED)))
 
 
 @pytest.fixture

@@ -18,6 +18,11 @@ from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
 from pegboard_hub.common.home import Home, server_of
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.identity.clients.store import restore as restore_clients
+from pegboard_hub.identity.person import LoginEnded, PersonFacts, SignedIn
+from pegboard_hub.identity.revocations import Revocations
+from pegboard_hub.identity.sealing import Sealer
+from pegboard_hub.identity.sessions.service import Sessions
 from pegboard_hub.ledger.verify import verify_server
 from pegboard_hub.storage import database as databases
 from pegboard_hub.storage.database import Database
@@ -235,6 +240,64 @@ async def test_hubs_do_one_after_the_other_what_is_named_alike(url: str) -> None
     await asyncio.gather(hold(), wait())
     assert order == ["another name", "one", "other"]
     for each in (one, other, first, second):
+        await each.close()
+
+
+class OnceOnly:
+    """A login whose renewals are good once: the second use of one is a theft (RFC 9700 §4.14.2)."""
+
+    name = issuer = "a login"
+
+    def __init__(self) -> None:
+        self.good = "1"
+        self.asked = 0
+
+    async def renew(self, renewal: str, facts: PersonFacts) -> SignedIn:
+        """Tell it again, and what is good for the next time."""
+        self.asked += 1
+        if renewal != self.good:
+            raise LoginEnded("a refresh token came twice")
+        await asyncio.sleep(0.1)
+        self.good = str(int(renewal) + 1)
+        return SignedIn(facts, "subject", renewal=self.good)
+
+
+async def test_two_hubs_renew_one_session_one_after_the_other(url: str) -> None:
+    login, now = OnceOnly(), 1_000_000.0
+    databases = [Database(url), Database(url)]
+    locks = [Locks(each) for each in databases]
+    sealer = Sealer(b"k" * 32, "session renewal")
+    one, other = (
+        Sessions(database, login, sealer, Revocations(database), clock=lambda: now, alone=lock.held)
+        for database, lock in zip(databases, locks, strict=True)
+    )
+    session, _ = await one.open(SignedIn(PersonFacts("ana", "Ana"), "subject", renewal="1"), "a browser")
+    now += 600
+    found = await asyncio.gather(one.current(session.sid), other.current(session.sid), one.current(session.sid))
+    assert [each.facts.sub for each in found] == ["ana"] * 3
+    assert (login.asked, login.good) == (1, "2")
+    for each in (*locks, *databases):
+        await each.close()
+
+
+async def test_a_hub_sees_what_another_revokes_and_lets_in_again(url: str) -> None:
+    databases = [Database(url), Database(url)]
+    one, other = (Revocations(each) for each in databases)
+    told = asyncio.Event()
+    other.on_change(told.set)
+    following = asyncio.create_task(other.follow())
+    async with databases[0].write() as connection:
+        await one.add(connection, "client", ["a", "b"])
+    await asyncio.wait_for(told.wait(), 20)
+    assert other.current.clients == {"a", "b"}
+    told.clear()
+    async with databases[0].write() as connection:
+        await restore_clients(connection, ["a"])
+    await asyncio.wait_for(told.wait(), 20)
+    assert other.current.clients == {"b"}
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    for each in databases:
         await each.close()
 
 
