@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-
-import uvicorn
-from starlette.types import ASGIApp
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import MAX_LIFETIME_S
-from pegboard_hub.common.home import Home, read_instance
+from pegboard_hub.common.database_url import EMBEDDED, read_database_url
+from pegboard_hub.common.home import Home, hub_names, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.health.service import HealthBoard
@@ -51,10 +47,12 @@ from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Sources
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.locks import Locks
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
+from pegboard_hub.web.doors import Door, LeadersDoor, listen
 from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
 from pegboard_hub.web.parts import Parts
 
@@ -74,13 +72,16 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     directory = open_directory(settings.directory, settings.public_url) if opened.demo else NOBODY
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
-    database = Database.at(home.database, meter)
+    database = _database(home, settings, meter)
     company = open_company_login(opened, settings.public_url, open_sealing_key(home))
+    locks: Locks | None = None
     try:
         await migrate(database)
+        locks = Locks(database)
+        await locks.look()
         revocations = Revocations(database)
         await revocations.reload()
-        registry = _registry(home, settings, keys, database, revocations)
+        registry = _registry(home, settings, keys, database, revocations, locks)
         await registry.start()
         health = HealthBoard(
             database, lambda: _deployed(registry), lambda: registry.current.servers, home.instance, meter
@@ -101,18 +102,23 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             database=database,
             registry=registry,
             sign_in=sign_in,
-            identity=await _identity(home, settings, keys, database, issuer, company or sign_in, opened, revocations),
+            identity=await _identity(
+                home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks
+            ),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
             status=status,
             health=health,
-            rotation=KeyRotation(keys, registry, status),
+            rotation=KeyRotation(keys, registry, status, leads=lambda: locks.leads),
             meter=meter,
+            page=MetricsPage(home, meter, lambda: show_states(meter, registry, status), settings.hubs, settings.name),
             cursors=Cursors(open_sealing_key(home)),
-            page=MetricsPage(home, meter, lambda: show_states(meter, registry, status)),
+            locks=locks,
         )
     finally:
+        if locks is not None:
+            await locks.close()
         if company is not None:
             await company.close()
         await database.close()
@@ -120,6 +126,12 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
 
 def _deployed(registry: Registry) -> list[str]:
     return [str(server.name) for server in registry.current.all_deployed]
+
+
+def _database(home: Home, settings: HubSettings, meter: HubMeter) -> Database:
+    if settings.database_url:
+        return Database(settings.database_url, meter, f"pegboard {settings.name}")
+    return Database.at(home.database, meter)
 
 
 async def _identity(
@@ -131,11 +143,12 @@ async def _identity(
     login: DemoSignIn | ProviderLogin,
     opened: SignInSettings,
     revocations: Revocations,
+    locks: Locks,
 ) -> AuthorizationServer:
     sealer, asked = Sealer(open_sealing_key(home), "session renewal"), opened.file.sessions
     # A token ends a lifetime after its facts were told, so these must be younger than it is to live.
     renew_after_s = min(asked.renew_after_s, settings.token_lifetime_s / 2)
-    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, renew_after_s)
+    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, renew_after_s, alone=locks.held)
     await sessions.end_others()
     connections = Connections(database, sessions, issuer, revocations)
     rules = client_rules(opened)
@@ -157,11 +170,11 @@ async def _identity(
 
 
 def _registry(
-    home: Home, settings: HubSettings, keys: Keys, database: Database, revocations: Revocations
+    home: Home, settings: HubSettings, keys: Keys, database: Database, revocations: Revocations, locks: Locks
 ) -> Registry:
     ages = Ages(settings.grants_max_age_s, settings.stops_max_age_s)
     writer = BundleWriter(home, database, keys, settings.public_url, ages, lambda: revocations.current)
-    registry = Registry(database, Sources(home, settings.grants), writer)
+    registry = Registry(database, Sources(home, settings.grants), writer, leads=lambda: locks.leads)
     revocations.on_change(registry.revoked)
     return registry
 
@@ -173,16 +186,16 @@ async def serve(home: Home, settings: HubSettings) -> None:
         PegboardError: as `open_hub`.
         OSError: a socket cannot be opened.
     """
-    schema_of(home.database).check()
+    if not settings.database_url:
+        schema_of(home.database).check()
     async with open_hub(home, settings) as parts:
-        doors = [
-            (_Door(public_app(parts)), home.hub_socket),
-            (_Door(internal_app(parts)), home.internal_socket),
-        ]
-        with contextlib.ExitStack() as sockets:
-            opened = [(door, sockets.enter_context(_listen(path))) for door, path in doors]
-            _on_signals([door for door, _ in doors])
+        public = Door(public_app(parts))
+        internal = LeadersDoor(lambda: Door(internal_app(parts)), home.internal_socket, lambda: parts.locks.leads)
+        with listen(home.hub_door(settings.name)) as listener:
+            _on_signals([public])
+            internal.look()
             keepers = [
+                asyncio.create_task(internal.run()),
                 asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
                 asyncio.create_task(parts.registry.watch_revoked()),
                 asyncio.create_task(_tidy(parts)),
@@ -190,36 +203,21 @@ async def serve(home: Home, settings: HubSettings) -> None:
                 asyncio.create_task(parts.status.keep()),
                 asyncio.create_task(parts.health.follow()),
             ]
-            log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
-            await asyncio.gather(*(door.serve(sockets=[listener]) for door, listener in opened))
+            if not parts.database.embedded:
+                keepers += [
+                    asyncio.create_task(each) for each in (parts.locks.run(), parts.identity.revocations.follow())
+                ]
+            facts = {"public_url": settings.public_url, "home": str(home.root), "database": parts.database.shown}
+            log.info("hub ready", extra=facts)
+            await public.serve(sockets=[listener])
+            await internal.close()
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
     log.info("hub ended")
 
 
-class _Door(uvicorn.Server):
-    """One uvicorn server beside another in the same loop; signals are handled once, for both."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `serve`."""
-        yield
-
-
-def _on_signals(doors: list[_Door]) -> None:
+def _on_signals(doors: list[Door]) -> None:
     def end() -> None:
         for door in doors:
             door.should_exit = True
@@ -229,22 +227,9 @@ def _on_signals(doors: list[_Door]) -> None:
         loop.add_signal_handler(number, end)
 
 
-@contextlib.contextmanager
-def _listen(path: Path) -> Iterator[socket.socket]:
-    """A listening Unix socket; who may reach it is decided by the folder it is in.
-
-    One that is there already was left by a hub that was killed: the supervisor's lock keeps a home to one hub.
-    """
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        path.chmod(0o666)
-        listener.listen(1024)
-        listener.setblocking(False)
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
+def _between_hubs(parts: Parts) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What a hub does because there may be others."""
+    return parts.locks.run(), parts.identity.revocations.follow()
 
 
 async def _tidy(parts: Parts) -> None:
@@ -259,7 +244,7 @@ async def _tidy(parts: Parts) -> None:
         identity.revocations,
     )
     while True:
-        for each in kept:
+        for each in kept if parts.locks.leads else ():
             try:
                 await each.tidy()
             except Exception:
@@ -285,6 +270,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         default=os.environ.get("PEGBOARD_TOKEN_LIFETIME") or str(MAX_LIFETIME_S),
         help=f"seconds that a token lives, {MAX_LIFETIME_S} at most (default: that, or PEGBOARD_TOKEN_LIFETIME)",
     )
+    parser.add_argument("--name", default="hub", help="of this process among the hubs of the home (default: hub)")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     options = parser.parse_args(arguments)
     home = Home.open(options.home)
@@ -301,9 +287,18 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         token_lifetime_s=options.token_lifetime,
         grants_max_age_s=_age(instance, "grants_max_age_s", MAX_AGE_S),
         stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),
+        database_url=_server_url(),
+        name=options.name,
+        hubs=hub_names(count) if (count := int(instance.get("hubs") or 1)) > 1 else (),
         log_level=options.log_level,
     )
     return home, settings
+
+
+def _server_url() -> str:
+    """The URL of a PostgreSQL, if the environment names one."""
+    url = read_database_url(os.environ)
+    return "" if url in (None, EMBEDDED) else str(url)
 
 
 def _lifetime(text: str) -> int:

@@ -91,6 +91,9 @@ class Registry:
             servers = await store.load(connection, {})
             seq = await newest_seq(connection)
         self.current = Snapshot({str(server.name): server for server in servers}, seq=seq)
+        if not self._leads():
+            await self._stand_by()
+            return
         try:
             while not await self.refresh():
                 log.info("waiting for the grants file to be written")
@@ -171,6 +174,8 @@ class Registry:
         while True:
             await self._revoked.wait()
             self._revoked.clear()
+            if not self._leads():
+                continue  # the hub that does sees it in the table
             began = time.monotonic()
             try:
                 await self._bundles.write(self.current, self._clock(), refresh=False)
@@ -186,15 +191,25 @@ class Registry:
         while True:
             await asyncio.sleep(poll_s)
             try:
-                await self.follow_tables()
+                followed = await self.follow_tables()
                 if not self._leads():
+                    await self._stand_by()
                     continue
+                # What another hub changed, this one tells edge and servers.
+                self._untold = self._untold or followed
                 await self.refresh()
                 if time.monotonic() >= due:
                     await self.resign()
                     due = time.monotonic() + resign_s
             except Exception:
                 log.exception("the registry could not be refreshed")
+
+    async def _stand_by(self) -> None:
+        """Know the grants file, and take nothing over: who comes to lead looks at everything anew, and signs it."""
+        self._imported = None
+        fault = await self._sources.follow()
+        if fault != self.current.fault:
+            self.current = replace(self.current, fault=fault)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Changing]:

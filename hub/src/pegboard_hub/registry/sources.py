@@ -163,6 +163,22 @@ class Sources:
         gone = tuple(name for name in self._taken if name not in named)
         return Looked(seen, fault, found, due, gone, reread or bool(due or gone))
 
+    async def follow(self) -> str:
+        """Know the grants file as it is, for a hub that takes nothing over; gives its fault, empty where it has none.
+
+        The next look is a first one: everything is due.
+        """
+        self.taken_over = False
+        self._taken, self._conflicts, self._unusable = {}, {}, {}
+        seen = await asyncio.to_thread(fingerprint, self._grants)
+        if seen != self._seen and await settled(self._grants, seen):
+            self._seen, self._fault = seen, ""
+            try:
+                self.file = await asyncio.to_thread(read_grants_file, self._grants)
+            except ConfigurationError as error:
+                self._fault = str(error)
+        return self._fault
+
     def problems(self, looked: Looked, conflicts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         """What is not taken over after a look, a line each.
 

@@ -68,7 +68,8 @@ DATABASE_ERRORS = Metric(
     "pegboard_hub_database_errors_total",
     "counter",
     ("kind",),
-    "Transactions that failed: the disk did not take it (`disk`), or anything else (`other`).",
+    "Transactions that failed: the disk did not take it (`disk`), the server was away or full "
+    "(`server`), or anything else (`other`).",
     "transactions",
 )
 DATABASE_REFUSES = Metric(

@@ -16,6 +16,7 @@ from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.locks import Locks
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.metrics import MetricsPage
 
@@ -38,6 +39,7 @@ class Parts:
     meter: HubMeter
     page: MetricsPage
     cursors: Cursors
+    locks: Locks
 
     @property
     def public_url(self) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -86,7 +87,21 @@ class Sessions:
         lifetime_s: int = LIFETIME_S,
         renew_after_s: float = RENEW_AFTER_S,
         clock: Callable[[], float] = time.time,
+        alone: Callable[[str], AbstractAsyncContextManager[None]] = lambda _name: nullcontext(),
     ) -> None:
+        """Prepare.
+
+        Args:
+            database: where sessions are kept.
+            login: who tells who people are.
+            sealer: seals what renews their facts.
+            revocations: what the end of a session adds to.
+            lifetime_s: of a session.
+            renew_after_s: age of facts from which the login is asked again.
+            clock: seconds since the epoch.
+            alone: keeps other hubs from doing what is named meanwhile.
+        """
+        self._alone = alone
         self.login = login
         self.lifetime_s = lifetime_s
         self._database = database
@@ -163,17 +178,27 @@ class Sessions:
         async with renewing.lock:
             if waited and renewing.silent:
                 raise LoginUnavailable(renewing.silent)
-            session = await self.get(sid)
-            if session is None:
-                raise SessionEnded("the sign-in is over")
-            if self._now_ms() - session.facts_at_ms <= self.renew_after_s * 1000:
+            session = await self._live(sid)
+            if self._is_fresh(session):
                 return session
             renewing.silent = ""
             try:
-                return await self._renew(session)
+                # A login may take what renews for stolen when it comes twice (RFC 9700 §4.14.2).
+                async with self._alone(f"renew {sid}"):
+                    session = await self._live(sid)
+                    return session if self._is_fresh(session) else await self._renew(session)
             except LoginUnavailable as error:
                 renewing.silent = str(error)
                 raise
+
+    async def _live(self, sid: str) -> Session:
+        session = await self.get(sid)
+        if session is None:
+            raise SessionEnded("the sign-in is over")
+        return session
+
+    def _is_fresh(self, session: Session) -> bool:
+        return self._now_ms() - session.facts_at_ms <= self.renew_after_s * 1000
 
     async def end(self, sid: str, why: str) -> None:
         """End one session, with everything that came of it."""
