@@ -36,6 +36,15 @@ def unknown_names(policies: Mapping[str, Any], arguments: Iterable[str]) -> list
     return list(dict.fromkeys(fault for fault in faults if fault))
 
 
+def mentioned(policies: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """Every entity that parsed policies name, as (type, id).
+
+    Entities have no attributes here, so it is only by naming them that a policy can tell two people apart who come
+    from the same place, or two groups, servers or tools.
+    """
+    return frozenset((node["type"], node["id"]) for node in _nodes(policies) if node.keys() == {"type", "id"})
+
+
 def _nodes(root: Any) -> Iterator[dict[str, Any]]:
     """Every object of a JSON document. Without recursion: how deep a policy nests is its author's choice."""
     waiting = [root]
