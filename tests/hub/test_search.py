@@ -192,6 +192,18 @@ def test_a_bad_query_is_refused_naming_the_field(query: Query) -> None:
     assert refused.value.mend
 
 
+def test_in_one_request_so_many_servers_tools_are_worked_out_and_the_next_page_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = names(catalogue(*RANKED).find(caller(), Query("revenue")))
+    monkeypatch.setattr("pegboard_hub.registry.search.SERVERS_PER_REQUEST", 5)
+    pages = every_page(catalogue(*RANKED), caller(), Query("revenue"))
+    assert [names(page) for page in pages] == [whole[:8], [], [], whole[8:]]
+    again = catalogue(*RANKED)
+    every_page(again, caller(), Query("revenue"))
+    assert names(again.find(caller(), Query("revenue"))) == whole
+
+
 def test_a_cursor_is_of_one_query_alone() -> None:
     of = catalogue(*RANKED)
     cursor = of.find(caller(), Query("revenue", limit=2)).next
@@ -350,7 +362,8 @@ def test_one_changed_server_is_looked_at_again_and_no_other(monkeypatch: pytest.
 
 
 def test_what_is_kept_of_words_people_and_changes_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pegboard_hub.registry.search.MOST_MASKS", 40)
+    monkeypatch.setattr("pegboard_hub.registry.search.MOST_VIEWS", 6)
+    monkeypatch.setattr("pegboard_hub.registry.listing.MOST_ALIKE", 2)
     monkeypatch.setattr("pegboard_hub.registry.indexing.MOST_WORDS_KEPT", 5)
     now = {f"prod/s{number}": server(f"prod/s{number}", ["echo"]) for number in range(10)}
     of = Catalogue(lambda: Snapshot(servers=now), URL)
@@ -360,7 +373,7 @@ def test_what_is_kept_of_words_people_and_changes_has_an_end(monkeypatch: pytest
         assert names(found) == [f"prod/s{number % 10}"]
         changed = f"prod/s{number % 7}"
         now = now | {changed: replace(now[changed], reason=str(number))}
-    assert of._masks <= 50
     assert len(of._views) <= 6
+    assert all(len(deployed.masks) <= 2 for deployed in of._listings._deployed.values())
     assert len(of._index._words) <= 5
     assert len(of._index._log) <= indexing.MOST_CHANGES_KEPT

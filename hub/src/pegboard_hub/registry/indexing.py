@@ -272,11 +272,19 @@ class Index:
 
     def ranks_of(self, place: int, word: str) -> list[int]:
         """The ranks of one server for a word, as `Word.ranks` has them."""
-        found: list[int] = []
-        for field in (NAME, TITLE, TOOLS, DESCRIPTION):
-            if not found or found[0] >= FIRST_TOOL:
-                found += _ranks_of(self.columns[field].piece(place), field, word)
-        return found
+        facts = self.rank_of_facts(place, word)
+        if facts is not None and facts < FIRST_TOOL:
+            return [facts]
+        tools = _ranks_of(self.columns[TOOLS].piece(place), TOOLS, word)
+        return tools if facts is None else [*tools, facts]
+
+    def rank_of_facts(self, place: int, word: str) -> int | None:
+        """The best rank of one server for a word by what everybody may see of it."""
+        for field in (NAME, TITLE, DESCRIPTION):
+            kind = kind_of(self.columns[field].piece(place), word)
+            if kind is not None:
+                return field * KINDS + kind
+        return None
 
     def any_of(self, kind: str, values: Iterable[str]) -> int:
         """Servers that are one of `values` in this respect."""

@@ -14,7 +14,10 @@ from pegboard_hub.registry.explain import bound_to
 from pegboard_hub.registry.model import RegisteredServer, Release
 
 MOST_ANSWERS = 200_000
-"""Answers kept; the oldest go first. Each takes some 300 bytes."""
+"""Answers of policies kept; the oldest go first. Each takes some 300 bytes."""
+
+MOST_ALIKE = 64
+"""Kinds of callers whose tools of one server are kept."""
 
 Entities = frozenset[tuple[str, str]]
 """Entities of Cedar, as (type, id)."""
@@ -25,14 +28,40 @@ class Asker:
 
     Attributes:
         principals: the person or service, and their groups.
+        place: where the call comes from, with what kind of principal it is.
     """
 
-    __slots__ = ("caller", "principal", "principals")
+    __slots__ = ("caller", "place", "principals")
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.principal = ("Person" if caller.sub_type == "person" else "Service", caller.sub)
-        self.principals: Entities = frozenset({self.principal, *(("Group", group) for group in caller.groups)})
+        principal = "Person" if caller.sub_type == "person" else "Service"
+        self.principals: Entities = frozenset(
+            {(principal, caller.sub), *(("Group", group) for group in caller.groups)}
+        )
+        self.place = (principal, caller.surface, caller.channel)
+
+
+class _Deployed:
+    """One server's release, arranged for the question.
+
+    Attributes:
+        policies: its policies, each with the tools that name it, as bits in the author's order.
+        mentions: all that the policies name.
+        masks: answers, by what the policies can see of a caller.
+    """
+
+    __slots__ = ("masks", "mentions", "policies", "release")
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        tools: dict[str, int] = {}
+        for number, tool in enumerate(release.tools):
+            tools[tool.policy] = tools.get(tool.policy, 0) | 1 << number
+        governed = {tool.policy: release.governed[tool.name].policy for tool in release.tools}
+        self.policies = tuple((governed[name], bits) for name, bits in tools.items())
+        self.mentions: Entities = frozenset[tuple[str, str]]().union(*(one.mentions for one in governed.values()))
+        self.masks: dict[tuple[object, ...], int] = {}
 
 
 class Listings:
@@ -42,6 +71,7 @@ class Listings:
         self._public_url = public_url
         self._most = most
         self._answers: dict[tuple[object, ...], bool] = {}
+        self._deployed: dict[str, _Deployed] = {}
 
     def mask(self, asker: Asker, server: RegisteredServer) -> int:
         """The tools of a deployed server that are listed for a caller whom the coarse rules let through.
@@ -51,17 +81,37 @@ class Listings:
 
         Raises:
             ConfigurationError: a policy of the release is not Cedar.
+            ValueError: the server is not deployed.
         """
-        release, found = _release(server), 0
-        alike: dict[str, bool] = {}
-        for number, tool in enumerate(release.tools):
-            allowed = alike.get(tool.policy)
-            if allowed is None:
-                policy = release.governed[tool.name].policy
-                allowed = self._listed(asker, server, policy, tool.name)
-                if not _names_resources(policy):
-                    alike[tool.policy] = allowed
-            found |= allowed << number
+        name = str(server.name)
+        deployed = self._deployed.get(name)
+        if deployed is None or deployed.release is not server.release:
+            if server.release is None:
+                raise ValueError(f"{name} is not deployed")
+            deployed = self._deployed[name] = _Deployed(server.release)
+        key = (asker.principals & deployed.mentions, asker.place)
+        mask = deployed.masks.get(key)
+        if mask is None:
+            if len(deployed.masks) >= MOST_ALIKE:
+                deployed.masks.clear()
+            mask = deployed.masks[key] = self._mask(asker, server, deployed)
+        return mask
+
+    def forget(self, names: set[str]) -> None:
+        """Keep nothing of any server but these."""
+        for name in self._deployed.keys() - names:
+            del self._deployed[name]
+
+    def _mask(self, asker: Asker, server: RegisteredServer, deployed: _Deployed) -> int:
+        found = 0
+        for policy, tools in deployed.policies:
+            if not any(kind in ("Tool", "Server") for kind, _ in policy.mentions):
+                first = deployed.release.tools[(tools & -tools).bit_length() - 1].name
+                found |= tools if self._listed(asker, server, policy, first) else 0
+                continue
+            for number, tool in enumerate(deployed.release.tools):
+                if tools >> number & 1 and self._listed(asker, server, policy, tool.name):
+                    found |= 1 << number
         return found
 
     def _listed(self, asker: Asker, server: RegisteredServer, policy: Policy, tool: str) -> bool:
@@ -69,42 +119,16 @@ class Listings:
         answer = self._answers.get(key)
         if answer is None:
             bound = bound_to(asker.caller, server, self._public_url)
-            access = server.access(self._public_url)
-            answer = decide_tool(bound, access, _release(server).governed, tool, "list").allowed
+            access, release = server.access(self._public_url), server.release
+            answer = release is not None and decide_tool(bound, access, release.governed, tool, "list").allowed
             if len(self._answers) >= self._most:
                 del self._answers[next(iter(self._answers))]
             self._answers[key] = answer
         return answer
 
 
-def people_named(release: Release) -> Entities:
-    """The people and services that the policies of a release name: what these are listed is nobody else's answer."""
-    policies = {tool.policy.text: tool.policy for tool in release.governed.values()}
-    return frozenset(
-        entity for policy in policies.values() for entity in policy.mentions if entity[0] in ("Person", "Service")
-    )
-
-
 def _key(asker: Asker, server: RegisteredServer, policy: Policy, tool: str) -> tuple[object, ...]:
     """All that the policy can see: of the caller and the tool what its text names, and the context."""
     mentions = policy.mentions
-    place = {("Tool", f"{server.name}/{tool}"), ("Server", str(server.name))} & mentions
-    return (
-        policy.text,
-        asker.principal[0],
-        asker.principals & mentions,
-        asker.caller.surface,
-        asker.caller.channel,
-        server.name.namespace,
-        frozenset(place),
-    )
-
-
-def _names_resources(policy: Policy) -> bool:
-    return any(kind in ("Tool", "Server") for kind, _ in policy.mentions)
-
-
-def _release(server: RegisteredServer) -> Release:
-    if server.release is None:
-        raise ValueError(f"{server.name} is not deployed")
-    return server.release
+    named = {("Tool", f"{server.name}/{tool}"), ("Server", str(server.name))} & mentions
+    return (policy.text, asker.principals & mentions, asker.place, server.name.namespace, frozenset(named))

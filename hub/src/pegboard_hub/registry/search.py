@@ -41,17 +41,17 @@ from pegboard_hub.registry.indexing import (
     set_of,
     tool_texts,
 )
-from pegboard_hub.registry.listing import Asker, Listings, people_named
+from pegboard_hub.registry.listing import Asker, Listings
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 
 LONGEST_TEXT = 200
 MOST_WORDS = 8
 MOST_ITEMS = 200
-SERVERS_PER_REQUEST = 500
+SERVERS_PER_REQUEST = 400
 """Servers whose tools are worked out for a caller in one request; what is worked out stays known."""
 
-MOST_MASKS = 400_000
-"""Servers' tools that are kept worked out, over all callers; some 100 bytes each."""
+MOST_VIEWS = 4000
+"""Kinds of callers that are remembered; some 5 KB each with 10,000 servers."""
 
 FACETS = ("owner", "namespace", "sensitivity", "lifecycle")
 
@@ -160,15 +160,13 @@ class _View:
     Attributes:
         reachable: set of servers.
         insider: set of servers whose tools they see all.
-        masks: tools they are listed, by a server's place. Not for servers whose policies name people.
-        known: the places in `masks`.
+        known: set of servers whose listed tools were worked out, so that `Listings` tells them at once.
     """
 
     epoch: int
     changes: int
     reachable: int
     insider: int
-    masks: dict[int, int] = field(default_factory=dict)
     known: int = 0
 
     @property
@@ -202,14 +200,14 @@ class Catalogue:
         self._index = Index()
         self._listings = Listings(public_url)
         self._views: OrderedDict[tuple[object, ...], _View] = OrderedDict()
-        self._masks = 0
-        self._named: dict[tuple[str, str], int] = {}
-        self._named_epoch = 0
         self._status: tuple[Mapping[str, str] | None, int, dict[str, int]] = (None, 0, {})
 
     def follow(self) -> Index:
         """Bring the index in line with the snapshot. Making it of 10,000 servers takes a second or two."""
+        epoch = self._index.epoch
         self._index.follow(self._snapshot().servers)
+        if epoch != self._index.epoch:
+            self._listings.forget({str(server.name) for server in self._index.servers})
         return self._index
 
     def find(self, caller: Caller, query: Query) -> Found:
@@ -252,7 +250,8 @@ class Catalogue:
         place = index.place(name)
         if place is None or not self._view(caller).reachable >> place & 1:
             return ()
-        release, mask = index.servers[place].release, self._listed(Asker(caller), place)
+        server = index.servers[place]
+        release, mask = server.release, self._listings.mask(Asker(caller), server)
         assert release is not None  # noqa: S101 - what is reachable has one
         return tuple(tool.name for number, tool in enumerate(release.tools) if mask >> number & 1)
 
@@ -262,14 +261,14 @@ class Catalogue:
         return [index.servers[place] for place in members(self._view(caller).reachable)]
 
     def _hit(self, asker: Asker, view: _View, words: list[Word], place: int) -> Hit:
-        server = self._index.servers[place]
+        server, text = self._index.servers[place], self._index.columns[TOOLS].piece(place)
+        asked = [each.word for each in words if each.word in text]
         names: tuple[str, ...] = ()
-        if words and server.release is not None and view.sees >> place & 1:
-            mask, texts = self._mask(asker, view, place), tool_texts(self._index.columns[TOOLS].piece(place))
+        if asked and server.release is not None and (mask := self._mask(asker, view, place)):
             names = tuple(
                 tool.name
-                for number, tool in enumerate(server.release.tools)
-                if mask >> number & 1 and any(kind_of(texts[number], each.word) is not None for each in words)
+                for number, (tool, one) in enumerate(zip(server.release.tools, tool_texts(text), strict=True))
+                if mask >> number & 1 and any(kind_of(one, word) is not None for word in asked)
             )
         return Hit(server, names, bool(view.reachable >> place & 1))
 
@@ -324,18 +323,15 @@ class Catalogue:
         key = (service, caller.surface, caller.channel, frozenset(caller.groups))
         view = self._views.get(key)
         if view is None or view.epoch != index.epoch or not index.keeps_since(view.changes):
-            self._masks -= len(view.masks) if view else 0
-            view = _View(index.epoch, index.changes, *self._scope(caller))
-            self._views[key] = view
+            view = self._views[key] = _View(index.epoch, index.changes, *self._scope(caller))
+            if len(self._views) > MOST_VIEWS:
+                self._views.popitem(last=False)
         elif view.changes != index.changes:
             for place in index.changed_since(view.changes):
-                self._masks -= view.masks.pop(place, None) is not None
                 view.known &= ~(1 << place)
             view.reachable, view.insider = self._scope(caller)
             view.changes = index.changes
         self._views.move_to_end(key)
-        while self._masks > MOST_MASKS and len(self._views) > 1:
-            self._masks -= len(self._views.popitem(last=False)[1].masks)
         return view
 
     def _scope(self, caller: Caller) -> tuple[int, int]:
@@ -347,40 +343,21 @@ class Catalogue:
 
     def _work_out(self, asker: Asker, view: _View) -> bool:
         """Work out what tools a caller is listed, of so many servers more; whether all are worked out."""
-        waiting = view.reachable & ~view.insider & ~view.known & ~self._naming(asker)
-        for place in islice(members(waiting), SERVERS_PER_REQUEST):
-            self._mask(asker, view, place)
-        return waiting.bit_count() <= SERVERS_PER_REQUEST
+        index, waiting = self._index, view.reachable & ~view.insider & ~view.known
+        if not waiting:
+            return True
+        now = list(islice(members(waiting), SERVERS_PER_REQUEST))
+        for place in now:
+            self._listings.mask(asker, index.servers[place])
+        view.known |= set_of(now, len(index.servers))
+        return waiting & ~view.known == 0
 
     def _mask(self, asker: Asker, view: _View, place: int) -> int:
         """The tools of a server that a caller may know, a bit for each; of one that they cannot reach none."""
-        if view.insider >> place & 1:
-            release = self._index.servers[place].release
-            return (1 << len(release.tools)) - 1 if release else 0
-        if not view.reachable >> place & 1:
-            return 0
-        mask = view.masks.get(place)
-        if mask is None or self._naming(asker) >> place & 1:
-            mask = self._listed(asker, place)
-            if not self._naming(asker) >> place & 1:
-                view.masks[place] = mask
-                view.known |= 1 << place
-                self._masks += 1
-        return mask
-
-    def _naming(self, asker: Asker) -> int:
-        """Servers whose policies name this caller, as far as they were looked at."""
-        if self._named_epoch != self._index.epoch:
-            self._named, self._named_epoch = {}, self._index.epoch
-        return self._named.get(asker.principal, 0)
-
-    def _listed(self, asker: Asker, place: int) -> int:
         server = self._index.servers[place]
-        mask = self._listings.mask(asker, server)
-        self._naming(asker)  # so that what is noted now is of this epoch
-        for entity in people_named(server.release) if server.release else ():
-            self._named[entity] = self._named.get(entity, 0) | 1 << place
-        return mask
+        if view.insider >> place & 1:
+            return (1 << len(server.release.tools)) - 1 if server.release else 0
+        return self._listings.mask(asker, server) if view.reachable >> place & 1 else 0
 
 
 class _Search:
@@ -396,6 +373,7 @@ class _Search:
         self._mask = mask
         self._ranked = {0: allowed}
         self._by_tools = 0
+        self._real: dict[int, int | None] = {}
         for word in words:
             self._by_tools |= word.by_tools & sees
             self._ranked = _summed(self._ranked, word, sees)
@@ -403,16 +381,16 @@ class _Search:
     def page(self, position: _Position, limit: int, end: int) -> tuple[list[int], _Position | None]:
         """Places from a position on, of ranks below `end`, and where the next page begins; None after the last."""
         found: list[int] = []
-        last = position
+        reached = position.rank
         for rank, place in self._from(position, end):
             if self._by_tools >> place & 1 and self._rank(place) != rank:
                 continue
             if len(found) == limit:
-                return found, last
+                return found, _Position(reached, str(self._index.servers[found[-1]].name))
             found.append(place)
-            last = _Position(rank, str(self._index.servers[place].name))
+            reached = rank
         goes_on = end < RANKS
-        return found, max(last, _Position(end)) if goes_on else None
+        return found, max(position, _Position(end)) if goes_on else None
 
     def _from(self, position: _Position, end: int) -> Iterator[tuple[int, int]]:
         names = self._index.servers
@@ -428,20 +406,22 @@ class _Search:
 
     def _rank(self, place: int) -> int | None:
         """The real rank of a server for this caller; None where a word matches nothing that they may know."""
-        mask = self._mask(place)
-        texts = [
-            text
-            for number, text in enumerate(tool_texts(self._index.columns[TOOLS].piece(place)))
-            if mask >> number & 1
-        ]
-        total = 0
+        if place not in self._real:
+            self._real[place] = self._worked_out(place)
+        return self._real[place]
+
+    def _worked_out(self, place: int) -> int | None:
+        mask, total = self._mask(place), 0
+        text = self._index.columns[TOOLS].piece(place)
+        texts = [one for number, one in enumerate(tool_texts(text)) if mask >> number & 1] if mask else []
         for word in self._words:
-            ranks = [rank for rank in self._index.ranks_of(place, word.word) if not FIRST_TOOL <= rank < AFTER_TOOLS]
-            kinds = [kind for text in texts if (kind := kind_of(text, word.word)) is not None]
-            ranks += [FIRST_TOOL + min(kinds)] if kinds else []
-            if not ranks:
+            rank = self._index.rank_of_facts(place, word.word)
+            if texts and (rank is None or rank >= AFTER_TOOLS):
+                kinds = [kind for one in texts if (kind := kind_of(one, word.word)) is not None]
+                rank = FIRST_TOOL + min(kinds) if kinds else rank
+            if rank is None:
                 return None
-            total += min(ranks)
+            total += rank
         return total
 
 
