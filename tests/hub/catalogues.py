@@ -10,7 +10,8 @@ from pegboard.core.caller import Caller
 from pegboard.core.manifest import Manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration, ToolDeclaration
-from pegboard_hub.registry.model import Access, RegisteredServer, Release, Snapshot
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Snapshot
+from pegboard_hub.registry.record import record_of
 from pegboard_hub.registry.search import Catalogue, Found, Query
 
 URL = "http://localhost:8400"
@@ -30,6 +31,7 @@ def server(
     surfaces: tuple[str, ...] = ("cli", "chat"),
     channels: tuple[str, ...] = (),
     services: tuple[str, ...] = (),
+    lifecycle: Lifecycle = Lifecycle.LIVE,
     **manifest: Any,
 ) -> RegisteredServer:
     """A deployed server. `tools` are names, with the policy that each names or `open`."""
@@ -47,6 +49,8 @@ def server(
         requested=Access(),
         reason="",
         release=Release.of(declaration),
+        lifecycle=lifecycle,
+        **record_of(declaration.manifest),
     )
 
 

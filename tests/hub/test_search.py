@@ -14,7 +14,7 @@ from pegboard.core.names import SURFACES
 from pegboard_hub.registry import indexing
 from pegboard_hub.registry.explain import insider, reaches, visible_tools
 from pegboard_hub.registry.folding import folded
-from pegboard_hub.registry.model import RegisteredServer, Snapshot
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer, Snapshot
 from pegboard_hub.registry.search import Catalogue, Query, QueryRefused
 from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server
 
@@ -151,6 +151,26 @@ def test_a_service_knows_of_what_it_may_reach_alone() -> None:
     assert (names(found), found.counts.known, found.facets["owner"]) == (["prod/api"], 1, {"platform": 1})
 
 
+def test_a_draft_is_for_its_owners_reviewers_and_operators_and_no_count_tells_others_of_it() -> None:
+    draft = server("prod/new", owner="ads-eng", lifecycle=Lifecycle.DRAFT, description="Unheard of")
+    of = catalogue(server("prod/old"), draft, sees_drafts=lambda: frozenset({"operators", "legal"}))
+    for groups in (("ads-eng",), ("legal",), ("operators", "sales")):
+        assert names(of.find(caller("fay", *groups), Query("unheard"))) == ["prod/new"]
+        assert of.find(caller("fay", *groups), Query()).facets["lifecycle"] == {"draft": 1, "live": 1}
+    for text in ("unheard", "new", ""):
+        found = of.find(caller("fay", "sales"), Query(text))
+        assert "prod/new" not in names(found)
+        assert (found.counts.known, found.facets["lifecycle"].get("draft")) == (1, None)
+
+
+@pytest.mark.parametrize("lifecycle", [Lifecycle.RETIRED, Lifecycle.IN_REVIEW, Lifecycle.APPROVED])
+def test_a_server_that_is_not_reachable_is_found_but_not_by_its_tools(lifecycle: Lifecycle) -> None:
+    of = catalogue(server("prod/old", ["echo"], lifecycle=lifecycle))
+    assert names(of.find(caller(), Query("old"))) == ["prod/old"]
+    assert names(of.find(caller(), Query("echo"))) == names(of.find(caller(), Query(usable_from="cli"))) == []
+    assert names(of.find(caller(), Query(lifecycle=(lifecycle,)))) == ["prod/old"]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 5])
 @pytest.mark.parametrize("text", ["", "revenue", "re ads"])
 def test_pages_one_after_the_other_are_the_whole_in_its_order(text: str, limit: int) -> None:
@@ -250,6 +270,7 @@ servers_ = st.builds(
     services=_subset(("spiffe://x.org/a",)),
     owner=st.sampled_from(("platform", "ads")),
     title=st.sampled_from((None, "Ads", "Get the revenue")),
+    lifecycle=st.sampled_from((Lifecycle.LIVE, *Lifecycle)),
 )
 registries = st.lists(servers_, max_size=6, unique_by=lambda one: str(one.name))
 callers = st.one_of(
@@ -292,6 +313,8 @@ def test_what_is_found_is_what_looking_at_every_server_finds(
 def _rank(who: Caller, each: RegisteredServer, text: str) -> int | None:
     """The rank of a server, found the slow way."""
     if who.sub_type == "service" and not reaches(who, each, URL):
+        return None
+    if each.lifecycle is Lifecycle.DRAFT and each.owner not in who.groups:
         return None
     assert each.release is not None
     listed = each.release.tools if insider(who, each) else visible_tools(who, each, URL)
@@ -354,7 +377,7 @@ def test_one_changed_server_is_looked_at_again_and_no_other(monkeypatch: pytest.
     looked: list[str] = []
     texts = indexing._texts
     monkeypatch.setattr(indexing, "_texts", lambda one: looked.append(str(one.name)) or texts(one))
-    now = now | {"prod/s7": replace(now["prod/s7"], granted=replace(now["prod/s7"].granted, groups=("other",)))}
+    now = now | {"prod/s7": replace(now["prod/s7"], granted=now["prod/s7"].granted._replace(groups=("other",)))}
     assert "prod/s7" not in names(of.find(caller(), Query("echo")))
     now = now | {"prod/new": server("prod/new", ["echo"])}
     assert "prod/new" in names(of.find(caller(), Query("echo")))

@@ -14,7 +14,6 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.folding import folded
@@ -52,24 +51,6 @@ def set_of(places: Iterable[int], size: int) -> int:
     return int.from_bytes(found, "little")
 
 
-class Facts(NamedTuple):
-    """What everybody may see of a server that is not a draft, as search and filters use it."""
-
-    title: str
-    description: str
-    owner: str
-    sensitivity: str
-    lifecycle: str
-
-
-def facts_of(server: RegisteredServer) -> Facts:
-    """The facts of one server, whatever its lifecycle."""
-    manifest = server.release.manifest if server.release else None
-    if manifest is None:
-        return Facts("", "", "", "restricted", "draft")
-    return Facts(manifest.title or "", manifest.description, manifest.owner, manifest.sensitivity, "live")
-
-
 def _lines(*values: str) -> str:
     """Values as they are searched: each between line breaks, so that where one begins and ends can be found too."""
     kept = [value for value in values if value]
@@ -77,13 +58,12 @@ def _lines(*values: str) -> str:
 
 
 def _texts(server: RegisteredServer) -> tuple[str, str, str, str]:
-    facts = facts_of(server)
     tools = server.release.tools if server.release else ()
     return (
         _lines(folded(server.name.name), folded(str(server.name))),
-        _lines(folded(facts.title)),
+        _lines(folded(server.title or "")),
         "".join(_lines(folded(tool.name), folded(tool.title or "")) or "\n\n" for tool in tools),
-        _lines(folded(facts.description)),
+        _lines(folded(server.description)),
     )
 
 
@@ -347,14 +327,13 @@ class Index:
 
 def _keys(server: RegisteredServer) -> set[tuple[str, str]]:
     """The sets that a server is in."""
-    facts = facts_of(server)
     found = {
-        ("owner", facts.owner),
+        ("owner", server.owner),
         ("namespace", server.name.namespace),
-        ("sensitivity", facts.sensitivity),
-        ("lifecycle", facts.lifecycle),
+        ("sensitivity", server.sensitivity),
+        ("lifecycle", str(server.lifecycle)),
     }
-    if server.release is not None:
+    if server.reachable:
         granted = server.granted
         found |= {("group", value) for value in granted.groups}
         found |= {("surface", value) for value in granted.surfaces}
