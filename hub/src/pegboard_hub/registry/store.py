@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, bindparam, delete, func, insert, select, update
@@ -290,10 +290,13 @@ async def load_release(connection: AsyncConnection, server: str, digest: str) ->
     )
 
 
-async def bundle_versions(connection: AsyncConnection) -> dict[str, tuple[int, str]]:
-    """Version and content digest of each consumer's newest bundle."""
-    rows = await connection.execute(select(bundles))
-    return {row.consumer: (row.version, row.content) for row in rows}
+async def bundle_versions(connection: AsyncConnection, consumers: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Version and content digest of the newest bundle of each of these, where there is one."""
+    found: dict[str, tuple[int, str]] = {}
+    for batch in batches(consumers):
+        rows = await connection.execute(select(bundles).where(bundles.c.consumer.in_(batch)))
+        found |= {row.consumer: (row.version, row.content) for row in rows}
+    return found
 
 
 async def save_bundle_versions(connection: AsyncConnection, versions: Iterable[tuple[str, int, str]]) -> None:
