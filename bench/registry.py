@@ -111,7 +111,7 @@ def instance(home: Home) -> Iterator[Running]:
     home.add_server(ServerName.parse(CHANGED))
     declared = declaration(1)
     renamed = declared.manifest.model_copy(update={"name": CHANGED.partition("/")[2]})
-    changed = declared.model_copy(update={"manifest": renamed})
+    changed = declared.model_copy(update={"manifest": renamed, "tools": declared.tools[:1]})
     replace_file(home.declaration(ServerName.parse(CHANGED)), changed.model_dump_json())
     replace_file(grants, _grants("team-1"))
     environment = processes.private(folder, PYTHONPATH="")
@@ -124,7 +124,7 @@ def instance(home: Home) -> Iterator[Running]:
         ready = time.monotonic()
         agent = [sys.executable, str(Path(__file__).parent / "governed" / "edge.py"), str(home.root), url, str(port)]
         started.append(processes.start(agent, log, environment, REPOSITORY))
-        processes.until(lambda: httpx2.get(f"{url}/readyz").status_code == 200, "the edge answers", log)
+        processes.until(lambda: _answers(url), "the edge answers", log)
         edge_s = time.monotonic() - ready
         (envoy,) = set(processes.members({"edge": [started[1].pid]})["edge"]) - {started[1].pid}
         yield Running(home, port, started[0].pid, envoy, started[1].pid, ready - began, edge_s, grants)
@@ -137,6 +137,13 @@ def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(path))
         return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
 
 
 def _grants(group: str) -> str:
@@ -247,7 +254,7 @@ async def measure(running: Running, servers: int, people: int, seconds: float) -
         took, faults = _ask(running.port, requests[::-1], seconds)
         spent = [processes.cpu_us([pid]) - was for pid, was in zip((running.hub, running.envoy), spent, strict=True)]
         took.sort()
-        row = {
+        row: dict[str, Any] = {
             "what": what,
             "rate": round(len(took) / seconds, 1),
             "p50_ms": round(took[len(took) // 2], 1),
@@ -316,9 +323,9 @@ def _change(running: Running, issuer: TokenIssuer, number: int) -> float:
 def _like(database: Path) -> dict[str, float]:
     """What a search by SQL would take, of metadata and the names of tools, without asking who may know them."""
     sql = (
-        "SELECT name FROM servers s WHERE name LIKE :w OR title LIKE :w OR description LIKE :w OR EXISTS (SELECT 1 FROM"
-        " tools t WHERE t.server = s.name AND t.release = s.release AND (t.name LIKE :w OR t.title LIKE :w))"
-        " ORDER BY name LIMIT 20"
+        "SELECT name FROM servers s WHERE name LIKE :w OR title LIKE :w OR description LIKE :w OR EXISTS"
+        " (SELECT 1 FROM tools t WHERE t.server = s.name AND t.release = s.release"
+        " AND (t.name LIKE :w OR t.title LIKE :w)) ORDER BY name LIMIT 20"
     )
     dice, took = random.Random("like"), []  # noqa: S311
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
