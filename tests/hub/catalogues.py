@@ -77,7 +77,7 @@ def caller(sub: str = "ana", *groups: str, surface: str = "cli", service: bool =
 def catalogue(*servers: RegisteredServer, **more: Any) -> Catalogue:
     """A catalogue of these servers."""
     registry = snapshot(*servers)
-    return Catalogue(lambda: registry, URL, **more)
+    return Catalogue(lambda: registry, **more)
 
 
 def names(found: Found) -> list[str]:

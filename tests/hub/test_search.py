@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pegboard.core.caller import Caller
+from pegboard.core.decide import decide_tool
 from pegboard.core.names import SURFACES
+from pegboard.core.release import ToolDeclaration
 from pegboard_hub.registry import indexing
-from pegboard_hub.registry.explain import insider, reaches, visible_tools
+from pegboard_hub.registry.explain import bound_to, insider, reaches, visible_tools
 from pegboard_hub.registry.folding import folded
+from pegboard_hub.registry.listing import Listings
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer, Snapshot
 from pegboard_hub.registry.search import Catalogue, Query, QueryRefused
 from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server
@@ -183,7 +186,7 @@ def test_pages_one_after_the_other_are_the_whole_in_its_order(text: str, limit: 
 
 def test_a_cursor_goes_on_where_it_was_although_its_server_has_gone() -> None:
     servers = {f"prod/s{number}": server(f"prod/s{number}") for number in range(6)}
-    of = Catalogue(lambda: Snapshot(servers=dict(servers)), URL)
+    of = Catalogue(lambda: Snapshot(servers=dict(servers)))
     first = of.find(caller(), Query(limit=3))
     del servers["prod/s2"]
     servers["prod/s1a"] = server("prod/s1a")
@@ -295,8 +298,15 @@ def test_reach_and_listed_tools_are_what_the_core_decides(
         reachable = {str(each.name) for each in of.reachable(who)}
         assert reachable == {str(each.name) for each in servers if reaches(who, each, URL)}
         for each in servers:
-            listed = tuple(tool.name for tool in visible_tools(who, each, URL))
-            assert of.visible_tools(who, str(each.name)) == listed
+            assert visible_tools(who, each, URL) == _listed(who, each)
+
+
+def _listed(who: Caller, each: RegisteredServer) -> list[ToolDeclaration]:
+    """Every tool asked about anew."""
+    if each.release is None or not reaches(who, each, URL):
+        return []
+    bound, access, governed = bound_to(who, each, URL), each.access(URL), each.release.governed
+    return [tool for tool in each.release.tools if decide_tool(bound, access, governed, tool.name, "list").allowed]
 
 
 @settings(max_examples=150, deadline=None)
@@ -314,10 +324,10 @@ def _rank(who: Caller, each: RegisteredServer, text: str) -> int | None:
     """The rank of a server, found the slow way."""
     if who.sub_type == "service" and not reaches(who, each, URL):
         return None
-    if each.lifecycle is Lifecycle.DRAFT and each.owner not in who.groups:
+    if each.lifecycle is Lifecycle.DRAFT and {each.owner, "security"}.isdisjoint(who.groups):
         return None
     assert each.release is not None
-    listed = each.release.tools if insider(who, each) else visible_tools(who, each, URL)
+    listed = each.release.tools if insider(who, each) else _listed(who, each)
     manifest = each.release.manifest
     fields = (
         [each.name.name, str(each.name)],
@@ -355,7 +365,7 @@ def test_an_index_that_follows_finds_what_a_new_one_does(
     steps: list[list[RegisteredServer]], who: Caller, text: str
 ) -> None:
     now: dict[str, RegisteredServer] = {}
-    of = Catalogue(lambda: Snapshot(servers=now), URL)
+    of = Catalogue(lambda: Snapshot(servers=now))
     for servers in steps:
         # Most steps change a few servers, as people do; some replace all, as an import does.
         now = (
@@ -372,7 +382,7 @@ def test_an_index_that_follows_finds_what_a_new_one_does(
 
 def test_one_changed_server_is_looked_at_again_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     now = {f"prod/s{number}": server(f"prod/s{number}", ["echo"]) for number in range(50)}
-    of = Catalogue(lambda: Snapshot(servers=now), URL)
+    of = Catalogue(lambda: Snapshot(servers=now))
     of.find(caller(), Query("echo"))
     looked: list[str] = []
     texts = indexing._texts
@@ -389,7 +399,8 @@ def test_what_is_kept_of_words_people_and_changes_has_an_end(monkeypatch: pytest
     monkeypatch.setattr("pegboard_hub.registry.listing.MOST_ALIKE", 2)
     monkeypatch.setattr("pegboard_hub.registry.indexing.MOST_WORDS_KEPT", 5)
     now = {f"prod/s{number}": server(f"prod/s{number}", ["echo"]) for number in range(10)}
-    of = Catalogue(lambda: Snapshot(servers=now), URL)
+    of = Catalogue(lambda: Snapshot(servers=now))
+    of._listings = Listings(most=3)
     for number in range(200):
         who = caller("ana", f"team-{number}")
         found = of.find(who, Query(f"echo s{number % 10}"))
@@ -397,6 +408,7 @@ def test_what_is_kept_of_words_people_and_changes_has_an_end(monkeypatch: pytest
         changed = f"prod/s{number % 7}"
         now = now | {changed: replace(now[changed], reason=str(number))}
     assert len(of._views) <= 6
+    assert len(of._listings._answers) <= 3
     assert all(len(deployed.masks) <= 2 for deployed in of._listings._deployed.values())
     assert len(of._index._words) <= 5
     assert len(of._index._log) <= indexing.MOST_CHANGES_KEPT

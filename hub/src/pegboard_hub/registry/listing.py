@@ -10,7 +10,7 @@ from __future__ import annotations
 from pegboard.core.caller import Caller
 from pegboard.core.decide import decide_tool
 from pegboard.core.policy import Policy
-from pegboard_hub.registry.explain import bound_to
+from pegboard.core.release import ToolDeclaration
 from pegboard_hub.registry.model import RegisteredServer, Release
 
 MOST_ANSWERS = 200_000
@@ -18,6 +18,9 @@ MOST_ANSWERS = 200_000
 
 MOST_ALIKE = 64
 """Kinds of callers whose tools of one server are kept."""
+
+MOST_SERVERS = 50_000
+"""Servers whose answers are kept."""
 
 Entities = frozenset[tuple[str, str]]
 """Entities of Cedar, as (type, id)."""
@@ -67,8 +70,7 @@ class _Deployed:
 class Listings:
     """Answers of the core's decide function to `list`, kept. None is ever stale: all that decides is in its key."""
 
-    def __init__(self, public_url: str, most: int = MOST_ANSWERS) -> None:
-        self._public_url = public_url
+    def __init__(self, most: int = MOST_ANSWERS) -> None:
         self._most = most
         self._answers: dict[tuple[object, ...], bool] = {}
         self._deployed: dict[str, _Deployed] = {}
@@ -88,6 +90,8 @@ class Listings:
         if deployed is None or deployed.release is not server.release:
             if server.release is None:
                 raise ValueError(f"{name} is not deployed")
+            if deployed is None and len(self._deployed) >= MOST_SERVERS:
+                del self._deployed[next(iter(self._deployed))]
             deployed = self._deployed[name] = _Deployed(server.release)
         key = (asker.principals & deployed.mentions, asker.place)
         mask = deployed.masks.get(key)
@@ -97,10 +101,12 @@ class Listings:
             mask = deployed.masks[key] = self._mask(asker, server, deployed)
         return mask
 
-    def forget(self, names: set[str]) -> None:
-        """Keep nothing of any server but these."""
-        for name in self._deployed.keys() - names:
-            del self._deployed[name]
+    def tools(self, caller: Caller, server: RegisteredServer) -> list[ToolDeclaration]:
+        """The tools themselves; as `mask`."""
+        if server.release is None:
+            return []
+        mask = self.mask(Asker(caller), server)
+        return [tool for number, tool in enumerate(server.release.tools) if mask >> number & 1]
 
     def _mask(self, asker: Asker, server: RegisteredServer, deployed: _Deployed) -> int:
         found = 0
@@ -118,13 +124,17 @@ class Listings:
         key = _key(asker, server, policy, tool)
         answer = self._answers.get(key)
         if answer is None:
-            bound = bound_to(asker.caller, server, self._public_url)
-            access, release = server.access(self._public_url), server.release
-            answer = release is not None and decide_tool(bound, access, release.governed, tool, "list").allowed
+            # Whom the token is bound to is the coarse rules' to look at, so any URL of the edge does here.
+            access, release = server.access(""), server.release
+            answer = release is not None and decide_tool(asker.caller, access, release.governed, tool, "list").allowed
             if len(self._answers) >= self._most:
                 del self._answers[next(iter(self._answers))]
             self._answers[key] = answer
         return answer
+
+
+LISTINGS = Listings()
+"""This process's."""
 
 
 def _key(asker: Asker, server: RegisteredServer, policy: Policy, tool: str) -> tuple[object, ...]:

@@ -41,7 +41,7 @@ from pegboard_hub.registry.indexing import (
     set_of,
     tool_texts,
 )
-from pegboard_hub.registry.listing import Asker, Listings
+from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 
 LONGEST_TEXT = 200
@@ -181,7 +181,6 @@ class Catalogue:
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        public_url: str,
         states: Callable[[], Mapping[str, str]] = dict,
         sees_drafts: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
@@ -189,7 +188,6 @@ class Catalogue:
 
         Args:
             snapshot: tells the registry as it is now.
-            public_url: the edge's origin.
             states: live status of servers by name; one it does not name is "unknown". A new mapping is given whenever
                 one has changed.
             sees_drafts: groups that see every draft, beside its owners: reviewers and operators.
@@ -198,16 +196,13 @@ class Catalogue:
         self._states = states
         self._sees_drafts = sees_drafts
         self._index = Index()
-        self._listings = Listings(public_url)
+        self._listings = LISTINGS
         self._views: OrderedDict[tuple[object, ...], _View] = OrderedDict()
         self._status: tuple[Mapping[str, str] | None, int, dict[str, int]] = (None, 0, {})
 
     def follow(self) -> Index:
         """Bring the index in line with the snapshot. Making it of 10,000 servers takes a second or two."""
-        epoch = self._index.epoch
         self._index.follow(self._snapshot().servers)
-        if epoch != self._index.epoch:
-            self._listings.forget({str(server.name) for server in self._index.servers})
         return self._index
 
     def find(self, caller: Caller, query: Query) -> Found:
@@ -244,17 +239,6 @@ class Catalogue:
             _facets=lambda: self._facets(matched, filters),
         )
 
-    def visible_tools(self, caller: Caller, name: str) -> tuple[str, ...]:
-        """The tools that a caller would find listed, by name: as `explain.visible_tools`, but remembered."""
-        index = self.follow()
-        place = index.place(name)
-        if place is None or not self._view(caller).reachable >> place & 1:
-            return ()
-        server = index.servers[place]
-        release, mask = server.release, self._listings.mask(Asker(caller), server)
-        assert release is not None  # noqa: S101 - what is reachable has one
-        return tuple(tool.name for number, tool in enumerate(release.tools) if mask >> number & 1)
-
     def reachable(self, caller: Caller) -> list[RegisteredServer]:
         """The servers that the coarse rules let a caller reach, were they not stopped; in order of name."""
         index = self.follow()
@@ -273,12 +257,12 @@ class Catalogue:
         return Hit(server, names, bool(view.reachable >> place & 1))
 
     def _known(self, caller: Caller, view: _View) -> int:
-        """Servers that a caller may know of: a service those that it may reach, a person all but others' drafts."""
+        """Servers that a caller may know of: a service what it may reach, a person what others published too."""
         index = self._index
         if caller.sub_type != "person":
             return view.reachable
-        drafts = index.any_of("lifecycle", ("draft",))
-        if not drafts or not self._sees_drafts().isdisjoint(caller.groups):
+        drafts = index.any_of("published", ("no",))
+        if not drafts or not (self._sees_drafts() | {SECURITY}).isdisjoint(caller.groups):
             return index.everything
         return index.everything & ~drafts | drafts & index.any_of("owner", caller.groups)
 
