@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
 import sqlite3
@@ -114,7 +115,7 @@ def instance(home: Home) -> Iterator[Running]:
     changed = declared.model_copy(update={"manifest": renamed, "tools": declared.tools[:1]})
     replace_file(home.declaration(ServerName.parse(CHANGED)), changed.model_dump_json())
     replace_file(grants, _grants("team-1"))
-    environment = processes.private(folder, PYTHONPATH="")
+    environment = processes.private(folder, PYTHONPATH=os.environ.get("PYTHONPATH", ""))
     hub = [sys.executable, "-m", "pegboard_hub.main", "--home", str(home.root), "--public-url", url]
     started = []
     try:

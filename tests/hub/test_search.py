@@ -386,7 +386,12 @@ def test_one_changed_server_is_looked_at_again_and_no_other(monkeypatch: pytest.
     of.find(caller(), Query("echo"))
     looked: list[str] = []
     texts = indexing._texts
-    monkeypatch.setattr(indexing, "_texts", lambda one: looked.append(str(one.name)) or texts(one))
+
+    def noted(one: RegisteredServer) -> tuple[str, str, str, str]:
+        looked.append(str(one.name))
+        return texts(one)
+
+    monkeypatch.setattr(indexing, "_texts", noted)
     now = now | {"prod/s7": replace(now["prod/s7"], granted=now["prod/s7"].granted._replace(groups=("other",)))}
     assert "prod/s7" not in names(of.find(caller(), Query("echo")))
     now = now | {"prod/new": server("prod/new", ["echo"])}
