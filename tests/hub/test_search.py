@@ -137,6 +137,7 @@ def test_facets_count_what_each_value_of_a_filter_would_give() -> None:
     assert found.facets["owner"] == {"ads-eng": 2, "finance": 2}
     assert found.facets["namespace"] == {"dev": 1, "prod": 1}
     assert found.facets["sensitivity"] == {"internal": 1, "restricted": 1}
+    assert found.facets["status"] == {"unknown": 2}
 
 
 def test_a_new_status_counts_at_once() -> None:

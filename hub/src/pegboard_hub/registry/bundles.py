@@ -166,14 +166,15 @@ class BundleWriter:
         """Every consumer but the edge. What was made of a server that is still the same is taken as it is."""
         found: dict[str, _Own] = {}
         for server in snapshot.all_deployed:
-            name = str(server.name)
-            known = self._own.get(name)
-            same = known is not None and known.server is server
-            found[name] = known if known is not None and same else _own(server, server.bundled(), at_edge=True)
+            found[str(server.name)] = self._known(server) or _own(server, server.bundled(), at_edge=True)
         for server in snapshot.shut:
             # Its process may run: it must learn that nobody is granted, not go on with what it has.
-            found[str(server.name)] = _own(server, server.bundled_shut(), at_edge=False)
+            found[str(server.name)] = self._known(server) or _own(server, server.bundled_shut(), at_edge=False)
         return found
+
+    def _known(self, server: RegisteredServer) -> _Own | None:
+        known = self._own.get(str(server.name))
+        return known if known is not None and known.server is server else None
 
     async def _write(self, consumers: Sequence[str]) -> list[str]:
         async with self._database.read() as connection:

@@ -139,7 +139,7 @@ class Found:
 
     @cached_property
     def facets(self) -> Mapping[str, Mapping[str, int]]:
-        """For each filter of `FACETS` its values with the number of servers, counted as `Counts.matched`.
+        """For each filter of `FACETS`, and `status`, its values with the number of servers, counted as `Counts.matched`.
 
         A filter's own choice is left out of its counts: they say what choosing another value would give.
         """
@@ -287,14 +287,13 @@ class Catalogue:
         return self._status[2]
 
     def _facets(self, matched: int, filters: Mapping[str, int]) -> dict[str, dict[str, int]]:
-        found: dict[str, dict[str, int]] = {name: {} for name in FACETS}
-        within = {}
-        for name in FACETS:
-            bits = matched
+        within = {name: matched for name in (*FACETS, "status")}
+        for name in within:
             for other, chosen in filters.items():
-                bits &= chosen if other != name else -1
-            within[name] = bits
-        for (name, value), bits in self._index.sets.items():
+                within[name] &= chosen if other != name else -1
+        sets = {**self._index.sets, **{("status", state): bits for state, bits in self._by_status().items()}}
+        found: dict[str, dict[str, int]] = {name: {} for name in within}
+        for (name, value), bits in sets.items():
             if name in found and (number := (bits & within[name]).bit_count()):
                 found[name][value] = number
         return {name: dict(sorted(values.items())) for name, values in found.items()}
