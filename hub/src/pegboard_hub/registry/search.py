@@ -139,7 +139,7 @@ class Found:
 
     @cached_property
     def facets(self) -> Mapping[str, Mapping[str, int]]:
-        """For each filter of `FACETS`, and `status`, its values with the number of servers, counted as `Counts.matched`.
+        """For each of `FACETS` and for `status` its values with the number of servers, counted as `Counts.matched`.
 
         A filter's own choice is left out of its counts: they say what choosing another value would give.
         """
@@ -287,7 +287,7 @@ class Catalogue:
         return self._status[2]
 
     def _facets(self, matched: int, filters: Mapping[str, int]) -> dict[str, dict[str, int]]:
-        within = {name: matched for name in (*FACETS, "status")}
+        within = dict.fromkeys((*FACETS, "status"), matched)
         for name in within:
             for other, chosen in filters.items():
                 within[name] &= chosen if other != name else -1
