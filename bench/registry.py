@@ -44,8 +44,8 @@ from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.identity.person import PersonFacts
 
 CLIENTS = 32
-WARM_S = 3.0
-CHANGES = 8
+WARM_S = 12.0
+CHANGES = 6
 CHANGED = "dev/changed-often"
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEADERS = "accept: application/json\r\ncontent-type: application/json\r\nhost: localhost"

@@ -30,7 +30,7 @@ RANKS = 4 * KINDS
 """Ranks of a match: a field's number × 4 + how it matches. Lower is better."""
 
 FIRST_TOOL, AFTER_TOOLS = TOOLS * KINDS, (TOOLS + 1) * KINDS
-MOST_WORDS_KEPT = 512
+MOST_WORDS_KEPT = 2000
 MOST_CHANGES_KEPT = 64
 
 
