@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from pegboard.core.names import ServerName
 from pegboard_hub.edge.envoy import Json, typed
-from pegboard_hub.edge.snapshot import MEMORY, EdgeSnapshot
+from pegboard_hub.edge.snapshot import MEMORY
 
 HUB = "hub"
 CLUSTER_PREFIX = "mcp/"
@@ -34,10 +35,9 @@ def cluster_name(server: ServerName) -> str:
     return f"{CLUSTER_PREFIX}{server}"
 
 
-def clusters(snapshot: EdgeSnapshot) -> list[Json]:
-    """The hub's cluster and one for each server."""
-    servers = [_cluster(cluster_name(server.access.server), server.socket) for server in snapshot.servers]
-    return [_cluster(HUB, snapshot.hub_socket), *servers]
+def clusters(hub: Path, servers: Iterable[tuple[ServerName, Path]]) -> list[Json]:
+    """The hub's cluster and one for each server, by the sockets where they listen."""
+    return [_cluster(HUB, hub), *(_cluster(cluster_name(name), socket) for name, socket in servers)]
 
 
 @lru_cache(MEMORY)
