@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from pegboard.core.names import ServerName
 from pegboard_hub.edge.envoy import Json, typed
-from pegboard_hub.edge.snapshot import MEMORY, EdgeSnapshot
+from pegboard_hub.edge.snapshot import MEMORY
 
 HUB = "hub"
 CLUSTER_PREFIX = "mcp/"
@@ -34,11 +35,11 @@ def cluster_name(server: ServerName) -> str:
     return f"{CLUSTER_PREFIX}{server}"
 
 
-def clusters(snapshot: EdgeSnapshot) -> list[Json]:
-    """The hub's cluster and one for each server."""
-    servers = [_cluster(cluster_name(server.access.server), server.socket) for server in snapshot.servers]
-    checked = {"health_checks": [_HEALTH]} if snapshot.more_hubs else {}
-    return [_cluster(HUB, snapshot.hub_socket, *snapshot.more_hubs) | checked, *servers]
+def clusters(hubs: Sequence[Path], servers: Iterable[tuple[ServerName, Path]]) -> list[Json]:
+    """The hub's cluster and one for each server, by the sockets where they listen."""
+    checked = {"health_checks": [_HEALTH]} if len(hubs) > 1 else {}
+    named = [_cluster(cluster_name(name), socket) for name, socket in servers]
+    return [_cluster(HUB, *hubs) | checked, *named]
 
 
 @lru_cache(MEMORY)

@@ -62,6 +62,7 @@ class Registry:
         self._one_at_a_time = asyncio.Lock()
         self._untold = False
         self._revoked = asyncio.Event()
+        self._rest = asyncio.Event()
         self.current = Snapshot()
 
     @property
@@ -97,6 +98,7 @@ class Registry:
         try:
             while not await self.refresh():
                 log.info("waiting for the grants file to be written")
+            await self._bundles.write_rest()
         except (OSError, StorageUnavailable) as error:
             if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -168,22 +170,37 @@ class Registry:
     async def watch_revoked(self) -> None:
         """Bring what was revoked to edge and servers at once, until cancelled.
 
-        All bundles are written for it. What is revoked during one writing goes into the next, and between the two
-        the hub has as long for everything else.
+        All bundles have it, the edge's first. What is revoked while that one is written goes into the next, and
+        between the two the hub has as long for everything else.
         """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_rest())
+            while True:
+                await self._revoked.wait()
+                self._revoked.clear()
+                if not self._leads():
+                    continue  # the hub that does sees it in the table
+                began = time.monotonic()
+                try:
+                    await self._bundles.write_first(self.current, self._clock(), refresh=False)
+                    self._rest.set()
+                except Exception:
+                    log.exception("what was revoked could not be told to edge and servers, and is tried again")
+                    self._revoked.set()
+                    await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(time.monotonic() - began)
+
+    async def _watch_rest(self) -> None:
+        """Write the bundles that the edge's did not wait for."""
         while True:
-            await self._revoked.wait()
-            self._revoked.clear()
-            if not self._leads():
-                continue  # the hub that does sees it in the table
-            began = time.monotonic()
+            await self._rest.wait()
+            self._rest.clear()
             try:
-                await self._bundles.write(self.current, self._clock(), refresh=False)
+                await self._bundles.write_rest()
             except Exception:
-                log.exception("what was revoked could not be told to edge and servers, and is tried again")
-                self._revoked.set()
+                log.exception("some servers' bundles could not be written, and are tried again")
+                self._rest.set()
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(time.monotonic() - began)
 
     async def watch(self, poll_s: float, resign_s: float) -> None:
         """Follow the sources until cancelled. A failure is logged and tried again at the next look."""
@@ -199,7 +216,8 @@ class Registry:
                 self._untold = self._untold or followed
                 await self.refresh()
                 if time.monotonic() >= due:
-                    await self.resign()
+                    await self._bundles.write_first(self.current, self._clock(), refresh=True)
+                    self._rest.set()
                     due = time.monotonic() + resign_s
             except Exception:
                 log.exception("the registry could not be refreshed")
@@ -254,6 +272,7 @@ class Registry:
 
     async def _tell(self, *, refresh: bool = False) -> list[str]:
         self._untold = True
-        changed = await self._bundles.write(self.current, self._clock(), refresh=refresh)
+        changed = await self._bundles.write_first(self.current, self._clock(), refresh=refresh)
         self._untold = False
+        self._rest.set()
         return changed
