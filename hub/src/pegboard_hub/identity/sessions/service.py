@@ -114,6 +114,7 @@ class Sessions:
     async def open(self, signed_in: SignedIn, device: str) -> tuple[Session, str]:
         """A new session, with the secret for its cookie. There is no other way to get one."""
         now, secret = self._now_ms(), new_secret()
+        proved_at = now if signed_in.authenticated_at is None else int(signed_in.authenticated_at * 1000)
         session = Session(
             sid=new_id(),
             facts=signed_in.facts,
@@ -122,7 +123,7 @@ class Sessions:
             renewal=self._sealed(signed_in.renewal),
             device=device[:DEVICE_LENGTH],
             opened_at_ms=now,
-            authenticated_at_ms=now,
+            authenticated_at_ms=min(now, proved_at),
             facts_at_ms=now,
             seen_at_ms=now,
             expires_at_ms=now + self.lifetime_s * 1000,
