@@ -3,103 +3,47 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
 
-from pegboard_hub.registry.history import Actor, entries
-from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
-from pegboard_hub.registry.reviews.model import Kind, Review, State
+from pegboard_hub.registry.history import entries
+from pegboard_hub.registry.model import Access, Lifecycle
+from pegboard_hub.registry.reviews.model import Kind, State
 from pegboard_hub.web.browser import Visitor
-from tests.hub.company import URL, Company, Hub, found_company, opened, presto
-from tests.oauth import Browser
+from tests.hub.company import URL, Company, Hub, presto
+from tests.hub.reviewing import (
+    PRESTO,
+    ask,
+    changed,
+    decide,
+    open_ones,
+    register,
+    release,
+    reviewed_company,
+    server,
+    signed_in,
+    words,
+)
 
 pytestmark = pytest.mark.anyio
 
-PRESTO = "prod/presto"
-DRAFT = {
-    "description": "Search the wiki",
-    "owner": "search-eng",
-    "support_channel": "#search",
-    "sensitivity": "internal",
-}
-
 
 @pytest.fixture
-def company() -> Iterator[Company]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
-    yield found_company(root, reviewed=True)
-    shutil.rmtree(root)
-
-
-@pytest.fixture
-async def hub(company: Company) -> AsyncIterator[Hub]:
-    async with opened(company) as found:
+async def both() -> AsyncIterator[tuple[Hub, Company]]:
+    async with reviewed_company() as found:
         yield found
 
 
-def changed(**manifest: Any) -> dict[str, Any]:
-    """A release of prod/presto whose tool says something else."""
-    declaration = presto(**manifest)
-    declaration["tools"][0]["description"] = "Run SQL.\nAlso deletes."
-    return declaration
+@pytest.fixture
+def hub(both: tuple[Hub, Company]) -> Hub:
+    return both[0]
 
 
-async def signed_in(hub: Hub, person: str) -> Browser:
-    browser = Browser(URL, hub.public)
-    await browser.sign_in(person)
-    return browser
-
-
-def words(page: httpx2.Response) -> str:
-    """What one reads on a page."""
-    return " ".join(re.sub(r"<[^>]+>", " ", page.text).split())
-
-
-def server(hub: Hub, name: str = PRESTO) -> RegisteredServer:
-    return hub.parts.registry.current.servers[name]
-
-
-async def open_ones(hub: Hub, name: str = PRESTO) -> dict[Kind, Review]:
-    found = await hub.parts.reviewing.listed(server=name, states=[State.OPEN])
-    return {review.kind: review for review in found}
-
-
-async def release(hub: Hub, company: Company, declaration: dict[str, Any]) -> str:
-    """A release that the runtime declares; gives its digest."""
-    digest = company.deploy(PRESTO, declaration)
-    assert await hub.parts.registry.refresh()
-    return digest
-
-
-async def decide(hub: Hub, person: str, review: Review, verdict: str = "approve", **fields: str) -> httpx2.Response:
-    """Tick everything, and decide as a person does; of the access all that is asked for."""
-    browser = await signed_in(hub, person)
-    page = await browser.get(f"{URL}/reviews/{review.id}")
-    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
-    answer = await browser.press(page, verdict, **{**boxes, **fields})
-    return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
-
-
-async def ask(hub: Hub, person: str, name: str, access: Access, why: str = "they need it") -> httpx2.Response:
-    """Look at what it would change, and ask for it, as an owner does."""
-    browser = await signed_in(hub, person)
-    query = {"look": "1", "groups": " ".join(access.groups), "channels": " ".join(access.channels)}
-    query |= {f"surfaces:{surface}": "on" for surface in access.surfaces}
-    page = await browser.get(str(httpx2.URL(f"{URL}/servers/{name}/access", params=query)))
-    [button] = [b for b in ("Submit", "Ask for it", "Do it") if f"<button>{b}</button>" in page.text]
-    answer = await browser.press(page, button, why=why)
-    return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
-
-
-async def register(hub: Hub, name: str = "prod/wiki", by: str = "sam", **record: Any) -> None:
-    async with hub.parts.registry.changing() as changing:
-        await changing.register(name, DRAFT | record, Actor(by), "a new one")
+@pytest.fixture
+def company(both: tuple[Hub, Company]) -> Company:
+    return both[1]
 
 
 async def test_a_release_that_changes_a_tool_is_out_of_reach_until_its_review_approves_it(

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry import store as servers
 from pegboard_hub.registry.changes import Change, Changing
-from pegboard_hub.registry.errors import ChangeRefused
+from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused
 from pegboard_hub.registry.explain import SECURITY
-from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.history import Actor, since
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_why
 from pegboard_hub.registry.reviews import store
@@ -224,7 +224,7 @@ class Reviewing:
         """
         asked, why = check_access(asked), check_why(why)
         async with self._registry.changing() as changing:
-            server = self._owned(changing, person, name)
+            server = await self._owned(changing, person, name, expected)
             if server.lifecycle is not Lifecycle.DRAFT:
                 raise ChangeRefused("lifecycle", f"it is {server.lifecycle}, no draft", "Ask for access instead.")
             change = Change(name, Actor(person.sub), "submit", why, expected, requested=asked)
@@ -242,7 +242,7 @@ class Reviewing:
         """
         asked, why = check_access(asked), check_why(why)
         async with self._registry.changing() as changing:
-            server = self._owned(changing, person, name)
+            server = await self._owned(changing, person, name, expected)
             if server.lifecycle in (Lifecycle.DRAFT, Lifecycle.RETIRED):
                 raise ChangeRefused("lifecycle", f"it is {server.lifecycle}", "Submit it, or bring it back, first.")
             if asked == in_order(server.requested) and within(server.granted, asked):
@@ -485,7 +485,7 @@ class Reviewing:
         """
         why = check_why(why)
         async with self._registry.changing() as changing:
-            server = self._owned(changing, person, name)
+            server = await self._owned(changing, person, name, expected)
             if server.lifecycle not in OWNERS_MAY.get(action, ()):
                 what = f"what is {server.lifecycle} cannot be moved like that"
                 raise ChangeRefused("lifecycle", what, "Look at the server again.")
@@ -496,11 +496,14 @@ class Reviewing:
             values = {"lifecycle": after, "lifecycle_why": told}
             return await changing.apply(Change(name, Actor(person.sub), action, why, expected, values))
 
-    def _owned(self, changing: Changing, person: PersonFacts, name: str) -> RegisteredServer:
+    async def _owned(self, changing: Changing, person: PersonFacts, name: str, expected: int) -> RegisteredServer:
+        """The server, of one who may change it and has seen it as it is."""
         server = changing.server(name)
         if not self.owns(person, server):
             message = f"This is for the owners of {name}, people in {server.owner or 'no group'}, and for operators."
             raise NotYours("not_an_owner", message, "Ask one of them.")
+        if expected != server.version:
+            raise ChangeConflict(server, await since(changing.connection, name, expected))
         return server
 
 
