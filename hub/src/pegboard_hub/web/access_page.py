@@ -13,7 +13,7 @@ from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours
 from pegboard_hub.registry.reviews.model import State, in_order
-from pegboard_hub.registry.reviews.rules import common, needed_of, within
+from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
 from pegboard_hub.registry.reviews.service import OWNERS_MAY
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.browser import Form, HereSession
@@ -164,7 +164,8 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
         raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
     looking, problem = "look" in form, None
-    asked = in_order(written_access(form) if looking else server.requested)
+    open_ones = await reviewing.listed(server=name, states=[State.OPEN])
+    asked = in_order(written_access(form) if looking else _to_begin_with(server, bool(open_ones)))
     try:
         asked = check_access(asked)
     except ChangeRefused as error:
@@ -172,7 +173,6 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
     path = f"/servers/{name}/access"
     granted, reviewed = server.granted, reviewing.is_reviewed(server)
     adds = not within(asked, granted) or server.lifecycle is Lifecycle.DRAFT
-    open_ones = await reviewing.listed(server=name, states=[State.OPEN])
     return AccessView(
         server=server,
         path=path,
@@ -192,6 +192,12 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         done="",
         problem=problem,
     )
+
+
+def _to_begin_with(server: RegisteredServer, waits: bool) -> Access:
+    """What the form begins with: what is granted, with what is asked for and not yet decided."""
+    waits = waits or server.lifecycle is Lifecycle.DRAFT
+    return together(server.granted, server.requested) if waits else server.granted
 
 
 def _is_draft(parts: Parts, name: str) -> bool:

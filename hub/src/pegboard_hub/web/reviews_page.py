@@ -135,8 +135,8 @@ class ReviewView:
         return f"{PATH}/{self.review.id}"
 
     def ticked(self, row: AccessRow) -> bool:
-        """Whether the form approves one value: all that is asked for, until somebody has sent it otherwise."""
-        return row.field in self.form if self.form else row.standing != "gone"
+        """Whether the form approves one value: all of them, until somebody has sent it otherwise."""
+        return row.field in self.form if self.form else True
 
 
 def review_routes(parts: Parts, framer: Framer) -> APIRouter:

@@ -78,6 +78,11 @@ def within(inner: Access, outer: Access) -> bool:
     return all(set(some) <= set(others) for some, others in zip(inner, outer, strict=True))
 
 
+def together(one: Access, other: Access) -> Access:
+    """What either of two gives."""
+    return Access(*(tuple(sorted({*some, *others})) for some, others in zip(one, other, strict=True)))
+
+
 def common(*several: Access) -> Access:
     """What all of several give."""
     return Access(*(tuple(sorted(set.intersection(*map(set, values)))) for values in zip(*several, strict=True)))

@@ -31,6 +31,7 @@ from pegboard_hub.registry.reviews.rules import (
     checklist,
     common,
     needed_of,
+    together,
     within,
 )
 from pegboard_hub.registry.reviews.store import Authors
@@ -60,7 +61,7 @@ class Verdict:
         version: of the review that the reviewer saw.
         approves: else it is rejected.
         why: wanted of a rejection.
-        access: what is approved, at most what is requested.
+        access: what is approved, at most what is requested or granted already.
         conditions: under which.
         held: items of the checklist that hold.
     """
@@ -306,7 +307,7 @@ class Reviewing:
         """
         async with self._registry.changing() as changing:
             review, server = await self._decidable(changing, person, review_id, verdict.version)
-            values = self._approval(review, verdict) if verdict.approves else _rejection(verdict)
+            values = self._approval(review, server, verdict) if verdict.approves else _rejection(verdict)
             values |= {"decided_at_ms": changing.now_ms, "decided_by": person.sub}
             if not await store.keep(changing.connection, review, values):
                 raise ReviewConflict("Somebody changed this review in this very moment.")
@@ -422,9 +423,9 @@ class Reviewing:
             raise ReviewConflict("Somebody changed this review since you opened it.")
         return review, server
 
-    def _approval(self, review: Review, verdict: Verdict) -> dict[str, Any]:
+    def _approval(self, review: Review, server: RegisteredServer, verdict: Verdict) -> dict[str, Any]:
         access = in_order(verdict.access)
-        if not within(access, review.subject.requested):
+        if not within(access, together(review.subject.requested, server.granted)):
             mend = "Approve what is asked for, or less. Its owners can ask for more."
             raise ChangeRefused("access", "it is more than what is asked for", mend)
         items = self.checklist(review.kind)
@@ -510,13 +511,14 @@ class Reviewing:
 def granted_by(found: Mapping[Kind, Review], server: RegisteredServer) -> Access | None:
     """What reviews of one subject grant together; None while one is not approved.
 
-    A kind that the subject does not concern was not asked: what it let hold until now is the most that holds on.
+    What is granted already can stay, also what the operator granted and nobody asked for. A kind that the subject
+    does not concern was not asked: what it let hold until now is the most that holds on.
     """
     approved = [review.granted for review in found.values() if review.state is State.APPROVED and review.granted]
     if not found or len(approved) < len(found):
         return None
     unasked = set(needed_of(server)) - found.keys()
-    return common(server.requested, *approved, *([server.granted] if unasked else []))
+    return common(together(server.requested, server.granted), *approved, *([server.granted] if unasked else []))
 
 
 def reason_of(found: Iterable[Review]) -> str:
