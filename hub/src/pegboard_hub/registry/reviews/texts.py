@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Callable
 
 from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, SURFACES
+from pegboard.core.text import hidden_in
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.model import Access
-from pegboard_hub.registry.record import hides
 from pegboard_hub.registry.reviews.model import in_order
 
 LONGEST_TEXT = 4000
@@ -46,8 +46,8 @@ def check_long(name: str, text: str, *, empty: bool = False) -> str:
         raise ChangeRefused(name, "it is empty", "Say something.")
     if len(text) > LONGEST_TEXT:
         raise ChangeRefused(name, f"it has {len(text)} characters", f"Use {LONGEST_TEXT} at most.")
-    if hides(text.replace("\n", "")):
-        raise ChangeRefused(name, "it has characters that cannot be seen", "Write plain text.")
+    if hidden := hidden_in(text, lines=True):
+        raise ChangeRefused(name, f"it {hidden}", "Write plain text.")
     return text
 
 
@@ -61,7 +61,7 @@ def _surface(value: str) -> str:
 
 
 def _plain(value: str) -> str:
-    usable = 0 < len(value) <= LONGEST_VALUE and not hides(value) and " " not in value
+    usable = 0 < len(value) <= LONGEST_VALUE and not hidden_in(value) and " " not in value
     return "" if usable else "is empty, too long or not plain"
 
 
