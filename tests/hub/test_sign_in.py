@@ -95,7 +95,7 @@ async def test_a_token_response_is_kept_by_nobody(hub: Hub) -> None:
     [
         ({"grant_type": "password"}, "unsupported_grant_type", DEMO_GRANT),
         ({"grant_type": None}, "invalid_request", "grant_type"),
-        ({"person": "eve"}, "invalid_grant", "ana, fay, sam, pat, gus"),
+        ({"person": "eve"}, "invalid_grant", "ana, fay, sam, pat, sol, lea, gus"),
         ({"person": None}, "invalid_request", "person"),
         ({"surface": "tv"}, "invalid_request", "cli, chat, ide, bot"),
         ({"surface": "service"}, "invalid_request", "unknown surface"),

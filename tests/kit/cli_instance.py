@@ -216,6 +216,14 @@ class Instance:
                 return 200, {"clients": [CLIENT], "never_used": 7}
             case "clients":
                 return 403, {"error": refusal("access_denied", "not_an_operator").as_json()}
+            case "reviews":
+                return 200, {"reviews": [] if "waiting" in query else [REVIEW], "next": None}
+            case "reviews/4bf92f3577b34da6":
+                return 200, REVIEW
+            case "reviews/decided":
+                return 200, REVIEW | {"id": "decided", "state": "approved"}
+            case path if path.startswith("reviews/"):
+                return 404, {"error": refusal("not_found", "not_found").as_json()}
             case "explain" if query["server"] == "dev/desk":
                 return 200, explained(query.get("person", person), query)
         return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
@@ -286,6 +294,29 @@ CLIENT = {
     "users": [{"sub": name, "name": name.title(), "connections": 1} for name in ("ana", "fay", "sam", "gus")],
     "connections": 4,
     "last_seen_at": 1_800_000_000_000,
+}
+
+
+REVIEW = {
+    "id": "4bf92f3577b34da6",
+    "server": "prod/presto",
+    "kind": "security",
+    "state": "open",
+    "release": "f3dc514bb31b",
+    "opened_at": 1_800_000_000_000,
+    "opened_by": "pegboard",
+    "opened_why": "a release",
+    "decided_at": None,
+    "decided_by": None,
+    "outcome_why": "",
+    "conditions": "",
+    "requested": {"groups": ["ads-eng", "sales"], "surfaces": ["cli"], "channels": [], "services": []},
+    "granted": None,
+    "changes": [{"what": f"tool {HOSTILE}", "before": None, "after": {}}],
+    "checklist": [{"item": "Each policy is right", "holds": False}],
+    "comments": [{"at": 1_800_000_000_000, "author": "sol", "text": HOSTILE}],
+    "waits_for_you": True,
+    "page": "http://localhost:8400/reviews/4bf92f3577b34da6",
 }
 
 

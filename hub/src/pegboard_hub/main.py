@@ -43,6 +43,7 @@ from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.official.cursor import Cursors
+from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Sources
 from pegboard_hub.registry.status import StatusReader
@@ -101,6 +102,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             settings=settings,
             database=database,
             registry=registry,
+            reviewing=Reviewing(registry, database, opened.file.operators),
             sign_in=sign_in,
             identity=await _identity(
                 home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks

@@ -46,9 +46,8 @@ until it is closed, and is told the answer by it. All other pages have nothing t
 
 _OPENED = {**SECURITY_HEADERS, "Cross-Origin-Opener-Policy": "unsafe-none"}
 
-WITH_A_SCRIPT = "/servers/"
-"""At paths that begin so, pages have our one script, which copies what they show. They have no form that changes
-anything."""
+WITH_A_SCRIPT = re.compile(r"/servers/[^/]+/[^/]+")
+"""Pages at such paths have our one script, which copies what they show. They have no form that changes anything."""
 
 _SCRIPTED = {
     **SECURITY_HEADERS,
@@ -236,7 +235,7 @@ def _headers(path: str) -> Mapping[str, str]:
         return _OPENED
     if path.startswith(OFFICIAL_PREFIX):
         return _OFFICIAL
-    return _SCRIPTED if path.startswith(WITH_A_SCRIPT) else SECURITY_HEADERS
+    return _SCRIPTED if WITH_A_SCRIPT.fullmatch(path) else SECURITY_HEADERS
 
 
 def _request_id(scope: Scope) -> str:

@@ -136,6 +136,16 @@ class Changing:
             after = replace(after, first_live_at_ms=self.now_ms)
         return await self._keep(after, change.actor, change.action, change.why, fields)
 
+    async def note(
+        self, server: str, actor: Actor, action: str, why: str, fields: history.Fields | None = None
+    ) -> RegisteredServer:
+        """Write into a server's history what was done about it in another subject's tables.
+
+        Raises:
+            UnknownServer: there is no such server.
+        """
+        return await self._keep(self.server(server), actor, action, why, fields or {})
+
     async def _keep(
         self, server: RegisteredServer, actor: Actor, action: str, why: str, fields: history.Fields
     ) -> RegisteredServer:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.grants import PublicRegistry, Reviews
+from pegboard.core.grants import GrantsFile, PublicRegistry, Reviews
 from pegboard_hub.registry import store
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.changes import Changing
@@ -74,6 +74,11 @@ class Registry:
     def bundles_signed_at(self) -> float:
         """When all bundles were last signed, in seconds since the epoch; 0 before."""
         return self._bundles.signed_at
+
+    @property
+    def grants_file(self) -> GrantsFile | None:
+        """The operator's file that is in force; None before there was a good one."""
+        return self._sources.file
 
     @property
     def reviews(self) -> Reviews:

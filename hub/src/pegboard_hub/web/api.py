@@ -30,6 +30,7 @@ from pegboard_hub.web.questions import (
     find_server,
     read_arguments,
 )
+from pegboard_hub.web.reviews_api import review_api_routes
 from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
 
 PersonSurface = Literal["cli", "chat", "bot", "ide"]
@@ -47,6 +48,7 @@ def api_routes(parts: Parts) -> APIRouter:
     router.include_router(ledger_routes(parts))
     router.include_router(client_routes(parts))
     router.include_router(health_routes(parts))
+    router.include_router(review_api_routes(parts))
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.operator import operator_routes, prober_alone
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.registry_door import registry_door
 from pegboard_hub.web.sessions_door import session_door
 from pegboard_hub.web.unanswerable_page import led_here, unanswerable
 
@@ -60,6 +61,7 @@ def internal_app(parts: Parts) -> FastAPI:
     app.include_router(acknowledgement_routes(parts))
     app.include_router(key_routes(parts))
     app.include_router(session_door(parts))
+    app.include_router(registry_door(parts))
     app.include_router(_probes(parts))
     return app
 

@@ -13,6 +13,7 @@ from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.official.cursor import Cursors
+from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
@@ -28,6 +29,7 @@ class Parts:
     settings: HubSettings
     database: Database
     registry: Registry
+    reviewing: Reviewing
     sign_in: DemoSignIn
     identity: AuthorizationServer
     api_tokens: RingVerifier

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render
+from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render, reviews
 from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.login import commands as login
@@ -42,6 +42,7 @@ for command in (
     app.command()(command)
 app.add_typer(ledger.ledger)
 app.add_typer(registry)
+app.add_typer(reviews.reviews)
 
 
 def _show_version(asked: bool) -> None:

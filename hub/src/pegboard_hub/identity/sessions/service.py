@@ -114,6 +114,7 @@ class Sessions:
     async def open(self, signed_in: SignedIn, device: str) -> tuple[Session, str]:
         """A new session, with the secret for its cookie. There is no other way to get one."""
         now, secret = self._now_ms(), new_secret()
+        proved_at = now if signed_in.authenticated_at is None else int(signed_in.authenticated_at * 1000)
         session = Session(
             sid=new_id(),
             facts=signed_in.facts,
@@ -122,7 +123,7 @@ class Sessions:
             renewal=self._sealed(signed_in.renewal),
             device=device[:DEVICE_LENGTH],
             opened_at_ms=now,
-            authenticated_at_ms=now,
+            authenticated_at_ms=min(now, proved_at),
             facts_at_ms=now,
             seen_at_ms=now,
             expires_at_ms=now + self.lifetime_s * 1000,
@@ -166,8 +167,12 @@ class Sessions:
         """End every session of whoever has that id or e-mail address; gives those that there were."""
         return await self._end(person_is(person), why)
 
-    async def current(self, sid: str) -> Session:
+    async def current(self, sid: str, at_most_s: float | None = None) -> Session:
         """The session with what the login says of its person now, or said less than `renew_after_s` ago.
+
+        Args:
+            sid: the session's id.
+            at_most_s: how old the facts may be instead of `renew_after_s`, in seconds.
 
         Raises:
             SessionEnded: it is over, or the login says so now.
@@ -179,14 +184,14 @@ class Sessions:
             if waited and renewing.silent:
                 raise LoginUnavailable(renewing.silent)
             session = await self._live(sid)
-            if self._is_fresh(session):
+            if self._is_fresh(session, at_most_s):
                 return session
             renewing.silent = ""
             try:
                 # A login may take what renews for stolen when it comes twice (RFC 9700 §4.14.2).
                 async with self._alone(f"renew {sid}"):
                     session = await self._live(sid)
-                    return session if self._is_fresh(session) else await self._renew(session)
+                    return session if self._is_fresh(session, at_most_s) else await self._renew(session)
             except LoginUnavailable as error:
                 renewing.silent = str(error)
                 raise
@@ -197,8 +202,9 @@ class Sessions:
             raise SessionEnded("the sign-in is over")
         return session
 
-    def _is_fresh(self, session: Session) -> bool:
-        return self._now_ms() - session.facts_at_ms <= self.renew_after_s * 1000
+    def _is_fresh(self, session: Session, at_most_s: float | None) -> bool:
+        oldest_s = self.renew_after_s if at_most_s is None else at_most_s
+        return self._now_ms() - session.facts_at_ms <= oldest_s * 1000
 
     async def end(self, sid: str, why: str) -> None:
         """End one session, with everything that came of it."""
