@@ -123,7 +123,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             cursors=Cursors(open_sealing_key(home)),
             locks=locks,
             edge_calls=edge_calls,
-            catalogue=_catalogue(settings, registry, status, identity),
+            catalogue=_catalogue(registry, status, identity),
         )
     finally:
         if edge_calls is not None:
@@ -180,17 +180,13 @@ async def _identity(
     )
 
 
-def _catalogue(
-    settings: HubSettings, registry: Registry, status: StatusReader, identity: AuthorizationServer
-) -> Catalogue:
+def _catalogue(registry: Registry, status: StatusReader, identity: AuthorizationServer) -> Catalogue:
     def states() -> dict[str, str]:
         now = status.read()
         return {name: standing(now, server).state for name, server in registry.current.servers.items()}
 
     operators = identity.clients.rules.operators
-    return Catalogue(
-        lambda: registry.current, settings.public_url, states, lambda: overseers_by(registry.reviews, operators)
-    )
+    return Catalogue(lambda: registry.current, states, lambda: overseers_by(registry.reviews, operators))
 
 
 def _registry(
@@ -324,6 +320,8 @@ def _server_url() -> str:
     """The URL of a PostgreSQL, if the environment names one."""
     url = read_database_url(os.environ)
     return "" if url in (None, EMBEDDED) else str(url)
+
+
 def _edge(instance: dict[str, Any]) -> str:
     """The edge's own address, as the last start noted it: the public URL may only be good outside."""
     port, bind = instance.get("port"), str(instance.get("bind") or "")

@@ -294,5 +294,5 @@ def _sorts(text: str) -> tuple[Choice, ...]:
 def _told(matched: int, shown: int, by_tools: bool) -> str:
     if by_tools and shown > matched:
         # What matches by tools alone is not counted: the search tells nobody of tools that they may not list.
-        return f"{shown} servers found here, some of them by their tools."
+        return f"{shown} server{'' if shown == 1 else 's'} found on this page, some by their tools."
     return f"{matched:,} server{'' if matched == 1 else 's'} found."

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from pegboard.core.manifest import Sensitivity
+from pegboard.core.manifest import MOST_LINKS, Sensitivity
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
@@ -24,9 +24,7 @@ from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.record import (
     LONGEST_CHANNEL,
     LONGEST_DESCRIPTION,
-    LONGEST_TITLE,
     LONGEST_WHY,
-    MOST_LINKS,
     check_why,
 )
 from pegboard_hub.web.browser import Form, HereSession
@@ -66,7 +64,6 @@ RECORD = (
         "Title",
         "the name that people read; the name itself where it is left empty",
         "text",
-        LONGEST_TITLE,
         True,
     ),
     Field("description", "Description", "one line: what it is for", "text", LONGEST_DESCRIPTION),
