@@ -111,6 +111,11 @@ class BrowseView:
     narrower: tuple[Facet, ...] = ()
 
     @property
+    def kept(self) -> list[tuple[str, str]]:
+        """What keeps the search when the viewer changes."""
+        return [(name, value) for name, value in self.asked.items() if value]
+
+    @property
     def searched(self) -> bool:
         """Whether something was asked for."""
         return any(value for name, value in self.asked.items() if name != "sort")

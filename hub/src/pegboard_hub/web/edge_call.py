@@ -19,6 +19,7 @@ import httpx2
 
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import META_KEY
+from pegboard_hub.common.bodies import read_bounded
 
 PROTOCOL = "2026-07-28"
 WHOLE_S = 45.0
@@ -119,7 +120,7 @@ class EdgeCalls:
                     "POST", f"{self._edge}{server.path}", json=_message(tool, arguments), headers=sent
                 ) as response,
             ):
-                body = await _read(response)
+                body = await read_bounded(response, MOST_BYTES)
         except TimeoutError:
             return Outcome(fault=f"No answer came within {WHOLE_S:.0f} seconds, so the call was given up.")
         except (httpx2.HTTPError, OSError):
@@ -157,18 +158,6 @@ def _param_headers(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> I
 
 def _encoded(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
-
-
-async def _read(response: httpx2.Response) -> bytes | None:
-    """The body; None of one that is too large, or packed, since that may unfold without limit."""
-    if response.headers.get("content-encoding", "identity") != "identity":
-        return None
-    body = bytearray()
-    async for part in response.aiter_bytes():
-        body += part
-        if len(body) > MOST_BYTES:
-            return None
-    return bytes(body)
 
 
 def _outcome(status: int, headers: httpx2.Headers, body: bytes | None, took_ms: float) -> Outcome:
