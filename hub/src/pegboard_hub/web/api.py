@@ -33,7 +33,7 @@ from pegboard_hub.web.questions import (
 from pegboard_hub.web.reviews_api import review_api_routes
 from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
 
-PersonSurface = Literal["cli", "chat", "bot", "ide"]
+PersonSurface = Literal["cli", "chat", "bot", "ide", "web"]
 
 
 def api_routes(parts: Parts) -> APIRouter:
