@@ -16,6 +16,7 @@ from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.metrics import MetricsPage
+from pegboard_hub.web.paging import Cursors
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Parts:
     rotation: KeyRotation
     meter: HubMeter
     page: MetricsPage
+    cursors: Cursors
 
     @property
     def public_url(self) -> str:
