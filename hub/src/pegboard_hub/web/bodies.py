@@ -1,4 +1,4 @@
-"""Bodies of the API's requests: bounded, read after the sign-in, in one way only, and held strictly to their model."""
+"""Bodies of the API's requests: bounded, read after the sign-in, and held strictly to their model."""
 
 from __future__ import annotations
 
