@@ -1,7 +1,7 @@
 """An API held to its own document by Schemathesis: no 5xx, no status or shape that it does not tell of, no open door.
 
-Cases are generated from the document, valid ones and broken ones, with what exists and with what does not. They are the
-same in every run.
+Cases are generated from the document, valid ones and broken ones, with what exists and with what does not. They are
+the same in every run.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pegboard_hub.registry.record import (
 )
 from pegboard_hub.registry.status import ServerState
 from pegboard_hub.web.browsing import LONGEST_TEXT
-from pegboard_hub.web.paging import AskedPage
+from pegboard_hub.web.paging import MOST_ON_A_PAGE, AskedPage
 from pegboard_hub.web.schema import ServerSummary, ToolSummary
 
 LifecycleWord = Literal["draft", "in review", "approved", "live", "deprecated", "retired"]
@@ -66,6 +66,10 @@ class AskedTools(AskedFromSurface):
 class AskedServers(AskedPage):
     """Which servers."""
 
+    # Older clients know of no pages: what they are given is as much as there can be.
+    limit: int = Field(
+        default=MOST_ON_A_PAGE, ge=1, le=MOST_ON_A_PAGE, description="most entries of this page", examples=[50]
+    )
     q: str = Field(default="", max_length=LONGEST_TEXT, description="words, each of which must match: in the name, "
                    "the title, a tool that you may list, or the description; in that order")  # fmt: skip
     owner: list[Name] = Field(default=[], max_length=20, description="teams")
