@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pegboard.core.caller import Caller
 from pegboard_hub.common.requests import Refused
-from pegboard_hub.web.etag import tag_of
+from pegboard_hub.web.etag import Version, tag_of
 from pegboard_hub.web.paging import AskedPage, Cursors, page_of
 
 ANA = Caller(
@@ -98,6 +98,12 @@ def test_a_page_may_be_shorter_than_the_one_before() -> None:
 
 
 def test_a_tag_differs_by_who_asks_and_by_version() -> None:
-    tags = {tag_of(b"{}", ANA), tag_of(b"{}", replace(ANA, sub="fay")), tag_of(b"{}", ANA, 3), tag_of(b"{ }", ANA, 3)}
-    assert len(tags) == 4
+    tags = {
+        tag_of(b"{}", ANA),
+        tag_of(b"{}", replace(ANA, sub="fay")),
+        tag_of(b"{}", ANA, Version("prod/presto", 3)),
+        tag_of(b"{ }", ANA, Version("prod/presto", 3)),
+        tag_of(b"{}", ANA, Version("dev/scratch", 3)),
+    }
+    assert len(tags) == 5
     assert all(tag[0] == tag[-1] == '"' for tag in tags)

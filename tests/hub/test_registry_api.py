@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -31,7 +35,16 @@ async def sent(hub: Hub, person: str, method: str, path: str, body: Any = None, 
     """A request to the API as a person, with a body and headers."""
     headers = {"Authorization": f"Bearer {await hub.token(person)}", **more.pop("headers", {})}
     content = body if body is None or isinstance(body, str) else json.dumps(body)
-    return await hub.public.request(method, f"/api/v1/{path}", content=content, headers=headers, params=more)
+    return await hub.public.request(method, f"/api/v1/{path}", content=content, headers=headers, params=more or None)
+
+
+@pytest.fixture(scope="module")
+async def still() -> AsyncIterator[Hub]:
+    """A hub that no test changes anything at."""
+    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    async with opened(found_company(root)) as found:
+        yield found
+    shutil.rmtree(root)
 
 
 def names(response: httpx2.Response) -> list[str]:
@@ -54,13 +67,13 @@ async def drafted(hub: Hub) -> Hub:
 # Lists
 
 
-async def test_what_one_may_use_is_listed_and_everything_else_on_request(hub: Hub) -> None:
-    assert names(await hub.api("sam", "servers")) == ["dev/scratch"]
-    everything = await hub.api("sam", "servers", all="true")
+async def test_what_one_may_use_is_listed_and_everything_else_on_request(still: Hub) -> None:
+    assert names(await still.api("sam", "servers")) == ["dev/scratch"]
+    everything = await still.api("sam", "servers", all="true")
     assert names(everything) == ["dev/scratch", "prod/presto"]
     assert [(s["usable"], len(s["tools"])) for s in everything.json()["servers"]] == [(True, 1), (False, 0)]
-    assert names(await hub.api("ana", "servers", usable_from="chat")) == ["prod/presto"]
-    assert names(await hub.api("ana", "servers", surface="chat")) == ["prod/presto"]
+    assert names(await still.api("ana", "servers", usable_from="chat")) == ["prod/presto"]
+    assert names(await still.api("ana", "servers", surface="chat")) == ["prod/presto"]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +94,8 @@ async def test_what_one_may_use_is_listed_and_everything_else_on_request(hub: Hu
         ({"tools": "false"}, ["dev/scratch", "prod/presto"]),
     ],
 )
-async def test_servers_are_searched_and_filtered(hub: Hub, query: dict[str, Any], found: list[str]) -> None:
-    assert names(await hub.api("fay", "servers", **query)) == found
+async def test_servers_are_searched_and_filtered(still: Hub, query: dict[str, Any], found: list[str]) -> None:
+    assert names(await still.api("fay", "servers", **query)) == found
 
 
 async def test_a_name_that_matches_comes_before_a_description_that_does(drafted: Hub) -> None:
@@ -94,13 +107,13 @@ async def test_a_name_that_matches_comes_before_a_description_that_does(drafted:
 
 
 @pytest.mark.parametrize("path", ["servers", "me/servers", "me/tools", "teams"])
-async def test_pages_follow_one_another_until_the_end(hub: Hub, path: str) -> None:
+async def test_pages_follow_one_another_until_the_end(still: Hub, path: str) -> None:
     key = path.rpartition("/")[2]
-    whole = (await hub.api("ana", path)).json()
+    whole = (await still.api("ana", path)).json()
     assert whole["next"] is None
     found, cursor = [], {}
     while True:
-        page = (await hub.api("ana", path, limit=1, **cursor)).json()
+        page = (await still.api("ana", path, limit=1, **cursor)).json()
         found += page[key]
         if page["next"] is None:
             break
@@ -109,22 +122,22 @@ async def test_pages_follow_one_another_until_the_end(hub: Hub, path: str) -> No
     assert len(found) > 1
 
 
-async def test_ones_own_tools_are_those_that_the_kit_would_list(hub: Hub) -> None:
+async def test_ones_own_tools_are_those_that_the_kit_would_list(still: Hub) -> None:
     def told(response: httpx2.Response) -> list[str]:
         return [f"{tool['server']} {tool['name']}" for tool in response.json()["tools"]]
 
     both = ["dev/scratch echo", "prod/presto get_revenue_metrics", "prod/presto run_query"]
-    assert told(await hub.api("ana", "me/tools")) == both
-    assert told(await hub.api("ana", "me/tools", surface="chat")) == both[1:]
-    assert told(await hub.api("fay", "me/tools")) == ["dev/scratch echo", "prod/presto run_query"]
-    assert told(await hub.api("gus", "me/tools")) == []
+    assert told(await still.api("ana", "me/tools")) == both
+    assert told(await still.api("ana", "me/tools", surface="chat")) == both[1:]
+    assert told(await still.api("fay", "me/tools")) == ["dev/scratch echo", "prod/presto run_query"]
+    assert told(await still.api("gus", "me/tools")) == []
 
 
 # One server
 
 
-async def test_everybody_may_know_a_servers_record_and_what_it_is_granted(hub: Hub) -> None:
-    told = (await hub.api("gus", "servers/prod/presto")).json()
+async def test_everybody_may_know_a_servers_record_and_what_it_is_granted(still: Hub) -> None:
+    told = (await still.api("gus", "servers/prod/presto")).json()
     assert (told["owner"], told["lifecycle"], told["semver"]) == ("platform", "live", "1.0.0")
     assert told["granted"] == {
         "groups": ["ads-eng", "data-infra", "finance", "platform"],
@@ -137,8 +150,8 @@ async def test_everybody_may_know_a_servers_record_and_what_it_is_granted(hub: H
     assert told["inside"] is None
 
 
-async def test_its_team_knows_what_was_asked_for(hub: Hub) -> None:
-    told = (await hub.api("pat", "servers/prod/presto")).json()
+async def test_its_team_knows_what_was_asked_for(still: Hub) -> None:
+    told = (await still.api("pat", "servers/prod/presto")).json()
     assert told["inside"]["requested"]["groups"] == ["ads-eng", "sales"]
     assert told["granted"]["services"] == []
     assert told["you"]["insider"] is True
@@ -160,16 +173,16 @@ async def test_how_reviews_ended_is_for_all_and_their_words_for_those_who_look_a
     assert {each["why"] for each in inside} == {"the demo's security review of prod/presto"}
 
 
-async def test_tools_are_those_of_the_person_and_all_for_insiders(hub: Hub) -> None:
+async def test_tools_are_those_of_the_person_and_all_for_insiders(still: Hub) -> None:
     tools = "servers/prod/presto/tools"
-    assert tool_names(await hub.api("ana", tools)) == ["run_query", "get_revenue_metrics"]
-    assert tool_names(await hub.api("fay", tools)) == ["run_query"]
-    assert tool_names(await hub.api("sam", tools)) == []
-    assert tool_names(await hub.api("pat", tools)) == ["run_query"]
-    assert tool_names(await hub.api("pat", tools, all="true")) == ["run_query", "get_revenue_metrics"]
-    assert tool_names(await hub.api("pat", tools, release="1.0.0")) == ["run_query", "get_revenue_metrics"]
+    assert tool_names(await still.api("ana", tools)) == ["run_query", "get_revenue_metrics"]
+    assert tool_names(await still.api("fay", tools)) == ["run_query"]
+    assert tool_names(await still.api("sam", tools)) == []
+    assert tool_names(await still.api("pat", tools)) == ["run_query"]
+    assert tool_names(await still.api("pat", tools, all="true")) == ["run_query", "get_revenue_metrics"]
+    assert tool_names(await still.api("pat", tools, release="1.0.0")) == ["run_query", "get_revenue_metrics"]
     for query in ({"all": "true"}, {"release": "1.0.0"}):
-        refused = await hub.api("fay", tools, **query)
+        refused = await still.api("fay", tools, **query)
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_owner")
         assert refused.json()["error"]["message"].startswith(f"{next(iter(query))}: ")
 
@@ -245,13 +258,13 @@ async def test_a_release_that_waits_is_for_those_who_look_after_the_server(compa
         "teams/platform",
     ],
 )
-async def test_what_has_not_changed_is_not_sent_again(hub: Hub, path: str) -> None:
-    first = await hub.api("ana", path)
+async def test_what_has_not_changed_is_not_sent_again(still: Hub, path: str) -> None:
+    first = await still.api("ana", path)
     tag = first.headers["etag"]
     assert first.headers["cache-control"] == "private, no-cache"
-    again = await sent(hub, "ana", "GET", path, headers={"If-None-Match": f'"other", W/{tag}'})
+    again = await sent(still, "ana", "GET", path, headers={"If-None-Match": f'"other", W/{tag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    other = await sent(hub, "fay", "GET", path, headers={"If-None-Match": tag})
+    other = await sent(still, "fay", "GET", path, headers={"If-None-Match": tag})
     assert other.status_code == 200
 
 
@@ -328,10 +341,10 @@ async def test_a_draft_that_is_given_up_stays_among_those_who_knew_it(drafted: H
     assert (again.status_code, again.json()["error"]["code"]) == (409, "name_taken")
 
 
-async def test_what_is_no_draft_is_not_edited_here(hub: Hub) -> None:
-    tag = (await hub.api("pat", "servers/prod/presto")).headers["etag"]
+async def test_what_is_no_draft_is_not_edited_here(still: Hub) -> None:
+    tag = (await still.api("pat", "servers/prod/presto")).headers["etag"]
     response = await sent(
-        hub, "pat", "PATCH", "servers/prod/presto", {"title": "W", "why": "m"}, headers={"If-Match": tag}
+        still, "pat", "PATCH", "servers/prod/presto", {"title": "W", "why": "m"}, headers={"If-Match": tag}
     )
     assert (response.status_code, response.json()["error"]["code"]) == (409, "not_a_draft")
 
@@ -354,11 +367,13 @@ async def test_what_is_no_draft_is_not_edited_here(hub: Hub) -> None:
         ({"colour": "red"}, "colour"),
     ],
 )
-async def test_a_wrong_draft_names_its_field_and_leaves_nothing(hub: Hub, change: dict[str, Any], field: str) -> None:
-    response = await sent(hub, "sam", "POST", "servers", {**DRAFT, **change})
+async def test_a_wrong_draft_names_its_field_and_leaves_nothing(
+    still: Hub, change: dict[str, Any], field: str
+) -> None:
+    response = await sent(still, "sam", "POST", "servers", {**DRAFT, **change})
     assert response.status_code == 422
     assert response.json()["error"]["message"].startswith(f"{field}: "), response.text
-    assert names(await hub.api("sam", "servers", all="true")) == ["dev/scratch", "prod/presto"]
+    assert names(await still.api("sam", "servers", all="true")) == ["dev/scratch", "prod/presto"]
 
 
 async def test_an_operator_registers_for_any_team(hub: Hub) -> None:
@@ -397,13 +412,13 @@ async def test_all_of_the_history_is_for_operators_and_the_rest_for_owners(draft
 # Teams and validation
 
 
-async def test_a_team_is_told_with_its_servers(hub: Hub) -> None:
-    teams = (await hub.api("pat", "teams")).json()["teams"]
+async def test_a_team_is_told_with_its_servers(still: Hub) -> None:
+    teams = (await still.api("pat", "teams")).json()["teams"]
     assert [(each["team"], each["yours"], each["servers"]) for each in teams] == [
         ("platform", True, 1),
         ("tools-team", False, 1),
     ]
-    team = (await hub.api("gus", "teams/platform")).json()
+    team = (await still.api("gus", "teams/platform")).json()
     assert [server["server"] for server in team["owned"]] == ["prod/presto"]
     assert team["support_channels"] == ["#data-platform"]
 
@@ -467,7 +482,7 @@ async def test_nobody_finds_out_by_validating_whether_a_server_that_is_not_for_t
         ("history", {"actor": "\x00"}, "actor"),
     ],
 )
-async def test_a_wrong_question_names_its_field(hub: Hub, path: str, query: dict[str, str], field: str) -> None:
-    response = await hub.api("ana", path, **query)
+async def test_a_wrong_question_names_its_field(still: Hub, path: str, query: dict[str, str], field: str) -> None:
+    response = await still.api("ana", path, **query)
     assert response.status_code == 422
     assert field in response.json()["error"]["message"]

@@ -29,7 +29,7 @@ from pegboard_hub.web.etag import conflict, expected_version, tagged
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import AskedRetire, DraftBody, DraftChange, ServerDetail
-from pegboard_hub.web.views import detail, no_server, seen_server
+from pegboard_hub.web.views import detail, no_server, seen_server, version_for
 
 MOST_DRAFTS = 100
 """Drafts of one team: whoever may register could otherwise fill the registry with names."""
@@ -91,7 +91,7 @@ def draft_routes(parts: Parts) -> APIRouter:
         if_match: IfMatch = None,  # noqa: ARG001
     ) -> Response:
         draft = _draft(parts, caller, namespace, name)
-        expected = expected_version(request)
+        expected = expected_version(request, str(draft.name))
         body = await read_model(request, DraftChange)
         values = {field: getattr(body, field) for field in body.model_fields_set - {"why"}}
         if "owner" in values:
@@ -118,7 +118,7 @@ def draft_routes(parts: Parts) -> APIRouter:
         if_match: IfMatch = None,  # noqa: ARG001
     ) -> Response:
         draft = _draft(parts, caller, namespace, name)
-        expected = expected_version(request)
+        expected = expected_version(request, str(draft.name))
         with _told():
             why = check_why(asked.why)
             values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": why}
@@ -188,7 +188,7 @@ def _told() -> Iterator[None]:
 def _answer(parts: Parts, request: Request, caller: Caller, server: RegisteredServer, status: int = 200) -> Response:
     # A draft has had no review.
     body = detail(parts, caller, server, ())
-    response = tagged(request, body, caller, version=server.version, status=status)
+    response = tagged(request, body, caller, version=version_for(parts, caller, server), status=status)
     if status == 201:
         response.headers["Location"] = f"/api/v1/servers/{server.name}"
     return response

@@ -178,6 +178,6 @@ PARAMETERS = {
     "group": "platform",
     "release": "1.0.3",
     "why": "it is not needed any more",
-    "If-Match": '"3.0f1e2d3c4b5a69788796a5b4c3d2e1f0"',
+    "If-Match": '"3.2c26b46b.0f1e2d3c4b5a69788796a5b4c3d2e1f0"',
 }
 """An example of each parameter whose meaning is not plain from its type."""

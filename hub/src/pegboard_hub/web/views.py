@@ -19,6 +19,7 @@ from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.status import ServerState
 from pegboard_hub.registry.visibility import edits, sees
 from pegboard_hub.web.browsing import roles_of, state_of
+from pegboard_hub.web.etag import Version
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import (
     AccessLists,
@@ -59,9 +60,9 @@ def circle(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
     return owns(caller, server) or roles_of(parts).sees_drafts(caller)
 
 
-def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> int | None:
-    """The server's version, for those who may see every change that it counts or may edit it."""
-    return server.version if circle(parts, caller, server) else None
+def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Version | None:
+    """The server's version, for those who may see every change that it counts."""
+    return Version(str(server.name), server.version) if circle(parts, caller, server) else None
 
 
 def entry(
