@@ -54,7 +54,7 @@ from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.metrics import MetricsPage, watch_hub
-from pegboard_hub.web.paging import Cursors
+from pegboard_hub.web.paging import Cursors as ListCursors
 from pegboard_hub.web.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             rotation=KeyRotation(keys, registry, status),
             meter=meter,
             page=MetricsPage(home, meter),
-            cursors=Cursors(open_sealing_key(home)),
+            list_cursors=ListCursors(open_sealing_key(home)),
         )
     finally:
         if company is not None:

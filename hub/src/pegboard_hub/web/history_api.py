@@ -73,7 +73,7 @@ def history_routes(parts: Parts) -> APIRouter:
 async def _page(
     parts: Parts, caller: Caller, of: str, asked: AskedHistory, may_read: MayRead, server: str | None
 ) -> HistoryPage:
-    before = parts.cursors.read(asked.cursor, caller, of, asked)
+    before = parts.list_cursors.read(asked.cursor, caller, of, asked)
     shown: list[HistoryEntry] = []
     async with parts.database.read() as connection:
         looked = await _look(connection, server, asked, before)
@@ -87,7 +87,7 @@ async def _page(
         if known is not None and told is not None:
             shown.append(history_entry(caller, known, told))
     more = last is not None and (last != looked[-1].seq or len(looked) == LOOKED_AT)
-    return HistoryPage(entries=shown, next=parts.cursors.write(last, caller, of, asked) if more else None)
+    return HistoryPage(entries=shown, next=parts.list_cursors.write(last, caller, of, asked) if more else None)
 
 
 async def _look(

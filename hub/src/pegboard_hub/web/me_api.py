@@ -34,7 +34,7 @@ def me_routes(parts: Parts) -> APIRouter:
     ) -> Response:
         there = at(caller, asked.surface)
         mine = [server for server in parts.registry.current.all_deployed if reaches(there, server, parts.public_url)]
-        page = page_of(mine, lambda server: str(server.name), parts.cursors, caller, "/me/servers", asked)
+        page = page_of(mine, lambda server: str(server.name), parts.list_cursors, caller, "/me/servers", asked)
         status = parts.status.read()
         body = CataloguePage(
             servers=[entry(parts, there, server, state_of(status, server)) for server in page.items], next=page.next
@@ -49,14 +49,14 @@ def me_routes(parts: Parts) -> APIRouter:
     )
     async def list_my_tools(request: Request, caller: SignedIn, asked: Annotated[AskedMyTools, Query()]) -> Response:
         there = at(caller, asked.surface)
-        after = parts.cursors.read(asked.cursor, caller, "/me/tools", asked)
+        after = parts.list_cursors.read(asked.cursor, caller, "/me/tools", asked)
         found = _tools(parts, there, (after[0], after[1]) if after else None, asked.limit + 1)
         shown = found[: asked.limit]
         last = (shown[-1].server, shown[-1].name) if len(found) > len(shown) else None
         body = MyTools(
             surface=there.surface,
             tools=shown,
-            next=parts.cursors.write(last, caller, "/me/tools", asked) if last else None,
+            next=parts.list_cursors.write(last, caller, "/me/tools", asked) if last else None,
         )
         return tagged(request, body, caller)
 

@@ -16,7 +16,7 @@ from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.metrics import MetricsPage
-from pegboard_hub.web.paging import Cursors
+from pegboard_hub.web.paging import Cursors as ListCursors
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Parts:
     rotation: KeyRotation
     meter: HubMeter
     page: MetricsPage
-    cursors: Cursors
+    list_cursors: ListCursors
 
     @property
     def public_url(self) -> str:

@@ -86,7 +86,7 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
         raise invalid("surface", "It is not the one of usable_from.", "Leave one of them out.")
     surface = asked.usable_from or asked.surface
     there = at(caller, surface)
-    after = parts.cursors.read(asked.cursor, caller, "/servers", asked)
+    after = parts.list_cursors.read(asked.cursor, caller, "/servers", asked)
     search = Search(
         text=asked.q,
         owner=tuple(asked.owner),
@@ -102,7 +102,7 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
     shown = hits[: asked.limit]
     return CataloguePage(
         servers=[entry(parts, there, hit.server, hit.state, with_tools=asked.tools) for hit in shown],
-        next=parts.cursors.write(shown[-1].place, caller, "/servers", asked) if len(hits) > len(shown) else None,
+        next=parts.list_cursors.write(shown[-1].place, caller, "/servers", asked) if len(hits) > len(shown) else None,
     )
 
 
@@ -118,7 +118,7 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
     ) -> Response:
         server = seen_server(parts, caller, namespace, name)
         of, mine = f"/releases {server.name}", circle(parts, caller, server)
-        after = parts.cursors.read(asked.cursor, caller, of, asked)
+        after = parts.list_cursors.read(asked.cursor, caller, of, asked)
         async with parts.database.read() as connection:
             found = await releases.pinned(
                 connection,
@@ -131,7 +131,7 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
         last = (shown[-1].seen_at_ms, shown[-1].digest) if len(found) > len(shown) else None
         body = Releases(
             releases=[release_entry(server, each) for each in shown],
-            next=parts.cursors.write(last, caller, of, asked) if last else None,
+            next=parts.list_cursors.write(last, caller, of, asked) if last else None,
         )
         return tagged(request, body, caller)
 
