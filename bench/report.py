@@ -29,7 +29,10 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """The text of both files, by their names in `docs/`."""
-    kept = {name: keeping.load(name) for name in ("calls", "edge_scale", "memory", "first_call", "sign_in")}
+    kept = {
+        name: keeping.load(name)
+        for name in ("calls", "edge_scale", "memory", "first_call", "sign_in", "health", "registry")
+    }
     run = Calls(kept["calls"])
     templates = Environment(  # noqa: S701 - the page is Markdown, and nothing in it is a stranger's
         loader=FileSystemLoader(REPOSITORY / "bench" / "reporting"),

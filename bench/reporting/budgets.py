@@ -27,6 +27,7 @@ def budgets(calls: Calls, kept: dict[str, Any]) -> list[Budget]:
         *_costs(calls),
         *_throughputs(calls),
         *_edge(kept["edge_scale"]),
+        *_registry(kept["registry"]),
         *_memory(kept["memory"]),
         *_starts(kept),
     ]
@@ -72,6 +73,21 @@ def _edge(kept: dict[str, Any]) -> list[Budget]:
         Budget("Edge: last of 10,000 servers to first of 10", "flat (≤ 1.1)", f"{ratio:.2f}", ratio <= 1.1),
         Budget("A change reaches the edge, 10,000 servers", "< 2 s", f"{slowest:.1f} s", slowest < 2),
         Budget("Envoy's memory, 10,000 servers", "< 400 MB", f"{largest:.0f} MiB", largest < 400),
+    ]
+
+
+def _registry(kept: dict[str, Any]) -> list[Budget]:
+    what = {"List": "list, ", "Search": "search", "Access check": "access check"}
+    found = []
+    for label, start in what.items():
+        slowest = max(row["p99_ms"] for row in kept["rows"] if row["what"].startswith(start) and not row["faults"])
+        found.append(
+            Budget(f"{label}, p99 at 32 clients, 10,000 servers", "< 50 ms", f"{slowest:.0f} ms", slowest < 50)
+        )
+    changed = max(kept["changes_s"])
+    return [
+        *found,
+        Budget("A saved change is in force at the edge, 10,000 servers", "< 2 s", f"{changed:.1f} s", changed < 2),
     ]
 
 

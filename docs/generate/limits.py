@@ -37,6 +37,16 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("drafts of one team", "pegboard_hub.web.drafts_api:MOST_DRAFTS", ""),
         Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
     ),
+    "Declarations": (
+        Limit("a declaration as a whole", "pegboard.core.declared:MOST_BYTES", "bytes"),
+        Limit("tools of one server", "pegboard.core.declared:MOST_TOOLS", ""),
+        Limit("the title of a server or a tool", "pegboard.core.declared:LONGEST_TITLE", "characters"),
+        Limit("the description of a tool", "pegboard.core.declared:LONGEST_DESCRIPTION", "characters"),
+        Limit("a tool's schema", "pegboard.core.schemas:MOST_BYTES", "bytes"),
+        Limit("properties in one schema", "pegboard.core.schemas:MOST_PROPERTIES", ""),
+        Limit("objects and lists inside one another in a schema", "pegboard.core.schemas:DEEPEST", ""),
+        Limit("subschemas once every $ref is followed", "pegboard.core.schemas:MOST_FOLLOWED", ""),
+    ),
     "Codes to type": (
         Limit("codes that wait at once", "pegboard_hub.identity.connections.devices:MOST_WAITING", ""),
         Limit("of them, of one client", "pegboard_hub.identity.connections.devices:MOST_OF_CLIENT", ""),

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 from docs.generate.markdown import code, table
 from pegboard.core.metrics import LABELS, SERVER_METRICS, UNKNOWN_TOOL, Metric
-from pegboard_hub.telemetry.table import AGENT_METRICS, ENVOY_METRICS, HUB_METRICS, ROUTES, SUPERVISOR_METRICS
+from pegboard_hub.telemetry.table import (
+    AGENT_METRICS,
+    ENVOY_METRICS,
+    HUB_METRICS,
+    ROUTES,
+    SERVER_STATES,
+    SUPERVISOR_METRICS,
+)
 
 HEAD = """\
 # Metrics
@@ -55,6 +62,9 @@ def _section(title: str, text: str, metrics: Iterable[Metric]) -> str:
 
 def _labels() -> str:
     rows = [("tool", f"the names that the server's release declares, and {code(UNKNOWN_TOOL)}")]
-    rows += [(name, ", ".join(map(code, values))) for name, values in {**LABELS, "route": ROUTES}.items()]
+    rows += [
+        (name, ", ".join(map(code, values)))
+        for name, values in {**LABELS, "route": ROUTES, "state": SERVER_STATES}.items()
+    ]
     cells = [(code(name), values) for name, values in rows]
     return f"## Values of labels\n\n`other` is whatever is none of those.\n\n{table(('label', 'values'), cells)}"

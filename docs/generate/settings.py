@@ -13,9 +13,12 @@ from pegboard.core.environment import ServerEnvironment
 from pegboard.core.grants import GrantsFile
 from pegboard.core.manifest import Manifest
 from pegboard.core.token import MAX_LIFETIME_S
+from pegboard_hub.common.database_url import FILE_VARIABLE as DATABASE_URL_FILE
+from pegboard_hub.common.database_url import VARIABLE as DATABASE_URL
 from pegboard_hub.identity.settings import SECRETS, SignInFile
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE
 from pegboard_hub.runtime.isolation import SETTING
+from pegboard_hub.storage.postgresql import MOST_CONNECTIONS, POOL_SIZE, POOL_VARIABLE
 
 HEAD = """\
 # Settings
@@ -50,6 +53,26 @@ OTHERS = (
         "the secret that the manifest of that server names `env:NAME`; capitals, and `-` as `_`. Hub, edge and other "
         "servers never get it",
         "`up`, for that server",
+    ),
+    Variable(
+        DATABASE_URL,
+        "the file in the home",
+        "a PostgreSQL that keeps the hub's data, as libpq's URL; `sqlite` for the file in the home, also where the "
+        "last start used a PostgreSQL. It holds a password: it goes to the hubs alone, and is shown nowhere "
+        "([guide](../guides/postgresql-and-replicas.md))",
+        "`up`, for the hubs; `doctor`, `ledger verify`",
+    ),
+    Variable(
+        DATABASE_URL_FILE,
+        "",
+        "a file with that URL, which others may not read; in place of the variable",
+        "`up`, for the hubs; `doctor`, `ledger verify`",
+    ),
+    Variable(
+        POOL_VARIABLE,
+        f"`{POOL_SIZE}`",
+        f"connections that each hub opens to a PostgreSQL, up to {MOST_CONNECTIONS}, beside one for its locks",
+        "`up`, for the hubs",
     ),
     Variable(
         "PEGBOARD_TOKEN_LIFETIME",

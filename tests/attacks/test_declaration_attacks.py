@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from pegboard_hub.common.home import Home
+from pegboard_hub.registry.errors import ChangeRefused
+from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.sources import Declarations
 from pegboard_hub.runtime import preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
@@ -171,3 +173,31 @@ async def test_no_release_is_made_of_a_hostile_declaration(case: str) -> None:
         assert not home.declaration(ONE).exists()
     finally:
         shutil.rmtree(folder)
+
+
+RECORD = {"title": "Presto", "description": "d", "owner": "ads-eng", "support_channel": "#ads"}
+
+
+@pytest.mark.parametrize("name", ["prod/prest0", "prod/pre-sto", "dev/prest0", "pr0d/presto"])
+async def test_nobody_registers_a_server_that_passes_for_another(company: Company, name: str) -> None:
+    async with opened(company) as hub, hub.parts.registry.changing() as changing:
+        with pytest.raises(ChangeRefused, match="is mistaken for"):
+            await changing.register(name, RECORD, Actor("eve"), "mine")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"title": "Prеsto"},
+        {"title": "Presto\u200b"},
+        {"description": "a\u202eb"},
+        {"links": {"docs": "javascript:alert(1)"}},
+        {"links": {"docs": "https://bank.example@evil.example"}},
+        {"support_channel": "#a\nb"},
+    ],
+    ids=ascii,
+)
+async def test_what_a_person_writes_of_a_draft_hides_nothing(company: Company, field: dict[str, Any]) -> None:
+    async with opened(company) as hub, hub.parts.registry.changing() as changing:
+        with pytest.raises(ChangeRefused):
+            await changing.register("prod/atlas", RECORD | field, Actor("eve"), "mine")

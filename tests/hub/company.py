@@ -71,10 +71,11 @@ class Company:
     home: Home
     grants: Path
     sign_in: Path | None = None
+    database_url: str = ""
 
     @property
     def settings(self) -> HubSettings:
-        return HubSettings(public_url=URL, grants=self.grants, sign_in=self.sign_in)
+        return HubSettings(public_url=URL, grants=self.grants, sign_in=self.sign_in, database_url=self.database_url)
 
     def deploy(self, server: str, declaration: Mapping[str, Any] | str) -> str:
         """Put a release's declaration where the runtime puts it; gives its digest (empty for broken text)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -10,13 +11,56 @@ from pathlib import Path
 import pytest
 
 from tests.hub.company import Company, Hub, found_company, opened
+from tests.postgres import Postgres
+from tests.postgres import running as running_postgres
+
+EMBEDDED = "sqlite"
+SERVER = "postgresql"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `both_databases` runs on each of them."""
+    chosen = any("database_kind" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if chosen or "database_kind" not in metafunc.fixturenames:
+        return
+    if metafunc.definition.get_closest_marker("both_databases"):
+        metafunc.parametrize("database_kind", [EMBEDDED, SERVER], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of this worker, for as long as its tests run."""
+    with running_postgres() as found:
+        yield found
 
 
 @pytest.fixture
-def company() -> Iterator[Company]:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Which database the test runs on: the embedded one, unless it is marked `both_databases`.
+
+    `TEST_DATABASE=postgresql` runs the others there, too, for whoever looks for what the marked ones do not meet.
+    """
+    return str(getattr(request, "param", os.environ.get("TEST_DATABASE", EMBEDDED)))
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """What the hub of the test is told of its database; empty for the file in its home."""
+    if database_kind == EMBEDDED:
+        yield ""
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def company(database_url: str) -> Iterator[Company]:
     # Not tmp_path: sockets live under the home, and their paths must be short.
     root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
-    yield found_company(root)
+    found = found_company(root)
+    found.database_url = database_url
+    yield found
     shutil.rmtree(root)
 
 

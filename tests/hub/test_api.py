@@ -137,6 +137,8 @@ async def test_a_listed_server_says_whose_it_is_and_where(hub: Hub, company: Com
         "support_channel": "#data-platform",
         "sensitivity": "confidential",
         "status": "live",
+        "status_since": 1000,
+        "status_why": "",
         "stopped": "",
         "resource_url": PRESTO,
         "tools": [

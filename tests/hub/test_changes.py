@@ -20,7 +20,7 @@ from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import reviews
 from tests.hub.company import ADS_ONLY, Company, Hub, found_company, opened, presto
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 ANA, PAT = Actor("ana"), Actor("pat")
 RECORD = {

@@ -23,7 +23,7 @@ from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 EDITOR = {"client_name": "Editor", "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback"]}
 TERMINAL = {"client_name": "Terminal", "redirect_uris": ["http://127.0.0.1:4321/callback"]}
@@ -102,8 +102,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    database = Database.at(tmp_path / "hub.db")
+async def desk(tmp_path: Path, database_url: str) -> AsyncIterator[Desk]:
+    database = Database(database_url) if database_url else Database.at(tmp_path / "hub.db")
     await migrate(database)
     yield Desk(database)
     await database.close()

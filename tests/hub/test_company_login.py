@@ -76,6 +76,35 @@ async def test_a_person_comes_in_with_what_the_login_says(desk: Desk) -> None:
     assert found.session == "at-ana"
 
 
+async def again(desk: Desk, told: int | None) -> SignedIn:
+    """A sign-in for which the login is asked to ask again; it says that the person proved it then."""
+    begun = await desk.login.begin("/", again=True)
+    desk.provider.lies["claims"] = changed(auth_time=told)
+    return (await desk.login.complete(desk.provider.authorize(begun.url, "ana"), begun.sealed)).signed_in
+
+
+async def test_whoever_is_to_decide_is_asked_again_by_the_login_itself(desk: Desk) -> None:
+    begun = await desk.login.begin("/reviews/1", again=True)
+    asked = parse_qs(urlsplit(begun.url).query)
+    assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
+    assert "prompt" not in parse_qs(urlsplit((await desk.login.begin("/")).url).query)
+
+
+@pytest.mark.parametrize("told", [int(NOW) - 3600, int(NOW) - 31, "now", True])
+async def test_a_login_that_remembers_instead_of_asking_again_is_not_believed(desk: Desk, told: Any) -> None:
+    with pytest.raises(LoginRefused):
+        await again(desk, told)
+
+
+async def test_a_sign_in_counts_as_recent_only_from_when_the_person_proved_who_they_are(desk: Desk) -> None:
+    assert (await again(desk, int(NOW))).authenticated_at == NOW
+    assert (await again(desk, None)).authenticated_at is None
+    desk.provider.lies["claims"] = changed(auth_time=int(NOW) - 3600)
+    assert (await desk.sign_in()).authenticated_at == NOW - 3600
+    desk.provider.lies["claims"] = changed(auth_time=None)
+    assert (await desk.sign_in()).authenticated_at == 0
+
+
 async def test_the_request_is_bound_to_the_browser_the_attempt_and_the_code(desk: Desk) -> None:
     begun = await desk.login.begin("/explain")
     asked = {name: values[0] for name, values in parse_qs(urlsplit(begun.url).query).items()}

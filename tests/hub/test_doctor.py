@@ -23,7 +23,7 @@ from pegboard.core.bundle import EDGE, open_bundle
 from pegboard.core.jose import Verifier
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.runtime import preflight, procfs
-from pegboard_hub.upkeep.checks import machine, place, records, trust
+from pegboard_hub.upkeep.checks import machine, place, records, running, trust
 from pegboard_hub.upkeep.doctor import CHECKS, examine, gather
 from pegboard_hub.upkeep.finding import Finding, State
 from tests.hub.company import Company, opened
@@ -232,6 +232,24 @@ async def test_a_process_that_is_down_or_came_back_is_told(held: Company) -> Non
     assert told[0] == "prod/presto is down: it ended"
     assert told[1].startswith("hub was started again 60 s ago: it was killed by SIGKILL")
     assert told[2] == "prod/x is being prepared"
+
+
+@pytest.mark.parametrize(
+    ("standing", "state", "found"),
+    [
+        ("reporting", State.WELL, "the prober reports, on 2 servers"),
+        ("silent", State.MEND, "the prober has not reported for 34 s: the state of every server is unknown"),
+    ],
+)
+async def test_a_silent_prober_is_found(
+    held: Company, monkeypatch: pytest.MonkeyPatch, standing: str, state: State, found: str
+) -> None:
+    held.report(at=time.time(), started=1, processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    word = {"standing": standing, "heard_at": int((time.time() - 34) * 1000), "servers": 2}
+    monkeypatch.setattr(running.HubDoor, "ask", lambda *_: word)
+    told = worst(held, "prober")
+    assert told.state is state
+    assert told.found.startswith(found)
 
 
 async def test_a_server_that_keeps_the_hub_s_bundles_out_is_found(held: Company) -> None:

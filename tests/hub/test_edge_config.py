@@ -193,3 +193,33 @@ def test_envoys_administration_is_on_no_network() -> None:
     admin = render(snapshot())["bootstrap.json"]["admin"]
     assert admin["address"].keys() == {"pipe"}
     assert admin["address"]["pipe"]["mode"] == 0o600
+
+
+def test_several_hubs_share_a_cluster_and_only_what_was_never_sent_is_written_again() -> None:
+    second = Path("/home/run/hub-2.sock")
+    documents = render(snapshot(more_hubs=(second,)))
+    [hub] = [each for each in documents["cds.json"]["resources"] if each["name"] == "hub"]
+    [found] = hub["load_assignment"]["endpoints"]
+    sockets = [each["endpoint"]["address"]["pipe"]["path"] for each in found["lb_endpoints"]]
+    assert sockets == ["/home/run/hub.sock", str(second)]
+    assert hub["health_checks"][0]["http_health_check"]["path"] == "/healthz"
+    public = documents["rds.json"]["resources"][0]["virtual_hosts"][0]["matcher"]
+    way = public["on_no_match"]["matcher"]
+    reads = {
+        each["predicate"]["single_predicate"]["value_match"]["exact"]: retried(each["on_match"])
+        for each in way["matcher_list"]["matchers"]
+    }
+    again = {"connect-failure", "refused-stream", "reset"}
+    assert reads == {"GET": again, "HEAD": again}
+    assert retried(way["on_no_match"]) == {"connect-failure", "refused-stream", "reset-before-request"}
+
+
+def test_one_hub_is_asked_once() -> None:
+    documents = render(snapshot())
+    assert "health_checks" not in json.dumps(documents["cds.json"])
+    assert "retry" not in json.dumps(documents["rds.json"])
+
+
+def retried(on_match: dict[str, Any]) -> set[str]:
+    """When a route's request is tried again."""
+    return set(on_match["action"]["typed_config"]["route"]["retry_policy"]["retry_on"].split(","))

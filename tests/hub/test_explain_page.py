@@ -103,7 +103,7 @@ async def test_a_server_that_is_down_is_no_refusal(hub: Hub, company: Company) -
     company.report(at=time.time(), isolation={"mode": "user", "why": ""}, processes=[down])
     text = await page(hub, server="prod/presto", **{"as": "ana"})
     assert "No rule refuses it, but it would fail now." in text
-    assert "its process is down; calls are answered 503. Ask the platform team" in text
+    assert "it is down; calls are answered 503, or not at all. Ask the platform team" in text
 
 
 async def test_owners_may_ask_about_anybody_and_see_why(hub: Hub) -> None:

@@ -14,7 +14,7 @@ from pegboard_hub.registry.importing import EMPTY, merge
 from pegboard_hub.registry.model import Access, Lifecycle
 from tests.hub.company import Company, Hub, opened
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 PAT = Actor("pat")
 GROUPS = st.lists(st.sampled_from(["ads", "fin", "ops"]), unique=True).map(sorted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -15,9 +16,9 @@ from pegboard.core.names import ServerName
 from pegboard.core.record import Receipt
 from pegboard_hub.ledger.model import refusal_counts, rejected_records, usage_days
 from pegboard_hub.ledger.service import Ledger
-from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch
+from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch, who
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 NOW = int(time.time() * 1000)
 HOUR = 3_600_000
@@ -225,11 +226,8 @@ async def test_a_flood_of_malformed_records_leaves_the_newest_and_few_words(
     answer = await hub.deliver(channel, *({"kind": "new", "n": n} for n in range(990)), intent("1", NOW))
     assert (answer.json()["accepted"], len(answer.json()["rejected"])) == (1, 20)
     async with hub.parts.database.read() as connection:
-        rows = await connection.execute(
-            select(rejected_records.c.server, func.substr(rejected_records.c.text, 11, 3), func.count()).group_by(
-                rejected_records.c.server, func.substr(rejected_records.c.text, 11, 3)
-            )
-        )
+        key = (rejected_records.c.server, func.substr(rejected_records.c.text, 11, 3))
+        rows = await connection.execute(select(*key, func.count()).group_by(*key))
         assert {tuple(row) for row in rows} == {
             ("prod/presto", "new", 990),
             ("prod/presto", "old", 10),
@@ -429,3 +427,13 @@ async def test_an_author_cannot_declare_minutes_that_spoil_every_sum(hub: Hub, c
     found = hub.parts.registry.current.servers["prod/presto"].release
     assert found is not None
     assert found.tools[0].minutes_saved == 6
+
+
+async def test_a_record_with_a_name_longer_than_an_index_takes_holds_up_no_delivery(hub: Hub, channel: str) -> None:
+    long = secrets.token_hex(30_000)
+    record = {**denial("1", NOW, "ana"), "tool": long, "request_id": long, "trace_id": long}
+    someone = {**intent("2", NOW), "who": {**who(), "sub": long}}
+    answer = await hub.deliver(channel, record, someone, outcome("2", NOW))
+    assert answer.json() == {"accepted": 3, "rejected": []}
+    [found] = await hub.calls("ana")
+    assert found["tool"] == long[:512]

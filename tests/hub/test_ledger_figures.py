@@ -22,7 +22,7 @@ from pegboard_hub.storage import schema
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, opened, outcome, presto, scratch
 from tests.hub.test_migrations import SCHEMAS, load
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 NOW = int(time.time() * 1000)
 DAY = 86_400_000

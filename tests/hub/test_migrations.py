@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -12,14 +14,17 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, Table
 
 from pegboard_hub.storage import copies, schema
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.errors import DatabaseUnreadable, MigrationFailed, SchemaTooNew
 from pegboard_hub.storage.metadata import metadata
-from pegboard_hub.storage.migrate import migrate
+from pegboard_hub.storage.migrate import migrate, upgrade
 from pegboard_hub.storage.schema import Age, schema_of
 from tests.hub.company import Company, opened
+from tests.postgres import Postgres, execute
+from tests.postgres import rows as query
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +66,11 @@ def load(path: Path, dump: Path) -> None:
         connection.executescript(dump.read_text())
 
 
+def differences(connection: Connection) -> list[object]:
+    """Where the tables are not as the code declares them."""
+    return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
 def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Everything in a database, by table."""
     with schema.open_to_read(path) as connection:
@@ -78,16 +88,107 @@ async def test_a_database_of_an_older_version_is_brought_up_to_date_with_all_it_
         assert {call["id"] for call in await hub.calls("ana")} >= {"call-0", "call-1", "call-2", "unfinished"}
         assert [call["status"] for call in await hub.calls("fay")] == ["denied"]
         async with hub.parts.database.read() as connection:
-            differences = await connection.run_sync(
-                lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
-            )
-    assert differences == []
+            assert await connection.run_sync(differences) == []
     after = rows(company.home.database)
     for table in before.keys() - {"alembic_version"}:
         assert len(after[table]) >= len(before[table]), table
     assert schema_of(company.home.database).age is Age.CURRENT
     kept = [schema_of(copy).found for copy in copies.copies(company.home.database)]
     assert kept == ([] if dump.stem == schema.revisions()[-1] else [dump.stem])
+
+
+OLDER = schema.revisions()[:-1]
+
+
+@pytest.mark.parametrize("revision", OLDER)
+async def test_an_older_version_s_database_at_a_server_is_brought_up_to_date_with_all_it_holds(
+    company: Company, revision: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    dump = max(path for path in SCHEMAS.glob("*.sql") if path.stem <= revision)
+    load(tmp_path / "before.db", dump)
+    with postgres.database(empty=True) as url:
+        before = await as_revision(url, dump.stem, tmp_path / "before.db", revision)
+        company.database_url = url
+        async with opened(company) as hub:
+            assert {call["id"] for call in await hub.calls("ana")} >= {"call-0", "call-1", "call-2", "unfinished"}
+            async with hub.parts.database.read() as connection:
+                assert await connection.run_sync(differences) == []
+            figures = await hub.parts.ledger.figures()
+        for table, count in before.items():
+            assert query(url, f"SELECT count(*) FROM {table}")[0][0] >= count, table  # noqa: S608
+    # The same as the embedded database says after the same migrations.
+    load(company.home.database, dump)
+    company.database_url = ""
+    async with opened(company) as hub:
+        assert await hub.parts.ledger.figures() == figures
+
+
+async def as_revision(url: str, loaded: str, embedded: Path, revision: str) -> dict[str, int]:
+    """Make a server's database as a revision left it, with an embedded one's rows; gives how many, by table."""
+    database = Database(url)
+    found = {name: values for name, values in rows(embedded).items() if name != "alembic_version"}
+    try:
+        async with database.migration() as connection:
+            await connection.run_sync(upgrade, loaded)
+            tables = await connection.run_sync(reflected)
+            for table in tables.sorted_tables:
+                if values := found.get(table.name):
+                    await connection.execute(table.insert(), [typed(table, row) for row in values])
+            await connection.run_sync(upgrade, revision)
+    finally:
+        await database.close()
+    return {name: len(values) for name, values in found.items()}
+
+
+def reflected(connection: Connection) -> MetaData:
+    tables = MetaData()
+    tables.reflect(connection)
+    return tables
+
+
+def typed(table: Table, row: tuple[object, ...]) -> dict[str, object]:
+    """A row of SQLite's with the types of a server's table; columns of both are in the same order."""
+    kinds = {"BOOLEAN": bool, "JSON": lambda text: json.loads(text)}
+    return {
+        column.name: kinds.get(str(column.type), lambda same: same)(value) if value is not None else None
+        for column, value in zip(table.columns, row, strict=True)
+    }
+
+
+async def test_hubs_that_start_at_once_on_an_empty_database_migrate_it_once(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with postgres.database(empty=True) as url:
+        databases = [Database(url) for _ in range(4)]
+        await asyncio.gather(*(migrate(each) for each in databases))
+        for each in databases:
+            async with each.read() as connection:
+                assert await connection.run_sync(differences) == []
+            await each.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("database schema brought up to date") == 1
+
+
+async def test_at_a_server_a_migration_that_fails_leaves_everything_as_it_was(
+    postgres: Postgres, add_revisions: AddRevisions
+) -> None:
+    with postgres.database() as url:
+        add_revisions("op.execute('DROP TABLE grants')\nop.execute('INSERT INTO nowhere VALUES (1)')")
+        database = Database(url)
+        with pytest.raises(MigrationFailed, match=r"is as it was: .*nowhere"):
+            await migrate(database)
+        await database.close()
+        assert query(url, "SELECT count(*) FROM grants") == [(0,)]
+
+
+async def test_at_a_server_a_database_of_a_newer_version_is_refused(postgres: Postgres) -> None:
+    with postgres.database() as url:
+        execute(url, "UPDATE alembic_version SET version_num = '9999'")
+        database = Database(url)
+        with pytest.raises(SchemaTooNew, match="9999"):
+            await migrate(database)
+        await database.close()
 
 
 async def test_the_first_revision_still_makes_what_it_made_when_it_was_released(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ from tests.hub.company import Hub
 pytestmark = pytest.mark.anyio
 
 IDS = {
+    "askImpact",
+    "getHealth",
+    "getReview",
+    "listReviews",
     "changeDraft",
     "checkAccess",
     "createDraft",
@@ -86,7 +90,7 @@ async def test_every_schema_and_every_answer_has_an_example_that_is_one(document
         for status, response in operation["responses"].items():
             for content in response.get("content", {}).values():
                 examples = content.get("examples", {})
-                assert examples or "oneOf" in str(content) or "anyOf" in str(content), (operation, status)
+                assert examples, (operation["operationId"], status)
                 for example in examples.values():
                     checked(document, content["schema"], example["value"])
         for content in operation.get("requestBody", {}).get("content", {}).values():

@@ -15,7 +15,7 @@ from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry.model import bundles, grants, releases, servers
 from tests.hub.company import Company, Hub, opened, presto
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 def edge_bundle(company: Company) -> Bundle:

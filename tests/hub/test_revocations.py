@@ -23,7 +23,7 @@ from tests.hub.company import GRANTED, PRESTO, URL, Company, Hub, opened, presto
 from tests.hub.test_registry import edge_bundle, own_bundle
 from tests.oauth import Browser, StockClient, claims_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 KINDS: dict[Kind, str] = {"session": "sid", "token": "jti", "client": "client_id"}
 READ_ONLY = {"name": "run_query", "policy": "granted", "read_only": True}
@@ -82,14 +82,14 @@ async def test_what_is_revoked_reaches_every_bundle_with_a_new_version(hub: Hub,
 async def test_what_is_revoked_while_bundles_are_written_goes_into_one_more_writing(
     hub: Hub, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writings, write, all_said = [], hub.parts.registry._bundles.write, asyncio.Event()
+    writings, write, all_said = [], hub.parts.registry._bundles.write_first, asyncio.Event()
 
     async def counted(*given: Any, **more: Any) -> Any:
         writings.append(hub.parts.identity.revocations.current.sessions)
         await all_said.wait()
         return await write(*given, **more)
 
-    monkeypatch.setattr(hub.parts.registry._bundles, "write", counted)
+    monkeypatch.setattr(hub.parts.registry._bundles, "write_first", counted)
     async with watching(hub):
         for number in range(20):
             await revoke(hub, "session", f"session-{number}")
@@ -104,14 +104,14 @@ async def test_a_writing_that_fails_is_tried_again(
     hub: Hub, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pegboard_hub.registry.service.RETRY_S", 0.01)
-    faults, write = [OSError("no room")] * 2, hub.parts.registry._bundles.write
+    faults, write = [OSError("no room")] * 2, hub.parts.registry._bundles.write_first
 
     async def fails_twice(*given: Any, **more: Any) -> Any:
         if faults:
             raise faults.pop()
         return await write(*given, **more)
 
-    monkeypatch.setattr(hub.parts.registry._bundles, "write", fails_twice)
+    monkeypatch.setattr(hub.parts.registry._bundles, "write_first", fails_twice)
     async with watching(hub):
         await revoke(hub, "token", "t")
         with anyio.fail_after(5):

@@ -132,6 +132,7 @@ class Instance:
         sign_in: its authorization server.
         refused: access tokens that the API takes no more.
         demo: whether it has the demo directory.
+        drafts: what was registered, by name.
         listed: the servers that everybody but gus may use, by the surface asked for; "" is the token's own.
     """
 
@@ -147,6 +148,7 @@ class Instance:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.sign_in = AuthorizationServer(url, self._access)
         self.refused: set[str] = set()
+        self.drafts: dict[str, dict[str, Any]] = {}
         self.demo = True
         self.listed: dict[str, list[dict[str, Any]]] = {"": [LISTED]}
 
@@ -159,7 +161,8 @@ class Instance:
         elif scope["path"].startswith("/api/v1/"):
             known = _token_of(scope) not in self.refused
             away = 401, {"error": refusal("unauthenticated", "token_revoked").as_json()}
-            await respond(send, *(self._api(scope) if known else away))
+            body = await _body(receive) if scope["method"] == "POST" else b""
+            await respond(send, *(self._api(scope, body) if known else away))
         else:
             await self._edge(scope, receive, send)
 
@@ -195,7 +198,7 @@ class Instance:
         value = self.hub.token(person, PEOPLE[person], surface, aud=resource)
         return 200, {"access_token": value, "token_type": "Bearer", "expires_in": 899, "scope": ""}
 
-    def _api(self, scope: Any) -> tuple[int, dict[str, Any]]:
+    def _api(self, scope: Any, body: bytes) -> tuple[int, dict[str, Any]]:
         claims = _claims(scope)
         assert claims["aud"] == f"{self.url}/api"
         query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
@@ -205,6 +208,8 @@ class Instance:
             case "whoami":
                 names = ("sub", "sub_type", "email", "groups", "surface", "client_id")
                 return 200, {"channel": None, **{name: claims[name] for name in names}}
+            case "servers" if scope["method"] == "POST":
+                return self._draft(json.loads(body), claims)
             case "servers":
                 return 200, {"servers": [] if person == "gus" else self.listed.get(query.get("surface", ""), [])}
             case "servers/dev/desk":
@@ -217,9 +222,28 @@ class Instance:
                 return 200, {"clients": [CLIENT], "never_used": 7}
             case "clients":
                 return 403, {"error": refusal("access_denied", "not_an_operator").as_json()}
+            case "reviews":
+                return 200, {"reviews": [] if "waiting" in query else [REVIEW], "next": None}
+            case "reviews/4bf92f3577b34da6":
+                return 200, REVIEW
+            case "reviews/decided":
+                return 200, REVIEW | {"id": "decided", "state": "approved"}
+            case path if path.startswith("reviews/"):
+                return 404, {"error": refusal("not_found", "not_found").as_json()}
             case "explain" if query["server"] == "dev/desk":
                 return 200, explained(query.get("person", person), query)
         return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
+
+    def _draft(self, body: dict[str, Any], claims: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Register a draft, as the hub's API does."""
+        wanted = {"server", "description", "owner", "support_channel", "links", "sensitivity", "why"}
+        assert body.keys() - {"title"} == wanted
+        if body["owner"] not in claims["groups"]:
+            return 403, {"error": refusal("access_denied", "not_your_team").as_json()}
+        if body["server"] in self.drafts or body["server"] in REGISTERED:
+            return 409, {"error": refusal("already_registered", "already_registered").as_json()}
+        self.drafts[body["server"]] = body
+        return 201, {"server": body["server"], "lifecycle": "draft"}
 
     async def _edge(self, scope: Any, receive: Any, send: Any) -> None:
         claims = _claims(scope)
@@ -302,6 +326,29 @@ CLIENT = {
     "users": [{"sub": name, "name": name.title(), "connections": 1} for name in ("ana", "fay", "sam", "gus")],
     "connections": 4,
     "last_seen_at": 1_800_000_000_000,
+}
+
+
+REVIEW = {
+    "id": "4bf92f3577b34da6",
+    "server": "prod/presto",
+    "kind": "security",
+    "state": "open",
+    "release": "f3dc514bb31b",
+    "opened_at": 1_800_000_000_000,
+    "opened_by": "pegboard",
+    "opened_why": "a release",
+    "decided_at": None,
+    "decided_by": None,
+    "outcome_why": "",
+    "conditions": "",
+    "requested": {"groups": ["ads-eng", "sales"], "surfaces": ["cli"], "channels": [], "services": []},
+    "granted": None,
+    "changes": [{"what": f"tool {HOSTILE}", "before": None, "after": {}}],
+    "checklist": [{"item": "Each policy is right", "holds": False}],
+    "comments": [{"at": 1_800_000_000_000, "author": "sol", "text": HOSTILE}],
+    "waits_for_you": True,
+    "page": "http://localhost:8400/reviews/4bf92f3577b34da6",
 }
 
 

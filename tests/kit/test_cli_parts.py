@@ -221,7 +221,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 def test_plugin_is_listed_without_being_imported_and_runs(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
-    assert "greet    Greet somebody." in capsys.readouterr().out
+    assert "greet Greet somebody." in " ".join(capsys.readouterr().out.split())
     assert plugin not in sys.modules
     assert run(["greet", "ana", "--loud"]) == 0
     assert capsys.readouterr().out == "HELLO ana\n"
@@ -237,7 +237,7 @@ def test_plugin_with_several_commands_is_a_group(
     found = [EntryPoint("tongues", "plugin_group:tongues", plugins.GROUP)]
     monkeypatch.setattr(plugins, "entry_points", lambda group: EntryPoints(found))
     assert run(["--help"]) == 0
-    assert "tongues  Say it in many." in capsys.readouterr().out
+    assert "tongues Say it in many." in " ".join(capsys.readouterr().out.split())
     assert "plugin_group" not in sys.modules
     assert run(["tongues", "-h"]) == 0
     assert "french" in capsys.readouterr().out

@@ -13,6 +13,8 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from pegboard.call.authenticate import GROUPS_HEADER, SURFACE_HEADER, USER_HEADER
+from pegboard.call.ports import Standing
+from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.jose import Signer, new_private_key
 from pegboard.core.record import Denial
 from pegboard.core.token import TOKEN_TYPE
@@ -283,3 +285,24 @@ async def test_another_path_is_nowhere(hub: InMemoryHub) -> None:
     async with hub.http(hub.headers("ana", ["ads-eng"])) as http:
         assert (await http.post("/mcp/dev/other", json=rpc("tools/list"))).status_code == 404
         assert (await http.get("/healthz")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(BundleRefused("too old"), "bundle_unusable"), (StopsUnknown("too old"), "stops_unknown"), (None, "ok")],
+)
+async def test_it_is_ready_while_requests_are_let_through(
+    hub: InMemoryHub, monkeypatch: pytest.MonkeyPatch, fault: BundleRefused | None, said: str
+) -> None:
+    def current(_now: float) -> Standing:
+        if fault:
+            raise fault
+        return hub.standings.standing
+
+    monkeypatch.setattr(hub.standings, "current", current)
+    async with hub.http() as http:
+        answer = await http.get("/readyz")
+        assert (answer.status_code, answer.json()) == (503 if fault else 200, {"status": said})
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.post("/readyz")).status_code == 404
+    assert hub.records == [], "it says what a call meets, and is none"

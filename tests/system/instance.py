@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx2
 
@@ -22,7 +23,7 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.identity.demo import DEMO_GRANT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXPECTED: Set[str] = {"hub", "edge", "prod/presto", "dev/scratch"}
+EXPECTED: Set[str] = {"hub", "edge", "prober", "prod/presto", "dev/scratch"}
 """The processes of an instance with the demo's grants."""
 
 START_S = 240.0
@@ -64,11 +65,16 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    *options: str, expected: Set[str] = EXPECTED, home: Path | None = None, port: int | None = None
+    *options: str,
+    expected: Set[str] = EXPECTED,
+    home: Path | None = None,
+    port: int | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Instance]:
     """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started.
 
-    `expected` names the processes that must be live. A home that is given stays there.
+    `expected` names the processes that must be live. A home that is given stays there. `variables` are set beside the
+    environment's.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     folder.chmod(0o755)
@@ -76,7 +82,7 @@ def running(
     log = (folder / "up.log").open("wb")
     command = [sys.executable, "-m", "pegboard.cli", "up", "--no-story", *options]
     command += ["--home", str(home), "--port", str(port)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=REPOSITORY)
     try:
         instance = Instance(f"http://localhost:{port}", Home.open(home), process, folder / "up.log")

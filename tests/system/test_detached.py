@@ -70,7 +70,7 @@ def test_up_detach_returns_once_everything_is_live_and_status_shows_each_process
     assert answers(detached)
     found = status(detached)
     assert {each["name"]: each["state"] for each in found["processes"]} == dict.fromkeys(
-        ("hub", "edge", "prod/one"), "live"
+        ("hub", "edge", "prober", "prod/one"), "live"
     )
     assert all(each["version"] and each["pid"] and each["since"] for each in found["processes"])
     shown = run(detached, "status").stdout

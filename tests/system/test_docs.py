@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
 PAGES = (
     "tutorials/your-first-call",
     "guides/connect-your-ide",
+    "guides/point-your-ide-at-the-registry",
     "guides/why-was-it-refused",
     "guides/look-after-clients",
 )

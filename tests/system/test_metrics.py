@@ -104,7 +104,7 @@ def test_no_series_names_a_person(page: str) -> None:
 
 
 def test_figures_tell_of_each_part(page: str) -> None:
-    for process in ("hub", "edge", "prod/presto", "dev/scratch"):
+    for process in ("hub", "edge", "prober", "prod/presto", "dev/scratch"):
         assert figure(page, "pegboard_process_up", process=process) == 1
         assert figure(page, "pegboard_process_memory_bytes", process=process) > 2**20
         assert figure(page, "pegboard_process_cpu_seconds_total", process=process) > 0
@@ -248,7 +248,7 @@ def test_a_refusal_of_the_edge_has_the_callers_trace_in_the_ledger(pegboard: Ins
 
 
 def test_the_logs_of_hub_and_servers_are_json_lines(pegboard: Instance) -> None:
-    names: list[str | ServerName] = ["hub", ServerName("prod", "presto"), ServerName("dev", "scratch")]
+    names: list[str | ServerName] = ["hub", "prober", ServerName("prod", "presto"), ServerName("dev", "scratch")]
     for name in names:
         for line in lines_of(pegboard.home.log(name)):
             assert {"at", "level", "logger", "message"} <= line.keys()

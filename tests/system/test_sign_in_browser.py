@@ -252,6 +252,9 @@ def test_every_page_can_be_read_by_everybody(
 
 PATHS = [
     "/",
+    "/reviews",
+    "/servers/prod/presto/access",
+    "/sign-in?again=1",
     "/servers/prod/presto",
     "/sessions",
     "/clients",

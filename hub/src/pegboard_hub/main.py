@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-
-import uvicorn
-from starlette.types import ASGIApp
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import MAX_LIFETIME_S
-from pegboard_hub.common.home import Home, read_instance
+from pegboard_hub.common.database_url import EMBEDDED, read_database_url
+from pegboard_hub.common.home import Home, hub_names, read_instance
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import DEMO, HubSettings
+from pegboard_hub.health.service import HealthBoard
 from pegboard_hub.identity.clients.documents import open_documents
 from pegboard_hub.identity.clients.rules import client_rules
 from pegboard_hub.identity.clients.service import Clients
@@ -45,15 +42,19 @@ from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.key_rotation import KeyRotation
+from pegboard_hub.registry.official.cursor import Cursors
+from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Sources
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.locks import Locks
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
-from pegboard_hub.web.metrics import MetricsPage, watch_hub
+from pegboard_hub.web.doors import Door, LeadersDoor, listen
+from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
 from pegboard_hub.web.paging import Cursors as ListCursors
 from pegboard_hub.web.parts import Parts
 
@@ -73,15 +74,22 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     directory = open_directory(settings.directory, settings.public_url) if opened.demo else NOBODY
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
-    database = Database.at(home.database, meter)
+    database = _database(home, settings, meter)
     company = open_company_login(opened, settings.public_url, open_sealing_key(home))
+    locks: Locks | None = None
     try:
         await migrate(database)
+        locks = Locks(database)
+        await locks.look()
         revocations = Revocations(database)
         await revocations.reload()
-        registry = _registry(home, settings, keys, database, revocations)
+        registry = _registry(home, settings, keys, database, revocations, locks)
         await registry.start()
-        status = StatusReader(home.status, settings.status_stale_s)
+        health = HealthBoard(
+            database, lambda: _deployed(registry), lambda: registry.current.servers, home.instance, meter
+        )
+        await health.start()
+        status = StatusReader(home.status, settings.status_stale_s, prober=health.word)
         watch_hub(meter, database, registry)
         issuer = TokenIssuer(
             keys.tokens,
@@ -95,21 +103,39 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             settings=settings,
             database=database,
             registry=registry,
+            reviewing=Reviewing(registry, database, opened.file.operators),
             sign_in=sign_in,
-            identity=await _identity(home, settings, keys, database, issuer, company or sign_in, opened, revocations),
+            identity=await _identity(
+                home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks
+            ),
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
             status=status,
-            rotation=KeyRotation(keys, registry, status),
+            health=health,
+            rotation=KeyRotation(keys, registry, status, leads=lambda: locks.leads),
             meter=meter,
-            page=MetricsPage(home, meter),
+            page=MetricsPage(home, meter, lambda: show_states(meter, registry, status), settings.hubs, settings.name),
+            cursors=Cursors(open_sealing_key(home)),
+            locks=locks,
             list_cursors=ListCursors(open_sealing_key(home)),
         )
     finally:
+        if locks is not None:
+            await locks.close()
         if company is not None:
             await company.close()
         await database.close()
+
+
+def _deployed(registry: Registry) -> list[str]:
+    return [str(server.name) for server in registry.current.all_deployed]
+
+
+def _database(home: Home, settings: HubSettings, meter: HubMeter) -> Database:
+    if settings.database_url:
+        return Database(settings.database_url, meter, f"pegboard {settings.name}")
+    return Database.at(home.database, meter)
 
 
 async def _identity(
@@ -121,11 +147,12 @@ async def _identity(
     login: DemoSignIn | ProviderLogin,
     opened: SignInSettings,
     revocations: Revocations,
+    locks: Locks,
 ) -> AuthorizationServer:
     sealer, asked = Sealer(open_sealing_key(home), "session renewal"), opened.file.sessions
     # A token ends a lifetime after its facts were told, so these must be younger than it is to live.
     renew_after_s = min(asked.renew_after_s, settings.token_lifetime_s / 2)
-    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, renew_after_s)
+    sessions = Sessions(database, login, sealer, revocations, asked.lifetime_s, renew_after_s, alone=locks.held)
     await sessions.end_others()
     connections = Connections(database, sessions, issuer, revocations)
     rules = client_rules(opened)
@@ -147,11 +174,11 @@ async def _identity(
 
 
 def _registry(
-    home: Home, settings: HubSettings, keys: Keys, database: Database, revocations: Revocations
+    home: Home, settings: HubSettings, keys: Keys, database: Database, revocations: Revocations, locks: Locks
 ) -> Registry:
     ages = Ages(settings.grants_max_age_s, settings.stops_max_age_s)
     writer = BundleWriter(home, database, keys, settings.public_url, ages, lambda: revocations.current)
-    registry = Registry(database, Sources(home, settings.grants), writer)
+    registry = Registry(database, Sources(home, settings.grants), writer, leads=lambda: locks.leads)
     revocations.on_change(registry.revoked)
     return registry
 
@@ -163,51 +190,38 @@ async def serve(home: Home, settings: HubSettings) -> None:
         PegboardError: as `open_hub`.
         OSError: a socket cannot be opened.
     """
-    schema_of(home.database).check()
+    if not settings.database_url:
+        schema_of(home.database).check()
     async with open_hub(home, settings) as parts:
-        doors = [
-            (_Door(public_app(parts)), home.hub_socket),
-            (_Door(internal_app(parts)), home.internal_socket),
-        ]
-        with contextlib.ExitStack() as sockets:
-            opened = [(door, sockets.enter_context(_listen(path))) for door, path in doors]
-            _on_signals([door for door, _ in doors])
+        public = Door(public_app(parts))
+        internal = LeadersDoor(lambda: Door(internal_app(parts)), home.internal_socket, lambda: parts.locks.leads)
+        with listen(home.hub_door(settings.name)) as listener:
+            _on_signals([public])
+            internal.look()
             keepers = [
+                asyncio.create_task(internal.run()),
                 asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
                 asyncio.create_task(parts.registry.watch_revoked()),
                 asyncio.create_task(_tidy(parts)),
                 asyncio.create_task(parts.rotation.run()),
+                asyncio.create_task(parts.status.keep()),
+                asyncio.create_task(parts.health.follow()),
             ]
-            log.info("hub ready", extra={"public_url": settings.public_url, "home": str(home.root)})
-            await asyncio.gather(*(door.serve(sockets=[listener]) for door, listener in opened))
+            if not parts.database.embedded:
+                keepers += [
+                    asyncio.create_task(each) for each in (parts.locks.run(), parts.identity.revocations.follow())
+                ]
+            facts = {"public_url": settings.public_url, "home": str(home.root), "database": parts.database.shown}
+            log.info("hub ready", extra=facts)
+            await public.serve(sockets=[listener])
+            await internal.close()
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
     log.info("hub ended")
 
 
-class _Door(uvicorn.Server):
-    """One uvicorn server beside another in the same loop; signals are handled once, for both."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `serve`."""
-        yield
-
-
-def _on_signals(doors: list[_Door]) -> None:
+def _on_signals(doors: list[Door]) -> None:
     def end() -> None:
         for door in doors:
             door.should_exit = True
@@ -217,28 +231,16 @@ def _on_signals(doors: list[_Door]) -> None:
         loop.add_signal_handler(number, end)
 
 
-@contextlib.contextmanager
-def _listen(path: Path) -> Iterator[socket.socket]:
-    """A listening Unix socket; who may reach it is decided by the folder it is in.
-
-    One that is there already was left by a hub that was killed: the supervisor's lock keeps a home to one hub.
-    """
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        path.chmod(0o666)
-        listener.listen(1024)
-        listener.setblocking(False)
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
+def _between_hubs(parts: Parts) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What a hub does because there may be others."""
+    return parts.locks.run(), parts.identity.revocations.follow()
 
 
 async def _tidy(parts: Parts) -> None:
     identity = parts.identity
     kept = (
         parts.ledger,
+        parts.health,
         identity.clients,
         identity.connections,
         identity.devices,
@@ -246,7 +248,7 @@ async def _tidy(parts: Parts) -> None:
         identity.revocations,
     )
     while True:
-        for each in kept:
+        for each in kept if parts.locks.leads else ():
             try:
                 await each.tidy()
             except Exception:
@@ -272,6 +274,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         default=os.environ.get("PEGBOARD_TOKEN_LIFETIME") or str(MAX_LIFETIME_S),
         help=f"seconds that a token lives, {MAX_LIFETIME_S} at most (default: that, or PEGBOARD_TOKEN_LIFETIME)",
     )
+    parser.add_argument("--name", default="hub", help="of this process among the hubs of the home (default: hub)")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     options = parser.parse_args(arguments)
     home = Home.open(options.home)
@@ -288,9 +291,18 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         token_lifetime_s=options.token_lifetime,
         grants_max_age_s=_age(instance, "grants_max_age_s", MAX_AGE_S),
         stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),
+        database_url=_server_url(),
+        name=options.name,
+        hubs=hub_names(count) if (count := int(instance.get("hubs") or 1)) > 1 else (),
         log_level=options.log_level,
     )
     return home, settings
+
+
+def _server_url() -> str:
+    """The URL of a PostgreSQL, if the environment names one."""
+    url = read_database_url(os.environ)
+    return "" if url in (None, EMBEDDED) else str(url)
 
 
 def _lifetime(text: str) -> int:

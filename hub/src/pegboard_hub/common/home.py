@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ FOLDERS = {
 }
 """Folders of every home with the mode they are created with; the home itself is 0700 until isolation opens it."""
 
-_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "s": 0o711}
+_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "prober": 0o755, "s": 0o711}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,21 @@ class Home:
         return self.run / "scrape.sha256"
 
     @property
+    def prober_token(self) -> Path:
+        """The prober's own credential at the hub's internal door."""
+        return self.run / "prober.token"
+
+    @property
+    def prober_digest(self) -> Path:
+        """SHA-256 of the prober's credential, for the hub."""
+        return self.run / "prober.sha256"
+
+    @property
+    def prober_beat(self) -> Path:
+        """Touched by the prober whenever it has told the hub, or tried to; in a folder of its own."""
+        return self.run / "prober" / "beat"
+
+    @property
     def gathered(self) -> Path:
         """The metrics of edge, servers and processes as the supervisor last gathered them, for the hub."""
         return self.run / "metrics.prom"
@@ -239,9 +256,13 @@ class Home:
         """The hub's public door; the edge proxies to it."""
         return self.run / "hub" / "hub.sock"
 
+    def hub_door(self, name: str) -> Path:
+        """The public door of one of several hubs: hub, hub-2, hub-3…"""
+        return self.hub_socket.with_name(f"{name}.sock")
+
     @property
     def internal_socket(self) -> Path:
-        """The hub's internal door: servers deliver records, the edge's agent delivers refusals."""
+        """The internal door of the hub that leads: servers deliver records, the edge's agent delivers refusals."""
         return self.run / "internal" / "internal.sock"
 
     @property
@@ -262,6 +283,11 @@ class Home:
         _make(self.release(server), 0o755)
         _make(self.spool(server), 0o700)
         _make(self.socket(server).parent, 0o755)
+
+
+def hub_names(count: int) -> tuple[str, ...]:
+    """What the hubs of an instance are called."""
+    return "hub", *(f"hub-{number}" for number in range(2, count + 1))
 
 
 def read_instance(home: Home) -> dict[str, Any]:
@@ -291,6 +317,11 @@ def noted(home: Home) -> dict[str, Any]:
         return {}
 
 
+def server_of(home: Home) -> str:
+    """The PostgreSQL that a home's data is in, without who signs in there; empty where the data is in the home."""
+    return str(noted(home).get("database") or "")
+
+
 def unusable(root: Path, error: OSError) -> ConfigurationError:
     """That a home cannot be used, and the mend that fits the error."""
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -298,6 +329,21 @@ def unusable(root: Path, error: OSError) -> ConfigurationError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         mend = "make room on its disk, or choose a folder on another, with PEGBOARD_HOME=… or --home"
     return ConfigurationError(f"PEGBOARD_HOME {root}", [f"cannot be used ({what})", mend])
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Change a folder's files while no other process does: the folder itself is locked (flock).
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(

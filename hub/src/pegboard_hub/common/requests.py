@@ -46,14 +46,29 @@ until it is closed, and is told the answer by it. All other pages have nothing t
 
 _OPENED = {**SECURITY_HEADERS, "Cross-Origin-Opener-Policy": "unsafe-none"}
 
-WITH_A_SCRIPT = "/servers/"
-"""At paths that begin so, pages have our one script, which copies what they show. They have no form that changes
-anything."""
+WITH_A_SCRIPT = re.compile(r"/servers/[^/]+/[^/]+")
+"""Pages at such paths have our one script, which copies what they show. They have no form that changes anything."""
 
 _SCRIPTED = {
     **SECURITY_HEADERS,
     "Content-Security-Policy": f"{SECURITY_HEADERS['Content-Security-Policy']}; script-src 'self'",
 }
+
+OFFICIAL_PREFIX = "/v0.1/"
+"""The official registry API. Editors read it from pages of their own, without a sign-in."""
+
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+}
+"""What GitHub asks of a registry that Copilot shall read, on every answer and so on every refusal too."""
+
+_OFFICIAL = {**SECURITY_HEADERS, "Cross-Origin-Resource-Policy": "cross-origin", **CORS_HEADERS}
+
+PEER_HEADER = "x-pegboard-peer"
+"""The edge's own word, over whatever the caller sent. `X-Forwarded-For` will not do: for a caller on 127.0.0.1 Envoy
+writes the machine's address into it."""
 
 ROUTINE_PATHS = (
     "/healthz",
@@ -94,6 +109,12 @@ def refuse(status: int, code: str, message: str, what_to_do: str, reason: str = 
 def request_id(request: Request) -> str:
     """The id of the request: the edge's, or one made here when there was none."""
     return str(request.state.request_id)
+
+
+def peer_of(request: Request) -> str:
+    """The address that connected to the edge, as the edge saw it; empty where no edge, or more than one, says it."""
+    written = request.headers.getlist(PEER_HEADER)
+    return written[0] if len(written) == 1 else ""
 
 
 class RequestEnvelope:
@@ -214,7 +235,9 @@ def _unexpected() -> Refused:
 def _headers(path: str) -> Mapping[str, str]:
     if path.startswith(OPENED_BY_CLIENTS):
         return _OPENED
-    return _SCRIPTED if path.startswith(WITH_A_SCRIPT) else SECURITY_HEADERS
+    if path.startswith(OFFICIAL_PREFIX):
+        return _OFFICIAL
+    return _SCRIPTED if WITH_A_SCRIPT.fullmatch(path) else SECURITY_HEADERS
 
 
 def _request_id(scope: Scope) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S
@@ -24,6 +24,9 @@ class HubSettings:
         stops_max_age_s: seconds without contact after which servers with sensitive data refuse.
         status_stale_s: age in seconds from which the supervisor's status file is no longer believed.
         token_lifetime_s: lifetime of an access token in seconds; 15 minutes at most.
+        database_url: of a PostgreSQL, with its password; empty for the file in the home.
+        name: of this process among the hubs of its home: hub, hub-2, hub-3…
+        hubs: what all of them are called, where there are several.
         log_level: lowest level that is logged.
     """
 
@@ -36,6 +39,9 @@ class HubSettings:
     stops_max_age_s: int = STOPS_MAX_AGE_S
     status_stale_s: float = 10.0
     token_lifetime_s: int = 15 * 60
+    database_url: str = field(default="", repr=False)
+    name: str = "hub"
+    hubs: tuple[str, ...] = ()
     log_level: str = "INFO"
 
     @property

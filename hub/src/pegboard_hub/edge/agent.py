@@ -57,6 +57,7 @@ class EdgeAgent:
         hosts: tuple[str, ...] | None = None,
         clock: Callable[[], float] = time.time,
         largest_log: int = LARGEST_BYTES,
+        hubs: tuple[str, ...] = ("hub",),
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -67,10 +68,11 @@ class EdgeAgent:
             hosts: addresses to listen on; by default what `localhost` means on this machine.
             clock: seconds since the epoch.
             largest_log: bytes of the access log beyond which it is rotated.
+            hubs: what the hubs are called, of which there may be several.
         """
         self.rendered = asyncio.Event()
         self._clock = clock
-        self._standing = EdgeStanding(home, public_url, hosts or loopback_hosts(), port)
+        self._standing = EdgeStanding(home, public_url, hosts or loopback_hosts(), port, hubs)
         self._admin = EnvoyAdmin(home.edge_admin_socket)
         self._statistics = EdgeStatistics(self._admin)
         self._publisher = Publisher(home.edge, self._admin)

@@ -7,6 +7,10 @@ each server; `ecds-*.json` hold the filters that know keys and granted names; `r
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
+from pegboard.core.names import ServerName
 from pegboard_hub.edge.clusters import clusters
 from pegboard_hub.edge.envoy import Json, discovery, typed, watched
 from pegboard_hub.edge.filters import file_of, watched_filters
@@ -28,11 +32,19 @@ def render(snapshot: EdgeSnapshot) -> dict[str, Json]:
     }
     return {
         BOOTSTRAP: bootstrap(snapshot),
-        CLUSTERS: discovery(*clusters(snapshot)),
+        CLUSTERS: _clusters(
+            (snapshot.hub_socket, *snapshot.more_hubs), tuple((s.access.server, s.socket) for s in snapshot.servers)
+        ),
         **filters,
         ROUTES: discovery(route_configuration(snapshot)),
         LISTENER: discovery(listener(snapshot)),
     }
+
+
+@lru_cache(2)
+def _clusters(hubs: tuple[Path, ...], servers: tuple[tuple[ServerName, Path], ...]) -> Json:
+    """Most changes leave it as it is, and of ten thousand servers it is six megabytes to write out for its digest."""
+    return discovery(*clusters(hubs, servers))
 
 
 def bootstrap(snapshot: EdgeSnapshot) -> Json:

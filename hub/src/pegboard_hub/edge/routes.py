@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from pegboard.core.names import MCP_PREFIX, NAME_PATTERN
+from pegboard_hub.common.requests import PEER_HEADER
 from pegboard_hub.edge.clusters import HUB, cluster_name
 from pegboard_hub.edge.envoy import ROUTE_METADATA, Json, header_input, typed
 from pegboard_hub.edge.filters import AGREEMENT, FOR_SERVERS, switched_off
@@ -29,6 +30,14 @@ STOPPED = 598
 STOPS_UNKNOWN = 597
 """Status of a sensitive server's route while a stop may have been missed; callers see 503."""
 
+_PEER: Json = {
+    "header": {"key": PEER_HEADER, "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+AGAIN_READS = "connect-failure,refused-stream,reset"
+AGAIN_WRITES = "connect-failure,refused-stream,reset-before-request"
+"""When a request is tried at another hub (Envoy's `x-envoy-retry-on`): what reads also after it was sent."""
+
 AFTER_SIGN_IN = ("cookies", "identity", "mcp", AGREEMENT, *RULE_NAMES)
 """What an address without a server does not pass: a token is still wanted, so that nobody can probe for names."""
 
@@ -49,6 +58,8 @@ def _paths(snapshot: EdgeSnapshot) -> Json:
     ages = (snapshot.expired, snapshot.stops_unknown)
     servers = {s.access.server.path: _server(s, *ages) for s in snapshot.servers}
     others = {"matcher": {"matcher_list": {"matchers": _others()}, "on_no_match": _on_match(_hub())}}
+    if snapshot.more_hubs:
+        others = {"matcher": {"matcher_list": {"matchers": _others()}, "on_no_match": _hubs()}}
     if not servers:
         return others["matcher"]
     tree = {"input": header_input(":path"), "exact_match_map": {"map": servers}}
@@ -86,11 +97,31 @@ def _server(server: EdgeServer, expired: bool, stops_unknown: bool) -> Json:
     return _on_match(_route(route=action, metadata=facts))
 
 
-def _hub() -> Json:
+def _hub(retried_on: str = "") -> Json:
+    policy: Json = {
+        "retry_on": retried_on,
+        "num_retries": 2,
+        "retry_host_predicate": [_PREVIOUS_HOSTS],
+        "host_selection_retry_max_attempts": 3,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+    }
     return _route(
-        route={"cluster": HUB, "timeout": "60s"},
+        request_headers_to_add=[_PEER],
+        route={"cluster": HUB, "timeout": "60s", **({"retry_policy": policy} if retried_on else {})},
         typed_per_filter_config=switched_off(*FOR_SERVERS),
     )
+
+
+def _hubs() -> Json:
+    """The way to one of several hubs: what reads is asked again of another, what writes only if it was never sent."""
+    reads = [_when({"exact": method}, _hub(AGAIN_READS), ":method") for method in ("GET", "HEAD")]
+    return {"matcher": {"matcher_list": {"matchers": reads}, "on_no_match": _on_match(_hub(AGAIN_WRITES))}}
+
+
+_PREVIOUS_HOSTS: Json = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+}
 
 
 def _answer(status: int, *off: str) -> Json:
@@ -106,6 +137,6 @@ def _on_match(route: Json) -> Json:
     return {"action": {"name": "route", "typed_config": typed("envoy.config.route.v3.Route", **route)}}
 
 
-def _when(value: Json, route: Json) -> Json:
-    predicate = {"single_predicate": {"input": header_input(":path"), "value_match": value}}
+def _when(value: Json, route: Json, header: str = ":path") -> Json:
+    predicate = {"single_predicate": {"input": header_input(header), "value_match": value}}
     return {"predicate": predicate, "on_match": _on_match(route)}

@@ -34,6 +34,7 @@ class EdgeSnapshot:
         jwks: public keys of the issuer.
         servers: every registered server.
         hub_socket: where everything outside `/mcp/` goes.
+        more_hubs: where it goes as well, so that a hub that does not answer is left out.
         access_log: file that gets one JSON line per request.
         admin_socket: Envoy's administration; a Unix socket, never TCP.
         folder: where the rendered files lie, absolute: Envoy watches them there.
@@ -55,6 +56,7 @@ class EdgeSnapshot:
     revoked: Revoked = NOTHING
     expired: bool = False
     stops_unknown: bool = False
+    more_hubs: tuple[Path, ...] = ()
 
     @property
     def host_names(self) -> tuple[str, ...]:

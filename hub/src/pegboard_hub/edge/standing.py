@@ -32,7 +32,10 @@ class EdgeStanding:
         used: what is to be acknowledged of the bundle in use, once Envoy uses what follows from it.
     """
 
-    def __init__(self, home: Home, public_url: str, hosts: tuple[str, ...], port: int) -> None:
+    def __init__(
+        self, home: Home, public_url: str, hosts: tuple[str, ...], port: int, hubs: tuple[str, ...] = ("hub",)
+    ) -> None:
+        self._hub, *self._more_hubs = (home.hub_door(name) for name in hubs)
         self.used: Acknowledgement | None = None
         self._home = home
         self._public_url = public_url
@@ -91,7 +94,8 @@ class EdgeStanding:
             issuer=bundle.issuer,
             jwks=bundle.jwks,
             servers=servers,
-            hub_socket=self._home.hub_socket,
+            hub_socket=self._hub,
+            more_hubs=tuple(self._more_hubs),
             access_log=self._home.edge_access_log,
             admin_socket=self._home.edge_admin_socket,
             folder=self._home.edge,

@@ -27,6 +27,10 @@ class DemoSignIn:
         self.directory = directory
         self._issuer = issuer
 
+    def everybody(self) -> list[PersonFacts]:
+        """All people of the directory."""
+        return [_facts(sub, person) for sub, person in self.directory.people.items()]
+
     def sign_in(self, person: str) -> SignedIn:
         """Somebody of the directory, signed in.
 

@@ -51,12 +51,15 @@ class SignedIn:
         subject: the person's id at the login (`sub` of OpenID Connect), by which it tells of a sign-out.
         session: the login's own id of this sign-in (`sid`, OpenID Connect Back-Channel Logout 1.0); empty if none.
         renewal: what the login needs to tell the facts again; a secret, kept sealed. Empty where it cannot.
+        authenticated_at: when the person proved who they are, in seconds since the epoch; None: just now, and 0
+            where the login does not tell, as it may have let them in for what they did days ago.
     """
 
     facts: PersonFacts
     subject: str
     session: str = ""
     renewal: str = field(default="", repr=False)
+    authenticated_at: float | None = None
 
 
 class Login(Protocol):

@@ -5,11 +5,13 @@ Edge, servers and API refuse a token that came of one. An entry is kept until th
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from sqlalchemy import and_, bindparam, delete, select
+from sqlalchemy import and_, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.revoked import Revoked
@@ -17,10 +19,15 @@ from pegboard.core.token import CLOCK_SKEW_S, MAX_LIFETIME_S
 from pegboard_hub.identity.connections.model import revocations
 from pegboard_hub.storage.database import Database, insert_new
 
+log = logging.getLogger(__name__)
+
 Kind = Literal["session", "token", "client"]
 
 KEPT_MS = (MAX_LIFETIME_S + 2 * CLOCK_SKEW_S) * 1000
 """How long an entry is of use: the longest life of a token that was signed at this moment, and the skew."""
+
+FOLLOW_S = 0.5
+"""How often a hub looks for what others revoked, in seconds."""
 
 
 class Revocations:
@@ -55,6 +62,20 @@ class Revocations:
             await connection.execute(delete(revocations).where(known), [{"known": row["value"]} for row in rows])
             await insert_new(connection, revocations, rows)
 
+    async def follow(self) -> None:
+        """Take over what other hubs add to the list and take off it, until cancelled."""
+        known = None
+        while True:
+            try:
+                async with self._database.read() as connection:
+                    found = (await connection.execute(_STATE)).one()
+                if found != known:
+                    await self.reload()
+                    known = found
+            except Exception:
+                log.exception("what is revoked could not be looked up, and is tried again")
+            await asyncio.sleep(FOLLOW_S)
+
     async def reload(self) -> None:
         """Take over what the table says, and tell the listeners of what cannot wait."""
         now = int(self._clock() * 1000)
@@ -74,5 +95,8 @@ class Revocations:
             await connection.execute(delete(revocations).where(revocations.c.until_ms <= int(self._clock() * 1000)))
         await self.reload()
 
+
+_STATE = select(func.count(), func.sum(revocations.c.until_ms), func.max(revocations.c.until_ms))
+"""What differs when the list does: an entry that is new ends later than those before."""
 
 _KINDS: tuple[Kind, ...] = ("session", "token", "client")

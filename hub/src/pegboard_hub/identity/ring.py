@@ -7,6 +7,7 @@ that was in force. Of a retired key only the public half is kept.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.jose import Jwk, Jwks, Signer, new_private_key, public_jwks
 from pegboard.core.token import CLOCK_SKEW_S
-from pegboard_hub.common.home import replace_file
+from pegboard_hub.common.home import locked, replace_file
 
 FORMAT = 1
 
@@ -85,7 +86,7 @@ class _RingFile(BaseModel):
 
 
 class Ring:
-    """The keys of one purpose. The hub is the only one that changes them.
+    """The keys of one purpose. Hubs are the only ones that change them: one at a time, and `follow` tells the others.
 
     Attributes:
         purpose: what they sign.
@@ -109,11 +110,13 @@ class Ring:
         self.purpose: Purpose = purpose
         self._path = path
         self._good_for_s = good_for_s
+        self._stamp: tuple[int, ...] = ()
         try:
-            self._sweep()
-            kept = read_ring(path, purpose, now, good_for_s) if path.exists() else ()
-            found = tuple(self._measured(key) for key in kept if not _over(key, now))
-            self._save(found or (_new(KeyState.CURRENT, now, good_for_s),))
+            with locked(self._path.parent):
+                self._sweep()
+                kept = read_ring(path, purpose, now, good_for_s) if path.exists() else ()
+                found = tuple(self._measured(key) for key in kept if not _over(key, now))
+                self._save(found or (_new(KeyState.CURRENT, now, good_for_s),))
         except OSError as error:
             raise ConfigurationError(str(path), [f"cannot be read or made: {error.strerror}"]) from error
 
@@ -141,6 +144,20 @@ class Ring:
         """`payload` as a compact JWS by the current key."""
         return self.signer.sign(payload, typ)
 
+    def follow(self) -> bool:
+        """Take over what another hub has made of the ring; True where it did.
+
+        Raises:
+            ConfigurationError: the file is no ring of ours any more.
+            OSError: it cannot be read.
+        """
+        if self._stamped() == self._stamp:
+            return False
+        stamp = self._stamped()
+        self._use(read_ring(self._path, self.purpose, math.inf, self._good_for_s))
+        self._stamp = stamp
+        return True
+
     def add_next(self, now: float) -> RingKey:
         """The next key, made now if there is none yet.
 
@@ -148,14 +165,16 @@ class Ring:
             OSError: the ring cannot be written; it is as it was.
             RingFull: it was rotated again and again, and its old keys are still needed.
         """
-        if self.next is None:
-            if len(self.keys) >= MOST_KEYS:
-                first = min(key.until or now for key in self.retired)
-                raise RingFull(
-                    f"{len(self.keys)} keys for {self.purpose} are verified with, and no other is made before the "
-                    f"oldest goes, in {max(first - now, 0):.0f} s at most"
-                )
-            self._save((*self.keys, _new(KeyState.NEXT, now, self._good_for_s)))
+        with locked(self._path.parent):
+            self.follow()
+            if self.next is None:
+                if len(self.keys) >= MOST_KEYS:
+                    first = min(key.until or now for key in self.retired)
+                    raise RingFull(
+                        f"{len(self.keys)} keys for {self.purpose} are verified with, and no other is made before "
+                        f"the oldest goes, in {max(first - now, 0):.0f} s at most"
+                    )
+                self._save((*self.keys, _new(KeyState.NEXT, now, self._good_for_s)))
         assert self.next is not None  # noqa: S101 - it was just made
         return self.next
 
@@ -165,16 +184,18 @@ class Ring:
         Raises:
             OSError: the ring cannot be written; it is as it was.
         """
-        before, coming = self.current, self.next
-        if coming is None:
-            return before
-        # The verifiers' skew, and as much again for what is being signed this moment.
-        until = now + before.good_for_s + 2 * CLOCK_SKEW_S
-        public = public_jwks(before.jwk)["keys"][0]
-        retired = before.model_copy(update={"state": KeyState.RETIRED, "until": until, "jwk": public})
-        signing = coming.model_copy(update={"state": KeyState.CURRENT, "signs_since": now})
-        self._save((*self.retired, retired, signing))
-        return signing
+        with locked(self._path.parent):
+            self.follow()
+            before, coming = self.current, self.next
+            if coming is None:
+                return before
+            # The verifiers' skew, and as much again for what is being signed this moment.
+            until = now + before.good_for_s + 2 * CLOCK_SKEW_S
+            public = public_jwks(before.jwk)["keys"][0]
+            retired = before.model_copy(update={"state": KeyState.RETIRED, "until": until, "jwk": public})
+            signing = coming.model_copy(update={"state": KeyState.CURRENT, "signs_since": now})
+            self._save((*self.retired, retired, signing))
+            return signing
 
     def drop(self, *kids: str) -> None:
         """Verify with these retired keys no more.
@@ -182,7 +203,9 @@ class Ring:
         Raises:
             OSError: the ring cannot be written; it is as it was.
         """
-        self._save(tuple(key for key in self.keys if key.state is not KeyState.RETIRED or key.kid not in kids))
+        with locked(self._path.parent):
+            self.follow()
+            self._save(tuple(key for key in self.keys if key.state is not KeyState.RETIRED or key.kid not in kids))
 
     def over(self, now: float) -> tuple[RingKey, ...]:
         """Retired keys of which nothing that they signed is good any more."""
@@ -200,6 +223,12 @@ class Ring:
         if not self._path.exists() or self._path.read_text(encoding="utf-8") != text:
             replace_file(self._path, text, mode=0o600, sync=True)
         self._use(keys)
+        self._stamp = self._stamped()
+
+    def _stamped(self) -> tuple[int, ...]:
+        """What changes whenever the file is replaced."""
+        found = self._path.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _use(self, keys: tuple[RingKey, ...]) -> None:
         self.keys = keys

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.home import Home, locked, replace_file
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -59,8 +59,9 @@ def open_sealing_key(home: Home) -> bytes:
     """
     path = home.sealing_key
     try:
-        if not path.exists():
-            replace_file(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600, sync=True)
+        with locked(home.keys):  # several hubs may start at once, and all must have the same
+            if not path.exists():
+                replace_file(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600, sync=True)
         return read_sealing_key(path)
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be read or made: {error.strerror}"]) from error

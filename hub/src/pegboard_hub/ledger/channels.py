@@ -1,4 +1,5 @@
-"""Who may deliver to the ledger: servers by their channel tokens, the edge's agent by the operator's."""
+"""Who may deliver at the internal door: servers by their channel tokens, the edge's agent by the operator's, and the
+prober by its own."""
 
 from __future__ import annotations
 
@@ -40,6 +41,7 @@ class Channels:
     def __init__(self, home: Home) -> None:
         self._path = home.channels
         self._operator = home.operator_token
+        self._prober = home.prober_digest
         self._read = _Read(None, {})
 
     def of(self, token: str) -> Channel:
@@ -68,6 +70,19 @@ class Channels:
             expected = ""
         if not expected or not hmac.compare_digest(expected.encode(), token.encode()):
             raise DeliveryRefused("this operator token is not known")
+
+    def check_prober(self, token: str) -> None:
+        """Let the prober's own credential pass.
+
+        Raises:
+            DeliveryRefused: the token is another, or the supervisor left none.
+        """
+        try:
+            expected = self._prober.read_text(encoding="utf-8").strip()
+        except OSError:
+            expected = ""
+        if not expected or not hmac.compare_digest(expected, hashlib.sha256(token.encode()).hexdigest()):
+            raise DeliveryRefused("this prober token is not known")
 
     def _load(self, state: Fingerprint | None) -> _Read:
         try:

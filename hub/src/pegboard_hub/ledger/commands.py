@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pegboard_hub.common.home import Home
-from pegboard_hub.ledger.verify import Verdict
+from pegboard_hub.common.database_url import EMBEDDED, FILE_VARIABLE, VARIABLE, read_database_url
+from pegboard_hub.common.home import Home, server_of
+from pegboard_hub.ledger.verify import CannotVerify, Verdict, verify_server
 from pegboard_hub.ledger.verify import verify as count_again
 
 MOST_FINDINGS = 50
@@ -34,7 +36,7 @@ def verify(
       pegboard ledger verify
       pegboard ledger verify --home /srv/pegboard --json
     """
-    verdict = count_again(Home.at(home).database, _tell)
+    verdict = _counted(Home.at(home))
     if as_json:
         document = {
             "calls": verdict.calls,
@@ -45,6 +47,15 @@ def verify(
     else:
         _print(verdict)
     raise typer.Exit(1 if verdict.findings else 0)
+
+
+def _counted(home: Home) -> Verdict:
+    url = read_database_url(os.environ)
+    if url not in (None, EMBEDDED):
+        return verify_server(str(url), _tell)
+    if (server := server_of(home)) and url is None:
+        raise CannotVerify(f"the ledger is in {server}: set {VARIABLE} (or {FILE_VARIABLE}), as for `pegboard up`")
+    return count_again(home.database, _tell)
 
 
 def _tell(rows: int) -> None:

@@ -46,6 +46,12 @@ _TEXTS = [column.name for column in calls_table.columns if isinstance(column.typ
 """Columns that are empty where a kind of row has nothing to say."""
 
 
+MOST_INDEXED = 512
+"""Characters that are kept of a text which calls are searched by: an index of PostgreSQL takes 2,704 bytes, and one
+long name must not hold up a delivery. Real names are far shorter."""
+
+_INDEXED = ("sub", "tool", "request_id", "trace_id")
+
 SAME_ID = 20
 """How many calls with one id are told of; only a server that breaks the rules writes a second."""
 
@@ -277,7 +283,8 @@ def _row(server: str, kind: Kind, who: Who, now_ms: int, **values: Any) -> Row:
     """A row of `calls`; every column has a value, so that rows of all kinds go into one statement."""
     blank = dict.fromkeys(_TEXTS, "")
     fixed = {"server": server, "kind": kind, "arguments_bytes": 0, "steps_ms": None, "received_at_ms": now_ms}
-    return {**blank, **fixed, **who.model_dump(), **values}
+    row = {**blank, **fixed, **who.model_dump(), **values}
+    return row | {name: row[name][:MOST_INDEXED] for name in _INDEXED}
 
 
 def _intent_row(channel: Channel, record: Intent, now_ms: int) -> Row:

@@ -1,19 +1,19 @@
 """Counting the ledger again, from its rows alone, and holding to it what was counted as they came in.
 
-It shares no code with the intake: it reads the database file beside a running hub, in one state, and changes nothing.
+It shares no code with the intake: it reads the database beside running hubs, in one state, and changes nothing.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, LiteralString, NamedTuple, Protocol
 
 from pegboard.core.errors import PegboardError
-from pegboard_hub.storage.schema import Age, open_to_read, schema_of
+from pegboard_hub.storage.postgresql import address_of, open_snapshot, see
+from pegboard_hub.storage.schema import Age, Schema, open_to_read, revisions, schema_of
 
 DAY_MS = 86_400_000
 WEEK_MINUTES = 7 * 24 * 60
@@ -84,18 +84,49 @@ def verify(database: Path, progress: Callable[[int], None] = lambda _: None) -> 
         raise CannotVerify(f"{database}: {words}, and this version counts {schema.newest}: start `pegboard up` once")
     with open_to_read(database) as connection:
         connection.execute("BEGIN")
-        count = _count(connection, progress)
-        findings = [
-            *(Finding("a call's kept status is its outcome's", each) for each in count.wrong_status),
-            *_rows(connection),
-            *_days(connection, count),
-            *_totals(connection, count),
-            *_callers(connection, count),
-        ]
+        return _verdict(connection, progress)
+
+
+def verify_server(url: str, progress: Callable[[int], None] = lambda _: None) -> Verdict:
+    """Count the ledger of a PostgreSQL, which hubs may be using: it is read as of one moment.
+
+    Args:
+        url: as libpq reads it.
+        progress: told now and then how many rows were counted.
+
+    Raises:
+        CannotVerify: its schema is another version's.
+        ConfigurationError: libpq does not understand the URL.
+        DatabaseUnreadable: it cannot be read.
+    """
+    schema = Schema(see(url).revision, revisions()[-1])
+    if schema.age is not Age.CURRENT:
+        words = "there is no ledger yet" if schema.age is Age.NONE else f"its schema is {schema.found}"
+        raise CannotVerify(f"{address_of(url)}: {words}, and this version counts {schema.newest}")
+    with open_snapshot(url) as snapshot:
+        return _verdict(snapshot, progress)
+
+
+class Rows(Protocol):
+    """A connection that reads one state: SQLite's own, or a PostgreSQL's."""
+
+    def execute(self, query: LiteralString, /) -> Iterable[Any]:
+        """The rows of a query."""
+
+
+def _verdict(connection: Rows, progress: Callable[[int], None]) -> Verdict:
+    count = _count(connection, progress)
+    findings = [
+        *(Finding("a call's kept status is its outcome's", each) for each in count.wrong_status),
+        *_rows(connection),
+        *_days(connection, count),
+        *_totals(connection, count),
+        *_callers(connection, count),
+    ]
     return Verdict(dict(count.calls), dict(count.without_outcome), findings)
 
 
-_ROWS = (
+_ROWS: tuple[tuple[str, LiteralString, str], ...] = (
     (
         "an outcome belongs to an intent",
         "SELECT o.server, o.id, o.status FROM outcomes o LEFT JOIN calls c "
@@ -117,7 +148,7 @@ _ROWS = (
 """Promises on rows: what is promised, who breaks it, and how that is said."""
 
 
-def _count(connection: sqlite3.Connection, progress: Callable[[int], None]) -> _Count:
+def _count(connection: Rows, progress: Callable[[int], None]) -> _Count:
     prices = _prices(connection)
     count = _Count()
     rows = connection.execute(
@@ -151,7 +182,7 @@ def _count(connection: sqlite3.Connection, progress: Callable[[int], None]) -> _
     return count
 
 
-def _prices(connection: sqlite3.Connection) -> dict[tuple[str, str], dict[str, int]]:
+def _prices(connection: Rows) -> dict[tuple[str, str], dict[str, int]]:
     """What each release's tools save, in milliseconds. A release that is still to be priced saves nothing yet."""
     prices: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for server, release, name, minutes in connection.execute(
@@ -163,13 +194,13 @@ def _prices(connection: sqlite3.Connection) -> dict[tuple[str, str], dict[str, i
     return prices
 
 
-def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _rows(connection: Rows) -> Iterator[Finding]:
     for promise, query, words in _ROWS:
         for row in connection.execute(query):
             yield Finding(promise, words.format(*row))
 
 
-def _days(connection: sqlite3.Connection, count: _Count) -> Iterator[Finding]:
+def _days(connection: Rows, count: _Count) -> Iterator[Finding]:
     kept: Counter[tuple[str, int, str, str]] = Counter()
     saved: Counter[tuple[str, int, str, str]] = Counter()
     for server, day, tool, status, calls, saved_ms in connection.execute(
@@ -185,7 +216,7 @@ def _days(connection: sqlite3.Connection, count: _Count) -> Iterator[Finding]:
             yield Finding("days add up", f"{where}: {told}, the rows say {count.days[key]} and {count.saved[key]}")
 
 
-def _totals(connection: sqlite3.Connection, count: _Count) -> Iterator[Finding]:
+def _totals(connection: Rows, count: _Count) -> Iterator[Finding]:
     rows: Counter[tuple[str, str]] = Counter()
     saved: Counter[tuple[str, str]] = Counter()
     for key, calls in count.days.items():
@@ -209,7 +240,7 @@ def _totals(connection: sqlite3.Connection, count: _Count) -> Iterator[Finding]:
             )
 
 
-def _callers(connection: sqlite3.Connection, count: _Count) -> Iterator[Finding]:
+def _callers(connection: Rows, count: _Count) -> Iterator[Finding]:
     kept: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for server, sub_type, sub in connection.execute("SELECT server, sub_type, sub FROM usage_callers"):
         kept[server].add((sub_type, sub))

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard.core.declared import mistakable
 from pegboard_hub.registry import history, store
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
 from pegboard_hub.registry.history import Actor
@@ -90,6 +91,11 @@ class Changing:
         parsed = check_server_name(name)
         if self.find(name) is not None:
             raise ChangeRefused("server", f"{name} is registered already", "Choose another name, or change that one.")
+        known = (server.name for server in self._snapshot.servers.values())
+        if actor.kind == "person" and (alike := mistakable(parsed, known)):
+            raise ChangeRefused(
+                "server", f"{name} is mistaken for {alike[0]}", "Choose a name that reads differently."
+            )
         values = check_record(record)
         draft = RegisteredServer(
             name=parsed,
@@ -129,6 +135,16 @@ class Changing:
         if after.reachable and after.first_live_at_ms is None:
             after = replace(after, first_live_at_ms=self.now_ms)
         return await self._keep(after, change.actor, change.action, change.why, fields)
+
+    async def note(
+        self, server: str, actor: Actor, action: str, why: str, fields: history.Fields | None = None
+    ) -> RegisteredServer:
+        """Write into a server's history what was done about it in another subject's tables.
+
+        Raises:
+            UnknownServer: there is no such server.
+        """
+        return await self._keep(self.server(server), actor, action, why, fields or {})
 
     async def _keep(
         self, server: RegisteredServer, actor: Actor, action: str, why: str, fields: history.Fields

@@ -8,9 +8,10 @@ from typing import Any
 
 from pegboard.core.access import Check, may_reach
 from pegboard.core.caller import Caller
-from pegboard.core.decide import Decision, decide, decide_tool
+from pegboard.core.decide import Decision, decide
 from pegboard.core.release import ToolDeclaration
 from pegboard.core.scopes import SCOPE_TOOLS
+from pegboard_hub.registry.listing import LISTINGS
 from pegboard_hub.registry.model import RegisteredServer
 
 SECURITY = "security"
@@ -31,10 +32,7 @@ def reaches(caller: Caller, server: RegisteredServer, public_url: str) -> bool:
 
 def visible_tools(caller: Caller, server: RegisteredServer, public_url: str) -> list[ToolDeclaration]:
     """The tools this caller would find listed were the server not stopped; none where it is out of reach."""
-    if server.release is None or not reaches(caller, server, public_url):
-        return []
-    access, bound, governed = server.access(public_url), bound_to(caller, server, public_url), server.release.governed
-    return [tool for tool in server.release.tools if decide_tool(bound, access, governed, tool.name, "list").allowed]
+    return LISTINGS.tools(caller, server) if reaches(caller, server, public_url) else []
 
 
 def explain(

@@ -16,9 +16,9 @@ from pegboard_hub.registry.changes import Change, Changing
 from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD
 from pegboard_hub.registry.importing import entry_of, granted, held, merge, stops
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
-from pegboard_hub.registry.reviews.model import Kind
-from pegboard_hub.registry.reviews.rules import Difference, differences, needed
-from pegboard_hub.registry.reviews.store import open_reviews, record_approved, supersede
+from pegboard_hub.registry.reviews.model import Difference, Kind
+from pegboard_hub.registry.reviews.rules import differences, needed, within
+from pegboard_hub.registry.reviews.store import asked_still, open_reviews, record_approved, supersede
 
 NAMED_NO_MORE = "the grants file no longer names it"
 _AGREE = "Let the file say what holds (`pegboard registry export` prints it), or change it in the registry"
@@ -91,10 +91,28 @@ class Following:
             stops=stops(merged.take, server),
         )
         after = await self._changing.apply(told)
+        if access != server.granted:
+            await self._note_approval(server, access, grant.reason)
         self._tell(name, merged.conflicts)
         if merged.accepted != last:
             await self._keep_import(name, merged.accepted)
         return after
+
+    async def _note_approval(self, server: RegisteredServer, access: Access, why: str) -> None:
+        """Write down that the operator approved an access, of a server that is reviewed and runs."""
+        if not reviewed(self._file, server) or server.release is None or server.waiting is not None:
+            return
+        await record_approved(
+            self._changing.connection,
+            str(server.name),
+            needed(server.release.manifest),
+            server.release.digest,
+            access,
+            GRANTS_FILE.sub,
+            why,
+            self._changing.now_ms,
+            supersedes=within(server.requested, access),
+        )
 
     async def _take_release(self, server: RegisteredServer, declared: Release) -> RegisteredServer:
         name, connection, now_ms = str(server.name), self._changing.connection, self._changing.now_ms
@@ -102,17 +120,21 @@ class Following:
         if declared.digest in in_hand and not (server.waiting and server.takes_any):
             return server
         await store.add_release(connection, name, declared, now_ms)
-        asked = Access(*(declared.manifest.requests.model_dump()[field] for field in _REQUESTS))
+        asked = _asked(server, declared)
         concerned = await self._concerned(server, declared)
+        # What is open looks at another release. What somebody asked for on a page is asked for with this one.
+        pending = await asked_still(connection, server, asked)
+        await supersede(connection, name, tuple(Kind))
         if not concerned:
-            if server.waiting is not None:
-                await supersede(connection, name, tuple(Kind), server.waiting.digest)
+            why = f"release {declared.digest[:12]} came while access was asked for"
+            await open_reviews(connection, name, pending, declared.digest, asked, PEGBOARD.sub, why, now_ms)
             await store.approve_release(connection, name, declared.digest, now_ms)
             return await self._apply(
                 server, "deploy", "an approved release", release=declared, waits_no_more=True, requested=asked
             )
         why = f"release {declared.digest[:12]} changes what is reviewed"
-        await open_reviews(connection, name, concerned, declared.digest, asked, PEGBOARD.sub, why, now_ms)
+        opened = {kind: [*concerned.get(kind, ()), *pending.get(kind, ())] for kind in {**concerned, **pending}}
+        await open_reviews(connection, name, opened, declared.digest, asked, PEGBOARD.sub, why, now_ms)
         values = {} if server.lifecycle in _KEEP else {"lifecycle": Lifecycle.IN_REVIEW}
         return await self._apply(
             server, "wait for review", why, values=values, undeploys=True, waiting=declared, requested=asked
@@ -126,8 +148,9 @@ class Following:
         if await store.is_approved(connection, name, declared.digest):
             return {}
         digest = await store.last_approved(connection, name)
-        if digest is None and any(server.granted):
-            # The operator granted it before it declared anything: that covers what it declares first.
+        if digest is None and any(self.imported.get(name, {}).get(field) for field in Access._fields):
+            # The operator granted it before it declared anything: that covers what it declares first. What reviewers
+            # granted it without code does not: they have not seen any.
             await record_approved(
                 connection,
                 name,
@@ -158,6 +181,17 @@ class Following:
                 f" {_AGREE}"
                 for field, (file, here) in conflicts.items()
             )
+
+
+def _asked(server: RegisteredServer, declared: Release) -> Access:
+    """The access that is asked for with a release: its manifest's, unless that says what the last one said.
+
+    What somebody asked for on a page meanwhile is then still asked for.
+    """
+    before = server.waiting or server.release
+    if before is not None and before.manifest.requests == declared.manifest.requests:
+        return server.requested
+    return Access(*(declared.manifest.requests.model_dump()[field] for field in _REQUESTS))
 
 
 _REQUESTS = ("business_groups", "surfaces", "channels", "services")

@@ -61,15 +61,21 @@ class KeyRotation:
     """Brings new keys into use and old ones out of it, one step at a time."""
 
     def __init__(
-        self, keys: Keys, registry: Registry, status: StatusReader, clock: Callable[[], float] = time.time
+        self,
+        keys: Keys,
+        registry: Registry,
+        status: StatusReader,
+        clock: Callable[[], float] = time.time,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self.keys = keys
+        self._leads = leads
         self._registry = registry
         self._status = status
         self._clock = clock
         self._told: dict[str, Acknowledgement] = {}
         # The registry was started with these: its bundles have them.
-        self._published = self._state()
+        self._published: tuple[tuple[RingKey, ...], ...] = self._state() if leads() else ()
         self._published_at = time.monotonic()
 
     def acknowledge(self, consumer: str, word: Acknowledgement) -> None:
@@ -105,15 +111,33 @@ class KeyRotation:
         ]
 
     async def run(self) -> None:
-        """Do what is due until cancelled. A step that fails is taken again."""
+        """Do what is due until cancelled. A step that fails is taken again.
+
+        Only the hub that leads does; the others take over what it has made of the rings.
+        """
         while True:
             try:
-                await self.step()
+                if self._leads():
+                    await self.step()
+                else:
+                    self.follow()
                 pause = LOOK_S
             except Exception:
                 log.exception("the rotation of keys could not go on; it is tried again")
                 pause = AFTER_FAULT_S
             await asyncio.sleep(pause)
+
+    def follow(self) -> None:
+        """Use the rings as they are now, and forget what only who leads must know: it is told anew to who does next.
+
+        Raises:
+            ConfigurationError: a file is no ring any more.
+            OSError: a file cannot be read.
+        """
+        for ring in self.keys.rings:
+            ring.follow()
+        self._told.clear()
+        self._published = ()
 
     async def step(self) -> None:
         """Do what is due now.

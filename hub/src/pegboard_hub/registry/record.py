@@ -6,10 +6,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
-from pegboard.core.manifest import Manifest, Sensitivity
+from pegboard.core.declared import LONGEST_TITLE
+from pegboard.core.manifest import LONGEST_LINK, MOST_LINKS, Manifest, Sensitivity, link_problem
 from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, ServerName
+from pegboard.core.text import hidden_in, mixed_in
 from pegboard_hub.registry.errors import ChangeRefused
 
 RECORD_FIELDS = (
@@ -24,11 +25,8 @@ RECORD_FIELDS = (
 )
 """What describes a server. Once it has a release, its manifest says all of this."""
 
-LONGEST_TITLE = 100
 LONGEST_DESCRIPTION = 100
 LONGEST_CHANNEL = 100
-MOST_LINKS = 10
-LONGEST_LINK = 500
 LONGEST_WHY = 1000
 
 
@@ -73,11 +71,6 @@ def check_why(text: str) -> str:
     return _text("why", text, LONGEST_WHY)
 
 
-def hides(text: str) -> bool:
-    """Whether a text has characters that are not seen, or turn what is seen around (Unicode categories C*)."""
-    return any(unicodedata.category(character)[0] == "C" for character in text)
-
-
 def _text(name: str, value: Any, longest: int, *, empty: bool = False) -> str:
     if not isinstance(value, str):
         raise ChangeRefused(name, "it is no text", "Write text.")
@@ -86,13 +79,18 @@ def _text(name: str, value: Any, longest: int, *, empty: bool = False) -> str:
         raise ChangeRefused(name, "it is empty", "Say something.")
     if len(text) > longest:
         raise ChangeRefused(name, f"it has {len(text)} characters", f"Use {longest} at most.")
-    if hides(text):
-        raise ChangeRefused(name, "it has characters that cannot be seen", "Write one line of plain text.")
+    if hidden := hidden_in(text):
+        raise ChangeRefused(name, f"it {hidden}", "Write one line of plain text.")
     return text
 
 
 def _title(name: str, value: Any) -> str | None:
-    return None if value is None else _text(name, value, LONGEST_TITLE)
+    if value is None:
+        return None
+    text = _text(name, value, LONGEST_TITLE)
+    if mixed := mixed_in(text):
+        raise ChangeRefused(name, f"it {mixed}", "Write it in one alphabet.")
+    return text
 
 
 def _description(name: str, value: Any) -> str:
@@ -131,13 +129,8 @@ def _links(name: str, value: Any) -> dict[str, str]:
 
 def _link(name: str, value: Any) -> str:
     text = _text(name, value, LONGEST_LINK)
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme == "https" and bool(parts.hostname) and not parts.username
-    except ValueError:
-        usable = False
-    if not usable or not text.isascii() or any(character in text for character in "\"'<>` \\"):
-        raise ChangeRefused(name, "it is no https address", "Write one like https://wiki.example/page.")
+    if problem := link_problem(text):
+        raise ChangeRefused(name, f"it {problem}", "Write one like https://wiki.example/page.")
     return text
 
 

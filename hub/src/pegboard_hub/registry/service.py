@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.grants import Reviews
+from pegboard.core.grants import GrantsFile, PublicRegistry, Reviews
 from pegboard_hub.registry import store
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.changes import Changing
@@ -62,12 +62,23 @@ class Registry:
         self._one_at_a_time = asyncio.Lock()
         self._untold = False
         self._revoked = asyncio.Event()
+        self._rest = asyncio.Event()
         self.current = Snapshot()
+
+    @property
+    def public(self) -> PublicRegistry | None:
+        """What the operator says of the official registry API; None while no grants file could be read."""
+        return self._sources.file.registry if self._sources.file else None
 
     @property
     def bundles_signed_at(self) -> float:
         """When all bundles were last signed, in seconds since the epoch; 0 before."""
         return self._bundles.signed_at
+
+    @property
+    def grants_file(self) -> GrantsFile | None:
+        """The operator's file that is in force; None before there was a good one."""
+        return self._sources.file
 
     @property
     def reviews(self) -> Reviews:
@@ -86,9 +97,13 @@ class Registry:
             servers = await store.load(connection, {})
             seq = await newest_seq(connection)
         self.current = Snapshot({str(server.name): server for server in servers}, seq=seq)
+        if not self._leads():
+            await self._stand_by()
+            return
         try:
             while not await self.refresh():
                 log.info("waiting for the grants file to be written")
+            await self._bundles.write_rest()
         except (OSError, StorageUnavailable) as error:
             if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -160,20 +175,37 @@ class Registry:
     async def watch_revoked(self) -> None:
         """Bring what was revoked to edge and servers at once, until cancelled.
 
-        All bundles are written for it. What is revoked during one writing goes into the next, and between the two
-        the hub has as long for everything else.
+        All bundles have it, the edge's first. What is revoked while that one is written goes into the next, and
+        between the two the hub has as long for everything else.
         """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_rest())
+            while True:
+                await self._revoked.wait()
+                self._revoked.clear()
+                if not self._leads():
+                    continue  # the hub that does sees it in the table
+                began = time.monotonic()
+                try:
+                    await self._bundles.write_first(self.current, self._clock(), refresh=False)
+                    self._rest.set()
+                except Exception:
+                    log.exception("what was revoked could not be told to edge and servers, and is tried again")
+                    self._revoked.set()
+                    await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(time.monotonic() - began)
+
+    async def _watch_rest(self) -> None:
+        """Write the bundles that the edge's did not wait for."""
         while True:
-            await self._revoked.wait()
-            self._revoked.clear()
-            began = time.monotonic()
+            await self._rest.wait()
+            self._rest.clear()
             try:
-                await self._bundles.write(self.current, self._clock(), refresh=False)
+                await self._bundles.write_rest()
             except Exception:
-                log.exception("what was revoked could not be told to edge and servers, and is tried again")
-                self._revoked.set()
+                log.exception("some servers' bundles could not be written, and are tried again")
+                self._rest.set()
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(time.monotonic() - began)
 
     async def watch(self, poll_s: float, resign_s: float) -> None:
         """Follow the sources until cancelled. A failure is logged and tried again at the next look."""
@@ -181,15 +213,26 @@ class Registry:
         while True:
             await asyncio.sleep(poll_s)
             try:
-                await self.follow_tables()
+                followed = await self.follow_tables()
                 if not self._leads():
+                    await self._stand_by()
                     continue
+                # What another hub changed, this one tells edge and servers.
+                self._untold = self._untold or followed
                 await self.refresh()
                 if time.monotonic() >= due:
-                    await self.resign()
+                    await self._bundles.write_first(self.current, self._clock(), refresh=True)
+                    self._rest.set()
                     due = time.monotonic() + resign_s
             except Exception:
                 log.exception("the registry could not be refreshed")
+
+    async def _stand_by(self) -> None:
+        """Know the grants file, and take nothing over: who comes to lead looks at everything anew, and signs it."""
+        self._imported = None
+        fault = await self._sources.follow()
+        if fault != self.current.fault:
+            self.current = replace(self.current, fault=fault)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Changing]:
@@ -234,6 +277,7 @@ class Registry:
 
     async def _tell(self, *, refresh: bool = False) -> list[str]:
         self._untold = True
-        changed = await self._bundles.write(self.current, self._clock(), refresh=refresh)
+        changed = await self._bundles.write_first(self.current, self._clock(), refresh=refresh)
         self._untold = False
+        self._rest.set()
         return changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,10 +38,10 @@ class Found(NamedTuple):
     problem: str = ""
 
 
-def fingerprint(path: Path) -> Fingerprint | None:
+def fingerprint(path: Path | str) -> Fingerprint | None:
     """The file's fingerprint, or None when there is none."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116 - twice a second for thousands of files: a Path each would cost more
     except OSError:
         return None
     return Fingerprint(stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -76,10 +77,11 @@ class Declarations:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._known: dict[str, tuple[Fingerprint | None, Found]] = {}
+        self._paths: dict[str, str] = {}
 
     def fingerprints(self, names: Iterable[str]) -> tuple[Fingerprint | None, ...]:
         """The state of the files of these servers, to compare with a later one."""
-        return tuple(fingerprint(self._path(name)) for name in names)
+        return tuple(fingerprint(self._paths.get(name) or str(self._path(name))) for name in names)
 
     def read(self, name: str) -> Found:
         """What the declaration of one server says now."""
@@ -92,7 +94,9 @@ class Declarations:
         return known[1]
 
     def _path(self, name: str) -> Path:
-        return self._home.declaration(ServerName.parse(name))
+        path = self._home.declaration(ServerName.parse(name))
+        self._paths[name] = str(path)
+        return path
 
 
 class Looked(NamedTuple):
@@ -140,6 +144,7 @@ class Sources:
         self._seen: Fingerprint | None = None
         self._fault = ""
         self._taken: dict[str, _Taken] = {}
+        self._states: tuple[Fingerprint | None, ...] | None = None
         self._conflicts: dict[str, tuple[str, ...]] = {}
         self._unusable: dict[str, str] = {}
 
@@ -158,10 +163,28 @@ class Sources:
                 fault = str(error)
         named = self.file.servers if self.file else {}
         states = await asyncio.to_thread(self.declarations.fingerprints, tuple(named))
+        if not reread and states == self._states and not self._moved(snapshot):
+            return Looked(seen, fault, {}, (), (), news=False)
         found = dict(zip(named, states, strict=True))
         due = tuple(name for name, grant in named.items() if self._is_due(name, grant, found[name], snapshot))
         gone = tuple(name for name in self._taken if name not in named)
         return Looked(seen, fault, found, due, gone, reread or bool(due or gone))
+
+    async def follow(self) -> str:
+        """Know the grants file as it is, for a hub that takes nothing over; gives its fault, empty where it has none.
+
+        The next look is a first one: everything is due.
+        """
+        self.taken_over = False
+        self._taken, self._conflicts, self._unusable = {}, {}, {}
+        seen = await asyncio.to_thread(fingerprint, self._grants)
+        if seen != self._seen and await settled(self._grants, seen):
+            self._seen, self._fault = seen, ""
+            try:
+                self.file = await asyncio.to_thread(read_grants_file, self._grants)
+            except ConfigurationError as error:
+                self._fault = str(error)
+        return self._fault
 
     def problems(self, looked: Looked, conflicts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         """What is not taken over after a look, a line each.
@@ -184,11 +207,18 @@ class Sources:
         """Take note that what a look found was taken over, and is what `snapshot` says."""
         assert self.file is not None or not looked.due  # noqa: S101
         self._seen, self._fault, self.taken_over = looked.seen, looked.fault, True
+        if looked.news:
+            self._states = tuple(looked.states.values())
         for name in looked.gone:
             self._taken.pop(name, None)
         for name in looked.due:
             version = snapshot.servers[name].version if name in self._conflicts else None
             self._taken[name] = _Taken(self.file.servers[name], looked.states[name], version)  # type: ignore[union-attr]
+
+    def _moved(self, snapshot: Snapshot) -> bool:
+        """Whether a server with a conflict was changed since, or one that was taken over is not there."""
+        taken = ((name, self._taken.get(name)) for name in self._conflicts)
+        return any(one and one.version not in (None, snapshot.servers[name].version) for name, one in taken)
 
     def _is_due(self, name: str, grant: Grant, state: Fingerprint | None, snapshot: Snapshot) -> bool:
         taken = self._taken.get(name)

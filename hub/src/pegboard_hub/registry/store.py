@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Column, RowMapping, Table, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.manifest import Manifest
@@ -216,6 +216,9 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
     joined = query.outerjoin_from(
         servers, releases, and_(releases.c.server == servers.c.name, releases.c.digest == servers.c.release)
     ).order_by(servers.c.name)
+    rows = (await connection.execute(joined)).all()
+    pinned = {(row.name, digest) for row in rows for digest in (row.release, row.waiting) if digest is not None}
+    known = {**known, **await load_releases(connection, pinned - known.keys())}
     return [
         RegisteredServer(
             name=ServerName.parse(row.name),
@@ -223,12 +226,12 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
             granted=access.get((row.name, "granted"), Access()),
             requested=access.get((row.name, "requested"), Access()),
             reason=row.reason,
-            release=await _release(connection, known, row.name, row.release),
+            release=known.get((row.name, row.release)),
             stopped=stopped[row.name].pop("", ""),
             stopped_tools=stopped[row.name],
             lifecycle=Lifecycle(row.lifecycle),
             lifecycle_why=row.lifecycle_why,
-            waiting=await _release(connection, known, row.name, row.waiting),
+            waiting=known.get((row.name, row.waiting)),
             takes_any=row.takes_any,
             title=row.title,
             description=row.description,
@@ -245,7 +248,7 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
             updated_at_ms=row.updated_at_ms,
             first_live_at_ms=row.first_live_at_ms,
         )
-        for row in (await connection.execute(joined)).all()
+        for row in rows
     ]
 
 
@@ -263,37 +266,55 @@ async def _load_access(connection: AsyncConnection, names: Collection[str] | Non
     return {key: Access(**{field: tuple(found) for field, found in each.items()}) for key, each in values.items()}
 
 
-async def _release(connection: AsyncConnection, known: Known, server: str, digest: str | None) -> Release | None:
-    if digest is None:
-        return None
-    return known.get((server, digest)) or await load_release(connection, server, digest)
-
-
 async def load_release(connection: AsyncConnection, server: str, digest: str) -> Release:
-    """A release that is pinned here."""
-    manifest = await connection.scalar(select(releases.c.manifest).where(_is(server, digest)))
-    texts = await connection.execute(
-        select(policies.c.name, policies.c.text).where(policies.c.server == server, policies.c.release == digest)
-    )
-    declared = await connection.execute(
-        select(tools).where(tools.c.server == server, tools.c.release == digest).order_by(tools.c.position)
-    )
-    fields = ToolDeclaration.model_fields
-    return Release(
-        digest=digest,
-        manifest=Manifest.model_validate(manifest),
-        tools=tuple(
-            ToolDeclaration(**{name: row._mapping[name] for name in fields if name in row._mapping})
-            for row in declared
-        ),
-        policies={row.name: row.text for row in texts},
-    )
+    """A release that is pinned here.
+
+    Raises:
+        KeyError: it is not.
+    """
+    return (await load_releases(connection, {(server, digest)}))[server, digest]
 
 
-async def bundle_versions(connection: AsyncConnection) -> dict[str, tuple[int, str]]:
-    """Version and content digest of each consumer's newest bundle."""
-    rows = await connection.execute(select(bundles))
-    return {row.consumer: (row.version, row.content) for row in rows}
+async def load_releases(
+    connection: AsyncConnection, wanted: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Release]:
+    """Releases that are pinned here, by server and digest: three queries for many of them."""
+    found: dict[tuple[str, str], Release] = {}
+    of: dict[str, list[str]] = defaultdict(list)
+    for server, digest in wanted:
+        of[server].append(digest)
+    for names in batches(sorted(of)):
+        digests = [digest for name in names for digest in of[name]]
+        texts: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for row in await connection.execute(_among(policies, policies.c.release, names, digests)):
+            texts[row.server, row.release][row.name] = row.text
+        declared: dict[tuple[str, str], list[ToolDeclaration]] = defaultdict(list)
+        for row in await connection.execute(_among(tools, tools.c.release, names, digests)):
+            declared[row.server, row.release].append(_tool(row._mapping))
+        for row in await connection.execute(_among(releases, releases.c.digest, names, digests)):
+            key = (row.server, row.digest)
+            manifest = Manifest.model_validate(row.manifest)
+            found[key] = Release(row.digest, manifest, tuple(declared[key]), texts[key])
+    return {key: found[key] for key in wanted}
+
+
+def _among(table: Table, digest: Column[Any], names: Sequence[str], digests: Sequence[str]) -> Any:
+    """The rows of some releases, in their order."""
+    order = (table.c.position,) if table is tools else ()
+    return select(table).where(table.c.server.in_(names), digest.in_(digests)).order_by(*order)
+
+
+def _tool(row: RowMapping) -> ToolDeclaration:
+    return ToolDeclaration(**{name: row[name] for name in ToolDeclaration.model_fields if name in row})
+
+
+async def bundle_versions(connection: AsyncConnection, consumers: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Version and content digest of the newest bundle of each of these, where there is one."""
+    found: dict[str, tuple[int, str]] = {}
+    for batch in batches(consumers):
+        rows = await connection.execute(select(bundles).where(bundles.c.consumer.in_(batch)))
+        found |= {row.consumer: (row.version, row.content) for row in rows}
+    return found
 
 
 async def save_bundle_versions(connection: AsyncConnection, versions: Iterable[tuple[str, int, str]]) -> None:

@@ -65,7 +65,7 @@ def _all(
     for rule in RULES:
         yield _told("edge", rule.name, checks.get(rule.name), rule.mend or ask)
     outcome, fact = _LIVENESS[state]
-    yield Step("edge", "server", outcome, fact, "the supervisor's report", _PLATFORM)
+    yield Step("edge", "server", outcome, fact, "the reports of supervisor and prober", _PLATFORM)
     yield Step("server", "gate", "holds", _GATE, "built in: the server trusts the token, not the edge", ask)
     if tool is None:
         return
@@ -95,8 +95,9 @@ _GATE = "the server verifies the token again and applies the rows above by its o
 _LIVENESS: dict[ServerState, tuple[Outcome, str]] = {
     "live": ("holds", "its process is live"),
     "starting": ("depends", "its process is starting; calls wait or are answered 503"),
-    "down": ("fails", "its process is down; calls are answered 503"),
-    "unknown": ("depends", "depends on its process: the supervisor does not report now"),
+    "down": ("fails", "it is down; calls are answered 503, or not at all"),
+    "flapping": ("depends", "it comes and goes; calls may be answered 503"),
+    "unknown": ("depends", "depends on its process: nobody reports now how it is doing"),
     "not started": ("depends", "it was granted a moment ago and is about to be started"),
     "preparing": ("depends", "its release is being made; calls are answered 503 until it has started"),
     "failed": ("fails", "it could not be started; calls are answered 503"),

@@ -19,7 +19,8 @@ import typer
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import Home, read_instance, unusable
+from pegboard_hub.common.database_url import EMBEDDED, FILE_VARIABLE, VARIABLE, read_database_url
+from pegboard_hub.common.home import Home, noted, read_instance, unusable
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.identity.clients.rules import loopback_fault
 from pegboard_hub.identity.settings import SignInFile, read_sign_in
@@ -30,6 +31,7 @@ from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
 from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
 from pegboard_hub.runtime.users import user_name
 from pegboard_hub.runtime.welcome import DEFAULT_PORT, welcome
+from pegboard_hub.storage.postgresql import address_of
 
 DEFAULT_HOME = Path(".pegboard")
 
@@ -63,6 +65,9 @@ SAME_REQUEST_S = 0.5
 
 LEAST_AGE_S = 5
 """The least age that can be set: the hub renews five times in it, and a busy machine may take a second for that."""
+
+MOST_HUBS = 9
+"""Hub processes of one home. They share a machine, so that more serve nobody."""
 
 LONGEST_STEP = 2_000
 """Characters of a line of progress."""
@@ -159,6 +164,18 @@ StopsAgeOption = Annotated[
     ),
 ]
 
+HubsOption = Annotated[
+    int | None,
+    typer.Option(
+        envvar="PEGBOARD_HUBS",
+        min=1,
+        max=MOST_HUBS,
+        show_default=False,
+        help=f"How many hub processes; several need a PostgreSQL ({VARIABLE}). "
+        "[default: as at this home's last start; at the first 1]",
+    ),
+]
+
 StoryOption = Annotated[
     bool | None,
     typer.Option(
@@ -188,6 +205,7 @@ def up(
     story: StoryOption = None,
     detach: DetachOption = False,
     quiet: QuietOption = False,
+    hubs: HubsOption = None,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
     called: Annotated[str, typer.Option("--called", hidden=True)] = "",
@@ -206,7 +224,9 @@ def up(
     if detach and story:
         raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
     granted, login, ages = _as_before(home, grants, sign_in, grants_max_age, stops_max_age)
-    settings = InstanceSettings(home, port, url, granted, login, bind, os.environ.get(SETTING, "auto"), ages)
+    database_url, count = _data(home, hubs)
+    isolation = os.environ.get(SETTING, "auto")
+    settings = InstanceSettings(home, port, url, granted, login, bind, isolation, ages, database_url, count)
     anyone = _check_reach(settings)
     if detach:
         raise typer.Exit(_detach(settings, quiet=quiet))
@@ -264,12 +284,36 @@ def _as_before(
     return file.expanduser().absolute(), None if login == DEMO_LOGIN else login.expanduser().absolute(), ages
 
 
+def _data(home: Path, hubs: int | None) -> tuple[str, int]:
+    """The URL of the PostgreSQL, if one is named, and how many hubs: else as at this home's last start.
+
+    Raises:
+        ConfigurationError: the last start kept its data in a PostgreSQL, which nothing names now; or the URL is none.
+        typer.BadParameter: several hubs on SQLite.
+    """
+    before, url = noted(Home.at(home)), read_database_url(os.environ)
+    if url is None and before.get("database"):
+        mend = f"set {VARIABLE} (or {FILE_VARIABLE}), or {VARIABLE}={EMBEDDED} for the file in the home"
+        words = f"the last start of this home kept its data in {before['database']}, and nothing names it now: {mend}"
+        raise ConfigurationError(VARIABLE, [words])
+    url = "" if url in (None, EMBEDDED) else str(url)
+    if url:
+        address_of(url)  # a URL that cannot be read is said at once
+    if hubs is not None and hubs > 1 and not url:
+        raise typer.BadParameter(
+            f"several hubs need a database that they share, and SQLite is one process's: set {VARIABLE} to a "
+            "PostgreSQL, or leave out --hubs."
+        )
+    return url, (hubs or int(before.get("hubs") or 1)) if url else 1
+
+
 def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
     home, ages = settings.home, settings.ages
     options = ["--called", _program(), "--home", str(home.expanduser().absolute()), "--port", str(settings.port)]
     options += ["--public-url", settings.public_url, "--grants", str(settings.grants)]
     options += ["--sign-in", str(settings.sign_in or DEMO_LOGIN)]
     options += [*(["--bind", settings.bind] if settings.bind else []), *(["--quiet"] if quiet else [])]
+    options += ["--hubs", str(settings.hubs)] if settings.hubs > 1 else []
     options += ["--grants-max-age", str(ages.grants_s), "--stops-max-age", str(ages.stops_s)]
     preflight.check_place(home)
     opened = Home.open(home)

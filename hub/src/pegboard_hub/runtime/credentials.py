@@ -27,9 +27,9 @@ SECRET_VARIABLE = "PEGBOARD_SECRET_"  # noqa: S105 - the start of variables' nam
 
 
 def issue(home: Home, isolation: Isolation, releases: Iterable[Release]) -> None:
-    """Write new channel tokens and the operator's own credential, each readable by those alone who need it.
+    """Write new channel tokens, the operator's own credential and the prober's, each readable by those who need it.
 
-    The credential for `/metrics` is made where there is none; the hub gets its digest.
+    The credential for `/metrics` is made where there is none; of that and the prober's the hub gets the digest.
 
     Raises:
         OSError: a file cannot be written.
@@ -39,8 +39,10 @@ def issue(home: Home, isolation: Isolation, releases: Iterable[Release]) -> None
         channels |= _new_channel(home, isolation, release)
     _write_channels(home, isolation, channels)
     write_secret(home.operator_token, secrets.token_urlsafe(32), "hub", isolation)
-    digest = hashlib.sha256(_scrape_token(home).encode()).hexdigest()
-    write_secret(home.scrape_digest, digest, "hub", isolation)
+    write_secret(home.scrape_digest, _digest(_scrape_token(home)), "hub", isolation)
+    prober = secrets.token_urlsafe(32)
+    write_secret(home.prober_token, prober, "prober", isolation)
+    write_secret(home.prober_digest, _digest(prober), "hub", isolation)
 
 
 def open_channel(home: Home, isolation: Isolation, release: Release) -> None:
@@ -67,8 +69,7 @@ def _new_channel(home: Home, isolation: Isolation, release: Release) -> Channels
     path = home.credentials(release.server)
     content = {"channel_token": token, "digest_key": _digest_key(path)}
     write_secret(path, json.dumps(content), str(release.server), isolation)
-    fingerprint = hashlib.sha256(token.encode()).hexdigest()
-    return {fingerprint: {"server": str(release.server), "release": release.digest}}
+    return {_digest(token): {"server": str(release.server), "release": release.digest}}
 
 
 def _channels_without(home: Home, server: ServerName) -> Channels:
@@ -115,6 +116,10 @@ def _from_file(folder: Path, name: str) -> tuple[str | None, str]:
     with suppress(OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8").strip(), str(path)
     return None, f"the file {path}"
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _scrape_token(home: Home) -> str:

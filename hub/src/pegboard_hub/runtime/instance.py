@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pegboard.core.bundle import Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
-from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.home import Home, hub_names, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
@@ -28,10 +28,17 @@ from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.servers import Place, Servers
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
-from pegboard_hub.runtime.table import EDGE, edge_process, hub_process
+from pegboard_hub.runtime.table import EDGE, PROBER, edge_process, hub_process, prober_process
+from pegboard_hub.storage.postgresql import address_of
+from pegboard_hub.storage.schema import Schema
 
 HUB_LIMIT_S = 60.0
 EDGE_LIMIT_S = 30.0
+PROBER_LIMIT_S = 10.0
+"""Nothing needs the prober: without it the status of servers is not known, and everything is served."""
+
+NO_SCHEMA = Schema("", "")
+"""Of the file in the home, where the data is elsewhere: whatever lies there is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class InstanceSettings:
         bind: the address that the edge listens on; empty: loopback.
         isolation: auto, bubblewrap, user or off.
         ages: how old what edge and servers decide with may grow.
+        database_url: of a PostgreSQL, with its password; empty for the file in the home.
+        hubs: how many hub processes; several need a PostgreSQL.
     """
 
     home: Path
@@ -57,6 +66,13 @@ class InstanceSettings:
     bind: str = ""
     isolation: str = "auto"
     ages: Ages = field(default_factory=Ages)
+    database_url: str = field(default="", repr=False)
+    hubs: int = 1
+
+    @property
+    def database(self) -> str:
+        """What may be shown of where the data is; empty for the file in the home."""
+        return address_of(self.database_url) if self.database_url else ""
 
 
 def check_reach(settings: InstanceSettings, sign_in: SignInSettings) -> None:
@@ -97,7 +113,8 @@ class Instance:
         preflight.check_place(settings.home)
         self.home = Home.open(settings.home)
         self._lock = preflight.lock(self.home)
-        self._schema = preflight.find_schema(self.home)
+        self._schema = NO_SCHEMA if settings.database_url else preflight.find_schema(self.home)
+        self._hubs = hub_names(settings.hubs)
         preflight.check_port(settings.port, settings.bind)
         self._envoy = preflight.find_envoy()
         grants = GrantsFollower(settings.grants)
@@ -106,7 +123,7 @@ class Instance:
         self._status = StatusFile(self.home, self.isolation)
         self._supervisor = Supervisor(self._status.write)
         hosts = (settings.bind,) if settings.bind else None
-        self._agent = EdgeAgent(self.home, settings.public_url, settings.port, hosts)
+        self._agent = EdgeAgent(self.home, settings.public_url, settings.port, hosts, hubs=self._hubs)
         place = Place(
             self.home, preflight.find_uv(), settings.public_url, settings.grants.parent, self._agent.routes_to
         )
@@ -144,23 +161,34 @@ class Instance:
         releases = await self.servers.make_all(wanted)
         credentials.issue(home, self.isolation, releases)
         home.gathered.unlink(missing_ok=True)  # of a run that was killed
-        await bring_up_to_date(home, self.isolation, self._schema, self._report)
-        hub = self._supervisor.start(hub_process(home, self.isolation, public_url, self._sign_in.secrets))
-        await self._supervisor.require(hub, HUB_LIMIT_S)
-        self._report.step("hub is live")
+        url = self._settings.database_url
+        if url:
+            self._report.step(f"data is kept in {self._settings.database}")
+        await bring_up_to_date(home, self.isolation, self._schema, self._report, url)
+        for name in self._hubs:  # the first one leads
+            spec = hub_process(home, self.isolation, public_url, self._sign_in.secrets, url, name)
+            await self._supervisor.require(self._supervisor.start(spec), HUB_LIMIT_S)
+            self._report.step(f"{name} is live")
         await self.servers.start_all(releases, wanted)
         await self._start_edge()
         self._report.step(f"edge is live at {public_url}")
+        prober = self._supervisor.start(prober_process(home, self.isolation))
+        if not await self._supervisor.live(prober, PROBER_LIMIT_S):
+            log = home.log("prober")
+            self._report.problem(f"the prober does not start, so the status of servers is unknown; see {log}")
         await self._grants_watch.look()
         self._status.started = time.time()
         self._tasks.append(asyncio.create_task(self._grants_watch.run(), name="grants watch"))
         self._follow = asyncio.create_task(self._following.run(), name="follow the grants file")
 
     async def stop(self) -> None:
-        """End everything: the edge first, so that no new call arrives; the hub last, so that records still do."""
+        """End everything: the edge first, so that no new call arrives; the hub last, so that records still do.
+
+        The prober ends with the edge: what is ended on purpose is not told as down.
+        """
         if self._follow is not None:
             await _end(self._follow)  # first, so that nothing is started any more
-        await self._supervisor.stop([[EDGE], [str(server) for server in self.servers.names]])
+        await self._supervisor.stop([[EDGE, PROBER], [str(server) for server in self.servers.names]])
         for task in self._tasks:
             await _end(task)
         self._status.remove()
@@ -180,6 +208,8 @@ class Instance:
             "bind": settings.bind,
             "grants_max_age_s": settings.ages.grants_s,
             "stops_max_age_s": settings.ages.stops_s,
+            "database": settings.database,
+            "hubs": settings.hubs,
         }
         replace_file(self.home.instance_file, json.dumps(document) + "\n")
 

@@ -23,7 +23,7 @@ from pegboard.core.manifest import Resources
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.launching import NO_CORE, Launch
 from pegboard_hub.runtime.sandbox import INNER_LAUNCH, View, bwrap_arguments
-from pegboard_hub.runtime.users import User, Users, is_root
+from pegboard_hub.runtime.users import TRUSTED, User, Users, is_root
 
 SETTING = "PEGBOARD_ISOLATION"
 INSTALL = "install bubblewrap (apt-get install bubblewrap)"
@@ -60,7 +60,7 @@ class Isolation:
         why: what that means here and how to better it; shown to operators.
         python: the interpreter that environments are made from; servers can run it.
         users: whom each part runs as; None when all are the operator.
-        own_users: the trusted parts (hub, edge) that run as their own user.
+        own_users: the trusted parts (hub, edge, prober) that run as their own user.
         bwrap: the program, in mode bubblewrap.
         network_closed: true when a server without granted egress has no network.
     """
@@ -74,8 +74,8 @@ class Isolation:
     network_closed: bool = False
 
     def user(self, role: str) -> User | None:
-        """Whom a role (`hub`, `edge`, or a server's `namespace/name`) runs as; None is the operator."""
-        if self.users is None or (role in ("hub", "edge") and role not in self.own_users):
+        """Whom a role (`hub`, `edge`, `prober`, or a server's `namespace/name`) runs as; None is the operator."""
+        if self.users is None or (role in TRUSTED and role not in self.own_users):
             return None
         return self.users.by_role[role]
 
@@ -84,7 +84,7 @@ class Isolation:
         return self if self.users is None else replace(self, users=self.users.including(server))
 
     def trusted(self, role: str, command: list[str]) -> list[str]:
-        """The command that starts hub or edge."""
+        """The command that starts hub, edge or prober."""
         return Launch(user=self.user(role)).command(command)
 
     def confined(
@@ -192,6 +192,7 @@ def _trials(edge_program: Path, read_by_hub: Iterable[Path]) -> Trials:
     return {
         "hub": [sys.executable, "-I", "-c", f"import pegboard_hub, pegboard.core; {reads}"],
         "edge": [str(edge_program), "--version"],
+        "prober": [sys.executable, "-I", "-c", "import pegboard_hub.health.prober"],
     }
 
 
@@ -206,9 +207,13 @@ def _own_users(home: Home, users: Users | None, trials: Trials) -> tuple[frozens
         if not _fault(Launch(users.by_role[role]).command(command))
         and (role == "edge" or not _fault(Launch(users.by_role[role]).command(reachable)))
     }
-    missing = " and ".join(role for role in trials if role not in able)
+    missing = _enumerated([role for role in trials if role not in able])
     note = f"; still root: {missing}, whose programs or files other users cannot reach" if missing else ""
     return frozenset(able), note
+
+
+def _enumerated(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
 
 
 def _limits(resources: Resources, own_user: bool) -> dict[str, int]:

@@ -100,6 +100,8 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "stale": pid is not None and now - float(told.get("at", 0)) > STALE_S,
         "version": told.get("version", ""),
         "public_url": noted(home).get("public_url", ""),
+        "database": noted(home).get("database") or str(home.database),
+        "hubs": int(noted(home).get("hubs") or 1),
         "supervisor": {"pid": pid, "since": told.get("supervisor", {}).get("since")},
         "keeper": {"pid": keeper_pid, **_keeper(home)} if home.detached.exists() or keeper_pid else None,
         "isolation": told.get("isolation", {}),
@@ -213,6 +215,8 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     lines += disk
     if found["keeper"] and found["keeper"]["last_restart"]:
         lines.append(f"The supervisor was last brought back {_moment(found['keeper']['last_restart'])}")
+    hubs = f", by {found['hubs']} hubs" if found["hubs"] > 1 else ""
+    lines.append(f"data is kept in {found['database']}{hubs}")
     isolation = found["isolation"]
     if isolation:
         lines.append(f"isolation is {isolation['mode']}: {isolation['why']}")

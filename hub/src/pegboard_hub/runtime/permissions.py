@@ -87,6 +87,7 @@ def _rights(home: Home, isolation: Isolation) -> Iterator[Right]:
     yield Right(home.hub_socket.parent, hub[0], edge_group, 0o2750)
     yield Right(home.internal_socket.parent, *hub, 0o755)
     yield Right(home.edge_admin_socket.parent, *edge, 0o700)
+    yield Right(home.prober_beat.parent, *_ids(isolation, "prober"), 0o755)
 
 
 def _rights_of_server(home: Home, isolation: Isolation, server: ServerName) -> Iterator[Right]:

@@ -1,13 +1,18 @@
-"""Asking a process over its Unix socket whether it works."""
+"""Asking a process whether it works: over its Unix socket, or by what it leaves."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx2
 
 PROBE_TIMEOUT_S = 2.0
+
+TOUCHED_S = 15.0
+"""Seconds for which a file that a process touches every few seconds says that it works."""
 
 
 async def calls_under_way(socket: Path) -> int:
@@ -36,3 +41,19 @@ def answers_ok(socket: Path, path: str = "/healthz") -> Callable[[], Awaitable[b
             return False
 
     return ask
+
+
+def touched_lately(path: Path) -> Callable[[], Awaitable[bool]]:
+    """A question that is true while `path` was touched within the last seconds."""
+
+    async def ask() -> bool:
+        return _age(path) < TOUCHED_S
+
+    return ask
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf

@@ -60,7 +60,7 @@ class ProcessSpec:
         environment: all of its variables.
         ready: whether it does its work now; never raises, never waits for long.
         log: file that its output is appended to.
-        socket: a socket it listens on; a stale one is removed before each start.
+        socket: a socket it listens on, or what it shows its life by; a stale one is removed before each start.
         memory_mb: private memory, in MiB, beyond which it is started again; None is without limit.
         sandboxed: the command is a sandbox, so a request to stop goes to the process inside.
         version: of what it runs, as operators know it.

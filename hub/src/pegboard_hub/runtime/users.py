@@ -15,18 +15,27 @@ from pathlib import Path
 
 HUB = "hub"
 EDGE = "edge"
+PROBER = "prober"
+TRUSTED = (HUB, EDGE, PROBER)
+"""Roles that run none of an author's code."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user id with a primary group of the same number and no other groups."""
+    """A user id with one group: its own of the same number, or that of another role.
+
+    Attributes:
+        uid: the user.
+        of_group: the group where it is not the user's own.
+    """
 
     uid: int
+    of_group: int | None = None
 
     @property
     def gid(self) -> int:
-        """The user's own and only group."""
-        return self.uid
+        """The user's only group."""
+        return self.uid if self.of_group is None else self.of_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Users:
         """
         first, count = _range(Path("/proc/self/uid_map").read_text(encoding="ascii") if id_map is None else id_map)
         users = cls({}, instance, first, count)
-        for role in [HUB, EDGE, *sorted(servers)]:
+        for role in [HUB, EDGE, *sorted(servers), PROBER]:
             users = users.including(role)
         return users
 
@@ -69,7 +78,9 @@ class Users:
         offset = int.from_bytes(digest[:8], "big") % self.count
         while self.first + offset in taken:
             offset = (offset + 1) % self.count
-        return replace(self, by_role={**self.by_role, role: User(self.first + offset)})
+        # The prober may connect to servers, as the edge may, and nothing else of what the edge's own user may.
+        group = self.edge.uid if role == PROBER else None
+        return replace(self, by_role={**self.by_role, role: User(self.first + offset, group)})
 
     @property
     def hub(self) -> User:

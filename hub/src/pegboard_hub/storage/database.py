@@ -1,4 +1,8 @@
-"""The one door to SQLAlchemy's engine: connections, transactions, and what SQLite alone needs."""
+"""The one door to SQLAlchemy's engine: connections, transactions, and what SQLite alone needs.
+
+A transaction means the same on both databases: a read sees one state; writes follow one another, also
+those of other hubs.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,19 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from pegboard_hub.storage import postgresql as server
 from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.telemetry.table import DATABASE_ERRORS, DATABASE_SECONDS, DATABASE_WAIT
@@ -46,20 +52,41 @@ TRY_AGAIN_S = 10.0
 """Seconds after a failed write in which another tells whether the disk has room again: whoever had something to write
 tries more often than that. A small trial may find room where no delivery does."""
 
+_READ = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""One snapshot for all statements (https://www.postgresql.org/docs/current/transaction-iso.html#XACT-REPEATABLE-READ)."""
+
+_WRITE = {"isolation_level": "READ COMMITTED"}
+"""Each statement sees what was committed before it: with writers one after another, everything they did."""
+
 
 class Database:
-    """The hub's database: SQLite embedded, PostgreSQL by another URL.
+    """The hub's database: SQLite embedded, or the PostgreSQL of an URL.
 
     Attributes:
         file: the embedded database's file; None of any other.
+        shown: what it is called to people: the file, or the server's address without who signs in.
     """
 
-    def __init__(self, url: str, meter: HubMeter | None = None) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, meter: HubMeter | None = None, name: str = "pegboard hub") -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            url: SQLAlchemy's of an SQLite file, or libpq's of a PostgreSQL.
+            meter: counts transactions.
+            name: of this process, for whoever looks at the server's sessions.
+
+        Raises:
+            ConfigurationError: the URL cannot be read.
+        """
+        self.embedded = url.startswith("sqlite")
+        self.engine = _engine(url) if self.embedded else server.engine_of(url, name)
+        self._kept = None if self.embedded else server.engine_of(url, name, pooled=False)
         self._meter = meter or HubMeter()
-        name = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
-        self.file = Path(name) if name else None
-        # SQLite has one writer at a time: waiting here is fair, waiting in busy_timeout is polling.
+        file = self.engine.url.database if self.embedded else None
+        self.file = Path(file) if file else None
+        self.shown = str(self.file or "SQLite") if self.embedded else server.address_of(url)
+        # One writer at a time: waiting here is fair, waiting in busy_timeout is polling, and waiting at a server
+        # would take a connection each.
         self._writer = asyncio.Lock()
         self._trouble = ""
         self._failed_at = 0.0
@@ -77,7 +104,7 @@ class Database:
 
     @property
     def refuses_writes(self) -> bool:
-        """Whether the last write failed for want of the disk."""
+        """Whether the last write failed for want of the disk, or of the server."""
         return bool(self._trouble)
 
     @asynccontextmanager
@@ -85,34 +112,45 @@ class Database:
         """A connection whose statements all see one state.
 
         Raises:
-            StorageUnavailable: the database cannot be opened, as on a disk that was full before it was.
+            StorageUnavailable: the database cannot be opened, as on a disk that was full before it was, or a server
+                that is away.
         """
         try:
             with self._meter.timed(DATABASE_SECONDS, "read"):
-                async with self.engine.connect() as connection, connection.begin():
-                    yield connection
-        except OperationalError as error:
+                async with self.engine.connect() as plain:
+                    connection = plain if self.embedded else await plain.execution_options(**_READ)
+                    async with connection.begin():
+                        yield connection
+        except (DBAPIError, NoConnection) as error:
             raise self._failed(error) from error
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end, or rolled back by an exception.
 
+        It sees everything that was committed before, also by other hubs, and nobody else writes until it ends.
+
         Raises:
-            StorageUnavailable: the disk is full or does not take writes; nothing was changed.
+            StorageUnavailable: the disk is full or does not take writes, or the server is away. Nothing was changed;
+                only where the connection broke at the very end, nobody can tell.
         """
         asked = time.perf_counter()
         async with self._writer:
-            self._meter.observe(DATABASE_WAIT, time.perf_counter() - asked)
             try:
-                with self._meter.timed(DATABASE_SECONDS, "write"):
-                    async with self.engine.connect() as plain:
-                        connection = await plain.execution_options(**{_WRITES: True})
-                        before = await self._changes(connection)
+                async with self.engine.connect() as plain:
+                    connection = await plain.execution_options(**{_WRITES: True}, **self._isolation)
+                    before = await self._changes(connection)
+                    with ExitStack() as until_committed:
                         async with connection.begin():
+                            if not self.embedded:
+                                await server.take_turn(connection)
+                            self._meter.observe(DATABASE_WAIT, time.perf_counter() - asked)
+                            until_committed.enter_context(self._meter.timed(DATABASE_SECONDS, "write"))
                             yield connection
-                        changed = await self._changes(connection) != before
-            except OperationalError as error:
+                            changed = await self._has_changed(connection, before)
+            except IntegrityError:
+                raise
+            except (DBAPIError, NoConnection) as error:
                 told = self._failed(error)
                 if isinstance(told, StorageUnavailable):
                     self._note(str(told))
@@ -132,20 +170,35 @@ class Database:
         if time.monotonic() - self._failed_at < TRY_AGAIN_S:
             raise StorageUnavailable(self._trouble)
         async with self.write() as connection:
-            version = await connection.scalar(text("PRAGMA user_version"))
-            await connection.exec_driver_sql(f"PRAGMA user_version={int(version or 0)}")
+            if self.embedded:
+                version = await connection.scalar(text("PRAGMA user_version"))
+                await connection.exec_driver_sql(f"PRAGMA user_version={int(version or 0)}")
+            else:
+                await server.write_the_same(connection)
         self._note("")
+
+    @property
+    def _isolation(self) -> dict[str, Any]:
+        return {} if self.embedded else _WRITE
 
     async def _changes(self, connection: AsyncConnection) -> int:
         """Rows that the connection has changed since it was opened; counted only while the disk takes no writes."""
-        if not self._trouble:
+        if not self._trouble or not self.embedded:
             return -1
         driver: Any = (await connection.get_raw_connection()).driver_connection
         return int(driver.total_changes)
 
-    def _failed(self, error: OperationalError) -> OperationalError | StorageUnavailable:
-        told = _told(error)
-        self._meter.count(DATABASE_ERRORS, "disk" if isinstance(told, StorageUnavailable) else "other")
+    async def _has_changed(self, connection: AsyncConnection, before: int) -> bool:
+        if not self._trouble:
+            return False  # nothing to take back
+        if self.embedded:
+            return await self._changes(connection) != before
+        return await server.wrote(connection)
+
+    def _failed(self, error: DBAPIError | NoConnection) -> Exception:
+        told = _told(error, self.embedded)
+        disk = "disk" if self.embedded else "server"
+        self._meter.count(DATABASE_ERRORS, disk if isinstance(told, StorageUnavailable) else "other")
         return told
 
     def _note(self, trouble: str) -> None:
@@ -162,31 +215,61 @@ class Database:
         """A write transaction that may rebuild tables others refer to; references are checked before it is committed.
 
         The order is SQLite's own (https://www.sqlite.org/lang_altertable.html#otheralter): a table that is dropped
-        with foreign keys on takes the rows along that refer to it.
+        with foreign keys on takes the rows along that refer to it. At a server it waits for its turn without limit:
+        of several hubs that start at once one migrates, which may take long, and the others wait for it.
 
         Raises:
             IntegrityError: a reference leads nowhere; nothing was changed.
+            StorageUnavailable: the server is away.
         """
-        async with self._writer, self.engine.connect() as plain:
-            if self.file is not None:
-                await _pragma(plain, "foreign_keys=OFF")
-            try:
-                connection = await plain.execution_options(**{_WRITES: True})
-                async with connection.begin():
-                    yield connection
-                    if self.file is not None:
-                        await _check_references(connection)
-            finally:
-                if self.file is not None:
-                    await _pragma(plain, "foreign_keys=ON")
+        try:
+            async with self._writer, self.engine.connect() as plain:
+                if self.embedded:
+                    await _pragma(plain, "foreign_keys=OFF")
+                try:
+                    connection = await plain.execution_options(**{_WRITES: True}, **self._isolation)
+                    async with connection.begin():
+                        if not self.embedded:
+                            await server.take_turn(connection, patient=True)
+                        yield connection
+                        if self.embedded:
+                            await _check_references(connection)
+                finally:
+                    if self.embedded:
+                        await _pragma(plain, "foreign_keys=ON")
+        except NoConnection as error:
+            raise self._failed(error) from error
+
+    async def kept_connection(self) -> AsyncConnection:
+        """A connection beside the pool, without transactions, for locks that last as long as it does.
+
+        Raises:
+            SQLAlchemyError: the server is away.
+        """
+        if self._kept is None:
+            raise NotImplementedError("the embedded database has one hub, and no locks between hubs")
+        return await self._kept.execution_options(isolation_level="AUTOCOMMIT").connect()
+
+    async def leader(self) -> str:
+        """The hub that leads, as it calls itself; empty where none does at this moment, or there is but one."""
+        if self.embedded:
+            return ""
+        async with self.read() as connection:
+            return await server.leader(connection)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
 
 
-def _told(error: OperationalError) -> OperationalError | StorageUnavailable:
-    """What to raise for an error of the driver: `StorageUnavailable` where the disk is its reason."""
+def _told(error: DBAPIError | NoConnection, embedded: bool) -> Exception:
+    """What to raise for an error of the driver: `StorageUnavailable` where disk or server are its reason."""
+    if isinstance(error, NoConnection):
+        words = f"all {server.POOL_VARIABLE} connections to the database have been in use for too long"
+        return StorageUnavailable(words)
+    if not embedded:
+        trouble = server.trouble_of(error.orig)
+        return StorageUnavailable(trouble) if trouble else error
     if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DISK:
         return error
     return StorageUnavailable(f"the database's disk does not take it: {error.orig}")
@@ -206,7 +289,7 @@ async def _check_references(connection: AsyncConnection) -> None:
 
 
 def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The values in parts that one statement can take: SQLite's limit is 32,766 variables, PostgreSQL's 32,767."""
+    """The values in parts that one statement can take: SQLite's limit is 32,766 variables, PostgreSQL's 65,535."""
     return (values[start : start + MOST_VARIABLES] for start in range(0, len(values), MOST_VARIABLES))
 
 
@@ -225,6 +308,16 @@ async def insert_and_tell_new(
         return []
     statement = _insert_or_leave(connection, table).returning(*table.primary_key.columns)
     return [tuple(row) for row in await connection.execute(statement, batch)]
+
+
+async def put(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make each row what its primary key leads to, whether there was one or not. All have the same columns."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    key = [column.name for column in table.primary_key.columns]
+    others = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), [*map(dict, rows)])
 
 
 async def add_up(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -259,9 +352,8 @@ def _unique(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
 def _engine(url: str) -> AsyncEngine:
     # An error's text must not bring what a statement was given: it ends in a log.
     engine = create_async_engine(url, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 

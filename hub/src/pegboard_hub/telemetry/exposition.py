@@ -158,3 +158,27 @@ class _Page:
     def collect(self) -> Iterable[Family]:
         """The families, as they are."""
         return self._families
+
+
+def together(pages: Mapping[str, str]) -> str:
+    """Our own pages of several hubs as one, each figure with its hub's name in the label `hub`.
+
+    A metric's figures stand together below its one description, as the format wants it.
+    """
+    heads: dict[str, list[str]] = {}
+    figures: dict[str, list[str]] = {}
+    for hub, page in pages.items():
+        metric = ""
+        for line in page.splitlines():
+            if line.startswith("# "):
+                metric = line.split(" ", 3)[2]
+                if line not in (known := heads.setdefault(metric, [])):
+                    known.append(line)
+            elif line:
+                name, labelled, rest = line.partition("{")
+                if not labelled:
+                    name, _, rest = line.partition(" ")
+                    rest = f"}} {rest}"
+                comma = "," if rest[0] != "}" else ""
+                figures.setdefault(metric, []).append(f'{name}{{hub="{hub}"{comma}{rest}')
+    return "".join(f"{line}\n" for metric, head in heads.items() for line in (*head, *figures.get(metric, ())))

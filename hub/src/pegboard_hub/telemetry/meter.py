@@ -21,6 +21,7 @@ _PLACES = (
     ("/static/", "static"),
     ("/internal/v1/records", "records"),
     ("/internal/v1/edge/refusals", "refusals"),
+    ("/internal/v1/health", "health"),
     ("/internal/", "operator"),
     ("/healthz", "probes"),
     ("/readyz", "probes"),

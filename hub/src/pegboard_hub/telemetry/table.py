@@ -15,7 +15,19 @@ ENVOY_BUCKETS = (
 )
 """Envoy's own bounds, in seconds."""
 
-ROUTES = ("api", "pages", "sign-in", "probes", "metrics", "static", "records", "refusals", "operator", "other")
+ROUTES = (
+    "api",
+    "pages",
+    "sign-in",
+    "probes",
+    "metrics",
+    "static",
+    "records",
+    "refusals",
+    "health",
+    "operator",
+    "other",
+)
 """Classes of the hub's routes."""
 
 HUB_REQUESTS = Metric(
@@ -56,7 +68,8 @@ DATABASE_ERRORS = Metric(
     "pegboard_hub_database_errors_total",
     "counter",
     ("kind",),
-    "Transactions that failed: the disk did not take it (`disk`), or anything else (`other`).",
+    "Transactions that failed: the disk did not take it (`disk`), the server was away or full "
+    "(`server`), or anything else (`other`).",
     "transactions",
 )
 DATABASE_REFUSES = Metric(
@@ -112,6 +125,50 @@ TOKENS_ISSUED = Metric(
     "pegboard_hub_tokens_issued_total", "counter", ("surface",), "Access tokens that were issued.", "tokens"
 )
 
+SERVER_STATES = (
+    *("live", "starting", "down", "flapping", "unknown"),
+    *("not deployed", "preparing", "failed", "not started"),
+)
+"""What a server can be (`registry.status`)."""
+
+HEALTH_SERVERS = Metric(
+    "pegboard_hub_health_servers",
+    "gauge",
+    ("state",),
+    "Registered servers by how they are doing, as pages and API tell it.",
+    "servers",
+)
+HEALTH_LOOKS = Metric(
+    "pegboard_hub_health_looks_total",
+    "counter",
+    ("outcome",),
+    "Looks of the prober, by how they ended: `ok`, `unready` (by its own word), `status` (another answer), "
+    "`timeout`, `refused` (the connection), `absent` (no socket), `broken` (no whole answer).",
+    "looks",
+)
+HEALTH_LOOK_SECONDS = Metric(
+    "pegboard_hub_health_look_seconds",
+    "histogram",
+    (),
+    "How long the prober's looks at servers took.",
+    "seconds",
+    HUB_BUCKETS,
+)
+HEALTH_HEARD = Metric(
+    "pegboard_hub_health_heard_timestamp_seconds",
+    "gauge",
+    (),
+    "When the prober last reported; it does every five seconds. 0 before.",
+    "seconds since 1970",
+)
+HEALTH_OLDEST = Metric(
+    "pegboard_hub_health_oldest_look_seconds",
+    "gauge",
+    (),
+    "The prober's lag: how long ago, at its last report, it had looked at the server that waits longest.",
+    "seconds",
+)
+
 HUB_METRICS = (
     HUB_REQUESTS,
     HUB_REQUEST_SECONDS,
@@ -128,6 +185,11 @@ HUB_METRICS = (
     REGISTRY_PROBLEMS,
     BUNDLES_SIGNED,
     TOKENS_ISSUED,
+    HEALTH_SERVERS,
+    HEALTH_LOOKS,
+    HEALTH_LOOK_SECONDS,
+    HEALTH_HEARD,
+    HEALTH_OLDEST,
 )
 """What the hub counts itself."""
 

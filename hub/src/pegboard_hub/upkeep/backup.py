@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home, noted, server_of
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.upkeep.archive import write_archive
@@ -47,7 +47,8 @@ def back_up(
 ) -> Backup:
     """Make the new file `file`; it appears when it is complete, and no part of it is left otherwise.
 
-    Everything the hub or a server acknowledged before the call is in it.
+    Everything the hub or a server acknowledged before the call is in it, but for what is in a PostgreSQL: that is the
+    operator's own to back up.
 
     Args:
         home: of the instance.
@@ -59,7 +60,7 @@ def back_up(
     Raises:
         BackupFailed: there is no instance, the file exists, or something cannot be read or written.
     """
-    if not home.database.exists():
+    if not home.database.exists() and not server_of(home):
         raise BackupFailed(f"there is no instance at {home.root}: it has no database; name another with --home")
     if file.exists():
         raise BackupFailed(f"{file} is there already, and no backup is written over: name another file")
@@ -95,7 +96,7 @@ def _manifest(home: Home, folder: Path, names: list[str], made_at: datetime) -> 
     instance = noted(home)
     return Manifest(
         pegboard=version("pegboard-hub"),
-        db_schema=schema_of(folder / DATABASE).found,
+        db_schema=schema_of(folder / DATABASE).found if DATABASE in names else "",
         made_at=made_at.isoformat(timespec="milliseconds"),
         public_url=str(instance.get("public_url", "")),
         grants=str(instance.get("grants", "")),

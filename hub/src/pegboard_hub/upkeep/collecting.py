@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home, noted, server_of
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.storage.copies import copy_database
 from pegboard_hub.upkeep.files import read_own
@@ -35,8 +35,9 @@ def collect(home: Home, into: Path, say: Say, *, keys: bool, secrets: bool) -> l
         DatabaseUnreadable: the database cannot be read.
     """
     names = [*_spools(home, into, say), *_access_log(home, into)]
-    _database(home, into, say)
-    names.append(DATABASE)
+    if not server_of(home):
+        _database(home, into, say)
+        names.append(DATABASE)
     if keys:
         names += _folder(home.root, home.keys, into, say)
         names += _digest_keys(home, into)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, server_of
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.looking import JsonOption
@@ -43,7 +43,7 @@ def backup(
     """Back up an instance, running or not: what cannot be made again, in one file.
 
     Everything acknowledged before the start is in it: database, keys, undelivered records, grants file. The file is
-    readable by you alone; keep it as you keep the keys.
+    readable by you alone; keep it as you keep the keys. A PostgreSQL is not in it: back that up with its own tools.
 
     \b
     Example:
@@ -51,10 +51,11 @@ def backup(
     """
     target = (file or Path(default_name())).absolute()
     made = back_up(Home.at(home), target, _sayer(quiet), keys=keys, secrets=secrets)
+    elsewhere = "" if made.manifest.db_schema else server_of(Home.at(home))
     if as_json:
-        print(json.dumps(_backup_json(made)))
+        print(json.dumps(_backup_json(made, elsewhere)))
     elif not quiet:
-        print("\n".join(_backup_lines(made)))
+        print("\n".join(_backup_lines(made, elsewhere)))
 
 
 def restore(
@@ -91,7 +92,7 @@ def _sayer(quiet: bool) -> Callable[[str], None]:
     return say
 
 
-def _backup_json(made: Backup) -> dict[str, object]:
+def _backup_json(made: Backup, elsewhere: str) -> dict[str, object]:
     return {
         "file": str(made.file),
         "bytes": made.size,
@@ -99,14 +100,18 @@ def _backup_json(made: Backup) -> dict[str, object]:
         "made_at": made.manifest.made_at,
         "schema": made.manifest.db_schema,
         "holds": [part.name.lower() for part in made.parts],
+        "database_not_in_it": elsewhere or None,
     }
 
 
-def _backup_lines(made: Backup) -> list[str]:
+def _backup_lines(made: Backup, elsewhere: str) -> list[str]:
     absent = [part for part in (Part.KEYS, Part.SECRETS) if part not in made.parts]
     lines = [f"{made.file}: {made.size:,} bytes, readable by you alone", f"SHA-256 {made.sha256}", "It holds:"]
     lines += [f"  {part.value}" for part in made.parts]
     lines += [f"It does not hold:  {part.value}" for part in absent]
+    if elsewhere:
+        lines.append(f"It does not hold the database, which is in {elsewhere}: registry, people's sign-ins, ledger.")
+        lines.append("Back that up too, now, with your own tools: pg_dump --format=custom.")
     if Part.KEYS in made.parts:
         lines.append("Keep it as you keep the keys.")
     return [*lines, f"Bring it back: pegboard restore {shlex.quote(str(made.file))} --home NEW"]
@@ -128,6 +133,11 @@ def _restored_lines(restored: Restored) -> list[str]:
     lines = [f"{restored.home} is the instance as it was at {manifest.made_at}."]
     if restored.moved:
         lines.append(f"What was there before is in {restored.moved}; delete it when you no longer need it.")
+    if not manifest.db_schema:
+        lines.append(
+            f"Its database is not in the backup: it is in {server_of(Home.at(restored.home))}, as that is now. To "
+            "bring that back too, use pg_restore before the start, and set PEGBOARD_DATABASE_URL for it."
+        )
     lines.append("What came after that time is not in it: calls, refusals, changes of grants and releases.")
     if Part.KEYS not in restored.parts:
         lines.append("It holds no keys: new ones are made at the start, and tokens from before do not verify.")

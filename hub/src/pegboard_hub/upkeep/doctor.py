@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from pegboard_hub.common.database_url import EMBEDDED, read_database_url
 from pegboard_hub.common.home import Home, noted
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.runtime.commands import DEFAULT_HOME, DEMO_LOGIN, HomeOption
@@ -32,6 +33,7 @@ CHECKS: dict[str, Check] = {
     "usage": place.usage,
     "port": running.port,
     "processes": running.processes,
+    "prober": running.prober,
     "isolation": machine.isolation,
     "keys": trust.keys,
     "certificates": trust.certificates,
@@ -113,7 +115,18 @@ def gather(path: Path, port: int | None, grants: Path | None, sign_in: Path | No
         offline=offline,
         isolation=os.environ.get(SETTING, "auto"),
         now=now,
+        database_url=_server_url(),
     )
+
+
+def _server_url() -> str:
+    """The PostgreSQL that the environment names, as `pegboard up` would take it.
+
+    Raises:
+        ConfigurationError: it is no such URL, or cannot be read.
+    """
+    url = read_database_url(os.environ)
+    return "" if url in (None, EMBEDDED) else str(url)
 
 
 def _sign_in(named: Path) -> Path | None:

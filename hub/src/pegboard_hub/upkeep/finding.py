@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, server_of
 
 
 class State(StrEnum):
@@ -64,6 +64,7 @@ class Facts:
         isolation: what the operator asks for (PEGBOARD_ISOLATION).
         now: seconds since the epoch.
         sign_in: the sign-in file; None for the demo directory.
+        database_url: of the PostgreSQL that the environment names, with its password; else empty.
     """
 
     home: Home
@@ -76,6 +77,12 @@ class Facts:
     isolation: str
     now: float
     sign_in: Path | None = None
+    database_url: str = field(default="", repr=False)
+
+    @property
+    def server(self) -> str:
+        """The PostgreSQL that the instance's data is in, as it was last started; empty where it is in the home."""
+        return server_of(self.home)
 
     @property
     def running(self) -> bool:

@@ -87,7 +87,7 @@ class Manifest(BaseModel):
     Attributes:
         format: of the archive; a later one that older versions would misread has another number.
         pegboard: version that made it.
-        db_schema: revision of the database's schema.
+        db_schema: revision of the database's schema; empty where the database is at a server, and so not in it.
         made_at: RFC 3339, UTC; everything acknowledged before is in it.
         public_url: issuer of the tokens that its keys signed.
         grants: where the operator's grants file was.

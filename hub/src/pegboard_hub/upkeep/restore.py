@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import FOLDERS, Home
+from pegboard_hub.common.home import FOLDERS, Home, server_of
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import Schema, open_to_read, revisions
@@ -71,8 +71,11 @@ def restore(file: Path, home: Path, say: Say, *, replace: bool = False) -> Resto
         home.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(home.parent, "restoring") as staging:
             manifest = _unpack(file, staging, say)
-            say("checking the database")
-            _prepare_database(file, staging / DATABASE, manifest)
+            if manifest.db_schema:
+                say("checking the database")
+                _prepare_database(file, staging / DATABASE, manifest)
+            elif not server_of(Home.at(staging)):
+                raise BackupRefused(file, "it holds no database, and names none")
             moved = _put_in_place(staging, home, replace)
     except OSError as error:
         raise RestoreFailed(f"nothing was restored: {in_words(error)}") from error
@@ -98,7 +101,7 @@ def _unpack(file: Path, staging: Path, say: Say) -> Manifest:
     staging.chmod(0o700)
     with open_archive(file) as (manifest, take):
         Schema(manifest.db_schema, revisions()[-1]).check()
-        if DATABASE not in {member.name for member in manifest.members}:
+        if manifest.db_schema and DATABASE not in {member.name for member in manifest.members}:
             raise BackupRefused(file, "it holds no database")
         needed = sum(member.size for member in manifest.members) + SPARE_BYTES
         if (free := shutil.disk_usage(staging).free) < needed:

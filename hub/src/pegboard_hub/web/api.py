@@ -15,7 +15,9 @@ from pegboard_hub.web.access_api import access_routes
 from pegboard_hub.web.auth import SignedIn, bearer
 from pegboard_hub.web.clients_api import client_routes
 from pegboard_hub.web.drafts_api import draft_routes
+from pegboard_hub.web.health_api import health_routes
 from pegboard_hub.web.history_api import history_routes
+from pegboard_hub.web.impact_api import impact_routes
 from pegboard_hub.web.ledger_api import ledger_routes
 from pegboard_hub.web.me_api import me_routes
 from pegboard_hub.web.openapi import PREFIX, document, operation_id, refusals
@@ -28,6 +30,7 @@ from pegboard_hub.web.questions import (
     find_server,
     read_arguments,
 )
+from pegboard_hub.web.reviews_api import review_api_routes
 from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, WhoAmI
 from pegboard_hub.web.servers_api import server_routes
 from pegboard_hub.web.teams_api import team_routes
@@ -48,8 +51,11 @@ def api_routes(parts: Parts) -> APIRouter:
         validate_routes,
         explain_routes,
         access_routes,
+        impact_routes,
         ledger_routes,
         client_routes,
+        health_routes,
+        review_api_routes,
     ):
         router.include_router(routes(parts))
 

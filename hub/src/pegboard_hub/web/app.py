@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from pegboard_hub.common.requests import RequestEnvelope, Tell, add_refusal_handlers, refuse, tell_as_json
+from pegboard_hub.health.api import health_door
 from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
@@ -18,10 +19,12 @@ from pegboard_hub.web.browser import Browsers, SignInNeeded
 from pegboard_hub.web.frame import HERE, Framer
 from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
 from pegboard_hub.web.metrics import metrics_routes
+from pegboard_hub.web.official_api import official_routes
 from pegboard_hub.web.onward import see_other
-from pegboard_hub.web.operator import operator_routes
+from pegboard_hub.web.operator import operator_routes, prober_alone
 from pegboard_hub.web.pages import page_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.registry_door import registry_door
 from pegboard_hub.web.sessions_door import session_door
 from pegboard_hub.web.unanswerable_page import led_here, unanswerable
 
@@ -36,6 +39,7 @@ def public_app(parts: Parts) -> FastAPI:
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
     app.include_router(page_routes(parts, framer))
     app.include_router(api_routes(parts))
+    app.include_router(official_routes(parts))
     app.include_router(identity_routes(identity, unanswerable(parts, framer), led_here(framer)))
     app.include_router(_probes(parts))
     app.include_router(metrics_routes(parts.page))
@@ -49,13 +53,15 @@ def public_app(parts: Parts) -> FastAPI:
 
 
 def internal_app(parts: Parts) -> FastAPI:
-    """The door that only this machine's processes reach: deliveries to the ledger, and the operator's questions."""
+    """The door that only this machine's processes reach: for records, reports of health, and the operator."""
     app = _app("Pegboard, internal", "internal", parts.meter, tell_as_json)
     app.include_router(internal_routes(parts.ledger, parts.channels))
+    app.include_router(health_door(parts.health, prober_alone(parts)))
     app.include_router(operator_routes(parts))
     app.include_router(acknowledgement_routes(parts))
     app.include_router(key_routes(parts))
     app.include_router(session_door(parts))
+    app.include_router(registry_door(parts))
     app.include_router(_probes(parts))
     return app
 

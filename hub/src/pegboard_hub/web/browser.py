@@ -27,6 +27,9 @@ TOKEN_FIELD = "form_token"  # noqa: S105 - the field's name
 FORM_LIMIT = 64 * 1024
 """Bytes of a form; the longest of ours carries a client's authorization request."""
 
+MOST_FIELDS = 500
+"""Of a form; the most has a review of a server for which much is asked."""
+
 FORM_COOKIE_S = 24 * 60 * 60
 """Seconds that the sign-in page may stay open before its form is sent."""
 
@@ -210,7 +213,9 @@ async def _fields(request: Request) -> Form:
     body = await read_body(request, FORM_LIMIT)
     try:
         text = body.decode()
-        found = parse_qs(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=50)
+        found = parse_qs(
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MOST_FIELDS
+        )
     except ValueError as error:
         raise refuse(400, "invalid_request", "The form cannot be read.", _AGAIN) from error
     if twice := [name for name, values in found.items() if len(values) > 1]:

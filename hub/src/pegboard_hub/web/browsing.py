@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.explain import insider, reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.status import RuntimeStatus, ServerState
+from pegboard_hub.registry.status import Health, RuntimeStatus
 from pegboard_hub.registry.visibility import Roles, sees
 from pegboard_hub.web.parts import Parts
 
@@ -46,7 +46,7 @@ class Hit(NamedTuple):
 
     rank: int
     server: RegisteredServer
-    state: ServerState
+    health: Health
     reachable: bool
 
     @property
@@ -77,9 +77,9 @@ def roles_of(parts: Parts) -> Roles:
     return Roles.of(parts.identity.clients.rules.operators, parts.registry.reviews)
 
 
-def state_of(status: RuntimeStatus, server: RegisteredServer) -> ServerState:
+def health_of(status: RuntimeStatus, server: RegisteredServer) -> Health:
     """How a server is doing; one that cannot be called is not deployed, whatever still runs."""
-    return status.state(server) if server.reachable else "not deployed"
+    return status.health(server) if server.reachable else Health("not deployed", None, "", None)
 
 
 def _hits(
@@ -91,12 +91,12 @@ def _hits(
         reachable = server.reachable and reaches(caller, server, parts.public_url)
         if query.usable_from is not None and not reachable:
             continue
-        state = state_of(status, server)
-        if query.status and state not in query.status:
+        health = health_of(status, server)
+        if query.status and health.state not in query.status:
             continue
         rank = _rank(parts, caller, server, words)
         if rank is not None:
-            yield Hit(rank, server, state, reachable)
+            yield Hit(rank, server, health, reachable)
 
 
 def _passes(query: Query, server: RegisteredServer) -> bool:

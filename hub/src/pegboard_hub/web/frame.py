@@ -28,7 +28,7 @@ from pegboard_hub.web.parts import Parts
 
 HERE = Path(__file__).parent
 
-PAGES = {"/": "Home", "/explain": "Explain", "/ledger": "Ledger"}
+PAGES = {"/": "Home", "/explain": "Explain", "/ledger": "Ledger", "/reviews": "Reviews"}
 """The pages by their path, in the order of the navigation."""
 
 OPERATORS_PAGES = {"/clients": "Clients"}
@@ -74,11 +74,16 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One entry of the navigation."""
+    """One entry of the navigation.
+
+    Attributes:
+        count: how much there waits for whoever looks.
+    """
 
     title: str
     href: str
     current: bool
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +233,14 @@ class Framer:
     def _frame(self, request: Request, path: str, title: str, viewer: Viewer | None, notice: str) -> Frame:
         demo, kept = self._parts.identity.demo, viewer.query if viewer else ()
         here = f"{request.url.path}?{request.url.query}" if request.method == "GET" else request.url.path
+        waiting = {"/reviews": getattr(request.state, "reviews_waiting", 0)}
         return Frame(
             title=title,
             path=path,
-            links=tuple(Link(name, with_query(href, kept), href == path) for href, name in self._pages(request)),
+            links=tuple(
+                Link(name, with_query(href, kept), href == path, waiting.get(href, 0))
+                for href, name in self._pages(request)
+            ),
             viewer=viewer,
             surface=viewer.caller.surface if viewer else DEFAULT_SURFACE,
             notice=notice,

@@ -15,15 +15,21 @@ from pegboard_hub.web.browser import SignInNeeded, signed_in, visitor
 from pegboard_hub.web.parts import Parts
 
 
-async def told_now(parts: Parts, request: Request, session: Session) -> Session:
+async def told_now(parts: Parts, request: Request, session: Session, at_most_s: float | None = None) -> Session:
     """The session with the facts that the login tells now.
+
+    Args:
+        parts: of the hub.
+        request: that wants to know.
+        session: whose.
+        at_most_s: how old the facts may be, in seconds; None for as old as a token's.
 
     Raises:
         SignInNeeded: the sign-in has ended meanwhile, or the login says so.
         Refused: the login does not answer.
     """
     try:
-        return await parts.identity.sessions.current(session.sid)
+        return await parts.identity.sessions.current(session.sid, at_most_s)
     except SessionEnded as error:
         raise SignInNeeded(request) from error
     except LoginUnavailable as error:

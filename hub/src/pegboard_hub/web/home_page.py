@@ -16,6 +16,7 @@ from pegboard_hub.registry.first_steps import first_commands
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.frame import Framer, Viewer
+from pegboard_hub.web.health_view import HealthView, health_view
 from pegboard_hub.web.ledger_api import live_since, reader_of
 from pegboard_hub.web.operator import current_notices
 from pegboard_hub.web.parts import Parts
@@ -40,7 +41,7 @@ class ServerView:
     """
 
     server: RegisteredServer
-    state: ServerState
+    health: HealthView
     figures: Figures
     wanting: tuple[str, ...]
     tools: tuple[ToolDeclaration, ...]
@@ -120,9 +121,9 @@ def _server_view(
         refused = decide_access(bound, replace(server.access(parts.public_url), stopped="")).refusal
         refusal = refused.message if refused else ""
         tools = tuple(visible_tools(viewer.caller, server, parts.public_url))
-    state = status.state(server)
-    fault = status.faults.get(str(server.name), "") if state == "failed" else ""
-    return ServerView(server, state, figures, _wanting(server), tools, refusal, fault)
+    health = health_view(status, server)
+    fault = status.faults.get(str(server.name), "") if health.state == "failed" else ""
+    return ServerView(server, health, figures, _wanting(server), tools, refusal, fault)
 
 
 def _wanting(server: RegisteredServer) -> tuple[str, ...]:

@@ -77,11 +77,13 @@ def acknowledgement_routes(parts: Parts) -> APIRouter:
         except DeliveryRefused as error:
             words = "Say it with the credential given at start."
             raise refuse(401, "unauthenticated", f"Nothing was taken: {error}.", words) from error
+        _check_leads(parts)
         parts.rotation.acknowledge(channel.server, await _read(request, Acknowledgement))
 
     @router.post("/edge/acknowledgement", status_code=204)
     async def edge(request: Request) -> None:
         check_operator(parts, request)
+        _check_leads(parts)
         parts.rotation.acknowledge(EDGE, await _read(request, Acknowledgement))
 
     return router
@@ -100,6 +102,7 @@ def key_routes(parts: Parts) -> APIRouter:
     async def rotate(request: Request) -> KeysWord:
         check_operator(parts, request)
         order = await _read(request, RotateOrder)
+        _check_leads(parts)
         try:
             joined = [purpose for purpose in sorted(order.purposes) if parts.rotation.begin(purpose)[1]]
         except OSError as error:
@@ -110,6 +113,13 @@ def key_routes(parts: Parts) -> APIRouter:
         return _word(parts.rotation).model_copy(update={"joined": joined})
 
     return router
+
+
+def _check_leads(parts: Parts) -> None:
+    """Keys are the business of the hub that leads. Another is asked only while the lead changes hands."""
+    if not parts.locks.leads:
+        words = "This hub does not lead at this moment, so nothing was taken."
+        raise refuse(503, "not_leading", words, "Try again in some seconds.")
 
 
 def _word(rotation: KeyRotation) -> KeysWord:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.explain import reaches, visible_tools
 from pegboard_hub.web.auth import SignedIn
-from pegboard_hub.web.browsing import at, state_of
+from pegboard_hub.web.browsing import at, health_of
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import page_of
@@ -37,7 +37,7 @@ def me_routes(parts: Parts) -> APIRouter:
         page = page_of(mine, lambda server: str(server.name), parts.list_cursors, caller, "/me/servers", asked)
         status = parts.status.read()
         body = CataloguePage(
-            servers=[entry(parts, there, server, state_of(status, server)) for server in page.items], next=page.next
+            servers=[entry(parts, there, server, health_of(status, server)) for server in page.items], next=page.next
         )
         return tagged(request, body, caller)
 

@@ -5,26 +5,51 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.service import Registry
+from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.telemetry import table
-from pegboard_hub.telemetry.exposition import CONTENT_TYPE
+from pegboard_hub.telemetry.exposition import CONTENT_TYPE, together
 from pegboard_hub.telemetry.meter import HubMeter
 
 log = logging.getLogger(__name__)
+
+OWN = "/metrics/hub"
+"""Where a hub tells its own figures alone."""
+
+ANSWER_S = 2.0
+"""How long another hub may take to tell its own, in seconds."""
 
 
 class MetricsPage:
     """What a scraper gets, and whom it is given to."""
 
-    def __init__(self, home: Home, meter: HubMeter) -> None:
+    def __init__(
+        self, home: Home, meter: HubMeter, refresh: Callable[[], None], hubs: tuple[str, ...] = (), name: str = "hub"
+    ) -> None:
+        """Prepare.
+
+        Args:
+            home: the instance.
+            meter: this hub's figures.
+            refresh: brings those up to date that are counted when the page is asked for.
+            hubs: what all hubs of the home are called, where there are several.
+            name: this one.
+        """
+        self._home = home
+        self._refresh = refresh
+        self._hubs = hubs
+        self._name = name
         self._digest = home.scrape_digest
         self._gathered = home.gathered
         self._meter = meter
@@ -39,14 +64,41 @@ class MetricsPage:
         if not expected or not hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), expected):
             raise _unauthenticated()
 
-    def text(self) -> bytes:
-        """The hub's figures, then those that were gathered; without a supervisor the former alone."""
-        return self._meter.page() + _text(self._gathered).encode()
+    def text(self, token: str = "") -> bytes:
+        """The hub's figures, then those that were gathered; without a supervisor the former alone.
+
+        Of several hubs whichever is asked tells of them all, each under its name: a collector meets any of them.
+
+        Args:
+            token: the scrape credential, to ask the others with.
+        """
+        self._refresh()
+        if not self._hubs:
+            return self._meter.page() + _text(self._gathered).encode()
+        own = self._meter.page().decode()
+        pages = {name: own if name == self._name else self._ask(name, token) for name in self._hubs}
+        return (together(pages) + _text(self._gathered)).encode()
+
+    def own(self) -> bytes:
+        """This hub's figures alone."""
+        self._refresh()
+        return self._meter.page()
+
+    def _ask(self, name: str, token: str) -> str:
+        """Another hub's figures; none where it does not answer, as one that is being started again."""
+        transport = httpx2.HTTPTransport(uds=str(self._home.hub_door(name)))
+        try:
+            with httpx2.Client(transport=transport, timeout=ANSWER_S) as client:
+                headers = {"authorization": f"Bearer {token}"}
+                answer = client.get(f"http://localhost{OWN}", headers=headers)
+                return answer.text if answer.status_code == httpx2.codes.OK else ""
+        except httpx2.HTTPError:
+            return ""
 
 
 def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
     """Show what database and registry are like whenever the metrics are asked for, and what may never happen as 0."""
-    for kind in ("disk", "other"):
+    for kind in ("disk", "server", "other"):
         meter.count(table.DATABASE_ERRORS, kind, by=0)
     for kind in ("intent", "outcome", "denial", "edge", "unreadable"):
         meter.count(table.RECORDS, kind, by=0)
@@ -58,6 +110,14 @@ def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
     meter.watch(table.REGISTRY_SERVERS, lambda: _not_deployed(registry), "not_deployed")
 
 
+def show_states(meter: HubMeter, registry: Registry, status: StatusReader) -> None:
+    """Count the servers in each state."""
+    now = status.read()
+    found = Counter[str](now.state(server) for server in registry.current.servers.values())
+    for state in table.SERVER_STATES:
+        meter.set(table.HEALTH_SERVERS, found[state], state)
+
+
 def metrics_routes(page: MetricsPage) -> APIRouter:
     """The route."""
     router = APIRouter(include_in_schema=False)
@@ -65,10 +125,21 @@ def metrics_routes(page: MetricsPage) -> APIRouter:
     @router.get("/metrics")
     def metrics(request: Request) -> Response:
         """All metrics. In a worker thread: the page may be long, and nobody who calls waits for it."""
+        token = _bearer(request)
+        page.check(token)
+        return _answer(page.text(token))
+
+    @router.get(OWN)
+    def own(request: Request) -> Response:
+        """What one of several hubs tells another."""
         page.check(_bearer(request))
-        return Response(page.text(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+        return _answer(page.own())
 
     return router
+
+
+def _answer(text: bytes) -> Response:
+    return Response(text, media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def _not_deployed(registry: Registry) -> int:

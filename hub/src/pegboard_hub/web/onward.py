@@ -32,6 +32,11 @@ def sign_in_path(then: str) -> str:
     return "/sign-in" if then == "/" else f"/sign-in?continue={quote(then, safe='/')}"
 
 
+def sign_in_again_path(then: str) -> str:
+    """The address of the sign-in page that has somebody prove anew who they are, and goes on to `then`."""
+    return f"/sign-in?again=1&continue={quote(then, safe='/')}"
+
+
 def see_other(path: str) -> RedirectResponse:
     """On to another page of ours after a form, so that going back does not send the form again."""
     return RedirectResponse(path, 303, {"Cache-Control": "no-store"})

@@ -56,6 +56,7 @@ TAGS = (
     ("Servers", "What exists: search, records, releases and tools"),
     ("Drafts", "Registering a server; a draft has no power"),
     ("History", "Who changed what, and why"),
+    ("Reviews", "Who looks at a server before production, and who would gain what; they tell, and decide nothing"),
     ("Me", "What you may use"),
     ("Teams", "Who owns what"),
     ("Access", "May they use it, and why not"),
@@ -92,12 +93,13 @@ def document(app: FastAPI, public_url: str) -> dict[str, Any]:
         separate_input_output_schemas=False,
     )
     made["paths"] = {path: item for path, item in made["paths"].items() if path.startswith(f"{PREFIX}/")}
+    known = made["components"]["schemas"]
     for operation in operations(made):
-        _complete(operation)
+        _complete(operation, known)
     schemas = _used(made["components"]["schemas"], made["paths"])
-    for name, example in EXAMPLES.items():
-        if name in schemas:
-            schemas[name]["examples"] = [example]
+    for name, schema in schemas.items():
+        if not schema.get("examples"):
+            schema["examples"] = [EXAMPLES[name] if name in EXAMPLES else example_of(schema, schemas)]
     made["components"] = {"schemas": schemas, "securitySchemes": {"token": _TOKEN}}
     made["security"] = [{"token": []}]
     return made
@@ -140,13 +142,41 @@ def operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield operation
 
 
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+    """A plain example of a shape for which nobody wrote a better one."""
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return EXAMPLES[name] if name in EXAMPLES else example_of(schemas[name], schemas)
+    for choice in ("anyOf", "oneOf", "allOf"):
+        if choice in schema:
+            return example_of(schema[choice][0], schemas)
+    if "const" in schema or "enum" in schema or "default" in schema:
+        return schema.get("const", schema.get("enum", [schema.get("default")])[0])
+    match schema.get("type"):
+        case "object":
+            fields = schema.get("properties", {})
+            return {name: example_of(field, schemas) for name, field in fields.items()}
+        case "array":
+            items = schema.get("prefixItems") or [schema.get("items", {})]
+            return [example_of(each, schemas) for each in items]
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+        case "null" | None:
+            return None
+    return "text"
+
+
 _ETAG = {
     "description": "send it back as If-None-Match, or to change what was answered as If-Match",
     "schema": {"type": "string"},
 }
 
 
-def _complete(operation: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
     """Give an operation what all have: refusals in the one shape, and an example of each answer."""
     responses = operation["responses"]
     for status in EVERYWHERE:
@@ -156,10 +186,12 @@ def _complete(operation: dict[str, Any]) -> None:
     for status, response in responses.items():
         for content in response.get("content", {}).values():
             name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
-            if example := EXAMPLES.get(f"{name} {status}", EXAMPLES.get(name)):
-                content.setdefault("examples", {"example": {"value": example}})
+            example = EXAMPLES.get(f"{name} {status}") or example_of(content.get("schema", {}), schemas)
+            content.setdefault("examples", {"example": {"value": example}})
         if "304" in responses and status == "200":
             response["headers"] = {"ETag": _ETAG}
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        content.setdefault("examples", {"example": {"value": example_of(content["schema"], schemas)}})
     operation["responses"] = dict(sorted(responses.items()))
     for parameter in operation.get("parameters", ()):
         if example := PARAMETERS.get(parameter["name"]):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
@@ -19,6 +22,14 @@ class GrantsWord(BaseModel):
     notices: tuple[str, ...] = Field(description="what is hardly meant, a line each")
 
 
+class ProberStanding(BaseModel):
+    """Whether the hub hears of the prober."""
+
+    standing: Literal["awaited", "reporting", "silent"]
+    heard_at: int = Field(description="when it last reported, or when the hub began to wait; milliseconds")
+    servers: int = Field(description="servers whose health it told")
+
+
 def operator_routes(parts: Parts) -> APIRouter:
     """The routes under `/internal/v1` that need the operator's credential."""
     router = APIRouter(prefix="/internal/v1", include_in_schema=False)
@@ -28,6 +39,12 @@ def operator_routes(parts: Parts) -> APIRouter:
         check_operator(parts, request)
         snapshot = parts.registry.current
         return GrantsWord(fault=snapshot.fault, unusable=snapshot.unusable, notices=current_notices(parts))
+
+    @router.get("/prober")
+    async def prober(request: Request) -> ProberStanding:
+        check_operator(parts, request)
+        word = parts.health.word()
+        return ProberStanding(standing=word.standing, heard_at=word.heard_at_ms, servers=len(word.servers))
 
     return router
 
@@ -55,6 +72,19 @@ def check_operator(parts: Parts, request: Request) -> None:
     except DeliveryRefused as error:
         words = "Ask with the credential given at start."
         raise refuse(401, "unauthenticated", f"This is for the operator's own process: {error}.", words) from error
+
+
+def prober_alone(parts: Parts) -> Callable[[Request], None]:
+    """A check that lets the prober's own credential pass, and raises `Refused` for any other."""
+
+    def check(request: Request) -> None:
+        try:
+            parts.channels.check_prober(bearer_token(request))
+        except DeliveryRefused as error:
+            words = "Tell it with the prober's own credential."
+            raise refuse(401, "unauthenticated", f"Nothing was taken: {error}.", words) from error
+
+    return check
 
 
 def bearer_token(request: Request) -> str:

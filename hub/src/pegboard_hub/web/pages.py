@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
+from pegboard_hub.web.access_page import access_page_routes
+from pegboard_hub.web.browser import visitor
 from pegboard_hub.web.clients_page import client_pages
 from pegboard_hub.web.company import company_routes
 from pegboard_hub.web.consent_page import consent_routes
@@ -15,6 +17,7 @@ from pegboard_hub.web.freshness import keep_fresh
 from pegboard_hub.web.home_page import home_routes
 from pegboard_hub.web.ledger_page import ledger_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.reviews_page import review_routes
 from pegboard_hub.web.server_page import server_routes
 from pegboard_hub.web.sessions_page import session_routes
 from pegboard_hub.web.sign_in_page import sign_in_routes
@@ -31,16 +34,22 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
         if parts.identity.demo is None:
             await keep_fresh(parts, request)
 
+    async def count(request: Request) -> None:
+        """How many reviews wait for whoever looks, for the navigation."""
+        session = visitor(request).session
+        waiting = await parts.reviewing.waiting_for(session.facts) if session else ()
+        request.state.reviews_waiting = len(waiting)
+
     router = APIRouter(
         include_in_schema=False,
         default_response_class=HTMLResponse,
-        dependencies=[Depends(framer.browsers.visit)],
+        dependencies=[Depends(framer.browsers.visit), Depends(count)],
     )
     router.include_router(sign_in_routes(parts, framer))
     router.include_router(company_routes(parts, framer))
     allowed, by_groups = Depends(framer.allow), Depends(fresh)
     for routes in (home_routes, explain_routes, ledger_routes, server_routes, consent_routes):
         router.include_router(routes(parts, framer), dependencies=[allowed, by_groups])
-    for routes in (session_routes, device_routes, client_pages):
+    for routes in (session_routes, device_routes, client_pages, review_routes, access_page_routes):
         router.include_router(routes(parts, framer), dependencies=[allowed])
     return router

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.health.service import HealthBoard
 from pegboard_hub.identity.demo import DemoSignIn
 from pegboard_hub.identity.keys import RingVerifier
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.key_rotation import KeyRotation
+from pegboard_hub.registry.official.cursor import Cursors
+from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.locks import Locks
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.metrics import MetricsPage
 from pegboard_hub.web.paging import Cursors as ListCursors
@@ -26,15 +30,19 @@ class Parts:
     settings: HubSettings
     database: Database
     registry: Registry
+    reviewing: Reviewing
     sign_in: DemoSignIn
     identity: AuthorizationServer
     api_tokens: RingVerifier
     ledger: Ledger
     channels: Channels
     status: StatusReader
+    health: HealthBoard
     rotation: KeyRotation
     meter: HubMeter
     page: MetricsPage
+    cursors: Cursors
+    locks: Locks
     list_cursors: ListCursors
 
     @property

@@ -6,15 +6,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from pegboard.core.manifest import Sensitivity
+from pegboard.core.declared import LONGEST_TITLE
+from pegboard.core.manifest import MOST_LINKS, Sensitivity
 from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, PERSON_SURFACES
 from pegboard_hub.registry.model import SERVER_LENGTH
 from pegboard_hub.registry.record import (
     LONGEST_CHANNEL,
     LONGEST_DESCRIPTION,
-    LONGEST_TITLE,
     LONGEST_WHY,
-    MOST_LINKS,
 )
 from pegboard_hub.registry.status import ServerState
 from pegboard_hub.web.browsing import LONGEST_TEXT
@@ -228,6 +227,8 @@ class ServerDetail(BaseModel):
     lifecycle: LifecycleWord
     lifecycle_why: str
     status: ServerState
+    status_since: int | None = Field(description="milliseconds since the epoch; null where nobody says")
+    status_why: str = Field(description="why it is not live; empty when it is")
     stopped: str = Field(description="why nobody may use it now; empty while it is not stopped")
     release: str | None = Field(description="digest of what is deployed; null while nothing is")
     semver: str

@@ -46,6 +46,8 @@ class ServerSummary(BaseModel):
     sensitivity: str
     release: str
     status: ServerState
+    status_since: int | None = Field(description="milliseconds since the epoch; null where nobody says")
+    status_why: str = Field(description="why it is not live; empty when it is")
     stopped: str = Field(description="why nobody may use it now; empty while it is not stopped")
     resource_url: str
     tools: list[ToolSummary]
@@ -236,3 +238,76 @@ class ClientsAnswer(BaseModel):
 
     clients: list[ClientSummary]
     never_used: int = Field(description="clients that made themselves known and that nobody has used yet")
+
+
+ReviewKind = Literal["security", "privacy", "genai"]
+ReviewState = Literal["open", "approved", "rejected", "superseded"]
+
+
+class AccessValues(BaseModel):
+    """Values of each kind of access."""
+
+    groups: list[str]
+    surfaces: list[str]
+    channels: list[str]
+    services: list[str]
+
+
+class ReviewSummary(BaseModel):
+    """One review and its outcome. Times are milliseconds since the epoch."""
+
+    id: str
+    server: str
+    kind: ReviewKind
+    state: ReviewState = Field(description="superseded: what it looked at is not asked for any more")
+    release: str = Field(description="digest that is looked at; empty: there is no code yet")
+    opened_at: int
+    opened_by: str = Field(description="who asked for it; `pegboard` where a release came")
+    decided_at: int | None
+    decided_by: str | None = Field(description="a person, or `grants file`")
+    conditions: str
+    granted: AccessValues | None = Field(description="the access that was approved")
+    waits_for_you: bool = Field(description="whether you may decide on it, at its page")
+    page: str = Field(description="where it is decided: in a browser, by a person; never with a token")
+
+
+class ReviewsAnswer(BaseModel):
+    """Reviews, those that were opened last first."""
+
+    reviews: list[ReviewSummary]
+    next: str | None = Field(description="cursor of the next page; null after the last")
+
+
+class ReviewChange(BaseModel):
+    """Something that is not as it was when it was last approved. Its author's words are in it: untrusted text."""
+
+    what: str
+    before: Any
+    after: Any
+
+
+class ReviewComment(BaseModel):
+    """What somebody said of a review: untrusted text."""
+
+    at: int
+    author: str
+    text: str
+
+
+class ReviewItem(BaseModel):
+    """One item of the checklist."""
+
+    item: str
+    holds: bool
+
+
+class ReviewDetail(ReviewSummary):
+    """One review, with all of it for the server's owners, reviewers and operators."""
+
+    requested: AccessValues
+    outcome_why: str
+    opened_why: str | None = Field(description="null for those who are not involved")
+    checklist: list[ReviewItem] | None = Field(description="null for those who are not involved")
+    changes: list[ReviewChange] | None = Field(description="null for those who are not involved")
+    comments: list[ReviewComment] | None = Field(description="null for those who are not involved")
+    version: int

@@ -15,8 +15,8 @@ from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.explain import reaches, visible_tools
 from pegboard_hub.registry.model import RegisteredServer, Release
-from pegboard_hub.registry.status import ServerState
 from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.health_view import HealthView, health_view_of_one
 from pegboard_hub.web.parts import Parts
 
 PATH = "/servers/{namespace}/{name}"
@@ -62,7 +62,7 @@ class ServerView:
 
     server: RegisteredServer
     release: Release
-    state: ServerState
+    health: HealthView
     url: str
     surfaces: tuple[str, ...]
     tools: tuple[ToolView, ...]
@@ -82,13 +82,13 @@ def server_routes(parts: Parts, framer: Framer) -> APIRouter:
     async def server(request: Request, namespace: str, name: str) -> HTMLResponse:
         title = f"{namespace}/{name}"
         frame = framer.frame(request, f"/servers/{title}", title)
-        view = server_view(parts, frame.viewer.caller, title) if frame.viewer else None
+        view = await server_view(parts, frame.viewer.caller, title) if frame.viewer else None
         return framer.answer("server.html", frame, view)
 
     return router
 
 
-def server_view(parts: Parts, caller: Caller, name: str) -> ServerView:
+async def server_view(parts: Parts, caller: Caller, name: str) -> ServerView:
     """What a person sees of a server.
 
     Raises:
@@ -102,10 +102,11 @@ def server_view(parts: Parts, caller: Caller, name: str) -> ServerView:
     listed = {s: {tool.name for tool in visible_tools(places[s], found, parts.public_url)} for s in open_from}
     tools = [(tool, tuple(s for s in open_from if tool.name in listed[s])) for tool in found.release.tools]
     url = found.name.resource_url(parts.public_url)
+    health = await health_view_of_one(parts, found)
     return ServerView(
         server=found,
         release=found.release,
-        state=parts.status.read().state(found),
+        health=health,
         url=url,
         surfaces=open_from,
         tools=tuple(ToolView(t, where, found.stopped_tools.get(t.name, "")) for t, where in tools if where),

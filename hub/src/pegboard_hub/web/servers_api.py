@@ -101,7 +101,7 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
     hits = find(parts, caller, search)
     shown = hits[: asked.limit]
     return CataloguePage(
-        servers=[entry(parts, there, hit.server, hit.state, with_tools=asked.tools) for hit in shown],
+        servers=[entry(parts, there, hit.server, hit.health, with_tools=asked.tools) for hit in shown],
         next=parts.list_cursors.write(shown[-1].place, caller, "/servers", asked) if len(hits) > len(shown) else None,
     )
 

@@ -14,7 +14,7 @@ from pegboard_hub.identity.clients.names import cleaned, shown
 from pegboard_hub.identity.directory import Person
 from pegboard_hub.identity.oauth.authorize import led_here
 from pegboard_hub.identity.person import SignedIn
-from pegboard_hub.identity.provider.login import SIGN_IN, START, ProviderLogin
+from pegboard_hub.identity.provider.login import AGAIN_FIELD, SIGN_IN, START, ProviderLogin
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.web.browser import is_back, stranger, visitor
 from pegboard_hub.web.frame import Framer
@@ -38,6 +38,7 @@ class SignInView:
         led_here: whether a page of another site led the person here, to connect a program on their machine.
         program: what a program that waits calls itself; untrusted.
         server: what it asks for, by its name; whether there is one is not told to who is not signed in.
+        again: whether somebody who is signed in is to prove anew who they are.
     """
 
     then: str
@@ -47,6 +48,7 @@ class SignInView:
     led_here: bool = False
     program: str = ""
     server: str = ""
+    again: bool = False
 
     @property
     def for_client(self) -> bool:
@@ -56,7 +58,8 @@ class SignInView:
     @property
     def start(self) -> str:
         """Where the company's login begins."""
-        return f"{START}?{urlencode({'continue': self.then})}"
+        asked = {"continue": self.then} | ({AGAIN_FIELD: "1"} if self.again else {})
+        return f"{START}?{urlencode(asked)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,9 @@ def _in(parts: Parts, framer: Framer) -> APIRouter:
         then = _then(request.query_params.get("continue"))
         program, server = await _waiting(parts, then)
         people = demo.directory.people if demo else {}
-        view = SignInView(then, people, led_here=led_to(parts, request, then), program=program, server=server)
+        again = AGAIN_FIELD in request.query_params
+        led = led_to(parts, request, then)
+        view = SignInView(then, people, led_here=led, program=program, server=server, again=again)
         if demo is None and view.for_client and not view.led_here and visitor(request).session is None:
             return see_other(view.start)
         return ask_to_sign_in(framer, request, view)

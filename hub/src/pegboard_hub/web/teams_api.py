@@ -13,7 +13,7 @@ from pegboard_hub.common.requests import refuse
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.visibility import sees
 from pegboard_hub.web.auth import SignedIn
-from pegboard_hub.web.browsing import roles_of, state_of
+from pegboard_hub.web.browsing import health_of, roles_of
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import AskedPage, page_of
@@ -57,7 +57,7 @@ def team_routes(parts: Parts) -> APIRouter:
         status = parts.status.read()
         body = Team(
             **_summary(caller, group, servers),
-            owned=[entry(parts, caller, server, state_of(status, server), with_tools=False) for server in page.items],
+            owned=[entry(parts, caller, each, health_of(status, each), with_tools=False) for each in page.items],
             next=page.next,
         )
         return tagged(request, body, caller)

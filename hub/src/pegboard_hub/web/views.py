@@ -16,9 +16,9 @@ from pegboard_hub.registry.explain import insider, owns, reaches, visible_tools
 from pegboard_hub.registry.history import Entry
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.releases import Outcome, Pinned
-from pegboard_hub.registry.status import ServerState
+from pegboard_hub.registry.status import Health
 from pegboard_hub.registry.visibility import edits, sees
-from pegboard_hub.web.browsing import roles_of, state_of
+from pegboard_hub.web.browsing import health_of, roles_of
 from pegboard_hub.web.etag import Version
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import (
@@ -66,7 +66,7 @@ def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Versi
 
 
 def entry(
-    parts: Parts, caller: Caller, server: RegisteredServer, state: ServerState, *, with_tools: bool = True
+    parts: Parts, caller: Caller, server: RegisteredServer, health: Health, *, with_tools: bool = True
 ) -> CatalogueEntry:
     """One server of a list."""
     tools = visible_tools(caller, server, parts.public_url) if with_tools else []
@@ -81,7 +81,9 @@ def entry(
         semver=server.semver,
         lifecycle=server.lifecycle.value,
         lifecycle_why=server.lifecycle_why,
-        status=state,
+        status=health.state,
+        status_since=health.since_ms,
+        status_why=health.why,
         stopped=server.stopped,
         resource_url=server.name.resource_url(parts.public_url),
         usable=reaches(caller, server, parts.public_url),
@@ -91,7 +93,7 @@ def entry(
 
 def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iterable[Outcome]) -> ServerDetail:
     """Everything of a server."""
-    looks_after = circle(parts, caller, server)
+    looks_after, health = circle(parts, caller, server), health_of(parts.status.read(), server)
     inside = Inside(
         version=server.version,
         updated_at=server.updated_at_ms,
@@ -110,7 +112,9 @@ def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iter
         uses_models=server.uses_models,
         lifecycle=server.lifecycle.value,
         lifecycle_why=server.lifecycle_why,
-        status=state_of(parts.status.read(), server),
+        status=health.state,
+        status_since=health.since_ms,
+        status_why=health.why,
         stopped=server.stopped,
         release=server.release.digest if server.release else None,
         semver=server.semver,

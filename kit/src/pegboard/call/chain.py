@@ -36,6 +36,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool, insufficient_scope
 from pegboard.core.errors import BundleRefused, StopsUnknown, TokenRefused
 from pegboard.core.logs import annotated
+from pegboard.core.readiness import BUNDLE_UNUSABLE, STOPS_UNKNOWN
 from pegboard.core.refusal import Refusal, stops_unknown
 from pegboard.core.scopes import SCOPE_TOOLS, has_scope
 
@@ -122,6 +123,16 @@ class Chain:
         except BundleRefused:
             return False
         return may_reach(admitted.caller, standing.access) and not standing.revoked.voids(admitted.caller)
+
+    def unready(self) -> str:
+        """Why every request would be refused now, one of `core.readiness.UNREADY`; empty while they are not."""
+        try:
+            self._standings.current(self._clock())
+        except StopsUnknown:
+            return STOPS_UNKNOWN
+        except BundleRefused:
+            return BUNDLE_UNUSABLE
+        return ""
 
     def agree(self, admitted: Admitted, headers: Headers, body: bytes) -> None:
         """Let a POST's body through if it can be read in one way only.

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render
+from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render, reviews
 from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.login import commands as login
 from pegboard.cli.plugins import PluginGroup
+from pegboard.cli.registry.command import registry
 from pegboard.core.errors import PegboardError, Unreachable
 
 # Plain help: rich's would cost three times the whole budget of `pegboard --help`.
@@ -41,6 +42,8 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(ledger.ledger)
+app.add_typer(registry)
+app.add_typer(reviews.reviews)
 
 
 def _show_version(asked: bool) -> None:

@@ -264,7 +264,15 @@ def era_named(given: str) -> Any:
 
 def _status(server: Mapping[str, Any]) -> str:
     stopped = line(server.get("stopped", ""))
-    return f"stopped: {stopped}" if stopped else line(server.get("status", ""))
+    if stopped:
+        return f"stopped: {stopped}"
+    status, why = line(server.get("status", "")), line(server.get("status_why", ""))
+    return f"{status}{_since(server)}: {why}" if why else status
+
+
+def _since(server: Mapping[str, Any]) -> str:
+    at = server.get("status_since")
+    return f" since {datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC" if isinstance(at, int) else ""
 
 
 def _tool_names(server: Mapping[str, Any]) -> str:

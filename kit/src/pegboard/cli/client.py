@@ -71,14 +71,16 @@ class HubClient:
         Raises:
             Failure: refused, unreachable, or not an answer of Pegboard's.
         """
-        token = self.api_token()
-        response = self._get(token, path, query)
-        if response.status_code == httpx2.codes.UNAUTHORIZED and self._drops(token):
-            response = self._get(self.api_token(), path, query)
-        answer = document(response)
-        if response.is_success and answer is not None:
-            return answer
-        raise failure_of(response.status_code, answer, self._options.url)
+        params = {name: value for name, value in query.items() if value is not None}
+        return self._request("GET", path, params=params)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What the API answers to a document that is sent to it, under `/api/v1/`.
+
+        Raises:
+            Failure: as `get`.
+        """
+        return self._request("POST", path, json=body)
 
     def every(self, path: str, key: str, most: int | None = None, **query: str | None) -> list[dict[str, Any]]:
         """All entries of a list of the API, page after page, or so many at most.
@@ -128,6 +130,16 @@ class HubClient:
             mend = f"See what you may use: pegboard servers{self._options.as_arguments()}"
         return Failure.here(ExitStatus.DENIED, "unknown_server", message, mend)
 
+    def _request(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+        token = self.api_token()
+        response = self._send(token, method, path, sent)
+        if response.status_code == httpx2.codes.UNAUTHORIZED and self._drops(token):
+            response = self._send(self.api_token(), method, path, sent)
+        answer = document(response)
+        if response.is_success and answer is not None:
+            return answer
+        raise failure_of(response.status_code, answer, self._options.url)
+
     def _token(self, resource: str, scope: str | None = None) -> Token:
         if self._options.person is None:
             return self._login_token(resource)
@@ -176,13 +188,10 @@ class HubClient:
         Tokens(self._options.url).drop(token.resource, token.value)
         return True
 
-    def _get(self, token: Token, path: str, query: Mapping[str, str | None]) -> httpx2.Response:
+    def _send(self, token: Token, method: str, path: str, sent: Mapping[str, Any]) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {token.value}"}
         with reaching(self._options.url):
-            return self._http.get(
-                f"/api/v1/{path}",
-                params={name: value for name, value in query.items() if value is not None},
-                headers={"Authorization": f"Bearer {token.value}"},
-            )
+            return self._http.request(method, f"/api/v1/{path}", headers=headers, **sent)
 
     def _ask(self, form: Mapping[str, str]) -> httpx2.Response:
         fields = {name: value for name, value in form.items() if value}

@@ -15,6 +15,8 @@ was contact, and a stop or a revocation could have come.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
@@ -109,6 +111,21 @@ class Bundle(BaseModel):
     def sign(self, signer: Signer) -> str:
         """This bundle as text for its consumer's disk."""
         return signer.sign(self.model_dump(mode="json"), BUNDLE_TYPE)
+
+
+class BundleSigner:
+    """Signs bundles that differ in consumer, version and servers alone; what they share is written out once."""
+
+    def __init__(self, shared: Bundle, signer: Signer) -> None:
+        """Write out what they share: all of `shared` but those three."""
+        fields = shared.model_dump(mode="json", exclude={"consumer", "version", "servers"})
+        self._shared = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[1:]
+        self._signer = signer
+
+    def sign(self, consumer: str, version: int, servers: Iterable[str]) -> str:
+        """One consumer's bundle. `servers` are the texts of `BundledServer.model_dump_json`."""
+        own = f'{{"consumer":{json.dumps(consumer)},"version":{version},"servers":[{",".join(servers)}],'
+        return self._signer.sign_text(own + self._shared, BUNDLE_TYPE)
 
 
 def open_bundle(text: str, verifier: Verifier, consumer: str, at_least: int = 0) -> Bundle:

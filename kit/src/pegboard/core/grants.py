@@ -13,13 +13,29 @@ everybody until the line is taken out again.
 
 The file is an import: what it says of a server is taken over when it is saved, and what it leaves out is decided in
 the registry. `source` and `egress` are the file's alone. `[reviews]` says who reviews servers before production.
+
+    [registry]
+    prefix   = "com.acme"
+    networks = ["10.0.0.0/8"]
+
+This says what production servers are called in the official registry API, and who may read it without signing in.
 """
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from pegboard.core.checks import load_toml
 from pegboard.core.manifest import Name, known_surfaces
@@ -100,6 +116,51 @@ class Reviews(BaseModel):
     genai: ReviewKind = Field(default=ReviewKind(), description="where it sends data to a language model")
 
 
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_PREFIX = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
+LONGEST_PREFIX = 160
+"""Characters of the prefix: a whole official name has 200 at most, and ours is up to 32 and the slash."""
+
+
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text) or len(text) > LONGEST_PREFIX:
+        raise ValueError(f"{text[:80]!r} is not a domain in reverse, in lower case, for example com.acme")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"{text[:80]!r} is not a network: {error}; write it as 10.0.0.0/8") from error
+
+
+class PublicRegistry(BaseModel):
+    """What the official registry API says without a sign-in, and to whom."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: Annotated[str, AfterValidator(_prefix)] | None = Field(
+        default=None,
+        description="what official names begin with, your domain in reverse, for example com.acme; "
+        "else made of the public URL's host",
+    )
+    public: bool | None = Field(
+        default=None,
+        description="true: anybody may read it; false: nobody; left out: this machine alone, where callers reach "
+        "Pegboard on loopback",
+    )
+    networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(), description="callers' networks that may read it, instead of `public`"
+    )
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> PublicRegistry:
+        if self.networks and self.public is not None:
+            raise ValueError(f"networks and public = {str(self.public).lower()} contradict; keep one of the two")
+        return self
+
+
 class GrantsFile(BaseModel):
     """The whole file."""
 
@@ -107,6 +168,9 @@ class GrantsFile(BaseModel):
 
     reviews: Reviews = Field(default=Reviews(), description="who reviews servers before production")
 
+    registry: PublicRegistry = Field(
+        default=PublicRegistry(), description="the official registry API: names, and who may read it"
+    )
     servers: dict[Annotated[str, AfterValidator(_server_name)], Grant] = Field(
         default={}, description="every server that is published, by `namespace/name`"
     )

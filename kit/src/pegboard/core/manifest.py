@@ -24,6 +24,7 @@ Sensitivity = Literal["public", "internal", "confidential", "restricted"]
 
 
 LinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(?:[ -][a-z0-9]+)*$", max_length=32)]
+MOST_LINKS = 10
 LONGEST_LINK = 500
 _LINK = re.compile(
     r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
@@ -82,11 +83,11 @@ class Manifest(_Strict):
     owner: Name = Field(description="the owning team, a business group")
     support_channel: str = Field(min_length=2, description="where people ask, for example #data-platform")
     sensitivity: Sensitivity = Field(default="internal", description="of the data that its tools show")
-    uses_models: bool = Field(default=False, description="whether it sends data to a language model")
-    links: dict[LinkName, str] = Field(
-        default={}, max_length=10, description="pages about it, each an https address by a name as docs or runbook"
-    )
     gallery: bool = Field(default=True, description="false keeps the server out of the public registry API")
+    links: dict[LinkName, str] = Field(
+        default={}, max_length=MOST_LINKS, description="name to https address: docs, runbook, dashboard"
+    )
+    uses_models: bool = Field(default=False, description="it sends data to a language model")
     requests: Requests = Field(default=Requests(), description="the access it asks for")
     resources: Resources = Field(default=Resources(), description="what one replica may use")
     replicas: Replicas = Field(default=Replicas(), description="how many replicas the platform keeps")

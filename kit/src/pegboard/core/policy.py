@@ -28,7 +28,7 @@ import cedarpy
 from pegboard.core.caller import Caller
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
-from pegboard.core.vocabulary import unknown_names
+from pegboard.core.vocabulary import named_entities, unknown_names
 
 Action = Literal["list", "call"]
 
@@ -66,6 +66,7 @@ class Policy:
         name: the file's name without `.cedar`, which is what a tool refers to.
         version: the first 12 hex digits of the text's SHA-256; it stands in every record.
         arguments: names of the call arguments the policy may see.
+        names: every entity it names, as (type, id): groups, persons, services, tools, servers.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -91,6 +92,7 @@ class Policy:
         self.text = text
         self.version = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.arguments = _declared_arguments(parsed["staticPolicies"])
+        self.names = named_entities(parsed["staticPolicies"])
         if faults := unknown_names(parsed["staticPolicies"], self.arguments):
             raise ConfigurationError(f"policies/{name}.cedar", faults)
 

@@ -85,9 +85,10 @@ _ONE_FOR_TWO = (("rn", "m"), ("vv", "w"))
 
 def skeleton(text: str) -> str:
     """What `text` looks like at a glance: two texts with one skeleton are mistaken for each other."""
-    plain = unicodedata.normalize("NFKC", text)
-    latin = "".join(_LATIN_TWINS.get(character, character) for character in plain)
-    flat = latin.translate(_SAME_LOOK).casefold().translate(_SEPARATORS)
+    if not text.isascii():
+        plain = unicodedata.normalize("NFKC", text)
+        text = "".join(_LATIN_TWINS.get(character, character) for character in plain)
+    flat = text.translate(_SAME_LOOK).casefold().translate(_SEPARATORS)
     for two, one in _ONE_FOR_TWO:
         flat = flat.replace(two, one)
     return flat

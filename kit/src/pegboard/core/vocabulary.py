@@ -36,6 +36,19 @@ def unknown_names(policies: Mapping[str, Any], arguments: Iterable[str]) -> list
     return list(dict.fromkeys(fault for fault in faults if fault))
 
 
+def named_entities(policies: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """Every entity that parsed policies name, as (type, id).
+
+    A decision can tell two callers apart by these alone, beside where they call from and with what.
+    """
+    return frozenset(
+        (node["type"], str(node["id"]))
+        for policy in policies.values()
+        for node in _nodes(policy)
+        if node.keys() == {"type", "id"} and isinstance(node["type"], str)
+    )
+
+
 def _nodes(root: Any) -> Iterator[dict[str, Any]]:
     """Every object of a JSON document. Without recursion: how deep a policy nests is its author's choice."""
     waiting = [root]

@@ -13,6 +13,7 @@ from pegboard.call.agree import METHOD_HEADER
 from pegboard.call.chain import Admitted, Chain, Headers, Refused
 from pegboard.core.challenge import challenge, metadata_url
 from pegboard.core.logs import annotated
+from pegboard.core.readiness import HEALTH_PATH, OK, READY_PATH
 from pegboard.core.refusal import Refusal
 from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.trace import trace_id
@@ -21,11 +22,10 @@ from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sdk import ADMITTED, session_user
 from pegboard.transport.streams import OpenStreams
 
-HEALTH_PATH = "/healthz"
 CALLS_PATH = "/healthz/calls"
 """How many requests are being answered, endless streams aside: who ends this server waits until there are none."""
 METRICS_PATH = "/metrics"
-"""All three are for the supervisor, which reaches the socket itself; the edge passes the endpoint's path alone."""
+"""All are for supervisor and prober, which reach the socket themselves; the edge passes the endpoint's path alone."""
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
@@ -35,7 +35,7 @@ their method in a header, which the chain has held to the body."""
 
 
 class GovernedApp:
-    """An ASGI application: one MCP endpoint behind the chain, a health probe, and the metrics."""
+    """An ASGI application: one MCP endpoint behind the chain, the probes, and the metrics."""
 
     def __init__(
         self,
@@ -73,7 +73,10 @@ class GovernedApp:
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
         elif scope["path"] == HEALTH_PATH and scope["method"] == "GET":
-            await _respond(send, 200, {"status": "ok"})
+            await _respond(send, 200, {"status": OK})
+        elif scope["path"] == READY_PATH and scope["method"] == "GET":
+            unready = self._chain.unready()
+            await _respond(send, 503 if unready else 200, {"status": unready or OK})
         elif scope["path"] == METRICS_PATH and scope["method"] == "GET":
             await _send(send, 200, self._meter.page(), CONTENT_TYPE)
         elif scope["path"] == CALLS_PATH and scope["method"] == "GET":

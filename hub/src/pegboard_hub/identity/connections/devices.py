@@ -248,7 +248,9 @@ class Devices:
 
     def _check_guesses(self, sub: str) -> None:
         since = self._now_ms() - GUESSES_IN_S * 1000
-        recent = [at for at in self._missed.get(sub, []) if at > since]
+        recent = [at for at in self._missed.pop(sub, []) if at > since]
+        if recent:
+            self._missed[sub] = recent
         if len(recent) >= MOST_GUESSES:
             raise TooManyGuesses((recent[0] - since) // 1000 + 1)
 

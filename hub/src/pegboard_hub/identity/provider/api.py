@@ -18,7 +18,7 @@ from pegboard_hub.common.requests import read_body
 from pegboard_hub.identity.person import LoginRefused, LoginUnavailable, SignedIn
 from pegboard_hub.identity.provider.attempt import LIFETIME_S, cookie_of
 from pegboard_hub.identity.provider.errors import Unbelievable
-from pegboard_hub.identity.provider.login import BACK_CHANNEL, CALLBACK, SIGN_IN, START, ProviderLogin
+from pegboard_hub.identity.provider.login import AGAIN_FIELD, BACK_CHANNEL, CALLBACK, SIGN_IN, START, ProviderLogin
 from pegboard_hub.identity.sessions.cookie import Cookie
 from pegboard_hub.identity.sessions.service import Sessions
 
@@ -79,7 +79,7 @@ def _browser(login: ProviderLogin, cookie: Callable[[str], Cookie], pages: Pages
         if pages.led_here(request, then):
             return RedirectResponse(f"{SIGN_IN}?{urlencode({'continue': then})}", 303, NO_STORE)
         try:
-            begun = await login.begin(then)
+            begun = await login.begin(then, again=AGAIN_FIELD in request.query_params)
         except (LoginUnavailable, LoginRefused) as error:
             return await _told(pages, request, error, then)
         response = RedirectResponse(begun.url, 303, NO_STORE)

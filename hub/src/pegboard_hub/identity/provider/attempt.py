@@ -31,6 +31,9 @@ LONGEST_CONTINUE = 2500
 
 LONGEST_CODE = 4096
 
+_ASK_AGAIN = {"prompt": "login", "max_age": "0"}
+"""Asks the provider to have the person prove anew who they are, and to say when they did (§3.1.2.1)."""
+
 AGAIN = "This sign-in was begun in another browser, or too long ago. Sign in again."
 
 ERRORS = {
@@ -53,6 +56,7 @@ class Attempt:
         verifier: ties the code to this attempt (RFC 7636).
         continue_to: where the person goes on to; a path of ours.
         begun_at: seconds since the epoch.
+        again: whether the person is to prove anew who they are, whatever the provider remembers.
     """
 
     state: str
@@ -60,12 +64,14 @@ class Attempt:
     verifier: str
     continue_to: str
     begun_at: float
+    again: bool = False
 
     @classmethod
-    def new(cls, continue_to: str, now: float) -> Attempt:
+    def new(cls, continue_to: str, now: float, *, again: bool = False) -> Attempt:
         """A fresh one; nothing of it can be guessed."""
         path = continue_to if len(continue_to) <= LONGEST_CONTINUE else "/"
-        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48), path, now)
+        state, nonce, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48)
+        return cls(state, nonce, verifier, path, now, again)
 
     @property
     def cookie(self) -> str:
@@ -90,6 +96,7 @@ class Attempt:
                 "nonce": self.nonce,
                 "code_challenge": challenge,
                 "code_challenge_method": "S256",
+                **(_ASK_AGAIN if self.again else {}),
             }
         )
         separator = "&" if "?" in metadata.authorization_endpoint else "?"

@@ -25,6 +25,7 @@ class Expected:
     Attributes:
         nonce: of the attempt; None for one that a renewal brought, of which §12.2 asks for none.
         subject: whom a renewal was for; None at a sign-in.
+        proved_since: when the person was asked to prove who they are; None where that was not asked for.
         now: seconds since the epoch.
     """
 
@@ -33,6 +34,7 @@ class Expected:
     now: float
     nonce: str | None = None
     subject: str | None = None
+    proved_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ RULES: dict[str, Callable[[_Shown], bool]] = {
     "it is not of this sign-in": lambda shown: _nonce(shown),
     "it names nobody": lambda shown: is_subject(shown.claims.get("sub")),
     "it is of somebody else": lambda shown: shown.expected.subject in (None, shown.claims.get("sub")),
+    "it is of a sign-in before the one that was asked for": lambda shown: _proved(shown),
 }
 """Each rule by the fault of what breaks it."""
 
@@ -80,6 +83,12 @@ def check(header: Json, claims: Json, expected: Expected) -> None:
     for fault, holds in RULES.items():
         if not holds(shown):
             raise Unbelievable(f"the id token is not believed: {fault}")
+
+
+def proved_at(claims: Json) -> float | None:
+    """When the person proved who they are, as far as the token tells (`auth_time`, §2)."""
+    found = claims.get("auth_time")
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 def is_subject(found: object) -> bool:
@@ -97,6 +106,14 @@ def _authorized_party(shown: _Shown) -> bool:
     if "azp" in shown.claims:
         return bool(shown.claims["azp"] == shown.expected.client_id)
     return len(shown.audiences) == 1
+
+
+def _proved(shown: _Shown) -> bool:
+    """§3.1.3.7 rule 13. Providers that leave `auth_time` out are believed to have done as `prompt=login` said."""
+    if shown.expected.proved_since is None or "auth_time" not in shown.claims:
+        return True
+    found = proved_at(shown.claims)
+    return found is not None and found >= shown.expected.proved_since - SKEW_S
 
 
 def _nonce(shown: _Shown) -> bool:

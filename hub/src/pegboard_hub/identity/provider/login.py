@@ -15,7 +15,7 @@ from pegboard_hub.identity.provider.claims import facts_of, tells_groups
 from pegboard_hub.identity.provider.errors import NotAdmitted, Unbelievable
 from pegboard_hub.identity.provider.exchange import Exchange, Tokens
 from pegboard_hub.identity.provider.fetch import Fetcher, Json
-from pegboard_hub.identity.provider.id_token import Expected, check, is_subject
+from pegboard_hub.identity.provider.id_token import Expected, check, is_subject, proved_at
 from pegboard_hub.identity.provider.logout import LONGEST_HINT, Remembered, SignedOut, sign_out_url, signed_out
 from pegboard_hub.identity.provider.metadata import Place
 from pegboard_hub.identity.sealing import Sealer
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 SIGN_IN = "/sign-in"
 START = f"{SIGN_IN}/start"
 """Where a browser begins."""
+
+AGAIN_FIELD = "again"
+"""In a query of the two: the person is to prove anew who they are."""
 
 CALLBACK = f"{SIGN_IN}/callback"
 BACK_CHANNEL = f"{SIGN_IN}/back-channel"
@@ -120,6 +123,12 @@ class _Told:
         found = (self.id_token or {}).get("sid", "")
         return str(found) if is_subject(found) else ""
 
+    def proved_at(self, *, asked: bool) -> float | None:
+        """When the person proved who they are (`SignedIn.authenticated_at`): what is not told is just now only where
+        the provider was asked to have them do it."""
+        told = proved_at(self.id_token or {})
+        return told if told is not None or asked else 0.0
+
     def source_of(self, groups: Groups) -> str:
         """Which of the two tells of groups."""
         told = {"userinfo": self.userinfo, "id_token": self.id_token}
@@ -196,18 +205,19 @@ class ProviderLogin:
         """Whose subjects its sessions are of."""
         return self._provider.issuer
 
-    async def begin(self, continue_to: str) -> Begun:
+    async def begin(self, continue_to: str, *, again: bool = False) -> Begun:
         """Begin a sign-in.
 
         Args:
             continue_to: where the person goes on to; checked by whoever calls this.
+            again: whether the person is to prove anew who they are.
 
         Raises:
             LoginUnavailable: the provider does not answer.
             LoginRefused: what it says of itself cannot be believed.
         """
         metadata = await self._place.metadata()
-        attempt = Attempt.new(continue_to, self._clock())
+        attempt = Attempt.new(continue_to, self._clock(), again=again)
         url = attempt.url(self._provider, metadata, self._redirect_uri)
         return Begun(url, attempt.cookie, attempt.sealed(self._sealer))
 
@@ -226,7 +236,8 @@ class ProviderLogin:
         metadata = await self._place.metadata()
         code = code_of(answer, metadata)
         tokens = await self._exchange.code(metadata, code, self._redirect_uri, attempt.verifier)
-        expected = Expected(self.issuer, self._provider.client_id, self._clock(), nonce=attempt.nonce)
+        since = attempt.begun_at if attempt.again else None
+        expected = Expected(self.issuer, self._provider.client_id, self._clock(), attempt.nonce, proved_since=since)
         signed_in_ = await self._signed_in(tokens, expected)
         return Completed(signed_in_, attempt.continue_to)
 
@@ -311,6 +322,7 @@ class ProviderLogin:
             subject,
             told.session,
             self._renewal(tokens, subject, told, kept).text(),
+            told.proved_at(asked=expected.proved_since is not None),
         )
 
     def _renewal(self, tokens: Tokens, subject: str, told: _Told, kept: _Renewal | None) -> _Renewal:

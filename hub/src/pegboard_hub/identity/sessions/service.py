@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, or_, update
 
 from pegboard.core.errors import PegboardError
 from pegboard_hub.identity.connections.model import connections
-from pegboard_hub.identity.person import Login, LoginEnded, LoginUnavailable, SignedIn
+from pegboard_hub.identity.person import Login, LoginEnded, LoginUnavailable, PersonFacts, SignedIn
 from pegboard_hub.identity.revocations import KEPT_MS, Revocations
 from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions import store
@@ -86,7 +87,21 @@ class Sessions:
         lifetime_s: int = LIFETIME_S,
         renew_after_s: float = RENEW_AFTER_S,
         clock: Callable[[], float] = time.time,
+        alone: Callable[[str], AbstractAsyncContextManager[None]] = lambda _name: nullcontext(),
     ) -> None:
+        """Prepare.
+
+        Args:
+            database: where sessions are kept.
+            login: who tells who people are.
+            sealer: seals what renews their facts.
+            revocations: what the end of a session adds to.
+            lifetime_s: of a session.
+            renew_after_s: age of facts from which the login is asked again.
+            clock: seconds since the epoch.
+            alone: keeps other hubs from doing what is named meanwhile.
+        """
+        self._alone = alone
         self.login = login
         self.lifetime_s = lifetime_s
         self._database = database
@@ -99,6 +114,7 @@ class Sessions:
     async def open(self, signed_in: SignedIn, device: str) -> tuple[Session, str]:
         """A new session, with the secret for its cookie. There is no other way to get one."""
         now, secret = self._now_ms(), new_secret()
+        proved_at = now if signed_in.authenticated_at is None else int(signed_in.authenticated_at * 1000)
         session = Session(
             sid=new_id(),
             facts=signed_in.facts,
@@ -107,7 +123,7 @@ class Sessions:
             renewal=self._sealed(signed_in.renewal),
             device=device[:DEVICE_LENGTH],
             opened_at_ms=now,
-            authenticated_at_ms=now,
+            authenticated_at_ms=min(now, proved_at),
             facts_at_ms=now,
             seen_at_ms=now,
             expires_at_ms=now + self.lifetime_s * 1000,
@@ -136,6 +152,11 @@ class Sessions:
         async with self._database.read() as connection:
             return await store.live(connection, sessions.c.sub == sub, self._now_ms())
 
+    async def everybody(self) -> list[PersonFacts]:
+        """Whoever is signed in, as the login last told of them."""
+        async with self._database.read() as connection:
+            return await store.everybody(connection, self._now_ms())
+
     async def called(self, person: str | None, most: int) -> list[Session]:
         """Live sessions of whoever has that id or e-mail address, or of everybody: the newest `most`."""
         named = sessions.c.sub.is_not(None) if person is None else person_is(person)
@@ -146,8 +167,12 @@ class Sessions:
         """End every session of whoever has that id or e-mail address; gives those that there were."""
         return await self._end(person_is(person), why)
 
-    async def current(self, sid: str) -> Session:
+    async def current(self, sid: str, at_most_s: float | None = None) -> Session:
         """The session with what the login says of its person now, or said less than `renew_after_s` ago.
+
+        Args:
+            sid: the session's id.
+            at_most_s: how old the facts may be instead of `renew_after_s`, in seconds.
 
         Raises:
             SessionEnded: it is over, or the login says so now.
@@ -158,17 +183,28 @@ class Sessions:
         async with renewing.lock:
             if waited and renewing.silent:
                 raise LoginUnavailable(renewing.silent)
-            session = await self.get(sid)
-            if session is None:
-                raise SessionEnded("the sign-in is over")
-            if self._now_ms() - session.facts_at_ms <= self.renew_after_s * 1000:
+            session = await self._live(sid)
+            if self._is_fresh(session, at_most_s):
                 return session
             renewing.silent = ""
             try:
-                return await self._renew(session)
+                # A login may take what renews for stolen when it comes twice (RFC 9700 §4.14.2).
+                async with self._alone(f"renew {sid}"):
+                    session = await self._live(sid)
+                    return session if self._is_fresh(session, at_most_s) else await self._renew(session)
             except LoginUnavailable as error:
                 renewing.silent = str(error)
                 raise
+
+    async def _live(self, sid: str) -> Session:
+        session = await self.get(sid)
+        if session is None:
+            raise SessionEnded("the sign-in is over")
+        return session
+
+    def _is_fresh(self, session: Session, at_most_s: float | None) -> bool:
+        oldest_s = self.renew_after_s if at_most_s is None else at_most_s
+        return self._now_ms() - session.facts_at_ms <= oldest_s * 1000
 
     async def end(self, sid: str, why: str) -> None:
         """End one session, with everything that came of it."""

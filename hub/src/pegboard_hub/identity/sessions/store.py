@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, Text, cast, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.connections.model import connections
@@ -36,6 +37,21 @@ async def live(
     chosen = select(sessions).where(where, *alive).order_by(sessions.c.opened_at_ms.desc())
     rows = await connection.execute(chosen.limit(most))
     return [_session(row) for row in rows]
+
+
+async def everybody(connection: AsyncConnection, now_ms: int) -> list[PersonFacts]:
+    """Whoever has a live session, once each, as the login last told of them; in order of id."""
+    alive = (sessions.c.ended_at_ms.is_(None), sessions.c.expires_at_ms > now_ms)
+    # As text: many people have the same groups, and each such text is read once.
+    columns = (sessions.c.sub, sessions.c.name, cast(sessions.c.groups, Text), sessions.c.email)
+    chosen = select(*columns).where(*alive).order_by(sessions.c.sub, sessions.c.facts_at_ms)
+    read: dict[str, tuple[str, ...]] = {}
+    newest: dict[str, PersonFacts] = {}
+    for sub, name, groups, email in await connection.execute(chosen):
+        if groups not in read:
+            read[groups] = tuple(json.loads(groups))
+        newest[sub] = PersonFacts(sub, name, read[groups], email)
+    return list(newest.values())
 
 
 async def renew(connection: AsyncConnection, session: Session) -> bool:

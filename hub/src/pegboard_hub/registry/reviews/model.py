@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from pegboard_hub.registry.model import ACTOR_LENGTH
+from pegboard_hub.registry.model import ACTOR_LENGTH, Access, RegisteredServer
 from pegboard_hub.storage.metadata import metadata
 
 
@@ -61,3 +64,84 @@ review_comments = Table(
     Column("text", Text, nullable=False),
     Index("ix_review_comments_review_id", "review", "id"),
 )
+
+
+class Difference(NamedTuple):
+    """Something that a review looks at, and that is not as it was.
+
+    Attributes:
+        what: in words, for example `tool get_revenue_metrics` or `requested groups`.
+        before: what it was; None where it was not there.
+        after: what it is; None where it is there no more.
+    """
+
+    what: str
+    before: Any
+    after: Any
+
+
+class Subject(NamedTuple):
+    """Exactly what a review looks at. What was decided on one does not count for another.
+
+    Attributes:
+        release: digest; empty where there is no code yet.
+        requested: the access that is asked for.
+    """
+
+    release: str
+    requested: Access
+
+
+def subject_of(server: RegisteredServer) -> Subject:
+    """What would be reviewed of a server now: the release that waits, or else the one that is deployed."""
+    release = server.waiting or server.release
+    return Subject(release.digest if release else "", in_order(server.requested))
+
+
+def in_order(access: Access) -> Access:
+    """An access with its values sorted and each once, so that two of them can be compared."""
+    return Access(*(tuple(sorted(set(values))) for values in access))
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One review. Times are milliseconds since the epoch.
+
+    Attributes:
+        changes: what differs from what was last approved; an author's words are in it.
+        decided_by: a person, or the grants file; None while nobody has decided.
+        checklist: each item that was looked at, with whether it holds.
+        granted: the access that was approved; None unless it was.
+        version: counts up with each change of it.
+    """
+
+    id: str
+    server: str
+    kind: Kind
+    state: State
+    subject: Subject
+    changes: tuple[Difference, ...]
+    opened_at_ms: int
+    opened_by: str
+    opened_why: str
+    decided_at_ms: int | None
+    decided_by: str | None
+    outcome_why: str
+    checklist: Mapping[str, bool]
+    granted: Access | None
+    conditions: str
+    version: int
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits for somebody to decide."""
+        return self.state is State.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody said of a review."""
+
+    at_ms: int
+    author: str
+    text: str

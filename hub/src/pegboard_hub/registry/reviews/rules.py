@@ -5,9 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from pegboard.core.grants import Reviews
 from pegboard.core.manifest import Manifest, Requests
-from pegboard_hub.registry.model import Release
-from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.registry.model import Access, RegisteredServer, Release
+from pegboard_hub.registry.reviews.model import Difference, Kind
+
+APPROVERS = {Kind.SECURITY: ("security",), Kind.PRIVACY: ("legal",), Kind.GENAI: ("security",)}
+"""The groups that decide where the operator's file names none."""
+
+CHECKLISTS = {
+    Kind.SECURITY: (
+        "Each tool’s policy lets in only whom it should",
+        "No tool changes or destroys anything without saying so",
+        "It reaches no place and holds no secret that it does not need",
+        "Tool names, descriptions and schemas give an agent no instructions",
+    ),
+    Kind.PRIVACY: (
+        "Its sensitivity is that of the data its tools show",
+        "The groups asked for have a reason to see that data",
+        "The surfaces and channels asked for may carry that data",
+    ),
+    Kind.GENAI: (
+        "The models that it sends data to may receive that data",
+        "Nothing that a model answers is acted on without a person or a policy",
+        "People can tell what a model wrote",
+    ),
+}
+"""What must hold before a review is approved, where the operator's file says nothing else."""
+
+
+def approvers(reviews: Reviews, kind: Kind) -> tuple[str, ...]:
+    """The groups whose people decide on reviews of a kind."""
+    said = getattr(reviews, kind.value).approvers
+    return said or APPROVERS[kind]
+
+
+def checklist(reviews: Reviews, kind: Kind) -> tuple[str, ...]:
+    """What must hold before a review of a kind is approved."""
+    said = getattr(reviews, kind.value).checklist
+    return said or CHECKLISTS[kind]
+
 
 ALWAYS = (Kind.SECURITY, Kind.PRIVACY)
 """Reviews of every server in a namespace that is reviewed."""
@@ -18,18 +55,37 @@ def needed(manifest: Manifest | None) -> tuple[Kind, ...]:
     return (*ALWAYS, Kind.GENAI) if manifest is not None and manifest.uses_models else ALWAYS
 
 
-class Difference(NamedTuple):
-    """Something that a review looks at, and that is not as it was.
+def needed_of(server: RegisteredServer) -> tuple[Kind, ...]:
+    """The reviews that a server needs, also while it has no code yet and its record says what it will do."""
+    release = server.waiting or server.release
+    if release is not None:
+        return needed(release.manifest)
+    return (*ALWAYS, Kind.GENAI) if server.uses_models else ALWAYS
 
-    Attributes:
-        what: in words, for example `tool get_revenue_metrics` or `requested groups`.
-        before: what it was; None where it was not there.
-        after: what it is; None where it is there no more.
-    """
 
-    what: str
-    before: Any
-    after: Any
+ACCESS = "access: "
+"""How differences begin that tell of access that was asked for on a page."""
+
+
+def access_differences(granted: Access, asked: Access) -> list[Difference]:
+    """What somebody asks for beside what is granted, by kind of access."""
+    pairs = zip(Access._fields, granted, asked, strict=True)
+    return [Difference(f"{ACCESS}{name}", sorted(g), sorted(a)) for name, g, a in pairs if set(g) != set(a)]
+
+
+def within(inner: Access, outer: Access) -> bool:
+    """Whether one access gives nothing that another does not."""
+    return all(set(some) <= set(others) for some, others in zip(inner, outer, strict=True))
+
+
+def together(one: Access, other: Access) -> Access:
+    """What either of two gives."""
+    return Access(*(tuple(sorted({*some, *others})) for some, others in zip(one, other, strict=True)))
+
+
+def common(*several: Access) -> Access:
+    """What all of several give."""
+    return Access(*(tuple(sorted(set.intersection(*map(set, values)))) for values in zip(*several, strict=True)))
 
 
 class _Aspect(NamedTuple):

@@ -1,17 +1,38 @@
-"""Opening reviews, and closing those that the operator's file decides."""
+"""The tables of reviews: opening, deciding and reading them, and who may not decide because it is their own."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, insert, update
+from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.model import Access
-from pegboard_hub.registry.reviews.model import Kind, State, reviews
-from pegboard_hub.registry.reviews.rules import Difference
+from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
+from pegboard_hub.registry.record import RECORD_FIELDS
+from pegboard_hub.registry.reviews.model import (
+    Comment,
+    Difference,
+    Kind,
+    Review,
+    State,
+    Subject,
+    in_order,
+    review_comments,
+    reviews,
+    subject_of,
+)
+from pegboard_hub.registry.reviews.rules import ACCESS, access_differences
+
+DECIDING = ("approve", "reject", "reopen", "ask for genai review", "grant")
+"""What reviewers do, as the history calls it: it makes nobody the author of what they look at."""
+
+ASKING = ("register", "submit", "ask for access")
+"""What only somebody does whose wish it is."""
+
+_AUTHORED = frozenset({*RECORD_FIELDS, *(f"requested_{field}" for field in Access._fields)})
 
 
 async def open_reviews(
@@ -54,10 +75,13 @@ async def record_approved(
     by: str,
     why: str,
     now_ms: int,
+    *,
+    supersedes: bool = True,
 ) -> None:
     """Write down reviews that were decided elsewhere, as in the operator's git."""
     kinds = tuple(kinds)
-    await supersede(connection, server, kinds)
+    if supersedes:
+        await supersede(connection, server, kinds)
     decided = {
         "state": State.APPROVED,
         "decided_at_ms": now_ms,
@@ -77,7 +101,156 @@ async def supersede(
     open_ones = and_(reviews.c.server == server, reviews.c.kind.in_(list(kinds)), reviews.c.state == State.OPEN)
     if release is not None:
         open_ones = and_(open_ones, reviews.c.release == release)
-    await connection.execute(update(reviews).where(open_ones).values(state=State.SUPERSEDED))
+    ended = {"state": State.SUPERSEDED, "version": reviews.c.version + 1}
+    await connection.execute(update(reviews).where(open_ones).values(ended))
+
+
+async def find(connection: AsyncConnection, review: str) -> Review | None:
+    """The review of an id."""
+    row = (await connection.execute(select(reviews).where(reviews.c.id == review))).first()
+    return _review(row) if row else None
+
+
+async def list_reviews(
+    connection: AsyncConnection,
+    *,
+    server: str | None = None,
+    states: Collection[State] = (),
+    kinds: Collection[Kind] = (),
+    opened_by: str | None = None,
+    before: tuple[int, str] | None = None,
+    limit: int = 100,
+) -> list[Review]:
+    """Reviews, those that were opened last first.
+
+    Args:
+        connection: inside a transaction.
+        server: only of this one.
+        states: only in one of these; none: in any.
+        kinds: only of one of these; none: of any.
+        opened_by: only those that this person asked for.
+        before: only after this place in the order, as `opened_at_ms` and `id`.
+        limit: most of them.
+    """
+    query = select(reviews).order_by(reviews.c.opened_at_ms.desc(), reviews.c.id.desc()).limit(limit)
+    if server is not None:
+        query = query.where(reviews.c.server == server)
+    if states:
+        query = query.where(reviews.c.state.in_([*states]))
+    if kinds:
+        query = query.where(reviews.c.kind.in_([*kinds]))
+    if opened_by is not None:
+        query = query.where(reviews.c.opened_by == opened_by)
+    if before is not None:
+        at_ms, review = before
+        later = and_(reviews.c.opened_at_ms == at_ms, reviews.c.id < review)
+        query = query.where(or_(reviews.c.opened_at_ms < at_ms, later))
+    return [_review(row) for row in await connection.execute(query)]
+
+
+async def round_of(connection: AsyncConnection, server: RegisteredServer) -> dict[Kind, Review]:
+    """The newest review of each kind that looks at what the server asks for now, without those nobody asks for."""
+    subject = subject_of(server)
+    query = (
+        select(reviews)
+        .where(
+            reviews.c.server == str(server.name),
+            reviews.c.release == subject.release,
+            reviews.c.state != State.SUPERSEDED,
+        )
+        # Of two of one moment the one that is still open was opened when the other had been decided.
+        .order_by(reviews.c.opened_at_ms, reviews.c.state == State.OPEN)
+    )
+    found = [_review(row) for row in await connection.execute(query)]
+    return {review.kind: review for review in found if review.subject == subject}
+
+
+async def asked_still(
+    connection: AsyncConnection, server: RegisteredServer, asked: Access
+) -> dict[Kind, list[Difference]]:
+    """Reviews of access that somebody asked for on a page, and still asks for, where one of them is open."""
+    found = await round_of(connection, server)
+    of_access = any(change.what.startswith(ACCESS) for review in found.values() for change in review.changes)
+    if asked != server.requested or not of_access or not any(review.open for review in found.values()):
+        return {}
+    return {kind: access_differences(server.granted, asked) for kind in found}
+
+
+async def keep(connection: AsyncConnection, review: Review, values: Mapping[str, Any]) -> bool:
+    """Change a review that is open and still as it was read; False where it is not."""
+    as_read = and_(reviews.c.id == review.id, reviews.c.version == review.version, reviews.c.state == State.OPEN)
+    changed = {**values, "version": review.version + 1}
+    return (await connection.execute(update(reviews).where(as_read).values(changed))).rowcount == 1
+
+
+async def comment(connection: AsyncConnection, review: str, author: str, text: str, now_ms: int) -> None:
+    """Add a comment."""
+    await connection.execute(insert(review_comments).values(review=review, at_ms=now_ms, author=author, text=text))
+
+
+async def comments(connection: AsyncConnection, review: str) -> list[Comment]:
+    """The comments on a review, oldest first."""
+    query = select(review_comments).where(review_comments.c.review == review).order_by(review_comments.c.id)
+    return [Comment(row.at_ms, row.author, row.text) for row in await connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """Whose wish a server is, so that they do not decide on it: its owners, and who asked for something of it."""
+
+    groups: frozenset[str]
+    people: frozenset[str]
+
+    def are(self, sub: str, groups: Iterable[str]) -> bool:
+        """Whether somebody is one of them."""
+        return sub in self.people or not self.groups.isdisjoint(groups)
+
+
+async def authors_of(connection: AsyncConnection, server: RegisteredServer) -> Authors:
+    """The authors of a server.
+
+    An owner group that a release or an edit replaces stays one until the new one has passed its reviews: nobody gets
+    out of it by naming another group.
+    """
+    name = str(server.name)
+    pinned = (
+        await connection.execute(
+            select(releases.c.digest, releases.c.manifest, releases.c.approved_at_ms).where(releases.c.server == name)
+        )
+    ).all()
+    approved = [row for row in pinned if row.approved_at_ms is not None]
+    last = max((row.approved_at_ms for row in approved), default=0)
+    counted = [row for row in pinned if row.approved_at_ms in (None, last)]
+    groups = {server.owner, *(row.manifest["owner"] for row in counted)}
+    people = set()
+    written = select(history.c.actor, history.c.actor_kind, history.c.action, history.c.fields, history.c.at_ms)
+    for row in await connection.execute(written.where(history.c.server == name)):
+        if row.at_ms > last or not last:
+            groups |= set(row.fields.get("owner", ()))
+        edits = row.action not in DECIDING and not _AUTHORED.isdisjoint(row.fields)
+        if row.actor_kind == "person" and (row.action in ASKING or edits):
+            people.add(row.actor)
+    asked = await connection.scalars(select(reviews.c.opened_by).where(reviews.c.server == name).distinct())
+    return Authors(frozenset(groups - {"", None}), frozenset({*people, *asked}))
+
+
+def _review(row: Any) -> Review:
+    said = dict(row._mapping)
+    release, requested, granted = said.pop("release"), said.pop("requested"), said.pop("granted")
+    return Review(
+        **said
+        | {
+            "kind": Kind(said["kind"]),
+            "state": State(said["state"]),
+            "changes": tuple(Difference(**change) for change in said["changes"]),
+        },
+        subject=Subject(release, _access(requested)),
+        granted=None if granted is None else _access(granted),
+    )
+
+
+def _access(told: Mapping[str, Any]) -> Access:
+    return in_order(Access(*(tuple(told.get(field, ())) for field in Access._fields)))
 
 
 def _row(
@@ -95,7 +268,7 @@ def _row(
         "server": server,
         "kind": kind,
         "release": release,
-        "requested": requested._asdict(),
+        "requested": in_order(requested)._asdict(),
         "changes": [difference._asdict() for difference in changes],
         "opened_at_ms": now_ms,
         "opened_by": by,

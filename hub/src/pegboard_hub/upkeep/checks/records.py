@@ -10,10 +10,15 @@ from pathlib import Path
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.grants import read_grants
+from pegboard_hub.common.database_url import FILE_VARIABLE, VARIABLE
 from pegboard_hub.storage.errors import DatabaseUnreadable
-from pegboard_hub.storage.schema import Age, open_to_read, schema_of
+from pegboard_hub.storage.postgresql import address_of, see
+from pegboard_hub.storage.schema import Age, Schema, open_to_read, revisions, schema_of
 from pegboard_hub.upkeep.files import read_own
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, size, span, warning, well
+
+BUSY = 0.9
+"""Share of a server's connections from which it is near its end."""
 
 CHECK_S = 30.0
 """Seconds that the database's own check may take."""
@@ -27,11 +32,17 @@ _RESTORE = "restore a backup (pegboard restore), or the copy from before the mig
 
 def schema(facts: Facts) -> Iterator[Finding]:
     """The database's schema against this version's."""
+    if facts.server or facts.database_url:
+        return  # `database` looks
     try:
         found = schema_of(facts.home.database)
     except (DatabaseUnreadable, PermissionError) as error:
         yield must_mend(str(error), _RESTORE)
         return
+    yield from _age(found)
+
+
+def _age(found: Schema) -> Iterator[Finding]:
     match found.age:
         case Age.NONE:
             yield well("there is no database yet")
@@ -47,7 +58,16 @@ def schema(facts: Facts) -> Iterator[Finding]:
 
 
 def database(facts: Facts) -> Iterator[Finding]:
-    """SQLite's own check of the file, as far as it comes in the time it has."""
+    """SQLite's own check of the file, as far as it comes in the time it has; or what a server says."""
+    if facts.database_url:
+        yield from _at_server(facts)
+        return
+    if facts.server:
+        yield warning(
+            f"data is kept in {facts.server}, which is not looked at",
+            f"run this with {VARIABLE} (or {FILE_VARIABLE}) set, as for `pegboard up`",
+        )
+        return
     file = facts.home.database
     if not file.exists() or file.stat().st_size == 0:
         return
@@ -69,6 +89,33 @@ def database(facts: Facts) -> Iterator[Finding]:
         yield well(f"the database is whole ({size(file.stat().st_size)})")
     else:
         yield must_mend(f"the database is damaged: {'; '.join(faults)}", f"stop the instance, and {_RESTORE}")
+
+
+def _at_server(facts: Facts) -> Iterator[Finding]:
+    """A PostgreSQL: reached, of the right schema, led by one hub, and with connections to spare."""
+    try:
+        shown, seen = address_of(facts.database_url), see(facts.database_url)
+    except (ConfigurationError, DatabaseUnreadable) as error:
+        yield must_mend(str(error), "mend what it names; calls go on meanwhile, and records wait")
+        return
+    if facts.server and facts.server != shown:
+        yield must_mend(
+            f"data is kept in {facts.server}, and {VARIABLE} names {shown}", f"set {VARIABLE} as for `pegboard up`"
+        )
+    yield from _age(Schema(seen.revision, revisions()[-1]))
+    yield well(f"data is kept in {shown} (PostgreSQL {seen.version}, {size(seen.bytes)})")
+    hubs = [name.removeprefix("pegboard ") for name in seen.hubs]
+    if seen.leader:
+        yield well(f"{seen.leader.removeprefix('pegboard ')} leads; connected: {', '.join(hubs)}")
+    elif facts.running:
+        yield must_mend(
+            "no hub leads, so grants, revocations and keys do not come to edge and servers", "see the logs"
+        )
+    if seen.connections > seen.most * BUSY:
+        yield warning(
+            f"the server has {seen.connections} of {seen.most} connections in use",
+            "raise its max_connections, or lower PEGBOARD_DATABASE_POOL",
+        )
 
 
 def undelivered(facts: Facts) -> Iterator[Finding]:

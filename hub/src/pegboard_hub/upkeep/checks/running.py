@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import httpx2
 
-from pegboard.core.errors import ConfigurationError
+from pegboard.core.errors import ConfigurationError, Unreachable
 from pegboard_hub.runtime import preflight, procfs
-from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, span, warning, well
+from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
+from pegboard_hub.upkeep.hub_door import HubDoor, HubRefused
 
 ANSWER_S = 3.0
 LATELY_S = 3600.0
@@ -92,6 +93,30 @@ def processes(facts: Facts) -> Iterator[Finding]:
     yield from faults
     if not faults:
         yield well(f"all are live: {', '.join(process['name'] for process in status['processes'])}")
+
+
+def prober(facts: Facts) -> Iterator[Finding]:
+    """Whether the hub hears of the prober: without it nobody is told how a server is doing."""
+    if not facts.running:
+        yield well("nothing runs, so there is nothing to look at")
+        return
+    if facts.status["stale"] or not facts.status["ready"]:
+        return  # `processes` says so
+    try:
+        with HubDoor(facts.home) as hub:
+            word = hub.ask("GET", "/internal/v1/prober")
+    except (Unreachable, HubRefused) as error:
+        yield warning(f"whether the prober reports cannot be asked: {error}", "see what `processes` says")
+        return
+    if word["standing"] == "silent":
+        yield must_mend(
+            f"the prober has not reported for {span(facts.now - word['heard_at'] / 1000)}: the state of every server "
+            "is unknown, and calls go on",
+            f"see {facts.home.log('prober')} and {facts.home.log('hub')}; a prober that hangs is started again by "
+            "itself within a minute",
+        )
+    else:
+        yield well(f"the prober reports, on {plural(word['servers'], 'server')}")
 
 
 def _process(facts: Facts, process: dict[str, object]) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ def sign_in(instance: server.AuthorizationServer, metadata: server.Metadata, pat
     with _listener() as listener:
         url = _request(metadata, listener, verifier)
         render.hint(f"Sign in with your browser. If it does not open, open this yourself:\n\n  {url}\n")
-        _open(url)
+        open_page(url)
         answer = listener.wait(patience_s)
         if answer is None:
             said = f"Nobody signed in within {patience_s / 60:.0f} minutes."
@@ -121,8 +121,11 @@ def denied(code: str, description: str) -> Failure:
     return Failure.here(ExitStatus.DENIED, line(code)[:60], message, "Try again: pegboard login")
 
 
-def _open(url: str) -> None:
-    """Open the browser, in a process of its own: some write to the terminal, and some stay until they are closed."""
+def open_page(url: str) -> threading.Thread:
+    """Open the browser, in a process of its own: some write to the terminal, and some stay until they are closed.
+
+    Gives the thread that waits for it, for a command that would otherwise end before it has begun.
+    """
     command = [sys.executable, "-m", "webbrowser", url]
 
     def run() -> None:
@@ -131,4 +134,6 @@ def _open(url: str) -> None:
                 command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, check=False
             )
 
-    threading.Thread(target=run, daemon=True).start()
+    opening = threading.Thread(target=run, daemon=True)
+    opening.start()
+    return opening

@@ -10,7 +10,12 @@ branch_labels = None
 depends_on = None
 
 DAY_MS = 86_400_000
-SAVED_MS = "CAST((CASE WHEN t.minutes_saved > 10080 THEN 10080 ELSE t.minutes_saved END) * 60000 + 0.5 AS BIGINT)"
+_SAVED = "(CASE WHEN t.minutes_saved > 10080 THEN 10080 ELSE t.minutes_saved END) * 60000 + 0.5"
+SAVED_MS = {
+    "sqlite": f"CAST({_SAVED} AS BIGINT)",
+    # Its cast rounds, where SQLite's cuts off.
+    "postgresql": f"CAST(floor({_SAVED}) AS BIGINT)",
+}
 """What a call of a pinned tool saves: a week at most, in whole milliseconds."""
 
 INDEXES = (("status", "at_ms"), ("tool", "at_ms"), ("code", "at_ms"), ("id",), ("request_id",), ("trace_id",))
@@ -113,10 +118,11 @@ def _fill_days() -> None:
                CASE c.kind WHEN 'intent' THEN 'begun' ELSE 'denied' END, count(*), 0
         FROM calls c {of_release}
         WHERE c.kind IN ('intent', 'denial') GROUP BY 1, 2, 3, 4"""
+    saved = SAVED_MS[op.get_bind().dialect.name]
     ended = f"""
         INSERT INTO usage_days (server, day_ms, tool, status, calls, saved_ms)
         SELECT c.server, c.at_ms - c.at_ms % {DAY_MS}, coalesce(t.name, ''), c.status, count(*),
-               sum(CASE WHEN c.status = 'ok' AND t.name IS NOT NULL THEN {SAVED_MS} ELSE 0 END)
+               sum(CASE WHEN c.status = 'ok' AND t.name IS NOT NULL THEN {saved} ELSE 0 END)
         FROM calls c {of_release}
         WHERE c.kind = 'intent' AND c.status <> '' GROUP BY 1, 2, 3, 4"""
     at_edge = f"""

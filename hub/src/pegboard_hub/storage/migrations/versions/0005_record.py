@@ -73,6 +73,12 @@ def _server_columns() -> tuple[sa.Column[Any], ...]:
     )
 
 
+COMMENTS = {
+    "source": "where the operator's file says its code is; empty: nowhere",
+    "release": "digest of the approved release that is deployed; null: none",
+}
+"""What columns that were there before mean since."""
+
 HINTS = ("destructive", "idempotent", "open_world")
 
 SQLITE_APPEND_ONLY = """
@@ -103,6 +109,9 @@ def _widen() -> None:
     for column in _server_columns():
         op.add_column("servers", column)
     op.create_index("ix_servers_seq", "servers", ["seq"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":  # SQLite keeps no comments
+        for name, comment in COMMENTS.items():
+            op.alter_column("servers", name, comment=comment)
     op.add_column(
         "releases",
         sa.Column("semver", sa.String(length=32), server_default="", nullable=False, comment="one for each digest"),

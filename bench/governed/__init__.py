@@ -1,0 +1,1 @@
+"""A large registry to measure: how it is filled, and who asks it."""

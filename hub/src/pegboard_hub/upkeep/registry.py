@@ -1,0 +1,101 @@
+"""`pegboard registry export | import`: the grants file as the registry has it, for those who keep it in git."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.home import Home
+from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
+from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.upkeep.hub_door import HubDoor
+
+DOOR = "/internal/v1/registry"
+WORDS = {"new": "is new", "changes": "changes", "retires": "is retired", "conflicts": "CONFLICTS"}
+
+registry = typer.Typer(
+    name="registry",
+    help="Take the grants file out of the registry, and see what one would change.",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@registry.command("export")
+def export(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Print the grants file as the registry of a running instance has it.
+
+    Reviews are named in comments. Saved as the grants file it changes nothing, and whatever the file and the registry
+    disagreed on is as the registry has it. Where code comes from is the file's alone, and is kept.
+
+    \b
+    Examples:
+      pegboard registry export > grants.toml
+      pegboard registry export | diff grants.toml -
+    """
+    with HubDoor(Home.at(home)) as hub:
+        found = hub.ask("GET", f"{DOOR}/export")
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print(found["text"], end="")
+
+
+@registry.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A grants file; - for stdin.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what it would change; nothing else is done.")
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a grants file would change in the registry of a running instance, and what conflicts.
+
+    The exit status is 1 where something conflicts: the registry was changed since the file was last taken over, and
+    the file says something else. A file is imported by saving it as the instance's grants file.
+
+    \b
+    Example:
+      pegboard registry import --dry-run grants.toml
+    """
+    with HubDoor(Home.at(home)) as hub:
+        if not dry_run:
+            raise ConfigurationError("--dry-run", ["is missing", f"to import a file, save it: {_followed(hub)}"])
+        found = hub.ask("POST", f"{DOOR}/import", {"text": _text(file)})
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(_lines(found["servers"])) or "Nothing would change.")
+    if any(each["conflicts"] for each in found["servers"]):
+        raise typer.Exit(1)
+
+
+def _followed(hub: HubDoor) -> str:
+    return str(hub.ask("GET", f"{DOOR}/export")["grants"])
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(str(file), [f"cannot be read: {error}"]) from error
+
+
+def _lines(servers: Any) -> Iterator[str]:
+    for each in servers:
+        yield f"{each['server']} {WORDS[each['what']]}"
+        for field, (before, after) in each["fields"].items():
+            yield f"  {field}: {_told(before)} → {_told(after)}"
+        for field, (file, here) in each["conflicts"].items():
+            yield f"  {field}: the file says {_told(file)}, and the registry, changed since, {_told(here)}"
+
+
+def _told(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True)

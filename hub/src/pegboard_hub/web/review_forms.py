@@ -1,0 +1,137 @@
+"""What the pages of reviews and of access share: reading access from a form, and telling why something is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
+from pegboard_hub.registry.model import Access
+from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict, UnknownReview
+
+Failure = NotYours | ReviewConflict | ChangeConflict | ChangeRefused
+"""What the page with the form tells; what is not there, or not theirs, is a refusal."""
+
+FAILURES = (NotYours, ReviewConflict, ChangeConflict, ChangeRefused, UnknownReview, UnknownServer)
+
+
+class Problem(NamedTuple):
+    """Why nothing was done, for the page with the form."""
+
+    status: int
+    words: str
+    what_to_do: str
+
+
+class AccessRow(NamedTuple):
+    """One value of an access, beside what is granted now.
+
+    Attributes:
+        field: its name in a form.
+        standing: `new`, `granted` or `gone`.
+    """
+
+    value: str
+    field: str
+    standing: str
+
+
+KIND_WORDS = {"groups": "Groups", "surfaces": "Surfaces", "channels": "Channels", "services": "Services"}
+
+
+def access_rows(granted: Access, asked: Access) -> dict[str, tuple[AccessRow, ...]]:
+    """What is asked for and what is granted, by kind of access in words; kinds without either are left out."""
+    rows = {}
+    for name, words in KIND_WORDS.items():
+        given, wanted = set(getattr(granted, name)), set(getattr(asked, name))
+        rows[words] = tuple(
+            AccessRow(value, f"{name}:{value}", _standing(value in given, value in wanted))
+            for value in sorted(given | wanted)
+        )
+    return {words: found for words, found in rows.items() if found}
+
+
+def ticked_access(form: Mapping[str, str]) -> Access:
+    """The access whose boxes are ticked."""
+    found: dict[str, list[str]] = {name: [] for name in Access._fields}
+    for field in form:
+        name, colon, value = field.partition(":")
+        if colon and name in found:
+            found[name].append(value)
+    return Access(**{name: tuple(values) for name, values in found.items()})
+
+
+def written_access(form: Mapping[str, str]) -> Access:
+    """The access that fields name, with values between spaces or commas; surfaces are boxes."""
+    ticked = ticked_access(form)
+    return Access(
+        groups=_values(form.get("groups", "")),
+        surfaces=ticked.surfaces,
+        channels=_values(form.get("channels", "")),
+        services=_values(form.get("services", "")),
+    )
+
+
+def item_field(item: str) -> str:
+    """The field of an item of a checklist. Of its words: who ticked others has not ticked these."""
+    return f"item:{hashlib.sha256(item.encode()).hexdigest()[:16]}"
+
+
+def version_of(form: Mapping[str, str]) -> int:
+    """The version that the form was made for.
+
+    Raises:
+        Refused: it says none.
+    """
+    text = form.get("version", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise refuse(400, "invalid_request", "The form does not say what it was made for.", "Open the page again.")
+    return int(text)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What the page tells of a failure.
+
+    Raises:
+        Refused: it is nothing that a form can mend.
+    """
+    match error:
+        case ChangeRefused():
+            return Problem(422, f"Nothing was done: {error.field}: {error.fault}.", error.mend)
+        case ReviewConflict():
+            return Problem(409, f"Nothing was done. {error.message}", "Look at it as it is now.")
+        case ChangeConflict():
+            return Problem(409, f"Nothing was done: {error}.", "Look at it as it is now, and send it again.")
+        case _:
+            raise refusal_of(error) from error
+
+
+def refusal_of(error: Exception) -> Refused:
+    """A failure for programs, and for pages that have no form for it."""
+    match error:
+        case NotYours():
+            return refuse(403, "access_denied", error.message, error.mend, error.reason)
+        case UnknownReview():
+            return refuse(404, "not_found", "There is no such review.", "Look at the list of reviews.")
+        case UnknownServer():
+            return unknown_server()
+        case _:
+            problem = problem_of(error)
+            return refuse(problem.status, "conflict", problem.words, problem.what_to_do)
+
+
+def unknown_server() -> Refused:
+    """The refusal for a server that there is not, or that is somebody else's draft."""
+    return refuse(404, "unknown_server", "There is no such server.", "Look at the home page for those there are.")
+
+
+def _standing(given: bool, wanted: bool) -> str:
+    if wanted:
+        return "granted" if given else "new"
+    return "gone"
+
+
+def _values(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())

@@ -1,0 +1,175 @@
+"""The API's routes to reviews. They only tell: deciding wants a person at a browser who has just said who they are.
+
+An agent holds its person's token, and could otherwise let in what it is itself to use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from pegboard.core.caller import Caller
+from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.registry.errors import UnknownServer
+from pegboard_hub.registry.model import Access
+from pegboard_hub.registry.reviews.errors import UnknownReview
+from pegboard_hub.registry.reviews.model import Kind, Review, State
+from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.openapi import refusals
+from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.review_forms import refusal_of
+from pegboard_hub.web.schema import (
+    LONGEST,
+    AccessValues,
+    ReviewChange,
+    ReviewComment,
+    ReviewDetail,
+    ReviewItem,
+    ReviewKind,
+    ReviewsAnswer,
+    ReviewState,
+    ReviewSummary,
+)
+
+_CURSOR = re.compile(r"(\d{1,16})\.([0-9a-f]{16,32})")
+
+
+class AskedReviews(BaseModel):
+    """Which reviews, and which part of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: str | None = Field(default=None, max_length=LONGEST, description="only of this one: NAMESPACE/NAME")
+    state: ReviewState | None = Field(default=None, description="only in this state")
+    kind: ReviewKind | None = Field(default=None, description="only of this kind")
+    waiting: bool = Field(default=False, description="only those that wait for you, those that wait longest first")
+    limit: int = Field(default=50, ge=1, le=200, description="most reviews of this page")
+    cursor: str | None = Field(default=None, max_length=64, description="`next` of the page before")
+
+
+def review_api_routes(parts: Parts) -> APIRouter:
+    """The routes; whoever includes them sees to the sign-in."""
+    router = APIRouter(tags=["Reviews"])
+
+    @router.get(
+        "/reviews",
+        summary="Reviews of servers: what is open, and what was decided",
+        response_model=ReviewsAnswer,
+        responses=refusals(304, 400),
+    )
+    async def list_reviews(request: Request, caller: SignedIn, asked: Annotated[AskedReviews, Query()]) -> Response:
+        waiting = {review.id: review for review in await _waiting(parts, caller)}
+        if asked.waiting:
+            listed = [review for review in waiting.values() if _fits(review, asked)]
+            rest = listed[asked.limit :]
+            listed = listed[: asked.limit]
+        else:
+            found = await parts.reviewing.listed(
+                server=asked.server,
+                states=[State(asked.state)] if asked.state else (),
+                kinds=[Kind(asked.kind)] if asked.kind else (),
+                before=_place(asked.cursor),
+                limit=asked.limit + 1,
+            )
+            listed, rest = found[: asked.limit], found[asked.limit :]
+        after = f"{listed[-1].opened_at_ms}.{listed[-1].id}" if rest and not asked.waiting else None
+        summaries = [ReviewSummary(**_summary(parts, each, each.id in waiting)) for each in listed]
+        return _tagged(request, caller, ReviewsAnswer(reviews=summaries, next=after))
+
+    @router.get("/reviews/{review}", summary="One review", response_model=ReviewDetail, responses=refusals(304, 404))
+    async def get_review(request: Request, caller: SignedIn, review: str) -> Response:
+        try:
+            return _tagged(request, caller, await _detail(parts, caller, review))
+        except (UnknownReview, UnknownServer) as error:
+            raise refusal_of(error) from error
+
+    return router
+
+
+async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
+    reviewing = parts.reviewing
+    review = await reviewing.find(review_id)
+    server = parts.registry.current.servers.get(review.server)
+    if server is None:
+        raise UnknownServer(review.server)
+    waits = any(each.id == review.id for each in await _waiting(parts, caller))
+    told: dict[str, Any] = {"opened_why": None, "checklist": None, "changes": None, "comments": None}
+    if caller.sub_type == "person" and reviewing.is_involved(caller.groups, server):
+        words = reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
+        said = await reviewing.comments(review.id)
+        told = {
+            "opened_why": review.opened_why,
+            "checklist": [ReviewItem(item=each, holds=review.checklist.get(each, False)) for each in words],
+            "changes": [ReviewChange(**change._asdict()) for change in review.changes],
+            "comments": [ReviewComment(at=each.at_ms, author=each.author, text=each.text) for each in said],
+        }
+    return ReviewDetail(
+        **_summary(parts, review, waits),
+        **told,
+        requested=_values(review.subject.requested),
+        outcome_why=review.outcome_why,
+        version=review.version,
+    )
+
+
+async def _waiting(parts: Parts, caller: Caller) -> list[Review]:
+    if caller.sub_type != "person":
+        return []
+    return await parts.reviewing.waiting_for(PersonFacts(caller.sub, caller.sub, caller.groups, caller.email))
+
+
+def _summary(parts: Parts, review: Review, waits: bool) -> dict[str, Any]:
+    return {
+        "id": review.id,
+        "server": review.server,
+        "kind": review.kind.value,
+        "state": review.state.value,
+        "release": review.subject.release,
+        "opened_at": review.opened_at_ms,
+        "opened_by": review.opened_by,
+        "decided_at": review.decided_at_ms,
+        "decided_by": review.decided_by,
+        "conditions": review.conditions,
+        "granted": None if review.granted is None else _values(review.granted),
+        "waits_for_you": waits,
+        "page": f"{parts.public_url}/reviews/{review.id}",
+    }
+
+
+def _values(access: Access) -> AccessValues:
+    return AccessValues(**{name: list(values) for name, values in access._asdict().items()})
+
+
+def _fits(review: Review, asked: AskedReviews) -> bool:
+    wanted = {"server": asked.server, "state": asked.state, "kind": asked.kind}
+    return all(value is None or getattr(review, name) == value for name, value in wanted.items())
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise _wrong_cursor()
+    return int(found[1]), found[2]
+
+
+def _wrong_cursor() -> Refused:
+    message = "cursor: It is not one that you were given for this list."
+    return refuse(400, "invalid_request", message, "Begin again without a cursor.", "invalid_cursor")
+
+
+def _tagged(request: Request, caller: Caller, body: BaseModel) -> Response:
+    """The answer with its entity tag, or 304 where the asker has it already (RFC 9110 §8.8.3)."""
+    content = body.model_dump_json().encode()
+    digest = hashlib.sha256(caller.sub.encode() + b"\n" + content).hexdigest()[:32]
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    if f'"{digest}"' in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type="application/json")

@@ -1,0 +1,1 @@
+"""`pegboard registry`: drafts made of what other registries tell."""

@@ -1,0 +1,144 @@
+"""What may leave by the official registry API, in our own words, and the official documents where they are at hand.
+
+`Contract` is closed on every level: a field that is not here is one that nobody decided to publish. The official
+documents (`openapi.json`, made of docs/reference/api/openapi.yaml of modelcontextprotocol/registry, and
+schemas/2025-12-11/server.schema.json of modelcontextprotocol/static) are read from the folder that
+`MCP_REGISTRY_SPEC` names; they are not part of this project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import httpx2
+import jsonschema
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+LOCAL = {"x-pegboard-peer": "127.0.0.1"}
+"""What the edge adds to a request from this machine."""
+
+SPEC = Path(os.environ["MCP_REGISTRY_SPEC"]) if "MCP_REGISTRY_SPEC" in os.environ else None
+
+Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+Web = Annotated[str, StringConstraints(pattern=r"^https?://[^\s{}]+$")]
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Remote(Closed):
+    type: Literal["streamable-http"]
+    url: Web
+
+
+class Server(Closed):
+    schema_: Literal["https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"] = Field(
+        alias="$schema"
+    )
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+$", min_length=3, max_length=200)]
+    title: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    description: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+    websiteUrl: Web | None = None  # noqa: N815 - the wire's name
+    remotes: Annotated[list[Remote], Field(min_length=1, max_length=1)] | None = None
+
+
+class Official(Closed):
+    status: Literal["active", "deprecated", "deleted"]
+    statusMessage: Annotated[str, StringConstraints(max_length=500)] | None = None  # noqa: N815
+    statusChangedAt: Moment | None = None  # noqa: N815
+    publishedAt: Moment  # noqa: N815
+    updatedAt: Moment  # noqa: N815
+    isLatest: bool  # noqa: N815
+
+
+class Meta(Closed):
+    official: Official = Field(alias="io.modelcontextprotocol.registry/official")
+
+
+class ServerResponse(Closed):
+    server: Server
+    meta: Meta = Field(alias="_meta")
+
+
+class Metadata(Closed):
+    count: Annotated[int, Field(ge=0)]
+    nextCursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")] | None = None  # noqa: N815
+
+
+class ServerList(Closed):
+    servers: list[ServerResponse]
+    metadata: Metadata
+
+
+class Refusal(Closed):
+    error: Annotated[str, StringConstraints(min_length=1)]
+    code: str
+    what_to_do: str
+    request_id: str
+
+
+CORS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, OPTIONS",
+    "access-control-allow-headers": "Authorization, Content-Type",
+}
+
+
+def check(answer: httpx2.Response) -> Any:
+    """The answer's document, after it was held to everything that every answer of this API must be."""
+    assert {name: answer.headers.get(name) for name in CORS} == CORS
+    assert "set-cookie" not in answer.headers
+    if answer.status_code in (204, 304):
+        assert answer.content == b""
+        return None
+    assert answer.headers["content-type"] == "application/json"
+    document = json.loads(answer.content)
+    if answer.status_code == 200:
+        check_document(document)
+    else:
+        assert answer.status_code in (400, 404, 405, 503)
+        Refusal.model_validate(document)
+        _official("error", document)
+    return document
+
+
+def check_document(document: Any) -> None:
+    """A list or a single entry, by our words and by the official ones."""
+    listed = "servers" in document
+    (ServerList if listed else ServerResponse).model_validate(document)
+    assert "null" not in re.findall(r"\bnull\b", json.dumps(document)), "what is not there is left out"
+    _official("ServerList" if listed else "ServerResponse", document)
+    for entry in document["servers"] if listed else [document]:
+        _server_json(entry["server"])
+
+
+@cache
+def _read(name: str) -> Any:
+    assert SPEC is not None
+    return json.loads((SPEC / name).read_text(encoding="utf-8"))
+
+
+def _official(name: str, document: Any) -> None:
+    if SPEC is None:
+        return
+    api = _read("openapi.json")
+    schema = (
+        api["paths"]["/v0.1/servers/{serverName}/versions"]["get"]["responses"]["404"]["content"]["application/json"][
+            "schema"
+        ]
+        if name == "error"
+        else {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
+    )
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def _server_json(document: Any) -> None:
+    if SPEC is not None:
+        jsonschema.Draft7Validator(_read("server.schema.json")).validate(document)

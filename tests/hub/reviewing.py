@@ -1,0 +1,104 @@
+"""Reviews as people do them, on the pages of a hub in process: for tests of every kind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.reviews.model import Kind, Review, State
+from tests.hub.company import URL, Company, Hub, found_company, opened, presto
+from tests.oauth import Browser
+
+PRESTO = "prod/presto"
+DRAFT = {
+    "description": "Search the wiki",
+    "owner": "search-eng",
+    "support_channel": "#search",
+    "sensitivity": "internal",
+}
+
+
+@asynccontextmanager
+async def reviewed_company() -> AsyncIterator[tuple[Hub, Company]]:
+    """A company whose prod/presto waits for reviews when its release differs, and its hub."""
+    # Not tmp_path: sockets live under the home, and their paths must be short.
+    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    company = found_company(root, reviewed=True)
+    async with opened(company) as hub:
+        yield hub, company
+    shutil.rmtree(root)
+
+
+def regroup(hub: Hub, person: str, *groups: str) -> None:
+    """Put a person of the demo directory into other groups, as their company would."""
+    demo = hub.parts.identity.demo
+    assert demo is not None
+    demo.directory.people[person] = demo.directory.people[person].model_copy(update={"groups": groups})
+
+
+def changed(**manifest: Any) -> dict[str, Any]:
+    """A release of prod/presto whose tool says something else."""
+    declaration = presto(**manifest)
+    declaration["tools"][0]["description"] = "Run SQL.\nAlso deletes."
+    return declaration
+
+
+async def signed_in(hub: Hub, person: str) -> Browser:
+    browser = Browser(URL, hub.public)
+    await browser.sign_in(person)
+    return browser
+
+
+def words(page: httpx2.Response) -> str:
+    """What one reads on a page."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page.text).split())
+
+
+def server(hub: Hub, name: str = PRESTO) -> RegisteredServer:
+    return hub.parts.registry.current.servers[name]
+
+
+async def open_ones(hub: Hub, name: str = PRESTO) -> dict[Kind, Review]:
+    found = await hub.parts.reviewing.listed(server=name, states=[State.OPEN])
+    return {review.kind: review for review in found}
+
+
+async def release(hub: Hub, company: Company, declaration: dict[str, Any]) -> str:
+    """A release that the runtime declares; gives its digest."""
+    digest = company.deploy(PRESTO, declaration)
+    assert await hub.parts.registry.refresh()
+    return digest
+
+
+async def decide(hub: Hub, person: str, review: Review, verdict: str = "approve", **fields: str) -> httpx2.Response:
+    """Tick everything, and decide as a person does; of the access all that is asked for."""
+    browser = await signed_in(hub, person)
+    page = await browser.get(f"{URL}/reviews/{review.id}")
+    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
+    answer = await browser.press(page, verdict, **{**boxes, **fields})
+    return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
+
+
+async def ask(hub: Hub, person: str, name: str, access: Access, why: str = "they need it") -> httpx2.Response:
+    """Look at what it would change, and ask for it, as an owner does."""
+    browser = await signed_in(hub, person)
+    query = {"look": "1", "groups": " ".join(access.groups), "channels": " ".join(access.channels)}
+    query |= {f"surfaces:{surface}": "on" for surface in access.surfaces}
+    page = await browser.get(str(httpx2.URL(f"{URL}/servers/{name}/access", params=query)))
+    [button] = [b for b in ("Submit", "Ask for it", "Do it") if f"<button>{b}</button>" in page.text]
+    answer = await browser.press(page, button, why=why)
+    return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
+
+
+async def register(hub: Hub, name: str = "prod/wiki", by: str = "sam", **record: Any) -> None:
+    async with hub.parts.registry.changing() as changing:
+        await changing.register(name, DRAFT | record, Actor(by), "a new one")

@@ -1,0 +1,160 @@
+"""`pegboard registry export | import --dry-run`: governance kept in git, beside a registry that people decide in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from pegboard.cli.app import run
+from pegboard.core.grants import read_grants
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Access
+from pegboard_hub.registry.reviews.model import Kind
+from tests.hub.company import OPERATOR, Company, Hub
+from tests.hub.reviewing import PRESTO, ask, decide, open_ones, register, reviewed_company, server
+from tests.hub.test_hub_process import Process, arguments
+
+pytestmark = pytest.mark.anyio
+
+HEADERS = {"Authorization": f"Bearer {OPERATOR}"}
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[tuple[Hub, Company]]:
+    async with reviewed_company() as found:
+        yield found
+
+
+async def export(hub: Hub) -> str:
+    return str((await hub.internal.get("/internal/v1/registry/export", headers=HEADERS)).json()["text"])
+
+
+async def would(hub: Hub, text: str) -> list[dict[str, Any]]:
+    answer = await hub.internal.post("/internal/v1/registry/import", headers=HEADERS, json={"text": text})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["servers"]
+    return found
+
+
+async def more_groups(hub: Hub) -> None:
+    """Reviews that grant prod/presto to one group more."""
+    before = server(hub).granted
+    await ask(hub, "pat", PRESTO, before._replace(groups=(*before.groups, "sales")))
+    for kind, person in ((Kind.SECURITY, "sol"), (Kind.PRIVACY, "lea")):
+        await decide(hub, person, (await open_ones(hub))[kind])
+
+
+async def test_what_is_exported_says_what_the_registry_says_and_changes_nothing(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    await more_groups(hub)
+    text = await export(hub)
+    said = read_grants(text, "export").servers[PRESTO]
+    assert Access(said.groups, said.surfaces, said.channels, said.services) == server(hub).granted
+    assert "sales" in said.groups
+    assert said.source == server(hub).source
+    assert "# security review" in text
+    assert "approved by sol" in text
+    assert await would(hub, text) == []
+    before = hub.parts.registry.current
+    company.grants.write_text(text)
+    await hub.parts.registry.refresh()
+    assert hub.parts.registry.current.servers == before.servers
+    assert hub.parts.registry.current.problems == ()
+
+
+async def test_an_export_ends_a_conflict_as_the_registry_has_it(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    await more_groups(hub)
+    company.grants.write_text(company.grants.read_text().replace('"ads-eng", "finance"', '"finance"', 1))
+    await hub.parts.registry.refresh()
+    assert any("sales" in problem for problem in hub.parts.registry.current.problems)
+    company.grants.write_text(await export(hub))
+    await hub.parts.registry.refresh()
+    assert hub.parts.registry.current.problems == ()
+    assert "sales" in server(hub).granted.groups
+
+
+async def test_a_dry_run_tells_what_is_new_changes_is_retired_and_conflicts(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    await more_groups(hub)
+    text = company.grants.read_text()
+    changed = text[: text.index('[servers."dev/scratch"]')].replace('"ads-eng", "finance"', '"finance"', 1)
+    changed = changed.replace('surfaces = ["cli", "chat", "ide"]', 'surfaces = ["cli"]')
+    changed += '\n[servers."dev/new"]\nsource = "new"\ngroups = ["finance"]\n'
+    found = {each["server"]: each for each in await would(hub, changed)}
+    assert {name: each["what"] for name, each in found.items()} == {
+        "dev/new": "new",
+        "dev/scratch": "retires",
+        PRESTO: "conflicts",
+    }
+    assert found[PRESTO]["fields"]["surfaces"] == [["chat", "cli", "ide"], ["cli"]]
+    assert "sales" in found[PRESTO]["conflicts"]["groups"][1]
+    assert found["dev/new"]["fields"]["groups"] == [[], ["finance"]]
+    assert server(hub, "dev/scratch").reachable
+
+
+async def test_drafts_and_what_the_file_alone_says_are_neither_lost_nor_made_up(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    await register(hub)
+    own = '[reviews]\nunreviewed = ["dev", "lab"]\n\n[reviews.security]\napprovers = ["red-team"]\n\n'
+    company.grants.write_text(
+        own + company.grants.read_text().replace("reason =", 'egress = ["db:5432"]\nreason =', 1)
+    )
+    await hub.parts.registry.refresh()
+    text = await export(hub)
+    said, file = read_grants(text, "export"), hub.parts.registry.grants_file
+    assert file is not None
+    assert said.reviews == file.reviews
+    assert said.servers[PRESTO].egress == ("db:5432",)
+    assert "prod/wiki" not in said.servers
+    assert "# prod/wiki: draft" in text
+
+
+async def test_texts_of_others_are_values_and_comments_never_keys(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    hostile = 'x"\ngroups = ["everybody"]'
+    company.grants.write_text(company.grants.read_text().replace("the demo's security review of prod/presto", "r", 1))
+    await hub.parts.registry.refresh()
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change(PRESTO, Actor("pat"), "edit", "why", values={"reason": hostile}))
+    said = read_grants(await export(hub), "export").servers[PRESTO]
+    assert said.reason == hostile
+    assert "everybody" not in said.groups
+
+
+@pytest.mark.parametrize("path", ["export", "import"])
+async def test_nobody_but_the_operator_may_ask(both: tuple[Hub, Company], path: str) -> None:
+    method = {"export": "GET", "import": "POST"}[path]
+    assert (await both[0].internal.request(method, f"/internal/v1/registry/{path}", json={})).status_code == 401
+    assert (await both[0].public.request(method, f"/internal/v1/registry/{path}", headers=HEADERS)).status_code == 404
+
+
+@pytest.fixture
+def process(company: Company) -> Iterator[Process]:
+    found = Process(company)
+    found.start(*arguments(company))
+    found.ready()
+    yield found
+    found.end()
+
+
+def test_the_command_prints_the_file_and_what_one_would_change(
+    process: Process, company: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(company.home.root)]
+    assert run(["registry", "export", *home]) == 0
+    text = capsys.readouterr().out
+    assert PRESTO in read_grants(text, "export").servers
+    saved = company.grants.with_name("other.toml")
+    saved.write_text(text)
+    assert run(["registry", "import", "--dry-run", str(saved), *home]) == 0
+    assert capsys.readouterr().out == "Nothing would change.\n"
+    saved.write_text(text.replace('"finance", ', ""))
+    assert run(["registry", "import", "--dry-run", "--json", str(saved), *home]) == 0
+    assert {each["server"] for each in json.loads(capsys.readouterr().out)["servers"]} == {PRESTO, "dev/scratch"}
+    assert run(["registry", "import", str(saved), *home]) != 0
+    assert str(company.grants) in capsys.readouterr().err

@@ -1,0 +1,339 @@
+"""Reviews: who looks at what before production, and the grant that comes of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from pegboard_hub.registry.history import entries
+from pegboard_hub.registry.model import Access, Lifecycle
+from pegboard_hub.registry.reviews.model import Kind, State
+from pegboard_hub.web.browser import Visitor
+from tests.hub.company import URL, Company, Hub, presto
+from tests.hub.reviewing import (
+    PRESTO,
+    ask,
+    changed,
+    decide,
+    open_ones,
+    register,
+    release,
+    reviewed_company,
+    server,
+    signed_in,
+    words,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[tuple[Hub, Company]]:
+    async with reviewed_company() as found:
+        yield found
+
+
+@pytest.fixture
+def hub(both: tuple[Hub, Company]) -> Hub:
+    return both[0]
+
+
+@pytest.fixture
+def company(both: tuple[Hub, Company]) -> Company:
+    return both[1]
+
+
+async def test_a_release_that_changes_a_tool_is_out_of_reach_until_its_review_approves_it(
+    hub: Hub, company: Company
+) -> None:
+    before = server(hub).granted
+    digest = await release(hub, company, changed())
+    assert not server(hub).reachable
+    assert set(await open_ones(hub)) == {Kind.SECURITY}
+    page = await decide(hub, "sol", (await open_ones(hub))[Kind.SECURITY])
+    assert "It was the last one" in words(page)
+    found = server(hub)
+    assert found.reachable
+    assert found.lifecycle is Lifecycle.LIVE
+    assert found.release is not None
+    assert found.release.digest == digest
+    assert found.waiting is None
+    # It was looked at for its tools alone, so who may use it stays as it was.
+    assert found.granted == before
+    assert "security review" in found.reason
+    assert "by sol" in found.reason
+
+
+async def test_a_change_that_concerns_two_waits_for_both_and_grants_what_both_approve(
+    hub: Hub, company: Company
+) -> None:
+    await release(
+        hub, company, changed(requests={"business_groups": ["ads-eng", "sales"], "surfaces": ["cli", "chat"]})
+    )
+    found = await open_ones(hub)
+    assert set(found) == {Kind.SECURITY, Kind.PRIVACY}
+    page = await decide(hub, "sol", found[Kind.SECURITY], conditions="Until the next audit")
+    assert "The other reviews of this are still wanted." in words(page)
+    assert not server(hub).reachable
+    browser = await signed_in(hub, "lea")
+    shown = await browser.get(f"{URL}/reviews/{found[Kind.PRIVACY].id}")
+    fields = dict.fromkeys(re.findall(r'name="(item:\w+)"', shown.text), "on")
+    fields |= {"groups:ads-eng": "on", "surfaces:cli": "on", "surfaces:chat": "on"}
+    text = shown.text.replace('name="groups:sales" checked', 'name="groups:sales"')
+    answer = await browser.press(httpx2.Response(200, text=text, request=shown.request), "approve", **fields)
+    assert answer.headers["location"].endswith("done=granted")
+    granted = server(hub).granted
+    assert "sales" not in granted.groups
+    assert {"ads-eng", "platform"} <= set(granted.groups)
+    assert server(hub).reachable
+    outcome = words(await browser.get(f"{URL}/reviews/{found[Kind.SECURITY].id}"))
+    assert "Under the conditions: Until the next audit" in outcome
+
+
+async def test_a_rejection_keeps_it_out_and_wants_a_reason_and_can_be_looked_at_again(
+    hub: Hub, company: Company
+) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    assert "why: it is empty" in words(await decide(hub, "sol", review, "reject"))
+    assert "Rejected." in words(await decide(hub, "sol", review, "reject", why="It deletes."))
+    assert not server(hub).reachable
+    assert await open_ones(hub) == {}
+    owner = await signed_in(hub, "pat")
+    page = await owner.get(f"{URL}/reviews/{review.id}")
+    assert "It deletes." in words(page)
+    await owner.press(page, "Reopen", why="It asks first now.")
+    [again] = (await open_ones(hub)).values()
+    assert again.id != review.id
+    assert "It was the last one" in words(await decide(hub, "sol", again))
+    assert server(hub).reachable
+
+
+async def test_a_draft_is_submitted_by_its_team_and_granted_by_its_reviews(hub: Hub) -> None:
+    await register(hub)
+    page = await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
+    assert "Asked." in words(page)
+    assert server(hub, "prod/wiki").lifecycle is Lifecycle.IN_REVIEW
+    found = await open_ones(hub, "prod/wiki")
+    assert set(found) == {Kind.SECURITY, Kind.PRIVACY}
+    await decide(hub, "lea", found[Kind.PRIVACY])
+    await decide(hub, "sol", found[Kind.SECURITY])
+    approved = server(hub, "prod/wiki")
+    assert (approved.lifecycle, approved.granted) == (Lifecycle.APPROVED, Access(("search-eng",), ("cli",)))
+
+
+async def test_what_sends_data_to_a_model_wants_a_genai_review_too(hub: Hub) -> None:
+    await register(hub, uses_models=True)
+    await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
+    assert set(await open_ones(hub, "prod/wiki")) == set(Kind)
+
+
+async def test_a_draft_in_a_namespace_that_nobody_reviews_is_approved_at_once(hub: Hub) -> None:
+    await register(hub, "dev/wiki")
+    assert "It holds from now on" in words(await ask(hub, "sam", "dev/wiki", Access(("search-eng",), ("cli",))))
+    found = server(hub, "dev/wiki")
+    assert (found.lifecycle, found.granted) == (Lifecycle.APPROVED, Access(("search-eng",), ("cli",)))
+    assert await open_ones(hub, "dev/wiki") == {}
+
+
+async def test_more_access_waits_for_reviews_and_less_holds_at_once(hub: Hub) -> None:
+    before = server(hub).granted
+    more = before._replace(groups=(*before.groups, "sales"))
+    assert "Asked." in words(await ask(hub, "pat", PRESTO, more))
+    assert server(hub).granted == before
+    assert server(hub).reachable
+    found = await open_ones(hub)
+    assert set(found) == {Kind.SECURITY, Kind.PRIVACY}
+    await decide(hub, "sol", found[Kind.SECURITY])
+    assert "sales" not in server(hub).granted.groups
+    await decide(hub, "lea", found[Kind.PRIVACY])
+    assert "sales" in server(hub).granted.groups
+    less = Access(("ads-eng",), ("cli",))
+    assert "It holds from now on" in words(await ask(hub, "pat", PRESTO, less))
+    assert server(hub).granted == less
+    assert await open_ones(hub) == {}
+
+
+async def test_what_was_narrowed_does_not_come_back_with_a_release(hub: Hub, company: Company) -> None:
+    await ask(hub, "pat", PRESTO, Access(("ads-eng",), ("cli",)))
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    await decide(hub, "sol", review)
+    assert server(hub).granted == Access(("ads-eng",), ("cli",))
+
+
+async def test_access_that_is_asked_for_is_still_asked_for_with_the_next_release(hub: Hub, company: Company) -> None:
+    before = server(hub).granted
+    more = before._replace(groups=(*before.groups, "sales"))
+    await ask(hub, "pat", PRESTO, more)
+    first = await open_ones(hub)
+    await decide(hub, "sol", first[Kind.SECURITY])
+    await release(hub, company, presto(resources={"memory_mb": 1024}))
+    assert server(hub).reachable
+    second = await open_ones(hub)
+    assert set(second) == {Kind.SECURITY, Kind.PRIVACY}
+    assert {review.id for review in first.values()}.isdisjoint(review.id for review in second.values())
+    # What was decided on the release before does not count for this one.
+    await decide(hub, "lea", second[Kind.PRIVACY])
+    assert "sales" not in server(hub).granted.groups
+    await decide(hub, "sol", second[Kind.SECURITY])
+    assert "sales" in server(hub).granted.groups
+
+
+async def test_a_release_that_goes_back_ends_the_reviews_of_the_one_before(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed(sensitivity="public"))
+    first = await open_ones(hub)
+    assert set(first) == {Kind.SECURITY, Kind.PRIVACY}
+    await release(hub, company, changed())
+    assert set(await open_ones(hub)) == {Kind.SECURITY}
+    await decide(hub, "sol", (await open_ones(hub))[Kind.SECURITY])
+    assert server(hub).reachable
+    ended = await hub.parts.reviewing.find(first[Kind.PRIVACY].id)
+    assert ended.state is State.SUPERSEDED
+
+
+async def test_reviews_without_code_cover_no_release(hub: Hub, company: Company) -> None:
+    """What reviewers grant a draft they grant without having seen a tool of it."""
+    await register(hub, "prod/presto2", "pat", owner="platform")
+    await ask(hub, "pat", "prod/presto2", Access(("ads-eng",), ("cli",)))
+    found = await open_ones(hub, "prod/presto2")
+    await decide(hub, "sol", found[Kind.SECURITY])
+    await decide(hub, "lea", found[Kind.PRIVACY])
+    text = '\n[servers."prod/presto2"]\nsource = "../presto2"\n'
+    company.grants.write_text(company.grants.read_text() + text)
+    company.deploy("prod/presto2", presto(name="presto2"))
+    assert await hub.parts.registry.refresh()
+    assert not server(hub, "prod/presto2").reachable
+    assert set(await open_ones(hub, "prod/presto2")) == {Kind.SECURITY, Kind.PRIVACY}
+
+
+async def test_the_operators_file_counts_as_an_approval_and_the_reviews_say_so(hub: Hub, company: Company) -> None:
+    company.grants.write_text(company.grants.read_text().replace('"ads-eng", ', '"ads-eng", "sales", ', 1))
+    assert await hub.parts.registry.refresh()
+    newest = await hub.parts.reviewing.listed(server=PRESTO, kinds=[Kind.SECURITY], limit=1)
+    assert newest[0].decided_by == "grants file"
+    assert newest[0].granted is not None
+    assert "sales" in newest[0].granted.groups
+
+
+async def test_what_waits_for_somebody_comes_first_and_its_number_is_in_the_navigation(
+    hub: Hub, company: Company
+) -> None:
+    sol = await signed_in(hub, "sol")
+    empty = words(await sol.get(f"{URL}/reviews"))
+    assert "Nothing waits for you." in empty
+    await release(hub, company, changed())
+    assert "Reviews 1 waits for you" in words(await sol.get(f"{URL}/"))
+    shown = words(await sol.get(f"{URL}/reviews"))
+    assert re.search(r"Waiting for you .* prod/presto Security review of prod/presto open pegboard", shown)
+    pat = words(await (await signed_in(hub, "pat")).get(f"{URL}/reviews"))
+    assert "What you and your teams asked for" in pat
+    assert "wait for you" not in pat
+    await decide(hub, "sol", (await open_ones(hub))[Kind.SECURITY])
+    assert "1 waits for you" not in words(await sol.get(f"{URL}/reviews"))
+
+
+async def test_a_reviewer_reads_line_by_line_what_differs(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    page = await (await signed_in(hub, "sol")).get(f"{URL}/reviews/{review.id}")
+    assert "tool run_query" in words(page)
+    assert "added: Also deletes." in words(page)
+    assert "removed:" not in words(page)
+    assert "get_revenue_metrics" not in words(page)
+
+
+async def test_who_is_not_involved_reads_outcomes_and_no_tool(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    await decide(hub, "sol", review, conditions="No exports")
+    fay = await signed_in(hub, "fay")
+    page = words(await fay.get(f"{URL}/reviews/{review.id}"))
+    assert "Approved by sol" in page
+    assert "run_query" not in page
+    assert "Also deletes" not in page
+    path = f"/reviews/{review.id}/comment"
+    [secret] = fay.cookies.values()
+    token = Visitor(None, secret).form_token(path)
+    answer = await fay._send("POST", f"{URL}{path}", {"form_token": token, "comment": "Hello"})
+    assert answer.status_code == 403
+    assert await hub.parts.reviewing.comments(review.id) == []
+
+
+async def test_owners_and_reviewers_talk_about_it(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    for person, text in (("sol", "Why does it delete?"), ("pat", "It does not:\nthe text is old.")):
+        browser = await signed_in(hub, person)
+        await browser.press(await browser.get(f"{URL}/reviews/{review.id}"), "Say it", comment=text)
+    shown = (await browser.get(f"{URL}/reviews/{review.id}")).text
+    assert re.search(r"sol.*Why does it delete\?.*pat.*It does not:\nthe text is old\.", shown, re.S)
+
+
+async def test_ticks_are_kept_and_all_of_them_are_wanted_for_an_approval(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    box, *_ = re.findall(r'name="(item:\w+)"', page.text)
+    answer = await sol.press(page, "approve", **{box: "on"})
+    assert answer.status_code == 422
+    assert "not ticked" in words(answer)
+    assert f'name="{box}" checked' in answer.text
+    await sol.press(page, "keep", **{box: "on"})
+    kept = (await sol.get(f"{URL}/reviews/{review.id}")).text
+    assert re.findall(r'name="(item:\w+)" checked', kept) == [box]
+
+
+async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_too(
+    hub: Hub, company: Company
+) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    await sol.press(await sol.get(f"{URL}/reviews/{review.id}"), "Ask for it", why="It summarises")
+    found = await open_ones(hub)
+    assert set(found) == {Kind.SECURITY, Kind.GENAI}
+    await decide(hub, "sol", found[Kind.SECURITY])
+    assert not server(hub).reachable
+    await decide(hub, "sol", found[Kind.GENAI])
+    assert server(hub).reachable
+
+
+@pytest.mark.parametrize(
+    ("action", "lifecycle", "reachable"),
+    [("deprecate", Lifecycle.DEPRECATED, True), ("retire", Lifecycle.RETIRED, False)],
+)
+async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
+    hub: Hub, action: str, lifecycle: Lifecycle, reachable: bool
+) -> None:
+    pat = await signed_in(hub, "pat")
+    page = await pat.get(f"{URL}/servers/{PRESTO}/access")
+    await pat.press(page, "Do it", action=action, why="Trino comes")
+    found = server(hub)
+    assert (found.lifecycle, found.lifecycle_why, found.reachable) == (lifecycle, "Trino comes", reachable)
+    page = await pat.get(f"{URL}/servers/{PRESTO}/access")
+    assert f"It is {lifecycle}: Trino comes" in words(page)
+    await pat.press(page, "Do it", action="bring back", why="Trino does not come")
+    assert server(hub).lifecycle is Lifecycle.LIVE
+
+
+async def test_access_that_cannot_be_is_told_with_the_field(hub: Hub) -> None:
+    pat = await signed_in(hub, "pat")
+    page = await pat.get(f"{URL}/servers/{PRESTO}/access?look=1&groups=Ads%20Eng")
+    assert page.status_code == 422
+    assert "groups: 'Ads' is no group" in words(page).replace("&#39;", "'")
+    assert ">Ads Eng</textarea>" in page.text
+
+
+async def test_the_history_tells_who_decided_what(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    await decide(hub, "sol", review, why="Looked at every tool")
+    async with hub.parts.database.read() as connection:
+        told = await entries(connection, server=PRESTO, limit=2)
+    assert [(entry.actor, entry.action) for entry in told] == [("sol", "grant"), ("sol", "approve")]
+    assert told[1].why == "Looked at every tool"

@@ -1,0 +1,86 @@
+"""The API tells of reviews, to each what they may know, and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pegboard_hub.identity.person import PersonFacts
+from tests.hub.company import API, URL, Company, Hub
+from tests.hub.reviewing import PRESTO, changed, decide, open_ones, release, reviewed_company
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[tuple[Hub, Company]]:
+    async with reviewed_company() as (hub, company):
+        await release(hub, company, changed(sensitivity="public"))
+        yield hub, company
+
+
+@pytest.fixture
+def hub(both: tuple[Hub, Company]) -> Hub:
+    return both[0]
+
+
+async def test_reviews_are_found_by_server_kind_and_state_and_by_what_waits(hub: Hub) -> None:
+    async def found(person: str, **asked: str) -> list[tuple[str, str]]:
+        listed = (await hub.api(person, "reviews", **asked)).json()["reviews"]
+        return sorted((each["kind"], each["state"]) for each in listed)
+
+    both = [("privacy", "open"), ("security", "open")]
+    assert await found("ana", state="open") == both
+    assert await found("ana", server=PRESTO, state="approved") == [("privacy", "approved"), ("security", "approved")]
+    assert await found("ana", kind="security", state="open") == [("security", "open")]
+    assert await found("sol", waiting="true") == [("security", "open")]
+    assert await found("lea", waiting="true") == [("privacy", "open")]
+    assert await found("pat", waiting="true") == []
+
+
+async def test_a_list_goes_on_where_its_page_ended(hub: Hub) -> None:
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (await hub.api("ana", "reviews", limit=1, **cursor)).json()
+        seen += [each["id"] for each in page["reviews"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert len(seen) == len(set(seen)) == 4
+    refused = await hub.api("ana", "reviews", cursor="1.x")
+    assert (refused.status_code, refused.json()["error"]["reason"]) == (400, "invalid_cursor")
+
+
+async def test_what_differs_is_for_those_who_are_involved(hub: Hub) -> None:
+    review = next(iter((await open_ones(hub)).values()))
+    whole = (await hub.api("pat", f"reviews/{review.id}")).json()
+    assert "run_query" in str(whole["changes"])
+    assert whole["checklist"]
+    outside = await hub.api("fay", f"reviews/{review.id}")
+    assert "run_query" not in outside.text
+    assert outside.json()["changes"] is None
+    assert outside.json()["requested"] == whole["requested"]
+    assert (await hub.api("fay", "reviews/none")).status_code == 404
+
+
+async def test_the_outcome_is_told_with_who_and_on_which_conditions(hub: Hub) -> None:
+    found = await open_ones(hub)
+    for (kind, review), person in zip(sorted(found.items()), ("lea", "sol"), strict=True):
+        await decide(hub, person, review, conditions=f"{kind} says so")
+    told = (await hub.api("ana", f"reviews/{review.id}")).json()
+    assert (told["state"], told["decided_by"], told["conditions"]) == ("approved", "sol", "security says so")
+    assert "ads-eng" in told["granted"]["groups"]
+
+
+async def test_what_has_not_changed_is_not_sent_again(hub: Hub) -> None:
+    review = next(iter((await open_ones(hub)).values()))
+    headers = {"Authorization": f"Bearer {await hub.token('sol', resource=API)}"}
+    for path in ("/api/v1/reviews", f"/api/v1/reviews/{review.id}"):
+        first = await hub.public.get(URL + path, headers=headers)
+        again = await hub.public.get(URL + path, headers={**headers, "If-None-Match": first.headers["etag"]})
+        assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+    await hub.parts.reviewing.comment(PersonFacts("pat", "Pat", ("platform",)), review.id, "Look again")
+    changed_since = await hub.public.get(URL + path, headers={**headers, "If-None-Match": first.headers["etag"]})
+    assert changed_since.status_code == 200
