@@ -32,6 +32,9 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("an unused legacy session, then it ends", "pegboard.transport.sessions:SESSION_IDLE_S", "s"),
         Limit("a token request", "pegboard_hub.identity.oauth.forms:FORM_LIMIT", "bytes"),
         Limit("the reason of a stop", "pegboard.core.grants:LONGEST_WHY", "characters"),
+        Limit("a body of the API, but of the access check", "pegboard_hub.web.bodies:BODY_LIMIT", "bytes"),
+        Limit("entries on a page of a list of the API", "pegboard_hub.web.paging:MOST_ON_A_PAGE", ""),
+        Limit("drafts of one team", "pegboard_hub.web.drafts_api:MOST_DRAFTS", ""),
         Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
     ),
     "Declarations": (

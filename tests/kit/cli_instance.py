@@ -212,6 +212,12 @@ class Instance:
                 return self._draft(json.loads(body), claims)
             case "servers":
                 return 200, {"servers": [] if person == "gus" else self.listed.get(query.get("surface", ""), [])}
+            case "servers/dev/desk":
+                return 200, DETAIL
+            case "servers/dev/desk/history":
+                return 200, {"entries": [CHANGED], "next": None}
+            case "me/tools":
+                return 200, _page(query, [] if person == "gus" else MY_TOOLS)
             case "clients" if person == "ana":
                 return 200, {"clients": [CLIENT], "never_used": 7}
             case "clients":
@@ -282,6 +288,32 @@ LISTED = {
     "resource_url": "http://127.0.0.1/mcp/dev/desk",
     "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1, "stopped": "moved"}],
 }
+
+DETAIL = {
+    **{name: value for name, value in LISTED.items() if name != "tools"},
+    "lifecycle": "deprecated",
+    "lifecycle_why": f"use {HOSTILE}",
+    "semver": "1.0.3",
+    "links": {"docs": "https://wiki.example/desk"},
+    "granted": {"groups": ["ads-eng"], "surfaces": ["cli"], "channels": None, "services": None},
+    "reviews": [{"kind": "security", "state": "approved"}],
+    "you": {"usable": True},
+}
+CHANGED = {
+    "at": 1_800_000_000_000,
+    "actor": "pat",
+    "action": "edit",
+    "why": f"say {HOSTILE}",
+    "fields": [{"field": "description", "before": "a", "after": "b"}],
+}
+MY_TOOLS = [{**LISTED["tools"][0], "server": "dev/desk", "name": f"echo{n}"} for n in range(3)]  # type: ignore[index]
+
+
+def _page(query: dict[str, str], entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pages of one entry each, whatever limit is asked for."""
+    start = int(query.get("cursor", "0"))
+    return {"tools": entries[start : start + 1], "next": str(start + 1) if start + 1 < len(entries) else None}
+
 
 CLIENT = {
     "software": "dynamic:0123",

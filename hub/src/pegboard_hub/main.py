@@ -58,6 +58,7 @@ from pegboard_hub.web.doors import Door, LeadersDoor, listen
 from pegboard_hub.web.edge_call import EdgeCalls
 from pegboard_hub.web.knowing import overseers_by
 from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
+from pegboard_hub.web.paging import Cursors as ListCursors
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.standing import standing
 
@@ -126,6 +127,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             locks=locks,
             edge_calls=edge_calls,
             catalogue=_catalogue(registry, status, identity),
+            list_cursors=ListCursors(open_sealing_key(home)),
         )
     finally:
         if edge_calls is not None:

@@ -17,6 +17,7 @@ That it can fail was tried: each of these changes to the product was made alone,
   decision is remembered without its surface, without its channel, or without the arguments that it was made on.
 - transport: `tools/list` shows all; a tool gets arguments that its policy did not judge.
 - registry: bundles forget channels; explain rounds a float, or tells outsiders of hidden tools.
+- registry: what is a draft, retired, in review or waiting can be called, or is listed.
 - web: a question is answered for the asker instead of the person asked about, without its channel, or its arguments.
 
 What it cannot see, because no such token can be had here, `test_edge_refusals` holds: a service that has groups, and
@@ -25,6 +26,7 @@ a person who has the name of a service.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -50,6 +52,7 @@ WORDS = ("code", "message", "reason", "what_to_do")
 
 EVERYTHING = {
     "allowed",
+    "unknown_server",
     "insufficient_scope",
     "surface_not_granted",
     "channel_not_granted",
@@ -114,11 +117,19 @@ def held(town: Town, examples: int) -> Counter[str]:
     def holds(world: World) -> None:
         town.become(world)
         security = town.person_pass(SECURITY, "cli", None, town.api)
-        questions = [asked(call) for call in world.calls]
+        there = [call for call in world.calls if world.grants[call.server].reachable]
+        for call in world.calls:
+            if call not in there:
+                note(world.around(call))
+                seen[world.answer(call)] += 1
+                nothing_is_there(town, call, security)
+        if not there:
+            return
+        questions = [asked(call) for call in there]
         foretold = town.ask(security, "access:check", {"questions": questions})["answers"]
         unsaid = [{**question, "arguments": None} for question in questions]
         opened = town.ask(security, "access:check", {"questions": unsaid})["answers"]
-        for call, verdict, before in zip(world.calls, foretold, opened, strict=True):
+        for call, verdict, before in zip(there, foretold, opened, strict=True):
             note(world.around(call))
             assert (verdict["reason"] or "allowed") == world.answer(call)
             seen[world.answer(call)] += 1
@@ -130,6 +141,29 @@ def held(town: Town, examples: int) -> Counter[str]:
 
     holds()
     return seen
+
+
+def nothing_is_there(town: Town, call: Call, security: str) -> None:
+    """A server that is a draft, in review, waiting, approved but not deployed, or retired: nobody gets to it."""
+    own = town.pass_for(call, town.api)
+    for token in (security, own):
+        answer = town.answer(token, "access:check", {"server": call.server, "tool": call.tool})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_server")
+        batch = town.answer(token, "access:check", {"questions": [{"server": call.server}]})
+        assert (batch.status_code, batch.json()["error"]["code"]) == (404, "unknown_server")
+        explained = town.answer(token, "explain", server=call.server, tool=call.tool)
+        assert (explained.status_code, explained.json()["error"]["code"]) == (404, "unknown_server")
+        validated = town.ask(token, "servers:validate", {"server": call.server})
+        assert not validated["valid"]
+        assert call.server not in {server["server"] for server in town.ask(token, "servers")["servers"]}
+        assert call.server not in {tool["server"] for tool in town.ask(token, "me/tools")["tools"]}
+        tools = town.answer(token, f"servers/{call.server}/tools")
+        assert tools.status_code == 404 or tools.json()["tools"] == []
+    through, alone = at_the_edge(town, call), at_the_server(town, call)
+    assert (through.refusal or {})["code"] == "unknown_server"
+    assert through.arrived == 0
+    assert alone.refusal is not None
+    assert through.ran == alone.ran == []
 
 
 def same_is_said(town: Town, call: Call, verdict: dict[str, Any], security: str) -> None:
@@ -191,8 +225,25 @@ def same_is_listed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
     assert (call.server in registered) == (verdict["layer"] != "edge" or stopped)
     if call.server in registered and not stopped:
         answer = posted(town.edge, call.server, town.pass_for(call, town.at(call.server)), "tools/list")
-        assert {tool["name"] for tool in answer.json()["result"]["tools"]} == registered[call.server]
+        listed = answer.json()["result"]["tools"]
+        assert {tool["name"] for tool in listed} == registered[call.server]
+        own = town.pass_for(call, town.api)
+        mine = town.ask(own, "me/tools")["tools"]
+        assert {tool["name"] for tool in mine if tool["server"] == call.server} == registered[call.server]
+        one_by_one(town, call, own, listed)
         assert (call.tool in registered[call.server]) == (verdict["reason"] != "tool_unavailable")
+
+
+def one_by_one(town: Town, call: Call, own: str, listed: list[dict[str, Any]]) -> None:
+    """What the server lists is what was pinned, as the API tells it for each tool and for all of them."""
+    for tool in listed:
+        told = town.ask(own, f"servers/{call.server}/tools/{tool['name']}")
+        assert (told["description"], told["input_schema"]) == (tool.get("description", ""), tool["inputSchema"])
+    told = [{name: tool.get(name, "") for name in ("name", "description", "inputSchema")} for tool in listed]
+    told.sort(key=lambda tool: str(tool["name"]))
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    claims = {"server": call.server, "tools_digest": hashlib.sha256(canonical.encode()).hexdigest()}
+    assert town.ask(own, "servers:validate", claims)["valid"] is bool(listed)
 
 
 def nothing_is_revealed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
@@ -240,8 +291,13 @@ def _made(town: Town, call: Call, client: httpx2.Client, more: dict[str, str]) -
     params = {"name": call.tool, "arguments": dict(call.arguments)}
     response = posted(client, call.server, token, "tools/call", more, **params)
     answer = response.json()
-    refusal = answer["error"]["data"] if "error" in answer else answer["result"].get("_meta", {}).get(META_KEY)
+    refusal = answer["error"].get("data", answer["error"]) if "error" in answer else _of_result(answer["result"])
     return Met(refusal, desk.ran[ran:], desk.arrivals - arrived, response.text)
+
+
+def _of_result(result: dict[str, Any]) -> dict[str, str] | None:
+    refusal: dict[str, str] | None = result.get("_meta", {}).get(META_KEY)
+    return refusal
 
 
 def posted(

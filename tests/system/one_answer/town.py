@@ -37,6 +37,9 @@ from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.main import open_hub
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import PEGBOARD
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.web.app import public_app
 from pegboard_hub.web.parts import Parts
 from tests.attacks.wire import ACCEPT, META, MODERN
@@ -125,19 +128,32 @@ class Town(Rig):
         applications = {server: self._publish(server, world) for server in SERVERS}
         self._write_directory(world.people)
         self.parts.sign_in.directory = open_directory(self._directory, self.public_url)
+        self.run(self._begun_anew())
         replace_file(self._grants, "\n".join(_granted(server, world.grants[server]) for server in SERVERS))
-        self.run(self._followed())
+        self.run(self._followed(world))
         started: asyncio.Event = self.run(_event())
         self._ending: asyncio.Event = self.run(_event())
         work = self._run_world(applications, started)
         self._world_task = asyncio.run_coroutine_threadsafe(work, self._loop)  # type: ignore[assignment]
         self.run(started.wait())
 
-    async def _followed(self) -> None:
+    async def _begun_anew(self) -> None:
+        """Let every server of the world before be callable again."""
+        async with self.parts.registry.changing() as changing:
+            for server in self.parts.registry.current.servers:
+                values = {"lifecycle": Lifecycle.APPROVED, "lifecycle_why": ""}
+                await changing.apply(Change(server, PEGBOARD, "begin anew", "another world", values=values))
+
+    async def _followed(self, world: World) -> None:
         """Wait until the registry has taken the world over and Envoy decides with it."""
         while not await self.parts.registry.refresh():
             await asyncio.sleep(0.01)
         assert not self.parts.registry.current.problems
+        async with self.parts.registry.changing() as changing:
+            for server, grant in world.grants.items():
+                found = changing.server(server)
+                assert found.reachable
+                await changing.apply(Change(server, PEGBOARD, "stand", "this world", **_standing(found, grant)))
         assert self.agent is not None
         await self.agent.refresh()
 
@@ -191,11 +207,15 @@ class Town(Rig):
     # Asking
 
     def pass_for(self, call: Call, resource: str) -> str:
-        """A token as the hub issues it; signed with the hub's key where it issues none: services, unknown scopes."""
+        """A token as the hub issues it; signed with the hub's key where it issues none: services, unknown scopes.
+
+        Nor does it issue any for a server that cannot be called; somebody may have one from before.
+        """
         scope = "api" if resource == self.api else call.scope
         if call.person is not None:
-            token = self.person_pass(call.person, call.surface, call.channel, resource)
-            return self.signed({**claims_of(token), "scope": scope})
+            there = self.parts.registry.current.deployed(call.server) is not None
+            token = self.person_pass(call.person, call.surface, call.channel, resource if there else self.api)
+            return self.signed({**claims_of(token), "scope": scope, "aud": resource})
         now = int(time.time())
         claims = {
             "iss": self.public_url,
@@ -218,14 +238,17 @@ class Town(Rig):
 
     def ask(self, token: str, path: str, question: Any = None, **query: Any) -> Any:
         """Ask the hub's API, through the edge."""
+        response = self.answer(token, path, question, **query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def answer(self, token: str, path: str, question: Any = None, **query: Any) -> httpx2.Response:
+        """What the hub's API answers, refusals too."""
         headers = {"authorization": f"Bearer {token}"}
         url = f"/api/v1/{path}"
         if question is None:
-            response = self.edge.get(url, params=query, headers=headers)
-        else:
-            response = self.edge.post(url, json=question, headers=headers)
-        assert response.status_code == 200, response.text
-        return response.json()
+            return self.edge.get(url, params=query, headers=headers)
+        return self.edge.post(url, json=question, headers=headers)
 
     def person_pass(self, person: str, surface: str, channel: str | None, resource: str) -> str:
         """A person's token, as the hub issues it."""
@@ -285,13 +308,28 @@ def _manifest(name: ServerName) -> str:
     )
 
 
+def _standing(server: RegisteredServer, grant: Grant) -> dict[str, Any]:
+    """The change that makes a live server stand where a world has it."""
+    match grant.lifecycle:
+        case "waiting":
+            return {"values": {"lifecycle": Lifecycle.IN_REVIEW}, "undeploys": True, "waiting": server.release}
+        case "approved":
+            return {"undeploys": True}
+        case lifecycle:
+            return {"values": {"lifecycle": Lifecycle(lifecycle)}}
+
+
 def _granted(server: str, grant: Grant) -> str:
     def said(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)
 
     lists = {kind: said(getattr(grant, kind)) for kind in ("groups", "surfaces", "channels", "services")}
-    lines = [f'[servers."{server}"]', f'source = "projects/{server}"', 'releases = "any"']
-    lines += [*(f"{k} = {v}" for k, v in lists.items())]
+    lines = [
+        f'[servers."{server}"]',
+        f'source = "projects/{server}"',
+        'releases = "any"',
+        *(f"{k} = {v}" for k, v in lists.items()),
+    ]
     lines += [f"stopped = {said(grant.stopped)}"] if grant.stopped else []
     lines += [f"stopped_tools.{tool} = {said(WHY)}" for tool in grant.stopped_tools]
     return "\n".join(lines) + "\n"

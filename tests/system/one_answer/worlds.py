@@ -19,6 +19,9 @@ TOOLS = ("count", "erase", "look")
 READ_ONLY = ("count", "look")
 """Those of the tools that are declared to change nothing."""
 
+LIFECYCLES = ("live", "deprecated", "draft", "in review", "waiting", "approved", "retired")
+"""Where a server can stand; `waiting`: in review, with the release that waits. Only the first two can be called."""
+
 NO_TOOL = "no_such_tool"
 SECURITY = "sec"
 """A person of every world who is in the group `security`, and so may ask about everybody."""
@@ -26,7 +29,7 @@ SECURITY = "sec"
 
 @dataclass(frozen=True)
 class Grant:
-    """What the operator grants one server, and what is stopped of it, with why."""
+    """What the operator grants one server, what is stopped of it, with why, and where it stands."""
 
     groups: tuple[str, ...]
     surfaces: tuple[str, ...]
@@ -34,6 +37,11 @@ class Grant:
     services: tuple[str, ...]
     stopped: str
     stopped_tools: tuple[str, ...]
+    lifecycle: str
+
+    @property
+    def reachable(self) -> bool:
+        return self.lifecycle in LIFECYCLES[:2]
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,6 +113,8 @@ class World:
     def answer(self, call: Call) -> str:
         """What the design says of this call: `allowed`, or a refusal's reason. It shares nothing with the product."""
         grant, policy = self.grants[call.server], self.policies[call.server].get(call.tool)
+        if not grant.reachable:
+            return "unknown_server"
         if not {"tools", "tools:read"} & set(call.scope.split(" ")):
             return "insufficient_scope"
         if call.surface not in grant.surfaces:
@@ -144,7 +154,10 @@ def _most(values: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
 WHY = 'it costs 100% "too much" at night'
 _stops = st.integers(0, 5).map(lambda n: WHY if n == 5 else "")
 _stopped_tools = st.integers(0, 2).flatmap(lambda n: _some((*TOOLS, NO_TOOL)) if n == 2 else st.just(()))
-grants = st.builds(Grant, _most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES), _stops, _stopped_tools)
+_lifecycles = st.integers(0, 9).flatmap(lambda n: st.sampled_from(LIFECYCLES) if n > 6 else st.just("live"))
+grants = st.builds(
+    Grant, _most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES), _stops, _stopped_tools, _lifecycles
+)
 
 # Calls
 

@@ -89,6 +89,8 @@ class Refused(Exception):
         self.status = status
         self.refusal = refusal
         self.headers = dict(headers or {})
+        self.details: Mapping[str, Any] = {}
+        """What programs are told beside the refusal, under keys of its own."""
         super().__init__(refusal.message)
 
 
@@ -222,7 +224,7 @@ _HTTP: dict[int, tuple[str, str, str]] = {
 
 def answer(request: Request, refused: Refused) -> JSONResponse:
     """A refusal in the one shape, under the key `error`."""
-    body = {"error": refused.refusal.for_request(request_id(request)).as_json()}
+    body = {"error": refused.refusal.for_request(request_id(request)).as_json(), **refused.details}
     return JSONResponse(body, refused.status, refused.headers)
 
 

@@ -24,7 +24,7 @@ def bound_to(caller: Caller, server: RegisteredServer, public_url: str, scope: s
 
 
 def reaches(caller: Caller, server: RegisteredServer, public_url: str) -> bool:
-    """Whether the coarse rules let this caller reach the server at all, were it not stopped."""
+    """Whether the server can be called, and the coarse rules let this caller reach it, were it not stopped."""
     if not server.reachable:
         return False
     return may_reach(bound_to(caller, server, public_url), replace(server.access(public_url), stopped=""))
@@ -85,4 +85,9 @@ def _in_full(decision: Decision) -> Decision:
 
 def insider(caller: Caller, server: RegisteredServer) -> bool:
     """Whether this caller may know everybody's access to the server: its owners and security may."""
-    return caller.sub_type == "person" and (server.owner in caller.groups or SECURITY in caller.groups)
+    return owns(caller, server) or (caller.sub_type == "person" and SECURITY in caller.groups)
+
+
+def owns(caller: Caller, server: RegisteredServer) -> bool:
+    """Whether this person is in the server's owner team; a server that was never described has none."""
+    return caller.sub_type == "person" and bool(server.owner) and server.owner in caller.groups

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
-from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import request_id
-from pegboard_hub.registry.explain import explain, reaches, visible_tools
+from pegboard_hub.registry.explain import explain
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.status import Health
 from pegboard_hub.registry.walk import walk
 from pegboard_hub.web.access_api import access_routes
 from pegboard_hub.web.auth import SignedIn, bearer
 from pegboard_hub.web.clients_api import client_routes
+from pegboard_hub.web.drafts_api import draft_routes
 from pegboard_hub.web.health_api import health_routes
+from pegboard_hub.web.history_api import history_routes
 from pegboard_hub.web.impact_api import impact_routes
 from pegboard_hub.web.ledger_api import ledger_routes
+from pegboard_hub.web.me_api import me_routes
+from pegboard_hub.web.openapi import PREFIX, document, operation_id, refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import (
     LONGEST_TOOL,
@@ -31,62 +31,67 @@ from pegboard_hub.web.questions import (
     read_arguments,
 )
 from pegboard_hub.web.reviews_api import review_api_routes
-from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, Servers, ServerSummary, ToolSummary, WhoAmI
-
-PersonSurface = Literal["cli", "chat", "bot", "ide", "web"]
+from pegboard_hub.web.schema import LONGEST, AccessAnswer, Explanation, WhoAmI
+from pegboard_hub.web.servers_api import server_routes
+from pegboard_hub.web.teams_api import team_routes
+from pegboard_hub.web.validate_api import validate_routes
 
 
 def api_routes(parts: Parts) -> APIRouter:
     """The routes under `/api/v1`. Every one needs a token bound to the API."""
     revocations = parts.identity.revocations
     signed_in = bearer(parts.api_tokens, parts.public_url, lambda: revocations.current)
-    router = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in)])
-    _add_registry_routes(router, parts)
-    _add_explain_routes(router, parts)
-    router.include_router(access_routes(parts))
-    router.include_router(impact_routes(parts))
-    router.include_router(ledger_routes(parts))
-    router.include_router(client_routes(parts))
-    router.include_router(health_routes(parts))
-    router.include_router(review_api_routes(parts))
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(signed_in)], generate_unique_id_function=operation_id)
+    for routes in (
+        server_routes,
+        draft_routes,
+        history_routes,
+        me_routes,
+        team_routes,
+        validate_routes,
+        explain_routes,
+        access_routes,
+        impact_routes,
+        ledger_routes,
+        client_routes,
+        health_routes,
+        review_api_routes,
+    ):
+        router.include_router(routes(parts))
 
-    @router.get("/openapi.json", include_in_schema=False)
-    async def openapi(request: Request) -> dict[str, Any]:
-        document: dict[str, Any] = request.app.openapi()
-        return document
-
-    return router
-
-
-def _add_registry_routes(router: APIRouter, parts: Parts) -> None:
-    @router.get("/whoami", summary="Who this token says you are")
-    async def whoami(caller: SignedIn) -> WhoAmI:
+    @router.get("/whoami", summary="Who this token says you are", tags=["Me"], responses=refusals())
+    async def who_am_i(caller: SignedIn) -> WhoAmI:
         return WhoAmI(
             **{name: getattr(caller, name) for name in WhoAmI.model_fields if name != "groups"},
             groups=list(caller.groups),
         )
 
-    @router.get("/servers", summary="The servers you may reach from here, with the tools you may see")
-    async def servers(
-        caller: SignedIn,
-        surface: Annotated[PersonSurface | None, Query(description="as if you called from there")] = None,
-    ) -> Servers:
-        status = parts.status.read()
-        if surface is not None and caller.sub_type == "person":
-            caller = replace(caller, surface=surface, channel=None)
-        reachable = [s for s in parts.registry.current.all_deployed if reaches(caller, s, parts.public_url)]
-        return Servers(servers=[_summary(parts, caller, server, status.health(server)) for server in reachable])
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> dict[str, Any]:
+        kept: dict[str, Any] | None = getattr(request.app.state, "api_document", None)
+        if kept is None:
+            kept = request.app.state.api_document = document(request.app, parts.public_url)
+        return kept
 
-    @router.get("/servers/{namespace}/{name}/access", summary="May you use this server?")
-    async def access(request: Request, namespace: str, name: str, caller: SignedIn) -> AccessAnswer:
+    return router
+
+
+def explain_routes(parts: Parts) -> APIRouter:
+    """The routes that explain; whoever includes them sees to the sign-in."""
+    router = APIRouter(tags=["Access"])
+
+    @router.get("/servers/{namespace}/{name}/access", summary="May you use this server?", responses=refusals(404))
+    async def get_access(request: Request, namespace: str, name: str, caller: SignedIn) -> AccessAnswer:
         server = find_server(parts, f"{namespace}/{name}")
         decision = explain(caller, server, None, parts.public_url, insider=False)
         return AccessAnswer(**_answer(request, server, decision))
 
-
-def _add_explain_routes(router: APIRouter, parts: Parts) -> None:
-    @router.get("/explain", summary="What would a call meet, rule by rule? Of others: for owners and security only")
-    async def explanation(
+    @router.get(
+        "/explain",
+        summary="What would a call meet, rule by rule? Of others: for owners and security only",
+        responses=refusals(404),
+    )
+    async def explain_call(
         request: Request,
         caller: SignedIn,
         server: Annotated[str, Query(description="NAMESPACE/NAME")],
@@ -110,28 +115,7 @@ def _add_explain_routes(router: APIRouter, parts: Parts) -> None:
             steps=[step._asdict() for step in walk(decision, found, tool, state, url)],
         )
 
-
-def _summary(parts: Parts, caller: Caller, server: RegisteredServer, health: Health) -> ServerSummary:
-    assert server.release is not None  # noqa: S101 - only deployed servers are reachable
-    manifest = server.release.manifest
-    tools = visible_tools(caller, server, parts.public_url)
-    return ServerSummary(
-        **{name: getattr(manifest, name) for name in ("title", "description", "owner", "support_channel")},
-        server=str(server.name),
-        sensitivity=manifest.sensitivity,
-        release=server.release.digest,
-        status=health.state,
-        status_since=health.since_ms,
-        status_why=health.why,
-        stopped=server.stopped,
-        resource_url=server.name.resource_url(parts.public_url),
-        tools=[_tool_summary(tool, server) for tool in tools],
-    )
-
-
-def _tool_summary(tool: ToolDeclaration, server: RegisteredServer) -> ToolSummary:
-    shown = tool.model_dump(include={"name", "title", "description", "minutes_saved"})
-    return ToolSummary(**shown, stopped=server.stopped_tools.get(tool.name, ""))
+    return router
 
 
 def _answer(request: Request, server: RegisteredServer, decision: Decision) -> dict[str, Any]:

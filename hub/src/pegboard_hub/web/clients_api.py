@@ -11,17 +11,18 @@ from fastapi import APIRouter
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.clients.listing import Software
 from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.schema import ClientsAnswer, ClientSummary, ClientUser
 
 
 def client_routes(parts: Parts) -> APIRouter:
     """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter()
+    router = APIRouter(tags=["Clients"])
     clients = parts.identity.clients
 
-    @router.get("/clients", summary="Every client and who uses it; for operators only")
-    async def listed(caller: SignedIn) -> ClientsAnswer:
+    @router.get("/clients", summary="Every client and who uses it; for operators only", responses=refusals())
+    async def list_clients(caller: SignedIn) -> ClientsAnswer:
         if not clients.may_look_after(caller.groups):
             raise not_an_operator(parts)
         found = await clients.listed()

@@ -12,6 +12,7 @@ from pegboard_hub.common.requests import refuse
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.status import ProbedState, ServerState
 from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 
 MOST_ENTRIES = 100
@@ -40,10 +41,14 @@ class ServerHealth(BaseModel):
 
 def health_routes(parts: Parts) -> APIRouter:
     """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter()
+    router = APIRouter(tags=["Servers"])
 
-    @router.get("/servers/{namespace}/{name}/health", summary="How is this server doing, since when, and why?")
-    async def health(
+    @router.get(
+        "/servers/{namespace}/{name}/health",
+        summary="How is this server doing, since when, and why?",
+        responses=refusals(404),
+    )
+    async def get_health(
         _caller: SignedIn,
         namespace: str,
         name: str,

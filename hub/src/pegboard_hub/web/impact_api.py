@@ -24,6 +24,7 @@ from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Rel
 from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.impact_view import MOST_ROWS, find_impact, view_of
+from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import strict_json
 
@@ -130,22 +131,28 @@ def _standing_alone(schema: Any, known: dict[str, Any]) -> Any:
 _CHANGE = ProposedChange.model_json_schema()
 _BODY = {
     "required": True,
-    "content": {"application/json": {"schema": _standing_alone(_CHANGE, _CHANGE["$defs"])}},
+    "content": {
+        "application/json": {
+            "schema": _standing_alone(_CHANGE, _CHANGE["$defs"]),
+            "examples": {"surfaces": {"value": {"granted": {"surfaces": ["chat", "cli"]}}}},
+        }
+    },
 }
 """For OpenAPI. The body is read here, after the sign-in and within a limit, which FastAPI's own reading is not."""
 
 
 def impact_routes(parts: Parts) -> APIRouter:
     """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter()
+    router = APIRouter(tags=["Reviews"])
     turns = asyncio.Semaphore(AT_ONCE)
 
     @router.post(
         "/servers/{namespace}/{name}/impact",
         summary="Who would gain what? For the server's owners, reviewers, operators and security",
         openapi_extra={"requestBody": _BODY},
+        responses=refusals(400, 404, 413),
     )
-    async def ask(request: Request, namespace: str, name: str, caller: SignedIn) -> ImpactAnswer:
+    async def ask_impact(request: Request, namespace: str, name: str, caller: SignedIn) -> ImpactAnswer:
         server = _find(parts, caller, f"{namespace}/{name}")
         change = _read(await read_body(request, BODY_LIMIT))
         async with turns:

@@ -19,6 +19,7 @@ from pegboard_hub.ledger.questions import Place, Reader, Search
 from pegboard_hub.registry.explain import SECURITY
 from pegboard_hub.registry.status import RuntimeStatus
 from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.schema import CallEntry, CallLife, Calls, FoundCalls
 
@@ -97,10 +98,14 @@ class AskedPage(Asked):
 
 def ledger_routes(parts: Parts) -> APIRouter:
     """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter()
+    router = APIRouter(tags=["Calls"])
 
-    @router.get("/calls", summary="Your calls, and every call on servers your groups own; newest first")
-    async def calls(caller: SignedIn, asked: Annotated[AskedPage, Query()]) -> Calls:
+    @router.get(
+        "/calls",
+        summary="Your calls, and every call on servers your groups own; newest first",
+        responses=refusals(),
+    )
+    async def list_calls(caller: SignedIn, asked: Annotated[AskedPage, Query()]) -> Calls:
         live = live_since(parts.status.read())
         reader = reader_of(parts, caller)
         search = Asked(**asked.model_dump(exclude={"limit", "cursor"})).search()
@@ -112,8 +117,10 @@ def ledger_routes(parts: Parts) -> APIRouter:
             next=page.after.as_text() if page.after else None,
         )
 
-    @router.get("/calls/{id}", summary="One call's whole life, of those that you may read")
-    async def call(
+    @router.get(
+        "/calls/{id}", summary="One call's whole life, of those that you may read", responses=refusals(404, 409)
+    )
+    async def get_call(
         caller: SignedIn, id: str, server: Annotated[str | None, Query(description="NAMESPACE/NAME")] = None
     ) -> CallLife:
         found = await parts.ledger.lives(reader_of(parts, caller), id, server, live_since(parts.status.read()))

@@ -22,6 +22,7 @@ from pegboard_hub.storage.locks import Locks
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.edge_call import EdgeCalls
 from pegboard_hub.web.metrics import MetricsPage
+from pegboard_hub.web.paging import Cursors as ListCursors
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Parts:
     locks: Locks
     edge_calls: EdgeCalls
     catalogue: Catalogue
+    list_cursors: ListCursors
 
     @property
     def public_url(self) -> str:

@@ -21,6 +21,7 @@ from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.review_forms import refusal_of
 from pegboard_hub.web.schema import (
@@ -54,12 +55,15 @@ class AskedReviews(BaseModel):
 
 def review_api_routes(parts: Parts) -> APIRouter:
     """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter()
+    router = APIRouter(tags=["Reviews"])
 
     @router.get(
-        "/reviews", summary="Reviews of servers: what is open, and what was decided", response_model=ReviewsAnswer
+        "/reviews",
+        summary="Reviews of servers: what is open, and what was decided",
+        response_model=ReviewsAnswer,
+        responses=refusals(304, 400),
     )
-    async def reviews(request: Request, caller: SignedIn, asked: Annotated[AskedReviews, Query()]) -> Response:
+    async def list_reviews(request: Request, caller: SignedIn, asked: Annotated[AskedReviews, Query()]) -> Response:
         waiting = {review.id: review for review in await _waiting(parts, caller)}
         if asked.waiting:
             listed = [review for review in waiting.values() if _fits(review, asked)]
@@ -78,8 +82,8 @@ def review_api_routes(parts: Parts) -> APIRouter:
         summaries = [ReviewSummary(**_summary(parts, each, each.id in waiting)) for each in listed]
         return _tagged(request, caller, ReviewsAnswer(reviews=summaries, next=after))
 
-    @router.get("/reviews/{review}", summary="One review", response_model=ReviewDetail)
-    async def review(request: Request, caller: SignedIn, review: str) -> Response:
+    @router.get("/reviews/{review}", summary="One review", response_model=ReviewDetail, responses=refusals(304, 404))
+    async def get_review(request: Request, caller: SignedIn, review: str) -> Response:
         try:
             return _tagged(request, caller, await _detail(parts, caller, review))
         except (UnknownReview, UnknownServer) as error:

@@ -53,12 +53,6 @@ class ServerSummary(BaseModel):
     tools: list[ToolSummary]
 
 
-class Servers(BaseModel):
-    """The servers a caller may reach."""
-
-    servers: list[ServerSummary]
-
-
 class CheckResult(BaseModel):
     """One rule that was looked at."""
 

@@ -33,6 +33,7 @@ for command in (
     identity.whoami,
     catalogue.servers,
     catalogue.tools,
+    catalogue.history,
     call.call,
     connect,
     identity.token,

@@ -1,9 +1,9 @@
-"""`servers` and `tools`: what there is for this caller."""
+"""`servers`, `tools` and `history`: what there is for this caller, and what changed of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -23,45 +23,138 @@ EraOption = Annotated[
 
 
 @with_options
-def servers(options: Options) -> None:
-    """List the servers you may use from here.
+def servers(
+    options: Options,
+    server: Annotated[
+        str | None, typer.Argument(metavar="[NS/NAME]", help="One server: all that you may know of it.")
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="Find servers by words in name, title, tools and description, usable or not."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also servers that you may not use.")] = False,
+    owner: Annotated[str | None, typer.Option("--owner", metavar="TEAM", help="Only this team's.")] = None,
+    lifecycle: Annotated[
+        str | None,
+        typer.Option("--lifecycle", help="Only: draft, 'in review', approved, live, deprecated or retired."),
+    ] = None,
+) -> None:
+    """List the servers you may use from here, find others, or look at one.
 
     \b
     Example:
       pegboard servers --as ana
       pegboard servers --as ana --surface chat
+      pegboard servers --as ana --search revenue
+      pegboard servers prod/presto --as ana
     """
+    if server is not None:
+        _one(options, server_name(server), chosen=any((search, every, owner, lifecycle)))
+        return
+    wide = every or search is not None
+    everything = "true" if wide else None
     from pegboard.cli.client import HubClient
 
     with HubClient(options) as hub:
-        answer = hub.get("servers")
+        found = hub.every("servers", "servers", all=everything, q=search, owner=owner, lifecycle=lifecycle)
     if options.as_json:
-        render.document(answer)
-        return
-    found = answer.get("servers", [])
-    if not found:
-        render.text(f"No server is open to {options.person or 'you'} from {options.surface or 'cli'}.")
-        render.hint(
-            "What is missing, and whom to ask: pegboard explain --server NAMESPACE/NAME" + options.as_arguments()
+        render.document({"servers": found})
+    elif not found:
+        _none(options, wide or bool(owner or lifecycle))
+    elif wide:
+        render.table(
+            ("server", "lifecycle", "status", "owner", "version", "for you", "description"), map(_wide, found)
         )
+    else:
+        columns = ("server", "description", "owner", "support_channel")
+        rows = [[*(each.get(name, "") for name in columns), _status(each), _tool_names(each)] for each in found]
+        render.table(("server", "description", "owner", "support", "status", "tools"), rows)
+
+
+def _none(options: Options, asked: bool) -> None:
+    if asked:
+        render.text("No server here is so.")
         return
-    columns = ("server", "description", "owner", "support_channel", "status")
-    rows = [[*(each.get(name, "") for name in columns[:-1]), _status(each), _tool_names(each)] for each in found]
-    render.table(("server", "description", "owner", "support", "status", "tools"), rows)
+    render.text(f"No server is open to {options.person or 'you'} from {options.surface or 'cli'}.")
+    render.hint("What is missing, and whom to ask: pegboard explain --server NAMESPACE/NAME" + options.as_arguments())
+
+
+def _one(options: Options, name: ServerName, *, chosen: bool) -> None:
+    if chosen:
+        raise Failure.usage("A server's name and a search exclude each other.", "Leave one of them out.")
+    from pegboard.cli.client import HubClient
+
+    with HubClient(options) as hub:
+        try:
+            found = hub.get(f"servers/{name}")
+        except Failure as failure:
+            if failure.error["code"] == "unknown_server":
+                raise hub.no_such_server(name) from failure
+            raise
+    if options.as_json:
+        render.document(found)
+        return
+    title = line(found.get("title") or "")
+    render.text(line(found.get("server", "")) + (f": {title}" if title else ""))
+    render.text("\n".join(f"  {label:<12}{line(value)}" for label, value in _facts(found) if value))
+
+
+def _facts(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is shown of one server, in order; each with its label."""
+    granted, you = server.get("granted") or {}, server.get("you") or {}
+    why = server.get("lifecycle_why")
+    yield "", str(server.get("description", ""))
+    yield "lifecycle", str(server.get("lifecycle", "")) + (f": {why}" if why else "")
+    yield "status", _status(server)
+    yield "owner", f"{server.get('owner', '')}, {server.get('support_channel', '')}"
+    yield "release", _version(server)
+    yield "sensitivity", str(server.get("sensitivity", ""))
+    yield "groups", ", ".join(granted.get("groups") or ("none",))
+    yield "surfaces", ", ".join(granted.get("surfaces") or ("none",))
+    yield "reviews", ", ".join(f"{each.get('kind')} {each.get('state')}" for each in server.get("reviews") or ())
+    yield "endpoint", str(server.get("resource_url", ""))
+    yield "links", ", ".join(f"{name} {url}" for name, url in (server.get("links") or {}).items())
+    yield "for you", "open from here" if you.get("usable") else "not open from here"
+
+
+def _wide(server: Mapping[str, Any]) -> list[Any]:
+    return [
+        server.get("server", ""),
+        server.get("lifecycle", ""),
+        _status(server),
+        server.get("owner", ""),
+        server.get("semver", "") or "none",
+        "open" if server.get("usable") else "not open",
+        server.get("description", ""),
+    ]
+
+
+def _version(server: Mapping[str, Any]) -> str:
+    digest = str(server.get("release") or "")
+    return f"{server.get('semver', '')} ({digest[:12]})" if digest else "none"
 
 
 @with_options
 def tools(
     options: Options,
-    server: Annotated[str, typer.Argument(metavar="NS/NAME", help="The server, for example prod/presto.")],
+    server: Annotated[
+        str | None, typer.Argument(metavar="NS/NAME", help="The server, for example prod/presto.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Those of all servers, as the registry has them.")] = False,
     era: EraOption = "auto",
 ) -> None:
-    """List the tools you may use on a server, with their arguments.
+    """List the tools you may use on a server with their arguments, or on all servers.
 
     \b
     Example:
       pegboard tools prod/presto --as ana
+      pegboard tools --all --as ana
     """
+    if every:
+        _all_tools(options, server)
+        return
+    if server is None:
+        raise Failure.usage("Missing argument 'NS/NAME'.", "Name a server, or use --all for the tools of all.")
     name, chosen = server_name(server), era_named(era)
     from pegboard.cli.client import HubClient
     from pegboard.cli.mcp_client import Session, converse
@@ -77,6 +170,73 @@ def tools(
         render.text(f"{name} has no tool for {options.person or 'you'} from {options.surface or 'cli'}.")
     else:
         render.text("\n\n".join(_tool_text(tool) for tool in found))
+
+
+def _all_tools(options: Options, server: str | None) -> None:
+    if server is not None:
+        raise Failure.usage("A server's name and --all exclude each other.", "Leave one of them out.")
+    from pegboard.cli.client import HubClient
+
+    with HubClient(options) as hub:
+        found = hub.every("me/tools", "tools")
+    if options.as_json:
+        render.document({"tools": found})
+    elif not found:
+        render.text(f"No tool is open to {options.person or 'you'} from {options.surface or 'cli'}.")
+    else:
+        rows = [(each.get("server", ""), _marked(each), _first_line(each.get("description", ""))) for each in found]
+        render.table(("server", "tool", "what it does"), rows)
+
+
+def _marked(tool: Mapping[str, Any]) -> str:
+    return line(tool.get("name", "")) + (" (stopped)" if tool.get("stopped") else "")
+
+
+def _first_line(text: Any) -> str:
+    """The first line of a description: a docstring says there what it is about."""
+    return next((line(each) for each in clean(text).splitlines() if each.strip()), "")
+
+
+@with_options
+def history(
+    options: Options,
+    server: Annotated[str, typer.Argument(metavar="NS/NAME", help="The server, for example prod/presto.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many changes at most.")] = 20,
+) -> None:
+    """Show who changed what of a server, and why; the newest first. Times are UTC.
+
+    \b
+    Example:
+      pegboard history prod/presto --as pat
+    """
+    name = server_name(server)
+    from pegboard.cli.client import HubClient
+
+    with HubClient(options) as hub:
+        try:
+            found = hub.every(f"servers/{name}/history", "entries", most=limit)
+        except Failure as failure:
+            if failure.error["code"] == "unknown_server":
+                raise hub.no_such_server(name) from failure
+            raise
+    if options.as_json:
+        render.document({"server": str(name), "entries": found})
+        return
+    rows = [
+        (_moment(each.get("at")), each.get("actor", ""), each.get("action", ""), _fields(each), each.get("why") or "")
+        for each in found
+    ]
+    render.table(("time (UTC)", "who", "what", "fields", "why"), rows)
+
+
+def _fields(entry: Mapping[str, Any]) -> str:
+    return ", ".join(line(each.get("field", "")) for each in entry.get("fields", ()))
+
+
+def _moment(at_ms: Any) -> str:
+    if not isinstance(at_ms, int):
+        return ""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def server_name(given: str) -> ServerName:
@@ -116,9 +276,7 @@ def _since(server: Mapping[str, Any]) -> str:
 
 
 def _tool_names(server: Mapping[str, Any]) -> str:
-    return ", ".join(
-        line(tool.get("name", "")) + (" (stopped)" if tool.get("stopped") else "") for tool in server.get("tools", ())
-    )
+    return ", ".join(map(_marked, server.get("tools", ())))
 
 
 def _tool_text(tool: Mapping[str, Any]) -> str:

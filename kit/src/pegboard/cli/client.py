@@ -22,6 +22,9 @@ NOBODY = "?"
 NEAR = 0.7
 """How alike a mistyped server and its suggestion are (`difflib`): a slip of the hand, or the other namespace."""
 
+PAGE = 200
+"""Entries of each further page of a list: the most that the API gives."""
+
 T = TypeVar("T")
 
 
@@ -79,6 +82,25 @@ class HubClient:
         """
         return self._request("POST", path, json=body)
 
+    def every(self, path: str, key: str, most: int | None = None, **query: str | None) -> list[dict[str, Any]]:
+        """All entries of a list of the API, page after page, or so many at most.
+
+        Args:
+            path: under `/api/v1/`.
+            key: of the list in each answer.
+            most: where to end; None for all.
+            query: as `get`.
+
+        Raises:
+            Failure: as `get`.
+        """
+        answer = self.get(path, **query)
+        found: list[dict[str, Any]] = list(answer.get(key, ()))
+        while isinstance(answer.get("next"), str) and (most is None or len(found) < most):
+            answer = self.get(path, **query, cursor=answer["next"], limit=str(PAGE))
+            found += answer.get(key, ())
+        return found[:most]
+
     def with_server(self, server: ServerName, use: Callable[[Token], T]) -> T:
         """What `use` makes of a token for a server.
 
@@ -99,7 +121,7 @@ class HubClient:
         """The failure for a server that nobody can call; the nearest one that this caller may use is named."""
         mine: list[str] = []
         with suppress(Failure):  # a suggestion is worth no second error
-            mine = [str(each.get("server", "")) for each in self.get("servers").get("servers", ())]
+            mine = [str(each.get("server", "")) for each in self.every("servers", "servers")]
         near = get_close_matches(str(server), mine, n=1, cutoff=NEAR)
         if near:
             message, mend = f"There is no server {server} here.", f"Did you mean {near[0]}?"

@@ -179,7 +179,7 @@ def _servers(hub: HubClient, options: Options, surface: str | None) -> dict[Serv
     """The servers that are open from a surface, each with whom to ask for more."""
     from pegboard.cli.http import not_pegboard
 
-    listed = hub.get("servers", surface=surface).get("servers", ())
+    listed = hub.every("servers", "servers", surface=surface)
     try:
         return {ServerName.parse(str(each.get("server", ""))): _whom(each) for each in listed}
     except ValueError as error:

@@ -1,0 +1,96 @@
+"""The API's routes to the history: who changed what, and why, as far as the caller may know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard.core.caller import Caller
+from pegboard_hub.registry import history
+from pegboard_hub.registry.explain import owns
+from pegboard_hub.registry.history import Entry
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.visibility import told_history
+from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.browsing import roles_of
+from pegboard_hub.web.etag import tagged
+from pegboard_hub.web.openapi import refusals
+from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.registry_schema import AskedHistory, HistoryEntry, HistoryPage
+from pegboard_hub.web.views import history_entry, seen_server
+
+LOOKED_AT = 1000
+"""Entries that one request looks at; a page ends there, and has a next one."""
+
+MayRead = Callable[[str], RegisteredServer | None]
+"""The server of that name, where the caller may read its history."""
+
+
+def history_routes(parts: Parts) -> APIRouter:
+    """The routes; whoever includes them sees to the sign-in."""
+    router = APIRouter(tags=["History"])
+
+    @router.get(
+        "/servers/{namespace}/{name}/history",
+        summary="What changed of a server, the newest first",
+        response_model=HistoryPage,
+        responses=refusals(304, 400, 404),
+    )
+    async def get_server_history(
+        request: Request, namespace: str, name: str, caller: SignedIn, asked: Annotated[AskedHistory, Query()]
+    ) -> Response:
+        server = seen_server(parts, caller, namespace, name)
+
+        def may_read(_name: str) -> RegisteredServer | None:
+            return server
+
+        body = await _page(parts, caller, f"/history {server.name}", asked, may_read, str(server.name))
+        return tagged(request, body, caller)
+
+    @router.get(
+        "/history",
+        summary="What changed of all servers, for operators and security; for others, of those that they own",
+        response_model=HistoryPage,
+        responses=refusals(304, 400),
+    )
+    async def get_history(request: Request, caller: SignedIn, asked: Annotated[AskedHistory, Query()]) -> Response:
+        servers = parts.registry.current.servers
+        everything = roles_of(parts).sees_history(caller)
+
+        def may_read(name: str) -> RegisteredServer | None:
+            server = servers.get(name)
+            return server if server is not None and (everything or owns(caller, server)) else None
+
+        return tagged(request, await _page(parts, caller, "/history", asked, may_read, None), caller)
+
+    return router
+
+
+async def _page(
+    parts: Parts, caller: Caller, of: str, asked: AskedHistory, may_read: MayRead, server: str | None
+) -> HistoryPage:
+    before = parts.list_cursors.read(asked.cursor, caller, of, asked)
+    shown: list[HistoryEntry] = []
+    async with parts.database.read() as connection:
+        looked = await _look(connection, server, asked, before)
+    last: int | None = None
+    for entry in looked:
+        if len(shown) == asked.limit:
+            break
+        last = entry.seq
+        known = may_read(entry.server)
+        told = told_history(caller, known, entry) if known is not None else None
+        if known is not None and told is not None:
+            shown.append(history_entry(caller, known, told))
+    more = last is not None and (last != looked[-1].seq or len(looked) == LOOKED_AT)
+    return HistoryPage(entries=shown, next=parts.list_cursors.write(last, caller, of, asked) if more else None)
+
+
+async def _look(
+    connection: AsyncConnection, server: str | None, asked: AskedHistory, before: int | None
+) -> list[Entry]:
+    return await history.entries(connection, server, asked.actor, before, LOOKED_AT)

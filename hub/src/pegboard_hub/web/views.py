@@ -1,0 +1,240 @@
+"""What the API tells of a server, its tools and its history, for the caller who asks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from pegboard.core.caller import Caller
+from pegboard.core.names import ServerName
+from pegboard.core.release import ToolDeclaration
+from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.registry.explain import insider, owns, reaches, visible_tools
+from pegboard_hub.registry.history import Entry
+from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.releases import Outcome, Pinned
+from pegboard_hub.registry.status import Health
+from pegboard_hub.registry.visibility import edits, sees
+from pegboard_hub.web.browsing import health_of, roles_of
+from pegboard_hub.web.etag import Version
+from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.registry_schema import (
+    AccessLists,
+    CatalogueEntry,
+    FieldChange,
+    HistoryEntry,
+    Inside,
+    MyTool,
+    ReleaseEntry,
+    ReviewOutcome,
+    ServerDetail,
+    ToolDetail,
+    YourPart,
+)
+from pegboard_hub.web.schema import ToolSummary
+
+
+def seen_server(parts: Parts, caller: Caller, namespace: str, name: str) -> RegisteredServer:
+    """The server of that name, of any lifecycle.
+
+    Raises:
+        Refused: 404, there is none that this caller may know of; nobody is told which.
+    """
+    found = parts.registry.current.servers.get(f"{namespace}/{name}")
+    if found is None or not sees(roles_of(parts), caller, found, parts.public_url):
+        raise no_server()
+    return found
+
+
+def no_server() -> Refused:
+    """The refusal for a server that is not there, or that the caller may not know of."""
+    message = "No such server here for you: it does not exist, or you may not know of it."
+    return refuse(404, "unknown_server", message, "List the servers that there are, or ask the platform team.")
+
+
+def circle(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
+    """Whether this caller looks after the server: its team, reviewers, operators and security."""
+    return owns(caller, server) or roles_of(parts).sees_drafts(caller)
+
+
+def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Version | None:
+    """The server's version, for those who may see every change that it counts."""
+    return Version(str(server.name), server.version) if circle(parts, caller, server) else None
+
+
+def entry(
+    parts: Parts, caller: Caller, server: RegisteredServer, health: Health, *, with_tools: bool = True
+) -> CatalogueEntry:
+    """One server of a list."""
+    tools = visible_tools(caller, server, parts.public_url) if with_tools else []
+    return CatalogueEntry(
+        server=str(server.name),
+        title=server.title,
+        description=server.description,
+        owner=server.owner,
+        support_channel=server.support_channel,
+        sensitivity=server.sensitivity,
+        release=server.release.digest if server.release else None,
+        semver=server.semver,
+        lifecycle=server.lifecycle.value,
+        lifecycle_why=server.lifecycle_why,
+        status=health.state,
+        status_since=health.since_ms,
+        status_why=health.why,
+        stopped=server.stopped,
+        resource_url=server.name.resource_url(parts.public_url),
+        usable=reaches(caller, server, parts.public_url),
+        tools=[tool_summary(tool, server) for tool in tools],
+    )
+
+
+def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iterable[Outcome]) -> ServerDetail:
+    """Everything of a server."""
+    looks_after, health = circle(parts, caller, server), health_of(parts.status.read(), server)
+    inside = Inside(
+        version=server.version,
+        updated_at=server.updated_at_ms,
+        requested=lists(server.requested),
+        waiting=server.waiting.digest if server.waiting else None,
+    )
+    return ServerDetail(
+        server=str(server.name),
+        title=server.title,
+        description=server.description,
+        owner=server.owner,
+        support_channel=server.support_channel,
+        links=dict(server.links),
+        sensitivity=server.sensitivity,
+        gallery=server.gallery,
+        uses_models=server.uses_models,
+        lifecycle=server.lifecycle.value,
+        lifecycle_why=server.lifecycle_why,
+        status=health.state,
+        status_since=health.since_ms,
+        status_why=health.why,
+        stopped=server.stopped,
+        release=server.release.digest if server.release else None,
+        semver=server.semver,
+        resource_url=server.name.resource_url(parts.public_url),
+        granted=lists(server.granted, whole=looks_after),
+        reviews=[_outcome(each, whole=looks_after) for each in reviews],
+        first_live_at=server.first_live_at_ms,
+        you=YourPart(
+            usable=reaches(caller, server, parts.public_url),
+            owner=owns(caller, server),
+            insider=insider(caller, server),
+            may_edit=edits(roles_of(parts), caller, server),
+        ),
+        inside=inside if looks_after else None,
+    )
+
+
+def lists(access: Access, *, whole: bool = True) -> AccessLists:
+    """Access as JSON has it; only what everybody may know where it is not for the whole of it."""
+    return AccessLists(
+        groups=list(access.groups),
+        surfaces=list(access.surfaces),
+        channels=list(access.channels) if whole else None,
+        services=list(access.services) if whole else None,
+    )
+
+
+def _outcome(outcome: Outcome, *, whole: bool) -> ReviewOutcome:
+    return ReviewOutcome(
+        kind=outcome.kind,
+        state=outcome.state,
+        opened_at=outcome.opened_at_ms,
+        decided_at=outcome.decided_at_ms,
+        decided_by=outcome.decided_by,
+        why=outcome.why if whole else None,
+        conditions=outcome.conditions if whole else None,
+    )
+
+
+def tool_summary(tool: ToolDeclaration, server: RegisteredServer) -> ToolSummary:
+    """A tool in a list of servers."""
+    shown = tool.model_dump(include={"name", "title", "description", "minutes_saved"})
+    return ToolSummary(**shown, stopped=server.stopped_tools.get(tool.name, ""))
+
+
+def tool_detail(tool: ToolDeclaration, server: RegisteredServer) -> ToolDetail:
+    """A tool with all that its author declared."""
+    shown = {name: getattr(tool, name, None) for name in ToolDetail.model_fields if name != "stopped"}
+    return ToolDetail(**shown, stopped=server.stopped_tools.get(tool.name, ""))
+
+
+def my_tool(parts: Parts, tool: ToolDeclaration, server: RegisteredServer) -> MyTool:
+    """A tool in a list across servers."""
+    shown = tool.model_dump(include={"policy", "read_only"})
+    summary = dict(tool_summary(tool, server))
+    return MyTool(
+        **summary, **shown, server=str(server.name), resource_url=server.name.resource_url(parts.public_url)
+    )
+
+
+def tools_digest(tools: Iterable[ToolDeclaration]) -> str:
+    """What a client can make of what it was listed, to hear whether it is still so."""
+    told = [
+        {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
+        for tool in sorted(tools, key=lambda tool: tool.name)
+    ]
+    return hashlib.sha256(_canonical(told).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def release_entry(server: RegisteredServer, pinned: Pinned) -> ReleaseEntry:
+    """One release of a server's list."""
+    return ReleaseEntry(
+        digest=pinned.digest,
+        semver=pinned.semver,
+        state=_state(server, pinned),
+        seen_at=pinned.seen_at_ms,
+        approved_at=pinned.approved_at_ms,
+        deployed_at=pinned.deployed_at_ms,
+    )
+
+
+def _state(server: RegisteredServer, pinned: Pinned) -> Any:
+    if server.release is not None and server.release.digest == pinned.digest:
+        return "deployed"
+    if server.waiting is not None and server.waiting.digest == pinned.digest:
+        return "waiting"
+    return "earlier" if pinned.deployed_at_ms is not None else "not approved"
+
+
+def history_entry(caller: Caller, server: RegisteredServer, told: Entry) -> HistoryEntry:
+    """One change, of which `visibility.told_history` left what the caller may read."""
+    knows = insider(caller, server)
+    return HistoryEntry(
+        seq=told.seq,
+        at=told.at_ms,
+        server=told.server,
+        version=told.version if knows else None,
+        actor=told.actor,
+        actor_kind=told.actor_kind,
+        action=told.action,
+        why=told.why if knows or told.why else None,
+        fields=[FieldChange(field=name, before=was, after=now) for name, (was, now) in told.fields.items()],
+    )
+
+
+def from_surface(caller: Caller, surface: str | None) -> Caller:
+    """The caller as if they called from a surface."""
+    if surface is None or caller.sub_type != "person" or surface == caller.surface:
+        return caller
+    return replace(caller, surface=surface, channel=None)
+
+
+def is_server_name(text: str) -> bool:
+    """Whether a text is a server's name at all."""
+    try:
+        ServerName.parse(text)
+    except ValueError:
+        return False
+    return True

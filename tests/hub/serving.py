@@ -1,0 +1,64 @@
+"""A hub that listens on a loopback port of its own, for what asks over HTTP and not in process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx2
+import uvicorn
+
+from pegboard_hub.identity.demo import DEMO_GRANT
+from pegboard_hub.main import open_hub
+from pegboard_hub.web.app import public_app
+from tests.hub.company import API, Company
+
+START_S = 60
+
+
+@dataclass(frozen=True)
+class Served:
+    """A hub that is served.
+
+    Attributes:
+        url: where it listens; what it takes for its own public URL is the company's.
+    """
+
+    url: str
+
+    def token(self, person: str, surface: str = "cli") -> str:
+        """A token for the API."""
+        form = {"grant_type": DEMO_GRANT, "person": person, "surface": surface, "resource": API}
+        return str(httpx2.post(f"{self.url}/oauth/token", data=form, timeout=START_S).json()["access_token"])
+
+
+@contextmanager
+def served(company: Company) -> Iterator[Served]:
+    """The company's hub, served by a thread until the end."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        ready, servers = threading.Event(), []
+
+        async def serve() -> None:
+            async with open_hub(company.home, company.settings) as parts:
+                config = uvicorn.Config(public_app(parts), log_config=None, access_log=False, lifespan="off")
+                server = uvicorn.Server(config)
+                servers.append(server)
+                ready.set()
+                await server.serve(sockets=[listener])
+
+        thread = threading.Thread(target=asyncio.run, args=[serve()])
+        thread.start()
+        try:
+            assert ready.wait(START_S)
+            yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            if servers:
+                servers[0].should_exit = True
+            thread.join(START_S)
+            assert not thread.is_alive()
