@@ -181,6 +181,17 @@ class Reviewing:
         async with self._database.read() as connection:
             return await store.authors_of(connection, server)
 
+    async def approved_last(self, server: RegisteredServer) -> RegisteredServer:
+        """The server as it was approved last: what anybody may have gained beside now that it waits."""
+        if server.release is not None or server.waiting is None:
+            return server
+        async with self._database.read() as connection:
+            digest = await servers.last_approved(connection, str(server.name))
+            if digest is None:
+                return server
+            release = await servers.load_release(connection, str(server.name), digest)
+        return replace(server, release=release, lifecycle=Lifecycle.LIVE, sensitivity=release.manifest.sensitivity)
+
     async def waiting_for(self, person: PersonFacts) -> list[Review]:
         """The open reviews that somebody may decide on, those that wait longest first."""
         kinds = self.kinds_of(person.groups)
