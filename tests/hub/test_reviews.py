@@ -343,6 +343,20 @@ async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
     assert server(hub).lifecycle is Lifecycle.LIVE
 
 
+async def test_a_retired_server_waits_for_nobody_until_it_is_brought_back(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol, pat = await signed_in(hub, "sol"), await signed_in(hub, "pat")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="retire", why="Trino comes")
+    assert "Nothing waits for you." in words(await sol.get(f"{URL}/reviews"))
+    assert "The server is retired" in words(await sol.press(page, "approve"))
+    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="bring back", why="It stays")
+    assert server(hub).lifecycle is Lifecycle.IN_REVIEW
+    await decide(hub, "sol", review)
+    assert server(hub).reachable
+
+
 async def test_access_that_cannot_be_is_told_with_the_field(hub: Hub) -> None:
     pat = await signed_in(hub, "pat")
     page = await pat.get(f"{URL}/servers/{PRESTO}/access?look=1&groups=Ads%20Eng")

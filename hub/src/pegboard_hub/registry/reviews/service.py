@@ -210,7 +210,7 @@ class Reviewing:
                 authors = {
                     name: await store.authors_of(connection, snapshot.servers[name])
                     for name in names
-                    if name in snapshot.servers
+                    if name in snapshot.servers and snapshot.servers[name].lifecycle is not Lifecycle.RETIRED
                 }
             waiting = tuple(Waiting(each, authors[each.server]) for each in found if each.server in authors)
             self._open = (snapshot.seq, waiting)
@@ -428,6 +428,8 @@ class Reviewing:
             raise refused
         if review.state is State.SUPERSEDED or (review.open and review.subject != subject_of(server)):
             raise ReviewConflict("What this review looks at is not asked for any more: something else is.")
+        if server.lifecycle is Lifecycle.RETIRED:
+            raise ReviewConflict("The server is retired: its owners may bring it back, and then it goes on.")
         if not review.open:
             raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
         if version is not None and version != review.version:
