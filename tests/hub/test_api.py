@@ -283,6 +283,11 @@ async def test_openapi_describes_the_routes(hub: Hub) -> None:
         "/api/v1/calls",
         "/api/v1/calls/{id}",
         "/api/v1/clients",
+        "/api/v1/reviews",
+        "/api/v1/reviews/{review}",
+        "/v0.1/servers",
+        "/v0.1/servers/{name}/versions",
+        "/v0.1/servers/{name}/versions/{version}",
     }
 
 
