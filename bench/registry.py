@@ -272,9 +272,12 @@ async def measure(running: Running, servers: int, people: int, seconds: float) -
     memory["after the run"] = round(processes.memory_mib([running.hub]), 1)
     like = _like(running.home.database)
     print(f"SQL LIKE: p50 {like['p50_ms']} ms, p99 {like['p99_ms']} ms of one core a search", flush=True)
+    parts = {"hub": running.hub, "agent": running.agent, "envoy": running.envoy}
+    used = {part: processes.cpu_us([pid]) for part, pid in parts.items()}
     changes = [_change(running, issuer, number) for number in range(CHANGES)]
-    print("change at the edge after s:", *changes, " hub MiB:", memory, flush=True)
-    return {"rows": rows, "memory_mib": memory, "like": like, "changes_s": changes}
+    cpu = {part: round((processes.cpu_us([pid]) - used[part]) / CHANGES / 1e6, 2) for part, pid in parts.items()}
+    print("change at the edge after s:", *changes, " CPU s:", cpu, " hub MiB:", memory, flush=True)
+    return {"rows": rows, "memory_mib": memory, "like": like, "changes_s": changes, "change_cpu_s": cpu}
 
 
 def _signed(request: bytes, token: str, what: str) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -177,6 +179,11 @@ async def opened(company: Company) -> AsyncIterator[Hub]:
             httpx2.AsyncClient(transport=internal, base_url="http://hub") as inside,
         ):
             yield Hub(parts, outside, inside)
+
+
+def plain(page: str) -> str:
+    """A page as one reads it: its words, a space between them."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
 
 
 def who(sub: str = "ana", surface: str = "cli") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from tests.hub.catalogues import server, snapshot
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 URL = "http://localhost:8400"
 SERVERS = tuple(server(f"prod/s{number:02}", ["echo"]) for number in range(12))

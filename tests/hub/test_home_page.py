@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, presto
+from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, plain, presto
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ def live(
     )
 
 
-async def test_every_server_is_shown_with_whose_it_is_and_who_was_granted(hub: Hub, company: Company) -> None:
+async def test_every_server_is_shown_with_whose_it_is_and_how_it_stands(hub: Hub, company: Company) -> None:
     live(company)
     page = await hub.page()
     for words in (
@@ -35,8 +35,6 @@ async def test_every_server_is_shown_with_whose_it_is_and_who_was_granted(hub: H
         "Query the warehouse",
         "#data-platform",
         "confidential",
-        "ads-eng, data-infra, finance, platform",
-        "chat, cli, ide",
         "dev/scratch",
         'class="state live">live',
         'class="state down">down',
@@ -66,13 +64,13 @@ async def test_a_person_sees_their_own_tools_and_no_others(
 ) -> None:
     page = await hub.page(**{"as": person, "surface": surface})
     for tool in seen:
-        assert f"<code>{tool}</code>" in page
+        assert f"{tool}</bdi></code>" in page
     for tool in hidden:
         assert tool not in page
 
 
 async def test_somebody_without_any_server_is_told_whom_to_ask(hub: Hub) -> None:
-    page = await hub.page(**{"as": "gus"})
+    page = plain(await hub.page(**{"as": "gus"}))
     assert "Gus may use no server from cli yet." in page
     assert "is not granted to any of your groups. Ask platform in #data-platform." in page
     assert "Gus has called nothing yet." in page
@@ -92,7 +90,7 @@ async def test_what_authors_write_is_text_and_never_markup(company: Company) -> 
     company.deploy("prod/presto", declared)
     async with opened(company) as hub:
         page = await hub.page(**{"as": "ana"})
-    assert page.count("&lt;script&gt;") == 2
+    assert page.count("&lt;script&gt;") == 1
     assert "<script" not in page
     assert "<img src=x" not in page
 

@@ -47,7 +47,7 @@ async def test_what_goes_wrong_inside_stays_inside(hub: Hub, monkeypatch: pytest
     async def broken(*_: object) -> None:
         raise RuntimeError("secret insides")
 
-    monkeypatch.setattr(hub.parts.ledger, "figures", broken)
+    monkeypatch.setattr(hub.parts.ledger, "figures_of", broken)
     page = await hub.public.get("/", headers=BROWSER)
     assert page.status_code == 500
     assert "<h1>Something went wrong</h1>" in page.text

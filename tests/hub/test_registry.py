@@ -13,7 +13,7 @@ from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry.model import bundles, grants, releases, servers
-from tests.hub.company import Company, Hub, opened, presto
+from tests.hub.company import Company, Hub, opened, plain, presto
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
@@ -39,7 +39,7 @@ async def test_the_edge_gets_every_server_and_each_server_only_itself(hub: Hub, 
     assert edge.jwks == open_keys(company.home).token_jwks
     granted = edge.servers[1]
     assert granted.groups == ("ads-eng", "data-infra", "finance", "platform")
-    assert granted.surfaces == ("chat", "cli", "ide")
+    assert granted.surfaces == ("chat", "cli", "ide", "web")
     assert (granted.owner, granted.support_channel) == ("platform", "#data-platform")
 
 
@@ -51,7 +51,8 @@ async def test_what_an_author_requests_is_kept_beside_what_is_granted_and_opens_
     assert kept["sales"] == (True, False)
     assert kept["finance"] == (False, True)
     assert "sales" not in edge_bundle(company).servers[1].groups
-    assert "group sales" in await hub.page()
+    page = await hub.public.get("/servers/prod/presto/security")
+    assert "sales: not granted" in plain(page.text)
 
 
 async def test_starting_again_changes_nothing(company: Company) -> None:
@@ -67,7 +68,7 @@ async def test_a_changed_grant_reaches_the_bundles_while_the_hub_runs(hub: Hub, 
     watching = asyncio.create_task(hub.parts.registry.watch(poll_s=0.05, resign_s=60))
     try:
         text = company.grants.read_text()
-        company.grants.write_text(text.replace('surfaces = ["cli", "chat", "ide"]', 'surfaces = ["cli"]'))
+        company.grants.write_text(text.replace('surfaces = ["cli", "chat", "ide", "web"]', 'surfaces = ["cli"]'))
         until = time.monotonic() + 10
         while edge_bundle(company).servers[1].surfaces != ("cli",):
             assert time.monotonic() < until

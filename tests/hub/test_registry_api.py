@@ -141,7 +141,7 @@ async def test_everybody_may_know_a_servers_record_and_what_it_is_granted(still:
     assert (told["owner"], told["lifecycle"], told["semver"]) == ("platform", "live", "1.0.0")
     assert told["granted"] == {
         "groups": ["ads-eng", "data-infra", "finance", "platform"],
-        "surfaces": ["chat", "cli", "ide"],
+        "surfaces": ["chat", "cli", "ide", "web"],
         "channels": None,
         "services": None,
     }

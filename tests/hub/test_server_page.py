@@ -11,14 +11,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from pegboard.core.client_configs import BY_ID
-from tests.hub.company import PRESTO, Company, Hub, opened, presto
+from pegboard_hub.registry.history import Actor
+from tests.hub.company import PRESTO, URL, Company, Hub, opened, plain, presto
+from tests.oauth import Browser
 
 pytestmark = pytest.mark.anyio
 
 
-async def shown(hub: Hub, person: str = "ana", server: str = "prod/presto", surface: str = "cli") -> str:
-    response = await hub.public.get(f"/servers/{server}", params={"as": person, "surface": surface})
-    assert response.status_code == 200
+async def shown(hub: Hub, person: str = "ana", tab: str = "", server: str = "prod/presto", on: str = "cli") -> str:
+    path = f"/servers/{server}/{tab}".rstrip("/")
+    response = await hub.public.get(path, params={"as": person, "surface": on})
+    assert response.status_code == 200, response.text
     return html.unescape(response.text)
 
 
@@ -29,15 +32,33 @@ async def test_it_tells_whose_the_server_is_and_what_it_is_for(hub: Hub) -> None
 
 
 async def test_it_shows_the_tools_of_who_looks_and_no_others(hub: Hub) -> None:
-    assert "get_revenue_metrics" in await shown(hub, "ana")
-    page = await shown(hub, "fay")
-    assert "<code>run_query</code>" in page
-    assert "get_revenue_metrics" not in page
+    assert "get_revenue_metrics" in await shown(hub, "ana", "tools")
+    page = await shown(hub, "fay", "tools")
+    assert "run_query</bdi></code>" in page
+    for tab in ("", "tools", "connect", "security", "releases"):
+        assert "get_revenue_metrics" not in await shown(hub, "fay", tab)
+
+
+async def test_owners_and_security_know_every_tool_and_which_are_not_open_to_them(hub: Hub) -> None:
+    page = plain(await shown(hub, "pat", "tools"))
+    assert "Not open to Pat" in page
+    assert page.index("run_query") < page.index("Not open to Pat") < page.index("get_revenue_metrics")
+
+
+async def test_who_cannot_enter_sees_what_it_is_and_why_not_and_no_tool(hub: Hub) -> None:
+    page = plain(await shown(hub, "gus"))
+    assert (
+        "Not open to Gus. prod/presto is not granted to any of your groups. Ask platform in #data-platform." in page
+    )
+    tools = plain(await shown(hub, "gus", "tools"))
+    assert "None of its tools is open to Gus. Ask platform in #data-platform." in tools
+    assert "run_query" not in tools
+    assert "claude mcp add" not in await shown(hub, "gus", "connect")
 
 
 @pytest.mark.parametrize("client", BY_ID)
 async def test_every_client_has_its_snippet_and_what_comes_next(hub: Hub, client: str) -> None:
-    page = await shown(hub)
+    page = await shown(hub, tab="connect")
     known = BY_ID[client]
     assert known.snippet("pegboard-prod-presto", PRESTO) in page
     assert known.then.replace("NAME", "pegboard-prod-presto") in page
@@ -53,12 +74,12 @@ COMMANDS = {
 
 @pytest.mark.parametrize("client", COMMANDS)
 async def test_a_client_with_a_command_shows_it_ready_to_copy(hub: Hub, client: str) -> None:
-    page = await shown(hub)
+    page = await shown(hub, tab="connect")
     assert COMMANDS[client].replace("URL", PRESTO) in page
 
 
 async def test_links_add_the_server_to_the_clients_that_take_one(hub: Hub) -> None:
-    links = re.findall(r'href="((?:vscode|cursor):[^"]+)"', await shown(hub))
+    links = re.findall(r'href="((?:vscode|cursor):[^"]+)"', await shown(hub, tab="connect"))
     vscode, cursor = links
     assert vscode.startswith("vscode:mcp/install?")
     described = json.loads(unquote(vscode.partition("?")[2]))
@@ -69,34 +90,48 @@ async def test_links_add_the_server_to_the_clients_that_take_one(hub: Hub) -> No
     assert json.loads(base64.b64decode(query["config"][0])) == {"url": PRESTO}
 
 
-@pytest.mark.parametrize("server", ["prod/presto", "prod/nothing", "PROD/x", "prod/<b>"])
-async def test_a_server_that_is_not_open_is_answered_as_one_that_does_not_exist(hub: Hub, server: str) -> None:
-    there = await hub.public.get("/servers/prod/presto", params={"as": "gus"})
-    other = await hub.public.get(f"/servers/{server}", params={"as": "gus"})
-    assert (other.status_code, there.status_code) == (404, 404)
-    for response in (there, other):
-        error = response.json()["error"]
-        del error["request_id"]
-        assert error["message"].startswith("No such server here for you")
-        assert "presto" not in json.dumps(error)
+@pytest.mark.parametrize("tab", ["", "/tools", "/connect", "/security", "/releases", "/history", "/edit", "/try"])
+@pytest.mark.parametrize("server", ["dev/planned", "prod/nothing", "PROD/x", "prod/<b>"])
+async def test_a_draft_of_others_is_answered_as_what_does_not_exist(hub: Hub, server: str, tab: str) -> None:
+    await draft(hub)
+    browser = Browser(URL, hub.public)
+    await browser.sign_in("fay")
+    response = await browser.get(f"{URL}/servers/{server}{tab}")
+    assert response.status_code == 404
+    assert "No such server is here for you." in response.text
+    assert "planned things" not in response.text
+
+
+async def test_a_draft_is_shown_to_its_owners_and_says_that_it_is_one(hub: Hub) -> None:
+    await draft(hub)
+    page = plain(await shown(hub, "ana", server="dev/planned"))
+    assert "A draft. Nobody can call it, and few know of it." in page
+    assert "Edit the draft" in page
+
+
+async def draft(hub: Hub) -> None:
+    record = {"description": "planned things", "owner": "ads-eng", "support_channel": "#ads"}
+    async with hub.parts.registry.changing() as changing:
+        await changing.register("dev/planned", record, Actor("ana"), "to plan")
 
 
 async def test_a_client_is_told_where_the_server_is_not_open_from_its_surface(hub: Hub, company: Company) -> None:
     company.grants.write_text(company.grants.read_text().replace('"ide"', '"chat"'))
     await hub.parts.registry.refresh()
-    page = await shown(hub)
+    page = plain(await shown(hub, tab="connect"))
     assert "Not open to Ana from ide, which is where this client counts." in page
     assert page.count("which is where this client counts") == 2  # VS Code and Cursor
     assert "vscode:mcp" not in page
     assert "cursor://" not in page
 
 
-async def test_nobody_in_particular_is_shown_no_server(hub: Hub) -> None:
+async def test_nobody_in_particular_is_shown_no_tool_and_no_way_in(hub: Hub) -> None:
     for server in ("prod/presto", "prod/nothing"):
-        response = await hub.public.get(f"/servers/{server}")
-        assert response.status_code == 200
-        assert "Choose a person above" in response.text
-        assert PRESTO not in response.text
+        for tab in ("tools", "connect"):
+            response = await hub.public.get(f"/servers/{server}/{tab}")
+            assert response.status_code == (200 if server == "prod/presto" else 404)
+            assert "run_query" not in response.text
+            assert "claude mcp" not in response.text
 
 
 async def test_what_authors_write_is_text_and_never_markup(company: Company) -> None:
@@ -105,30 +140,36 @@ async def test_what_authors_write_is_text_and_never_markup(company: Company) -> 
     declared["tools"][0]["description"] = evil
     company.deploy("prod/presto", declared)
     async with opened(company) as hub:
-        page = (await hub.public.get("/servers/prod/presto", params={"as": "ana"})).text
-    assert page.count("&lt;script&gt;") >= 3
-    assert "<script>" not in page
-    assert page.count("<script") == 1  # ours
-    assert "<img src=x" not in page
+        pages = [
+            (await hub.public.get(f"/servers/prod/presto{tab}", params={"as": "ana"})).text
+            for tab in ("", "/tools", "/connect", "/security")
+        ]
+    assert "&lt;script&gt;" in pages[1]
+    for page in pages:
+        assert page.count("&lt;script&gt;") >= 2
+        assert "<script>" not in page
+        assert "<img src=x" not in page
 
 
-async def test_one_script_of_our_own_runs_on_a_servers_page_and_none_elsewhere(hub: Hub) -> None:
-    page = await hub.public.get("/servers/prod/presto", params={"as": "ana"})
-    assert "; script-src 'self'" in page.headers["content-security-policy"]
+async def test_one_script_of_our_own_runs_where_one_copies_and_none_on_the_other_pages(hub: Hub) -> None:
+    page = await hub.public.get("/servers/prod/presto/connect", params={"as": "ana"})
+    assert page.headers["content-security-policy"].endswith("; script-src 'self'")
     [source] = re.findall(r'<script src="([^"]+)" defer></script>', page.text)
     script = await hub.public.get(source)
     assert script.headers["content-type"].startswith("text/javascript")
     assert "innerHTML" not in script.text
-    for path in ("/", "/servers", "/sign-in", "/nothing/servers/x"):
+    tabs = ("", "/tools", "/security", "/releases", "/history", "/edit", "/try")
+    others = ("/", "/teams", "/history", "/servers/new", "/sign-in", "/nothing/servers/x")
+    for path in (*others, *(f"/servers/prod/presto{tab}" for tab in tabs)):
         other = await hub.public.get(path, headers={"Accept": "text/html"})
         assert "script-src" not in other.headers["content-security-policy"]
         assert "<script" not in other.text
 
 
 async def test_the_home_page_leads_to_the_servers_one_may_use(hub: Hub) -> None:
-    assert 'href="/servers/prod/presto?as=ana&amp;surface=cli"' in await hub.page(**{"as": "ana"})
-    assert "/servers/" not in await hub.page(**{"as": "gus"})
-    assert "/servers/" not in await hub.page()
+    assert 'href="/servers/prod/presto/connect?as=ana&amp;surface=cli"' in await hub.page(**{"as": "ana"})
+    assert "/connect" not in await hub.page(**{"as": "gus"})
+    assert "/connect" not in await hub.page()
 
 
 async def test_servers_are_listed_as_from_another_surface(hub: Hub) -> None:
@@ -138,3 +179,14 @@ async def test_servers_are_listed_as_from_another_surface(hub: Hub) -> None:
     assert await listed() == ["dev/scratch", "prod/presto"]
     assert await listed(surface="chat") == ["prod/presto"]
     assert (await hub.api("ana", "servers", surface="service")).status_code == 422
+
+
+async def test_why_a_server_is_stopped_is_for_those_who_could_use_it(hub: Hub, company: Company) -> None:
+    stop = '[servers."prod/presto"]\nstopped = "it counts <b>twice</b>"\n'
+    company.grants.write_text(company.grants.read_text().replace('[servers."prod/presto"]\n', stop))
+    await hub.parts.registry.refresh()
+    for person, told in (("ana", True), ("pat", True), ("gus", False), ("sam", False)):
+        for tab in ("", "tools", "connect", "security"):
+            page = await shown(hub, person, tab)
+            assert 'class="state stopped">stopped' in page
+            assert ("twice" in page) is told

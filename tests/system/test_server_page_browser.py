@@ -21,7 +21,7 @@ def page(pegboard: Instance) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         opened = browser.new_page(viewport={"width": 1280, "height": 900})
         opened.set_default_timeout(PATIENCE_MS)
-        opened.goto(f"{pegboard.public_url}/servers/prod/presto?as=ana")
+        opened.goto(f"{pegboard.public_url}/servers/prod/presto/connect?as=ana")
         yield opened
         browser.close()
 

@@ -184,7 +184,7 @@ def test_a_client_in_a_web_page_gets_its_answer_from_the_window_it_opened(pegboa
 def test_what_a_servers_page_shows_is_copied_by_a_button_and_can_be_read_without_a_script(
     pegboard: Instance, browser: Browser
 ) -> None:
-    address = f"{pegboard.public_url}/servers/prod/presto?as=ana"
+    address = f"{pegboard.public_url}/servers/prod/presto/connect?as=ana"
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -256,6 +256,7 @@ PATHS = [
     "/servers/prod/presto/access",
     "/sign-in?again=1",
     "/servers/prod/presto",
+    "/servers/prod/presto/connect",
     "/sessions",
     "/clients",
     "/clients?software=pegboard-cli",

@@ -44,6 +44,7 @@ from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.reviews.service import Reviewing
+from pegboard_hub.registry.search import Catalogue
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Sources
 from pegboard_hub.registry.status import StatusReader
@@ -54,9 +55,12 @@ from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.doors import Door, LeadersDoor, listen
+from pegboard_hub.web.edge_call import EdgeCalls
+from pegboard_hub.web.knowing import overseers_by
 from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
 from pegboard_hub.web.paging import Cursors as ListCursors
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.standing import standing
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
     database = _database(home, settings, meter)
+    edge_calls: EdgeCalls | None = None
     company = open_company_login(opened, settings.public_url, open_sealing_key(home))
     locks: Locks | None = None
     try:
@@ -99,15 +104,17 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             issued=meter.token_issued,
         )
         sign_in = DemoSignIn(directory, issuer)
+        edge_calls = EdgeCalls(settings.edge or settings.public_url, settings.public_url)
+        identity = await _identity(
+            home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks
+        )
         yield Parts(
             settings=settings,
             database=database,
             registry=registry,
             reviewing=Reviewing(registry, database, opened.file.operators),
             sign_in=sign_in,
-            identity=await _identity(
-                home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks
-            ),
+            identity=identity,
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
             ledger=Ledger(database, lambda name: name in registry.current.servers, meter=meter),
             channels=Channels(home),
@@ -118,9 +125,13 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             page=MetricsPage(home, meter, lambda: show_states(meter, registry, status), settings.hubs, settings.name),
             cursors=Cursors(open_sealing_key(home)),
             locks=locks,
+            edge_calls=edge_calls,
+            catalogue=_catalogue(registry, status, identity),
             list_cursors=ListCursors(open_sealing_key(home)),
         )
     finally:
+        if edge_calls is not None:
+            await edge_calls.close()
         if locks is not None:
             await locks.close()
         if company is not None:
@@ -171,6 +182,15 @@ async def _identity(
         registers=rules.dynamic_registration,
         documents=rules.documents,
     )
+
+
+def _catalogue(registry: Registry, status: StatusReader, identity: AuthorizationServer) -> Catalogue:
+    def states() -> dict[str, str]:
+        now = status.read()
+        return {name: standing(now, server).state for name, server in registry.current.servers.items()}
+
+    operators = identity.clients.rules.operators
+    return Catalogue(lambda: registry.current, states, lambda: overseers_by(registry.reviews, operators))
 
 
 def _registry(
@@ -288,6 +308,7 @@ def read_settings(arguments: list[str]) -> tuple[Home, HubSettings]:
         grants=Path(options.grants or instance.get("grants") or DEMO / "grants.toml").absolute(),
         directory=Path(options.directory or DEMO / "directory.toml").absolute(),
         sign_in=Path(sign_in).absolute() if sign_in else None,
+        edge=_edge(instance),
         token_lifetime_s=options.token_lifetime,
         grants_max_age_s=_age(instance, "grants_max_age_s", MAX_AGE_S),
         stops_max_age_s=_age(instance, "stops_max_age_s", STOPS_MAX_AGE_S),
@@ -303,6 +324,15 @@ def _server_url() -> str:
     """The URL of a PostgreSQL, if the environment names one."""
     url = read_database_url(os.environ)
     return "" if url in (None, EMBEDDED) else str(url)
+
+
+def _edge(instance: dict[str, Any]) -> str:
+    """The edge's own address, as the last start noted it: the public URL may only be good outside."""
+    port, bind = instance.get("port"), str(instance.get("bind") or "")
+    if not isinstance(port, int):
+        return ""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104 - compared with
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _lifetime(text: str) -> int:

@@ -38,7 +38,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""No script (but see `WITH_A_SCRIPT`), nothing from elsewhere, never in a frame."""
+"""No script (but see `WITH_SCRIPTS`), nothing from elsewhere, never in a frame."""
 
 OPENED_BY_CLIENTS = ("/oauth/authorize", "/sign-in", "/consent")
 """At paths that begin so, a window keeps its opener: a client in a web page opens one for people to sign in, waits
@@ -46,13 +46,14 @@ until it is closed, and is told the answer by it. All other pages have nothing t
 
 _OPENED = {**SECURITY_HEADERS, "Cross-Origin-Opener-Policy": "unsafe-none"}
 
-WITH_A_SCRIPT = re.compile(r"/servers/[^/]+/[^/]+")
-"""Pages at such paths have our one script, which copies what they show. They have no form that changes anything."""
-
-_SCRIPTED = {
-    **SECURITY_HEADERS,
-    "Content-Security-Policy": f"{SECURITY_HEADERS['Content-Security-Policy']}; script-src 'self'",
-}
+WITH_SCRIPTS = (
+    # htmx, which asks for the list again while one types.
+    (re.compile(r"/servers"), "script-src 'self'; connect-src 'self'"),
+    # `copy.js`, which copies what the page shows.
+    (re.compile(r"/servers/[^/]+/[^/]+/connect"), "script-src 'self'"),
+)
+"""The paths whose pages run a script of ours, and what they may do for it beside what all pages may. No form that
+changes anything is at one of them."""
 
 OFFICIAL_PREFIX = "/v0.1/"
 """The official registry API. Editors read it from pages of their own, without a sign-in."""
@@ -237,7 +238,11 @@ def _headers(path: str) -> Mapping[str, str]:
         return _OPENED
     if path.startswith(OFFICIAL_PREFIX):
         return _OFFICIAL
-    return _SCRIPTED if WITH_A_SCRIPT.fullmatch(path) else SECURITY_HEADERS
+    for pattern, more in WITH_SCRIPTS:
+        if pattern.fullmatch(path):
+            policy = f"{SECURITY_HEADERS['Content-Security-Policy']}; {more}"
+            return {**SECURITY_HEADERS, "Content-Security-Policy": policy}
+    return SECURITY_HEADERS
 
 
 def _request_id(scope: Scope) -> str:

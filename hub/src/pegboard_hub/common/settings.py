@@ -19,6 +19,7 @@ class HubSettings:
         grants: the operator's grants file; watched while the hub runs.
         directory: the demo directory's file: people, their groups, and the clients they sign in with.
         sign_in: the sign-in file; None for the demo directory.
+        edge: origin at which the hub itself reaches the edge; empty for the public URL.
         poll_s: seconds between looks at the grants file and the declarations.
         grants_max_age_s: seconds without contact after which edge and servers refuse everything.
         stops_max_age_s: seconds without contact after which servers with sensitive data refuse.
@@ -34,6 +35,7 @@ class HubSettings:
     grants: Path = DEMO / "grants.toml"
     directory: Path = DEMO / "directory.toml"
     sign_in: Path | None = None
+    edge: str = ""
     poll_s: float = 0.5
     grants_max_age_s: int = MAX_AGE_S
     stops_max_age_s: int = STOPS_MAX_AGE_S

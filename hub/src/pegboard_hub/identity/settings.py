@@ -30,7 +30,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pegboard.core.checks import load_toml
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name
-from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.names import CLIENT_SURFACES
 from pegboard_hub.identity.clients.errors import RedirectRefused
 from pegboard_hub.identity.clients.redirects import check_redirects, host_fault, scheme_fault
 from pegboard_hub.identity.directory import is_loopback
@@ -290,15 +290,15 @@ class RegisteredClient(_Strict):
     redirect_uris: tuple[str, ...] = Field(
         min_length=1, description="where its answers may go; of the person's own machine any port will do"
     )
-    surface: str = Field(description=f"from which its calls count: {', '.join(PERSON_SURFACES)}")
+    surface: str = Field(description=f"from which its calls count: {', '.join(CLIENT_SURFACES)}")
     channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': the channels it was invited to")
     secret: SecretReference | None = Field(default=None, description="where its secret is; none of a public client")
 
     @field_validator("surface")
     @classmethod
     def _for_people(cls, surface: str) -> str:
-        if surface not in PERSON_SURFACES:
-            raise ValueError(f"unknown surface {surface!r}; known are {', '.join(PERSON_SURFACES)}")
+        if surface not in CLIENT_SURFACES:
+            raise ValueError(f"unknown surface {surface!r}; known are {', '.join(CLIENT_SURFACES)}")
         return surface
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from pegboard.core.trace import trace_id
 from pegboard_hub.ledger import search as searching
 from pegboard_hub.ledger import store, usage
 from pegboard_hub.ledger.channels import Channel
-from pegboard_hub.ledger.model import Call, Figures, Kind, Life
+from pegboard_hub.ledger.model import ALL, Call, Figures, Kind, Life
 from pegboard_hub.ledger.model import calls as calls_table
 from pegboard_hub.ledger.model import outcomes as outcomes_table
 from pegboard_hub.ledger.questions import Found, Place, Reader, Search, Unfinished
@@ -211,6 +211,22 @@ class Ledger:
         """What was done in all, and with each server."""
         async with self._database.read() as connection:
             return await usage.figures(connection)
+
+    async def total(self) -> Figures:
+        """What was done in all."""
+        async with self._database.read() as connection:
+            return (await usage.figures_of(connection, [ALL])).get(ALL, Figures())
+
+    async def figures_of(self, servers: Collection[str]) -> dict[str, Figures]:
+        """What was done with some servers, as many as a page shows."""
+        async with self._database.read() as connection:
+            return await usage.figures_of(connection, servers)
+
+    async def usage_of(self, server: str, since_ms: int) -> tuple[dict[int, int], dict[str, Figures]]:
+        """Calls of a server by day, and what was done with its tools, since a day in milliseconds since the epoch."""
+        async with self._database.read() as connection:
+            days = await usage.calls_by_day(connection, server, since_ms)
+            return days, await usage.tool_figures(connection, server, since_ms)
 
     async def totals(self) -> list[tuple[str, str, int]]:
         """Server, status and count of all calls."""

@@ -152,6 +152,28 @@ async def figures(connection: AsyncConnection) -> tuple[Figures, dict[str, Figur
     return each.pop(ALL, Figures()), each
 
 
+async def figures_of(connection: AsyncConnection, servers: Collection[str]) -> dict[str, Figures]:
+    """What was done with some servers; those that nothing was done with are left out."""
+    chosen = (usage_totals.c.status == "ok", usage_totals.c.server.in_(sorted(servers)))
+    rows = await connection.execute(select(usage_totals).where(*chosen))
+    return {row.server: Figures(row.calls, row.callers, row.saved_ms / 60_000) for row in rows}
+
+
+async def calls_by_day(connection: AsyncConnection, server: str, since_ms: int) -> dict[int, int]:
+    """Calls of a server that ended well, by the beginning of their UTC day in milliseconds since the epoch."""
+    chosen = (usage_days.c.server == server, usage_days.c.status == "ok", usage_days.c.day_ms >= since_ms)
+    query = select(usage_days.c.day_ms, func.sum(usage_days.c.calls)).where(*chosen).group_by(usage_days.c.day_ms)
+    return {day: int(count) for day, count in await connection.execute(query)}
+
+
+async def tool_figures(connection: AsyncConnection, server: str, since_ms: int) -> dict[str, Figures]:
+    """What was done with a server's tools since a day; nobody counts their callers."""
+    chosen = (usage_days.c.server == server, usage_days.c.status == "ok", usage_days.c.day_ms >= since_ms)
+    sums = (func.sum(usage_days.c.calls), func.sum(usage_days.c.saved_ms))
+    query = select(usage_days.c.tool, *sums).where(*chosen).group_by(usage_days.c.tool)
+    return {tool: Figures(int(n), 0, saved / 60_000) for tool, n, saved in await connection.execute(query) if tool}
+
+
 async def totals(connection: AsyncConnection) -> list[tuple[str, str, int]]:
     """Calls of each server by status, since the ledger began."""
     rows = await connection.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +80,7 @@ async def entries(
     actor: str | None = None,
     before_seq: int | None = None,
     limit: int = 50,
+    among: Collection[str] | None = None,
 ) -> list[Entry]:
     """Entries, newest first.
 
@@ -89,15 +90,24 @@ async def entries(
         actor: only by this one.
         before_seq: only older than this one.
         limit: most of them.
+        among: only of these servers.
     """
     query = select(history).order_by(history.c.seq.desc()).limit(limit)
     if server is not None:
         query = query.where(history.c.server == server)
     if actor is not None:
         query = query.where(history.c.actor == actor)
+    if among is not None:
+        query = query.where(history.c.server.in_(sorted(among)))
     if before_seq is not None:
         query = query.where(history.c.seq < before_seq)
     return [_entry(row) for row in await connection.execute(query)]
+
+
+async def entry(connection: AsyncConnection, seq: int) -> Entry | None:
+    """The entry of that number, if there is one."""
+    row = (await connection.execute(select(history).where(history.c.seq == seq))).one_or_none()
+    return _entry(row) if row else None
 
 
 async def since(connection: AsyncConnection, server: str, version: int) -> list[Entry]:

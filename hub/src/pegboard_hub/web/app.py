@@ -46,7 +46,10 @@ def public_app(parts: Parts) -> FastAPI:
     app.mount("/static", StaticFiles(directory=HERE / "static"))
 
     @app.exception_handler(SignInNeeded)
-    async def to_sign_in(_request: Request, needed: SignInNeeded) -> Response:
+    async def to_sign_in(request: Request, needed: SignInNeeded) -> Response:
+        if "hx-request" in request.headers:
+            # htmx would put the sign-in page into the page that it is on: that one is to be opened again instead.
+            return Response(status_code=401, headers={"HX-Refresh": "true", "Cache-Control": "no-store"})
         return see_other(needed.location)
 
     return app

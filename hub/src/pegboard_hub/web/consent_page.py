@@ -49,6 +49,7 @@ SURFACES = {
     "ide": "an editor",
     "chat": "a chat",
     "bot": "a bot in its channels",
+    "web": "Pegboard’s own pages",
 }
 """What calls count as that come from each surface."""
 

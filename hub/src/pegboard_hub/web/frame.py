@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pegboard.core.caller import Caller
 from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.common.requests import NoRoute, Refused, answer, refuse, request_id
+from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
@@ -28,7 +30,15 @@ from pegboard_hub.web.parts import Parts
 
 HERE = Path(__file__).parent
 
-PAGES = {"/": "Home", "/explain": "Explain", "/ledger": "Ledger", "/reviews": "Reviews"}
+PAGES = {
+    "/": "Home",
+    "/servers": "Servers",
+    "/teams": "Teams",
+    "/reviews": "Reviews",
+    "/explain": "Explain",
+    "/ledger": "Ledger",
+    "/history": "History",
+}
 """The pages by their path, in the order of the navigation."""
 
 OPERATORS_PAGES = {"/clients": "Clients"}
@@ -83,6 +93,7 @@ class Link:
     title: str
     href: str
     current: bool
+    path: str = ""
     count: int = 0
 
 
@@ -93,6 +104,7 @@ class Frame:
     Attributes:
         title: of the page, for the browser's tab.
         path: of the page, where its forms go.
+        section: path of the entry of the navigation that the page belongs to; empty where that is its own.
         links: the navigation; each keeps whom the pages are shown as.
         viewer: the person the page is shown as; None for nobody.
         surface: where that person is.
@@ -117,6 +129,7 @@ class Frame:
     isolation: Isolation
     public_url: str
     version: str
+    section: str = ""
 
     @property
     def session(self) -> Session | None:
@@ -131,6 +144,12 @@ class Frame:
     def form_token(self, action: str) -> str:
         """What makes a form of this page count that is sent to `action`."""
         return self.visitor.form_token(action)
+
+    @property
+    def navigation(self) -> Iterator[Link]:
+        """The links, with the one of the page's section marked."""
+        for link in self.links:
+            yield replace(link, current=link.current or link.path == self.section)
 
     def link(self, path: str, **query: str) -> str:
         """The address of a page, with whom it is shown as."""
@@ -238,7 +257,7 @@ class Framer:
             title=title,
             path=path,
             links=tuple(
-                Link(name, with_query(href, kept), href == path, waiting.get(href, 0))
+                Link(name, with_query(href, kept), href == path, href, waiting.get(href, 0))
                 for href, name in self._pages(request)
             ),
             viewer=viewer,
@@ -302,6 +321,12 @@ def _templates() -> Environment:
     )
     environment.globals["style_url"] = _versioned("pegboard.css")
     environment.globals["copy_url"] = _versioned("copy.js")
+    environment.globals["htmx_url"] = _versioned("htmx.min.js")
+    environment.globals["live_url"] = _versioned("live.js")
+    environment.filters["shown"] = shown
+    environment.filters["unindented"] = cleandoc
+    environment.filters["shown_block"] = shown_block
+    environment.filters["day"] = day
     environment.filters["moment"] = moment
     environment.filters["number"] = number
     return environment
@@ -315,6 +340,16 @@ def _versioned(name: str) -> str:
 def moment(at_ms: int) -> str:
     """A time in milliseconds since the epoch, for people, in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def shown_block(text: str) -> str:
+    """Text of a stranger that may have lines: each of them as `shown` writes it."""
+    return "\n".join(shown(line) for line in text.expandtabs(4).split("\n"))
+
+
+def day(at_ms: int) -> str:
+    """A day, of a time in milliseconds since the epoch, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def number(value: float) -> str:

@@ -1,32 +1,48 @@
-"""The home page: every server with its owner, what was done with it, and what the chosen person may use."""
+"""The home page: how it all stands, what is mine, what needs me, what is open to me. The rest is on `/servers`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from pegboard.core.access import decide_access
+from pegboard.core.caller import Caller
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.ledger.model import Call, Figures
 from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
-from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.reading import open_reviews_by_kind
+from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
-from pegboard_hub.web.frame import Framer, Viewer
-from pegboard_hub.web.health_view import HealthView, health_view
+from pegboard_hub.web.frame import Framer, Viewer, with_query
+from pegboard_hub.web.knowing import approvers, owned
 from pegboard_hub.web.ledger_api import live_since, reader_of
 from pegboard_hub.web.operator import current_notices
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.standing import UNWELL, Standing, standing
 
 PATH = "/"
 RECENT_CALLS = 12
-MOST_SERVERS = 200
-NOT_LISTED = frozenset({Lifecycle.DRAFT, Lifecycle.RETIRED})
+MOST_MINE = 12
+MOST_OPEN = 12
+MOST_NEEDS = 8
+FILLED_UP_TO = 6
+"""Servers that are shown, if there are so many: those that are not open to somebody say why, and whom to ask."""
+
 NOT_THERE: frozenset[ServerState] = frozenset({"not started", "preparing", "failed"})
 """Servers in these states are nothing to begin with."""
+
+UNSHOWN = frozenset({Lifecycle.DRAFT, Lifecycle.RETIRED})
+"""Servers of others that nobody begins with."""
+
+NEEDY = UNWELL | {"stopped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +50,48 @@ class ServerView:
     """One server on the home page. With nobody chosen, `tools` and `refusal` stay empty.
 
     Attributes:
-        wanting: what the author requests and the operator has not granted, in words.
         tools: those the chosen person may see.
         refusal: why the chosen person does not get in; empty when they do.
-        fault: why it does not run; empty where it does.
     """
 
     server: RegisteredServer
-    health: HealthView
+    now: Standing
     figures: Figures
-    wanting: tuple[str, ...]
     tools: tuple[ToolDeclaration, ...]
     refusal: str
-    fault: str
+
+
+class Need(NamedTuple):
+    """Something that waits for the person who looks: what, and where."""
+
+    words: str
+    href: str
 
 
 @dataclass(frozen=True, slots=True)
 class HomeView:
-    """Everything the home page shows within its frame."""
+    """Everything the home page shows within its frame.
+
+    Attributes:
+        mine: servers of the person's teams; `more_mine` are not shown.
+        servers: others: those that are open to the person first.
+        reaches_any: whether the chosen person gets into at least one server.
+        browse: address of all servers that are open to the person.
+    """
 
     problems: tuple[str, ...]
     notices: tuple[str, ...]
     totals: Figures
     tool_count: int
     server_count: int
+    needs: tuple[Need, ...]
+    mine: tuple[ServerView, ...]
+    more_mine: int
     servers: tuple[ServerView, ...]
+    reaches_any: bool
+    browse: str
     calls: tuple[Call, ...]
     first_commands: tuple[str, ...]
-
-    @property
-    def reaches_any(self) -> bool:
-        """Whether the chosen person gets into at least one server."""
-        return any(server.server.release and not server.refusal for server in self.servers)
 
 
 def home_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -81,25 +107,84 @@ def home_routes(parts: Parts, framer: Framer) -> APIRouter:
 
 
 async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
-    """What the home page shows to one person of the demo directory, or to nobody in particular."""
+    """What the home page shows to one person, or to nobody in particular."""
     snapshot, status = parts.registry.current, parts.status.read()
-    totals, each = await parts.ledger.figures()
-    listed = [server for server in snapshot.servers.values() if server.lifecycle not in NOT_LISTED]
-    shown = listed[:MOST_SERVERS]
+    caller = viewer.caller if viewer else None
+    mine = list(owned(parts, caller))
+    open_ones = _open(parts, caller)
+    shown = _others(parts, mine, open_ones)
+    names = [str(server.name) for server in (*mine[:MOST_MINE], *shown)]
+    figures = await parts.ledger.figures_of(names)
     calls: list[Call] = []
     if viewer is not None:
         page = await parts.ledger.find(reader_of(parts, viewer.caller), Search(), live_since(status), RECENT_CALLS)
         calls = page.calls
+
+    def views(servers: list[RegisteredServer]) -> tuple[ServerView, ...]:
+        return tuple(_server_view(parts, s, status, figures.get(str(s.name), Figures()), caller) for s in servers)
+
     return HomeView(
         problems=(*snapshot.problems, *await parts.ledger.problems()),
         notices=current_notices(parts),
-        totals=totals,
+        totals=await parts.ledger.total(),
         tool_count=sum(len(server.release.tools) for server in snapshot.all_deployed if server.release),
-        server_count=len(listed),
-        servers=tuple(_server_view(parts, s, status, each.get(str(s.name), Figures()), viewer) for s in shown),
+        server_count=sum(server.lifecycle is not Lifecycle.DRAFT for server in snapshot.servers.values()),
+        needs=tuple(islice(await _needs(parts, viewer, mine, status), MOST_NEEDS)),
+        mine=views(mine[:MOST_MINE]),
+        more_mine=max(len(mine) - MOST_MINE, 0),
+        servers=views(shown),
+        reaches_any=bool(open_ones),
+        browse=with_query("/servers", [*viewer.query, ("use", viewer.caller.surface)]) if viewer else "/servers",
         calls=tuple(calls),
         first_commands=_first_commands(parts, status),
     )
+
+
+def _open(parts: Parts, caller: Caller | None) -> list[RegisteredServer]:
+    """Servers that are open to somebody from where they look, the first of them."""
+    if caller is None:
+        return []
+    found = parts.catalogue.find(caller, Query(usable_from=caller.surface, limit=MOST_OPEN))
+    return [hit.server for hit in found.items]
+
+
+def _others(parts: Parts, mine: list[RegisteredServer], open_ones: list[RegisteredServer]) -> list[RegisteredServer]:
+    """What is shown beside one's own: what is open to one, filled up with what is not."""
+    shown = {str(server.name): server for server in open_ones if server not in mine}
+    rest = (s for s in parts.registry.current.servers.values() if s.lifecycle not in UNSHOWN and s not in mine)
+    for server in rest:
+        if len(shown) + len(mine) >= FILLED_UP_TO:
+            break
+        shown.setdefault(str(server.name), server)
+    return list(shown.values())
+
+
+async def _needs(
+    parts: Parts, viewer: Viewer | None, mine: list[RegisteredServer], status: RuntimeStatus
+) -> Iterator[Need]:
+    """What waits for the person who looks: reviews to decide, and what is the matter with their own servers."""
+    if viewer is None:
+        return iter(())
+    async with parts.database.read() as connection:
+        waiting = await open_reviews_by_kind(connection)
+    return _told_needs(parts, viewer, mine, status, waiting)
+
+
+def _told_needs(
+    parts: Parts, viewer: Viewer, mine: list[RegisteredServer], status: RuntimeStatus, waiting: dict[str, int]
+) -> Iterator[Need]:
+    for kind, groups in approvers(parts.registry.reviews).items():
+        count = waiting.get(kind.value, 0)
+        if count and not set(groups).isdisjoint(viewer.caller.groups):
+            yield Need(f"{count} {kind.value} review{'' if count == 1 else 's'} to decide", "/reviews")
+    for server in mine:
+        now, here = standing(status, server), with_query(f"/servers/{server.name}", viewer.query)
+        if now.state in NEEDY:
+            yield Need(f"{server.name} is {now.word}", here)
+        elif server.lifecycle is Lifecycle.DRAFT:
+            yield Need(f"{server.name} is a draft: submit it for review once it is whole", here)
+        elif server.waiting is not None:
+            yield Need(f"A release of {server.name} waits for reviews", f"{here.partition('?')[0]}/security")
 
 
 def _first_commands(parts: Parts, status: RuntimeStatus) -> tuple[str, ...]:
@@ -111,31 +196,14 @@ def _first_commands(parts: Parts, status: RuntimeStatus) -> tuple[str, ...]:
 
 
 def _server_view(
-    parts: Parts, server: RegisteredServer, status: RuntimeStatus, figures: Figures, viewer: Viewer | None
+    parts: Parts, server: RegisteredServer, status: RuntimeStatus, figures: Figures, caller: Caller | None
 ) -> ServerView:
     tools: tuple[ToolDeclaration, ...] = ()
     refusal = ""
-    if viewer is not None and server.release is not None:
-        bound = bound_to(viewer.caller, server, parts.public_url)
+    if caller is not None and server.reachable:
+        bound = bound_to(caller, server, parts.public_url)
         # A stop is shown for what it is, beside what the person could use without it.
         refused = decide_access(bound, replace(server.access(parts.public_url), stopped="")).refusal
         refusal = refused.message if refused else ""
-        tools = tuple(visible_tools(viewer.caller, server, parts.public_url))
-    health = health_view(status, server)
-    fault = status.faults.get(str(server.name), "") if health.state == "failed" else ""
-    return ServerView(server, health, figures, _wanting(server), tools, refusal, fault)
-
-
-def _wanting(server: RegisteredServer) -> tuple[str, ...]:
-    words = {"groups": "group", "surfaces": "surface", "channels": "channel", "services": "service"}
-    return tuple(
-        f"{word} {value}"
-        for kind, word in words.items()
-        for value in _values(server.requested, kind)
-        if value not in _values(server.granted, kind)
-    )
-
-
-def _values(access: Access, kind: str) -> tuple[str, ...]:
-    values: tuple[str, ...] = getattr(access, kind)
-    return values
+        tools = tuple(visible_tools(caller, server, parts.public_url))
+    return ServerView(server, standing(status, server), figures, tools, refusal)

@@ -27,7 +27,7 @@ MOST_CALLS = 1000
 
 STATUSES = ("ok", "tool_error", "crashed", "cancelled", "input_required", "running", "unknown", "denied")
 Status = Literal["ok", "tool_error", "crashed", "cancelled", "input_required", "running", "unknown", "denied"]
-Surface = Literal["cli", "chat", "bot", "ide", "service"]
+Surface = Literal["cli", "chat", "bot", "ide", "web", "service"]
 assert set(Surface.__args__) == set(SURFACES)  # type: ignore[attr-defined]  # noqa: S101 - one list, told twice
 
 _Text = Annotated[str, Field(min_length=1, max_length=255)]

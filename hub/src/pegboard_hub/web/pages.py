@@ -6,14 +6,17 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from pegboard_hub.web.access_page import access_page_routes
+from pegboard_hub.web.browse_page import browse_routes
 from pegboard_hub.web.browser import visitor
 from pegboard_hub.web.clients_page import client_pages
 from pegboard_hub.web.company import company_routes
 from pegboard_hub.web.consent_page import consent_routes
 from pegboard_hub.web.device_page import device_routes
+from pegboard_hub.web.draft_page import draft_routes
 from pegboard_hub.web.explain_page import explain_routes
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.freshness import keep_fresh
+from pegboard_hub.web.history_page import history_routes
 from pegboard_hub.web.home_page import home_routes
 from pegboard_hub.web.ledger_page import ledger_routes
 from pegboard_hub.web.parts import Parts
@@ -21,6 +24,8 @@ from pegboard_hub.web.reviews_page import review_routes
 from pegboard_hub.web.server_page import server_routes
 from pegboard_hub.web.sessions_page import session_routes
 from pegboard_hub.web.sign_in_page import sign_in_routes
+from pegboard_hub.web.team_page import team_routes
+from pegboard_hub.web.try_page import try_routes
 
 
 def page_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -48,7 +53,18 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
     router.include_router(sign_in_routes(parts, framer))
     router.include_router(company_routes(parts, framer))
     allowed, by_groups = Depends(framer.allow), Depends(fresh)
-    for routes in (home_routes, explain_routes, ledger_routes, server_routes, consent_routes):
+    for routes in (
+        home_routes,
+        browse_routes,
+        explain_routes,
+        ledger_routes,
+        server_routes,
+        try_routes,
+        draft_routes,
+        team_routes,
+        history_routes,
+        consent_routes,
+    ):
         router.include_router(routes(parts, framer), dependencies=[allowed, by_groups])
     for routes in (session_routes, device_routes, client_pages, review_routes, access_page_routes):
         router.include_router(routes(parts, framer), dependencies=[allowed])

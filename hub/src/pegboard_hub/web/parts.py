@@ -14,11 +14,13 @@ from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.reviews.service import Reviewing
+from pegboard_hub.registry.search import Catalogue
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.locks import Locks
 from pegboard_hub.telemetry.meter import HubMeter
+from pegboard_hub.web.edge_call import EdgeCalls
 from pegboard_hub.web.metrics import MetricsPage
 from pegboard_hub.web.paging import Cursors as ListCursors
 
@@ -43,6 +45,8 @@ class Parts:
     page: MetricsPage
     cursors: Cursors
     locks: Locks
+    edge_calls: EdgeCalls
+    catalogue: Catalogue
     list_cursors: ListCursors
 
     @property

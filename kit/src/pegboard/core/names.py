@@ -13,10 +13,16 @@ NAME_LENGTH = (2, 32)
 
 TOOL_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 
-SURFACES = ("cli", "chat", "bot", "ide", "service")
+SURFACES = ("cli", "chat", "bot", "ide", "web", "service")
 """Where a call can come from. The hub sets a token's surface from the client's registration."""
 
+WEB = "web"
+"""Pegboard's own pages, where a person tries a tool."""
+
 PERSON_SURFACES = tuple(surface for surface in SURFACES if surface != "service")
+
+CLIENT_SURFACES = tuple(surface for surface in PERSON_SURFACES if surface != WEB)
+"""Surfaces that a client of somebody else's can have: our own pages are nobody else's."""
 
 MCP_PREFIX = "/mcp/"
 API_PATH = "/api"

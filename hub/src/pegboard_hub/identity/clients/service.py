@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Protocol
 
-from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.names import CLIENT_SURFACES
 from pegboard.core.redirects import surface_of
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients import store
@@ -64,7 +64,7 @@ NOT_APPROVED = "client approved no more"
 LONGEST_WHY = 500
 MOST_SHOWN_UNUSED = 50
 
-DECIDED_SURFACES = tuple(surface for surface in PERSON_SURFACES if surface != "bot")
+DECIDED_SURFACES = tuple(surface for surface in CLIENT_SURFACES if surface != "bot")
 """What an operator may count a client as. A bot has channels, which the sign-in file alone gives."""
 
 

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 CODE_LIFETIME_S = 60
 """RFC 6749 §4.1.2 recommends ten minutes at most; the client that asked is waiting."""
 
+OURS_S = 120
+"""Seconds that a token of our own pages lives: longer than the one call that it is for may take."""
+
 KEPT_AFTER_MS = 24 * 3600 * 1000
 """How long what has expired is kept, so that a second use of it is still recognised."""
 
@@ -148,6 +151,30 @@ class Connections:
             OAuthRefused: as `first`, or somebody else was faster with the same refresh token.
         """
         return await self._answer(client, refresh.connection, resource, scope, refresh)
+
+    async def token_of_ours(
+        self, session: Session, client_id: str, surface: str, resource: str, scope: str
+    ) -> Issued:
+        """A token for one call that our own pages make for who is signed in there, noted so that sign-out voids it.
+
+        There is no refresh token: each call gets its own, which lives `OURS_S`.
+
+        Raises:
+            OAuthRefused: the sign-in is over, the login does not answer, or the resource is no server's.
+        """
+        connection = Connection(
+            new_id(), session.sid, session.facts.sub, client_id, "", scope, self._now_ms(), self._now_ms()
+        )
+        session = await self._session(connection)
+        scope = self._issuer.scope_for(resource, scope)
+        async with self._database.write() as db:
+            if not await store.note_ours(db, connection):
+                raise OAuthRefused("invalid_grant", "this sign-in was ended meanwhile; sign in again")
+        bearer = Bearer(session.facts, client_id, surface, session.sid)
+        known_at, ends_at = session.facts_at_ms / 1000, session.expires_at_ms // 1000
+        # A life is counted from when the login told; this one from now, and never past that.
+        age_s = max(self._now_ms() - session.facts_at_ms, 0) // 1000
+        return self._issuer.issue(bearer, resource, scope, age_s + OURS_S, known_at=known_at, ends_at=ends_at)
 
     async def of(self, sub: str) -> list[Connection]:
         """A person's connections that have not ended, the newest first; without those that no client came for."""

@@ -46,6 +46,21 @@ async def insert(db: AsyncConnection, connection: Connection) -> None:
     await db.execute(connections.insert().values(asdict(connection)))
 
 
+async def note_ours(db: AsyncConnection, connection: Connection) -> bool:
+    """Note that a token of our own pages comes of a session, once for all of them; False where it has ended.
+
+    It has no refresh token, so it is in no list of what is connected; it is what tells that the session had tokens.
+    """
+    own = (connections.c.sid == connection.sid, connections.c.client_id == connection.client_id)
+    known = await db.execute(update(connections).where(*own).values(seen_at_ms=connection.seen_at_ms))
+    open_yet = select(sessions.c.sid).where(sessions.c.sid == connection.sid, sessions.c.ended_at_ms.is_(None))
+    if await db.scalar(open_yet) is None:
+        return False
+    if not known.rowcount:
+        await insert(db, connection)
+    return True
+
+
 async def insert_code(db: AsyncConnection, digest: str, code: Code) -> None:
     """Keep a new code."""
     await db.execute(

@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.bodies import read_bounded
 from pegboard_hub.identity.person import LoginUnavailable
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Fetcher:
     async def _ask(self, method: str, url: str, **more: Any) -> Answer:
         try:
             async with asyncio.timeout(self._whole_s), self._client.stream(method, url, **more) as response:
-                body = await _read(response)
+                body = await read_bounded(response, MOST_BYTES)
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             raise _unavailable(url, type(error).__name__) from error
         if body is None:
@@ -112,18 +113,6 @@ class Fetcher:
         if response.is_redirect or response.is_server_error or response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             raise _unavailable(url, f"status {response.status_code}")
         return Answer(response.status_code, _document(body))
-
-
-async def _read(response: httpx2.Response) -> bytes | None:
-    """The body; None of one that is too large, or packed, since that may unfold without limit."""
-    if response.headers.get("content-encoding", "identity") != "identity":
-        return None
-    body = bytearray()
-    async for part in response.aiter_bytes():
-        body += part
-        if len(body) > MOST_BYTES:
-            return None
-    return bytes(body)
 
 
 def _document(body: bytes) -> Json:

@@ -1,0 +1,93 @@
+"""What pages read of the registry's tables, page by page: releases and reviews."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard_hub.registry.model import releases
+from pegboard_hub.registry.reviews.model import State, reviews
+
+
+class ReleasePlace(NamedTuple):
+    """A release's place in the order of a server's: the newest first, and total."""
+
+    seen_at_ms: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """One release of a server. Times are milliseconds since the epoch.
+
+    Attributes:
+        approved_at_ms: None while it waits, or where it was turned down.
+        deployed_at_ms: when it first became what is called; None: never.
+    """
+
+    digest: str
+    semver: str
+    seen_at_ms: int
+    approved_at_ms: int | None
+    deployed_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """One review of a server. Times are milliseconds since the epoch."""
+
+    id: str
+    server: str
+    kind: str
+    state: str
+    release: str
+    opened_at_ms: int
+    opened_by: str
+    opened_why: str
+    decided_at_ms: int | None
+    decided_by: str | None
+    outcome_why: str
+    conditions: str
+
+
+async def releases_of(
+    connection: AsyncConnection, server: str, after: ReleasePlace | None = None, limit: int = 50
+) -> tuple[list[ReleaseRow], ReleasePlace | None]:
+    """A server's releases, the newest first, and where to go on; None after the last."""
+    order = (releases.c.seen_at_ms, releases.c.digest)
+    names = (*ReleaseRow.__slots__,)
+    query = select(*(releases.c[name] for name in names)).where(releases.c.server == server)
+    if after is not None:
+        behind = and_(releases.c.seen_at_ms == after.seen_at_ms, releases.c.digest < after.digest)
+        query = query.where(or_(releases.c.seen_at_ms < after.seen_at_ms, behind))
+    rows = await connection.execute(query.order_by(*(column.desc() for column in order)).limit(limit + 1))
+    found = [ReleaseRow(**row._mapping) for row in rows]
+    last = found[limit - 1] if len(found) > limit else None
+    return found[:limit], ReleasePlace(last.seen_at_ms, last.digest) if last else None
+
+
+async def reviews_of(connection: AsyncConnection, server: str, limit: int = 50) -> list[ReviewRow]:
+    """A server's reviews, the newest first."""
+    query = _reviews().where(reviews.c.server == server)
+    rows = await connection.execute(query.order_by(reviews.c.opened_at_ms.desc(), reviews.c.kind).limit(limit))
+    return [ReviewRow(**row._mapping) for row in rows]
+
+
+async def open_reviews_of(connection: AsyncConnection, servers: list[str], limit: int = 50) -> list[ReviewRow]:
+    """Open reviews of some servers, the oldest first."""
+    query = _reviews().where(reviews.c.server.in_(servers), reviews.c.state == State.OPEN)
+    rows = await connection.execute(query.order_by(reviews.c.opened_at_ms, reviews.c.kind).limit(limit))
+    return [ReviewRow(**row._mapping) for row in rows]
+
+
+async def open_reviews_by_kind(connection: AsyncConnection) -> dict[str, int]:
+    """How many reviews of each kind are open."""
+    query = select(reviews.c.kind, func.count()).where(reviews.c.state == State.OPEN).group_by(reviews.c.kind)
+    return {row.kind: row[1] for row in await connection.execute(query)}
+
+
+def _reviews() -> Any:
+    return select(*(reviews.c[name] for name in ReviewRow.__slots__))

@@ -1,0 +1,208 @@
+"""A tool's call on behalf of somebody who looks at our pages. It goes through the edge, as everybody's calls do.
+
+The hub holds the keys and could do without: it does not. The call has a token like any other, bound to one server,
+of the surface `web`; edge and server decide on it, and both write it down. The token is made for the one call and
+leaves this module for the edge alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from pegboard.core.names import ServerName
+from pegboard.core.refusal import META_KEY
+from pegboard_hub.common.bodies import read_bounded
+
+PROTOCOL = "2026-07-28"
+WHOLE_S = 45.0
+"""Seconds that one call may take: the edge waits a minute for us to answer the person."""
+
+CONNECT_S = 5.0
+MOST_BYTES = 1024 * 1024
+"""Bytes of an answer that are read; a page shows far less."""
+
+MOST_AT_ONCE = 32
+ACCEPT = "application/json, text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A refusal, in the words of whoever refused."""
+
+    code: str
+    message: str
+    what_to_do: str
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a call.
+
+    Attributes:
+        request_id: the edge's; empty where the edge did not answer.
+        result: the tool's (MCP `CallToolResult`); None where there is none.
+        refused: by edge or server; None where nothing refused.
+        fault: why there is neither, a sentence; empty otherwise.
+        took_ms: from asking to the whole answer.
+    """
+
+    request_id: str = ""
+    result: Mapping[str, Any] | None = None
+    refused: Told | None = None
+    fault: str = ""
+    took_ms: float = 0
+
+
+class EdgeCalls:
+    """Calls tools through the edge. One HTTP client for all of them, until `close`."""
+
+    def __init__(self, edge: str, public_url: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        """Prepare; nothing is called yet.
+
+        Args:
+            edge: origin at which the edge is reached from here.
+            public_url: the origin it answers for.
+            transport: in place of the network, in tests.
+        """
+        self._edge = edge
+        self._client = httpx2.AsyncClient(
+            transport=transport,
+            follow_redirects=False,
+            trust_env=False,
+            timeout=httpx2.Timeout(WHOLE_S, connect=CONNECT_S, pool=CONNECT_S),
+            limits=httpx2.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=4),
+            headers={
+                "Host": httpx2.URL(public_url).netloc.decode(),
+                "Accept": ACCEPT,
+                "Accept-Encoding": "identity",
+                "User-Agent": "pegboard-pages",
+            },
+        )
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._client.aclose()
+
+    async def call(
+        self, server: ServerName, token: str, tool: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]
+    ) -> Outcome:
+        """Call one tool of one server. It never raises for what the other side does.
+
+        Args:
+            server: a registered one: nothing of the URL is anybody's text.
+            token: bound to it.
+            tool: its name.
+            arguments: by name.
+            schema: the tool's input schema, which may want arguments in headers too.
+        """
+        sent = {
+            "Authorization": f"Bearer {token}",
+            "MCP-Protocol-Version": PROTOCOL,
+            "Mcp-Method": "tools/call",
+            "Mcp-Name": tool,
+            **dict(_param_headers(arguments, schema)),
+        }
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with (
+                asyncio.timeout(WHOLE_S),
+                self._client.stream(
+                    "POST", f"{self._edge}{server.path}", json=_message(tool, arguments), headers=sent
+                ) as response,
+            ):
+                body = await read_bounded(response, MOST_BYTES)
+        except TimeoutError:
+            return Outcome(fault=f"No answer came within {WHOLE_S:.0f} seconds, so the call was given up.")
+        except (httpx2.HTTPError, OSError):
+            return Outcome(fault="The edge could not be reached from the hub. Tell the platform team.")
+        took_ms = (loop.time() - began) * 1000
+        return _outcome(response.status_code, response.headers, body, took_ms)
+
+
+def _message(tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    about = {
+        "io.modelcontextprotocol/protocolVersion": PROTOCOL,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "pegboard-pages", "version": "1"},
+    }
+    params = {"name": tool, "arguments": dict(arguments), "_meta": about}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+
+def _param_headers(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Arguments that the schema wants mirrored into headers (MCP 2026-07-28, `x-mcp-header`)."""
+    properties = schema.get("properties")
+    for name, described in properties.items() if isinstance(properties, dict) else ():
+        header = described.get("x-mcp-header") if isinstance(described, dict) else None
+        value = arguments.get(name)
+        if not isinstance(header, str) or not _HEADER_NAME.fullmatch(header) or value is None:
+            continue
+        if isinstance(value, str | bool | int | float):
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield f"Mcp-Param-{header}", text if _PLAIN.fullmatch(text) else _encoded(text)
+
+
+def _encoded(text: str) -> str:
+    return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
+
+
+def _outcome(status: int, headers: httpx2.Headers, body: bytes | None, took_ms: float) -> Outcome:
+    request_id = headers.get("x-request-id", "")[:64]
+    if body is None:
+        most = MOST_BYTES // 1024
+        return Outcome(
+            request_id, fault=f"The answer is larger than {most} KiB, so it is not shown.", took_ms=took_ms
+        )
+    message = _document(body, headers.get("content-type", ""))
+    error, result = message.get("error"), message.get("result")
+    if refused := _refusal(error, result):
+        return Outcome(request_id, refused=refused, took_ms=took_ms)
+    if isinstance(result, dict):
+        return Outcome(request_id, result=result, took_ms=took_ms)
+    if isinstance(error, dict):
+        words = str(error.get("message", ""))[:1000]
+        return Outcome(request_id, fault=f"The server answered an error: {words}", took_ms=took_ms)
+    return Outcome(request_id, fault=f"The answer, of status {status}, cannot be read.", took_ms=took_ms)
+
+
+def _refusal(error: Any, result: Any) -> Told | None:
+    """The refusal that a layer put into the answer, wherever it stands."""
+    candidates: list[Any] = [error]
+    if isinstance(error, dict):
+        candidates.append(error.get("data"))
+    if isinstance(result, dict) and isinstance(result.get("_meta"), dict):
+        candidates.append(result["_meta"].get(META_KEY))
+    for each in candidates:
+        if isinstance(each, dict) and "layer" in each:
+            code, message, mend, layer = (
+                str(each.get(name, ""))[:1000] for name in ("code", "message", "what_to_do", "layer")
+            )
+            return Told(code, message, mend, layer)
+    return None
+
+
+def _document(body: bytes, content_type: str) -> dict[str, Any]:
+    """The JSON-RPC message of a JSON body, or the last one of an event stream."""
+    text = body.decode("utf-8", "replace")
+    if content_type.startswith("text/event-stream"):
+        lines = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
+        text = next((line for line in reversed(lines) if line), "{}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,93 @@
+"""How one server stands now, as every page shows it: its live state with since when and why, and what lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
+from pegboard_hub.registry.status import RuntimeStatus
+from pegboard_hub.web.health_view import WORDS
+
+OFF = frozenset({Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.RETIRED})
+"""Servers of these are not called at all: what their process does is no news."""
+
+UNWELL = frozenset({"down", "failed", "flapping"})
+"""States of which whoever comes must know first."""
+
+BEGINNING = frozenset({"not started", "preparing", "failed"})
+"""But how far a first release is, is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a server stands.
+
+    Attributes:
+        state: its process's, or its lifecycle's where it cannot be called.
+        since_ms: since when, in milliseconds since the epoch; None where nobody says.
+        why: why it does not run as it should; empty where it does.
+        checked_at_ms: when the prober last looked at it; None where it did not.
+        restarts: of its process.
+    """
+
+    state: str
+    since_ms: int | None = None
+    why: str = ""
+    checked_at_ms: int | None = None
+    restarts: int = 0
+
+    @property
+    def word(self) -> str:
+        """The state as pages call it."""
+        return WORDS.get(self.state, self.state)
+
+    @property
+    def css(self) -> str:
+        """The state as a class of the style sheet."""
+        return self.state.replace(" ", "-")
+
+
+class Banner(NamedTuple):
+    """Something about a server that whoever uses it must know first. `kind` is the style sheet's."""
+
+    kind: str
+    title: str
+    text: str
+
+
+def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
+    """How a server stands now."""
+    if server.stopped:
+        return Standing("stopped", why=server.stopped)
+    health, fault = status.health(server), status.faults.get(str(server.name), "")
+    begins = server.release is None and server.waiting is None and bool(server.source) and health.state in BEGINNING
+    if server.lifecycle in OFF and not (begins and server.lifecycle is Lifecycle.IN_REVIEW):
+        return Standing(server.lifecycle.value)
+    process = status.processes.get(str(server.name))
+    why = fault if health.state == "failed" and fault else health.why
+    return Standing(health.state, health.since_ms, why, health.checked_at_ms, process.restarts if process else 0)
+
+
+def banners(server: RegisteredServer, now: Standing) -> Iterator[Banner]:
+    """What must be known first."""
+    if server.stopped:
+        yield Banner("bad", "Stopped for everybody.", now.why)
+    if now.state in UNWELL and now.why:
+        yield Banner("bad", "It does not run as it should.", now.why)
+    if said := _LIFECYCLES.get(server.lifecycle):
+        kind, title, text = said
+        yield Banner(kind, title, " ".join(filter(None, (server.lifecycle_why, text))))
+    if server.waiting is not None and server.lifecycle in REACHABLE:
+        text = "The release before it goes on until then."
+        yield Banner("warn", "A new release waits for reviews.", text)
+
+
+_LIFECYCLES = {
+    Lifecycle.DRAFT: ("warn", "A draft.", "Nobody can call it, and few know of it."),
+    Lifecycle.IN_REVIEW: ("warn", "In review.", "Nobody can call it before it is approved."),
+    Lifecycle.APPROVED: ("warn", "Approved, and not deployed yet.", "It goes live once its release is deployed."),
+    Lifecycle.DEPRECATED: ("warn", "Deprecated.", "It still answers: move on to another."),
+    Lifecycle.RETIRED: ("bad", "Retired.", "Nobody can call it any more."),
+}
