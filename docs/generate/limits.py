@@ -47,6 +47,13 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("objects and lists inside one another in a schema", "pegboard.core.schemas:DEEPEST", ""),
         Limit("subschemas once every $ref is followed", "pegboard.core.schemas:MOST_FOLLOWED", ""),
     ),
+    "Reviews": (
+        Limit("since a person signed in, to decide", "pegboard_hub.web.recent:RECENT_S", "s"),
+        Limit(
+            "values of one kind of access that are asked for", "pegboard_hub.registry.reviews.texts:MOST_VALUES", ""
+        ),
+        Limit("a comment, a condition or a reason", "pegboard_hub.registry.reviews.texts:LONGEST_TEXT", "characters"),
+    ),
     "Codes to type": (
         Limit("codes that wait at once", "pegboard_hub.identity.connections.devices:MOST_WAITING", ""),
         Limit("of them, of one client", "pegboard_hub.identity.connections.devices:MOST_OF_CLIENT", ""),

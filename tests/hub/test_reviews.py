@@ -246,6 +246,28 @@ async def test_a_reviewer_reads_line_by_line_what_differs(hub: Hub, company: Com
     assert "get_revenue_metrics" not in words(page)
 
 
+async def test_who_would_gain_what_is_shown_before_somebody_asks_and_before_somebody_decides(hub: Hub) -> None:
+    pat = await signed_in(hub, "pat")
+    look = f"{URL}/servers/{PRESTO}/access?look=1&groups=search-eng&surfaces:cli=on"
+    asked = words(await pat.get(look))
+    assert re.search(r"search-eng Sam cli call run_query", asked)
+    assert re.search(r"finance Fay .* no more run_query", asked)
+    more = server(hub).granted
+    await ask(hub, "pat", PRESTO, more._replace(groups=(*more.groups, "search-eng")))
+    review = (await open_ones(hub))[Kind.PRIVACY]
+    shown = words(await (await signed_in(hub, "lea")).get(f"{URL}/reviews/{review.id}"))
+    assert "1 person gains tools." in shown
+    assert re.search(r"search-eng Sam [a-z, ]+ call run_query", shown)
+
+
+async def test_what_a_new_release_would_change_is_told_beside_what_was_approved(hub: Hub, company: Company) -> None:
+    """While it waits nobody can call it; that everybody gets it back is no gain."""
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    shown = words(await (await signed_in(hub, "sol")).get(f"{URL}/reviews/{review.id}"))
+    assert "Nobody gains or loses anything." in shown
+
+
 async def test_who_is_not_involved_reads_outcomes_and_no_tool(hub: Hub, company: Company) -> None:
     await release(hub, company, changed())
     [review] = (await open_ones(hub)).values()
@@ -319,6 +341,20 @@ async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
     assert f"It is {lifecycle}: Trino comes" in words(page)
     await pat.press(page, "Do it", action="bring back", why="Trino does not come")
     assert server(hub).lifecycle is Lifecycle.LIVE
+
+
+async def test_a_retired_server_waits_for_nobody_until_it_is_brought_back(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol, pat = await signed_in(hub, "sol"), await signed_in(hub, "pat")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="retire", why="Trino comes")
+    assert "Nothing waits for you." in words(await sol.get(f"{URL}/reviews"))
+    assert "The server is retired" in words(await sol.press(page, "approve"))
+    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="bring back", why="It stays")
+    assert server(hub).lifecycle is Lifecycle.IN_REVIEW
+    await decide(hub, "sol", review)
+    assert server(hub).reachable
 
 
 async def test_access_that_cannot_be_is_told_with_the_field(hub: Hub) -> None:

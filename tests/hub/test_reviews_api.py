@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.registry.reviews.model import Kind
 from tests.hub.company import API, URL, Company, Hub
 from tests.hub.reviewing import PRESTO, changed, decide, open_ones, release, reviewed_company
 
@@ -54,7 +55,7 @@ async def test_a_list_goes_on_where_its_page_ended(hub: Hub) -> None:
 
 
 async def test_what_differs_is_for_those_who_are_involved(hub: Hub) -> None:
-    review = next(iter((await open_ones(hub)).values()))
+    review = (await open_ones(hub))[Kind.SECURITY]
     whole = (await hub.api("pat", f"reviews/{review.id}")).json()
     assert "run_query" in str(whole["changes"])
     assert whole["checklist"]

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from pegboard.core.names import SURFACES
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
+from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours
 from pegboard_hub.registry.reviews.model import State, in_order
@@ -19,6 +20,7 @@ from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.freshness import keep_fresh, told_now
+from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.onward import see_other, sign_in_again_path
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
@@ -61,6 +63,7 @@ class AccessView:
         now: what is granted and asked for.
         asked: what the form asks for.
         looked: what it would change, once somebody has looked; empty before.
+        impact: who would gain and lose what by it, once somebody has looked.
         kinds: reviews that it would need, in words.
         adds: whether it gives anybody more.
         takes: whether it ends something at once.
@@ -74,6 +77,7 @@ class AccessView:
     asked: Access
     surfaces: tuple[str, ...]
     looked: dict[str, tuple[AccessRow, ...]]
+    impact: ImpactView | None
     kinds: tuple[str, ...]
     adds: bool
     takes: bool
@@ -173,6 +177,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
     path = f"/servers/{name}/access"
     granted, reviewed = server.granted, reviewing.is_reviewed(server)
     adds = not within(asked, granted) or server.lifecycle is Lifecycle.DRAFT
+    before = await reviewing.approved_last(server)
     return AccessView(
         server=server,
         path=path,
@@ -181,6 +186,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         asked=asked,
         surfaces=SURFACES,
         looked=access_rows(granted, asked) if looking else {},
+        impact=await impact_view(parts, before, once_approved(server, asked)) if looking else None,
         kinds=tuple(TITLES[kind] for kind in needed_of(server)) if adds and reviewed else (),
         adds=adds,
         takes=common(granted, asked) != in_order(granted),

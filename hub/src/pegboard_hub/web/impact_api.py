@@ -18,10 +18,8 @@ from pegboard.core.manifest import Name, Sensitivity, known_surfaces
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
 from pegboard_hub.common.requests import Refused, read_body, refuse
-from pegboard_hub.registry.explain import SECURITY
 from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, Words, proposed
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
-from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.impact_view import MOST_ROWS, find_impact, view_of
 from pegboard_hub.web.openapi import refusals
@@ -33,9 +31,6 @@ BODY_LIMIT = MOST_BYTES + 64 * 1024
 
 AT_ONCE = 2
 """Answers that are computed at the same time: each takes a processor for as long as it has people and policies."""
-
-REVIEWERS = {Kind.SECURITY: ("security",), Kind.PRIVACY: ("legal",), Kind.GENAI: ("security",)}
-"""Who decides on a review of each kind where the operator's file says nobody."""
 
 _SPIFFE = r"^spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+$"
 _Channel = Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -163,10 +158,7 @@ def impact_routes(parts: Parts) -> APIRouter:
 
 def looks_after(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
     """Whether somebody may ask: the server's owners, security, reviewers of any kind, and operators."""
-    said = parts.registry.reviews
-    reviewers = (getattr(said, kind.value).approvers or REVIEWERS[kind] for kind in Kind)
-    groups = {server.owner, SECURITY, *parts.identity.clients.rules.operators}.union(*reviewers)
-    return caller.sub_type == "person" and not groups.isdisjoint(caller.groups)
+    return caller.sub_type == "person" and parts.reviewing.is_involved(caller.groups, server)
 
 
 def _find(parts: Parts, caller: Caller, name: str) -> RegisteredServer:

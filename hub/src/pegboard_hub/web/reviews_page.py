@@ -16,14 +16,17 @@ from fastapi.responses import HTMLResponse, Response
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import UnknownServer
+from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State, subject_of
+from pegboard_hub.registry.reviews.rules import together
 from pegboard_hub.registry.reviews.service import Verdict
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.freshness import keep_fresh, told_now
+from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.onward import see_other, sign_in_again_path
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
@@ -101,6 +104,7 @@ class ReviewView:
         involved: whether the person may read what differs and what is said; others see outcomes alone.
         current: whether what it looks at is still asked for.
         differences: what is not as it was when it was last approved.
+        impact: who would gain what beside then; None where nothing is to be decided.
         access: what is asked for beside what is granted, by kind of access.
         beside: the reviews of the same subject.
         refused: why the person does not decide on it; None where they do.
@@ -115,6 +119,7 @@ class ReviewView:
     involved: bool
     current: bool
     differences: tuple[Shown, ...]
+    impact: ImpactView | None
     access: dict[str, tuple[AccessRow, ...]]
     items: tuple[Item, ...]
     comments: tuple[Comment, ...]
@@ -242,6 +247,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         involved=involved,
         current=current,
         differences=differing(review.changes) if involved else (),
+        impact=await _impact(parts, server) if involved and current and review.open else None,
         access=access_rows(server.granted, review.subject.requested),
         items=_items(parts, review),
         comments=tuple(await reviewing.comments(review.id)) if involved else (),
@@ -301,6 +307,12 @@ async def _genai(parts: Parts, person: PersonFacts, review: str, form: Form) -> 
 _ACTS = {"decide": _decide, "comment": _comment, "reopen": _reopen, "genai": _genai}
 """The forms of the page, by the end of the address that they are sent to; each gives the review to go on to, and a
 word for what was done."""
+
+
+async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
+    """Who would gain what if all of it were approved."""
+    before = await parts.reviewing.approved_last(server)
+    return await impact_view(parts, before, once_approved(server, together(server.granted, server.requested)))
 
 
 def _items(parts: Parts, review: Review) -> tuple[Item, ...]:

@@ -14,10 +14,11 @@ from pegboard_hub.registry import releases, store
 from pegboard_hub.registry.explain import insider, visible_tools
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
 from pegboard_hub.registry.releases import Pinned
+from pegboard_hub.registry.search import Query as Search
+from pegboard_hub.registry.search import QueryRefused
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.bodies import invalid
-from pegboard_hub.web.browsing import Query as Search
-from pegboard_hub.web.browsing import at, find
+from pegboard_hub.web.browsing import at, health_of
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import AskedPage
@@ -95,14 +96,27 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
         lifecycle=tuple(asked.lifecycle),
         status=tuple(asked.status),
         usable_from=there.surface if surface is not None or not asked.all else None,
-        after=(after[0], after[1]) if after else None,
-        limit=asked.limit + 1,
+        cursor=after[0] if after else None,
+        limit=asked.limit,
     )
-    hits = find(parts, caller, search)
-    shown = hits[: asked.limit]
+    try:
+        found = parts.catalogue.find(there, search)
+    except QueryRefused as error:
+        raise invalid("q" if error.field == "text" else error.field, error.message, error.mend) from error
+    status = parts.status.read()
     return CataloguePage(
-        servers=[entry(parts, there, hit.server, hit.health, with_tools=asked.tools) for hit in shown],
-        next=parts.list_cursors.write(shown[-1].place, caller, "/servers", asked) if len(hits) > len(shown) else None,
+        servers=[
+            entry(
+                parts,
+                there,
+                hit.server,
+                health_of(status, hit.server),
+                with_tools=asked.tools,
+                usable=hit.reachable,
+            )
+            for hit in found.items
+        ],
+        next=parts.list_cursors.write((found.next,), caller, "/servers", asked) if found.next else None,
     )
 
 

@@ -12,8 +12,9 @@ from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
-from pegboard_hub.registry.explain import insider, owns, reaches, visible_tools
+from pegboard_hub.registry.explain import insider, owns, reaches
 from pegboard_hub.registry.history import Entry
+from pegboard_hub.registry.listing import LISTINGS
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.status import Health
@@ -66,10 +67,18 @@ def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Versi
 
 
 def entry(
-    parts: Parts, caller: Caller, server: RegisteredServer, health: Health, *, with_tools: bool = True
+    parts: Parts,
+    caller: Caller,
+    server: RegisteredServer,
+    health: Health,
+    *,
+    with_tools: bool = True,
+    usable: bool | None = None,
 ) -> CatalogueEntry:
-    """One server of a list."""
-    tools = visible_tools(caller, server, parts.public_url) if with_tools else []
+    """One server of a list. `usable` is worked out where it is not told."""
+    if usable is None:
+        usable = reaches(caller, server, parts.public_url)
+    tools = LISTINGS.tools(caller, server) if with_tools and usable else []
     return CatalogueEntry(
         server=str(server.name),
         title=server.title,
@@ -86,7 +95,7 @@ def entry(
         status_why=health.why,
         stopped=server.stopped,
         resource_url=server.name.resource_url(parts.public_url),
-        usable=reaches(caller, server, parts.public_url),
+        usable=usable,
         tools=[tool_summary(tool, server) for tool in tools],
     )
 

@@ -181,6 +181,17 @@ class Reviewing:
         async with self._database.read() as connection:
             return await store.authors_of(connection, server)
 
+    async def approved_last(self, server: RegisteredServer) -> RegisteredServer:
+        """The server as it was approved last: what anybody may have gained beside now that it waits."""
+        if server.release is not None or server.waiting is None:
+            return server
+        async with self._database.read() as connection:
+            digest = await servers.last_approved(connection, str(server.name))
+            if digest is None:
+                return server
+            release = await servers.load_release(connection, str(server.name), digest)
+        return replace(server, release=release, lifecycle=Lifecycle.LIVE, sensitivity=release.manifest.sensitivity)
+
     async def waiting_for(self, person: PersonFacts) -> list[Review]:
         """The open reviews that somebody may decide on, those that wait longest first."""
         kinds = self.kinds_of(person.groups)
@@ -199,7 +210,7 @@ class Reviewing:
                 authors = {
                     name: await store.authors_of(connection, snapshot.servers[name])
                     for name in names
-                    if name in snapshot.servers
+                    if name in snapshot.servers and snapshot.servers[name].lifecycle is not Lifecycle.RETIRED
                 }
             waiting = tuple(Waiting(each, authors[each.server]) for each in found if each.server in authors)
             self._open = (snapshot.seq, waiting)
@@ -417,6 +428,8 @@ class Reviewing:
             raise refused
         if review.state is State.SUPERSEDED or (review.open and review.subject != subject_of(server)):
             raise ReviewConflict("What this review looks at is not asked for any more: something else is.")
+        if server.lifecycle is Lifecycle.RETIRED:
+            raise ReviewConflict("The server is retired: its owners may bring it back, and then it goes on.")
         if not review.open:
             raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
         if version is not None and version != review.version:
