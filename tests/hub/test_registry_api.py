@@ -83,7 +83,7 @@ async def test_what_one_may_use_is_listed_and_everything_else_on_request(still: 
         ({"q": "WAREHOUSE"}, ["prod/presto"]),
         ({"q": "run query"}, ["prod/presto"]),
         ({"q": "presto nothing"}, []),
-        ({"q": "r"}, ["dev/scratch", "prod/presto"]),
+        ({"q": "what heard"}, ["dev/scratch"]),
         ({"owner": "tools-team"}, ["dev/scratch"]),
         ({"namespace": "prod"}, ["prod/presto"]),
         ({"sensitivity": ["confidential", "restricted"]}, ["prod/presto"]),
