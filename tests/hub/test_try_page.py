@@ -12,6 +12,7 @@ import pytest
 from pegboard.core.names import WEB
 from pegboard.core.refusal import META_KEY
 from pegboard_hub.identity.keys import RingVerifier
+from pegboard_hub.main import read_settings
 from pegboard_hub.web.edge_call import MOST_BYTES
 from tests.hub.company import PRESTO, URL, Company, plain
 from tests.hub.trying import Edge, answered, tried_in
@@ -179,3 +180,22 @@ async def test_signing_out_voids_what_a_try_was_called_with(company: Company) ->
         after = await browser.get(f"{TRY}?tool=run_query")
     assert after.status_code == 303
     assert after.headers["location"].startswith("/sign-in")
+
+
+@pytest.mark.parametrize(
+    ("noted", "edge"),
+    [
+        ({"port": 8400}, "http://127.0.0.1:8400"),
+        ({"port": 8400, "bind": "0.0.0.0"}, "http://127.0.0.1:8400"),  # noqa: S104 - nothing is bound
+        ({"port": 8400, "bind": "::"}, "http://[::1]:8400"),
+        ({"port": 8400, "bind": "10.1.2.3"}, "http://10.1.2.3:8400"),
+        ({}, ""),
+        ({"port": "8400"}, ""),
+    ],
+)
+def test_the_hub_reaches_the_edge_where_the_start_noted_it(
+    company: Company, noted: dict[str, object], edge: str
+) -> None:
+    company.home.instance_file.write_text(json.dumps({"public_url": "https://pegboard.example", **noted}))
+    _, settings = read_settings(["--home", str(company.home.root)])
+    assert settings.edge == edge

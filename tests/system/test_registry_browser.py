@@ -180,7 +180,8 @@ def test_a_draft_is_registered_and_a_conflict_loses_nothing(pegboard: Instance, 
     assert mine.get_by_text("of theirs").is_visible()
     assert mine.get_by_role("textbox", name="Description").input_value() == "of mine"
     mine.get_by_role("button", name="Save").click()
-    mine.get_by_text("of mine").wait_for()
+    mine.wait_for_url(re.compile("/servers/dev/from-a-browser$"))
+    assert mine.get_by_text("of mine").is_visible()
     for page in (mine, theirs):
         page.context.close()
 

@@ -1,15 +1,14 @@
-"""What pages read of the registry's tables, page by page: releases and reviews."""
+"""What pages read of the registry's tables, page by page: a server's releases."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.model import releases
-from pegboard_hub.registry.reviews.model import State, reviews
 
 
 class ReleasePlace(NamedTuple):
@@ -35,24 +34,6 @@ class ReleaseRow:
     deployed_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewRow:
-    """One review of a server. Times are milliseconds since the epoch."""
-
-    id: str
-    server: str
-    kind: str
-    state: str
-    release: str
-    opened_at_ms: int
-    opened_by: str
-    opened_why: str
-    decided_at_ms: int | None
-    decided_by: str | None
-    outcome_why: str
-    conditions: str
-
-
 async def releases_of(
     connection: AsyncConnection, server: str, after: ReleasePlace | None = None, limit: int = 50
 ) -> tuple[list[ReleaseRow], ReleasePlace | None]:
@@ -67,27 +48,3 @@ async def releases_of(
     found = [ReleaseRow(**row._mapping) for row in rows]
     last = found[limit - 1] if len(found) > limit else None
     return found[:limit], ReleasePlace(last.seen_at_ms, last.digest) if last else None
-
-
-async def reviews_of(connection: AsyncConnection, server: str, limit: int = 50) -> list[ReviewRow]:
-    """A server's reviews, the newest first."""
-    query = _reviews().where(reviews.c.server == server)
-    rows = await connection.execute(query.order_by(reviews.c.opened_at_ms.desc(), reviews.c.kind).limit(limit))
-    return [ReviewRow(**row._mapping) for row in rows]
-
-
-async def open_reviews_of(connection: AsyncConnection, servers: list[str], limit: int = 50) -> list[ReviewRow]:
-    """Open reviews of some servers, the oldest first."""
-    query = _reviews().where(reviews.c.server.in_(servers), reviews.c.state == State.OPEN)
-    rows = await connection.execute(query.order_by(reviews.c.opened_at_ms, reviews.c.kind).limit(limit))
-    return [ReviewRow(**row._mapping) for row in rows]
-
-
-async def open_reviews_by_kind(connection: AsyncConnection) -> dict[str, int]:
-    """How many reviews of each kind are open."""
-    query = select(reviews.c.kind, func.count()).where(reviews.c.state == State.OPEN).group_by(reviews.c.kind)
-    return {row.kind: row[1] for row in await connection.execute(query)}
-
-
-def _reviews() -> Any:
-    return select(*(reviews.c[name] for name in ReviewRow.__slots__))

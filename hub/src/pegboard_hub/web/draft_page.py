@@ -63,8 +63,8 @@ RECORD = (
         "title",
         "Title",
         "the name that people read; the name itself where it is left empty",
-        "text",
-        True,
+        longest=LONGEST_TITLE,
+        optional=True,
     ),
     Field("description", "Description", "one line: what it is for", "text", LONGEST_DESCRIPTION),
     Field("owner", "Owner", "the team that looks after it", "choice"),
@@ -72,15 +72,18 @@ RECORD = (
         "support_channel", "Support channel", "where people ask, for example #data-platform", "text", LONGEST_CHANNEL
     ),
     Field("sensitivity", "Data", "the most sensitive that its tools show", "choice"),
-    Field("links", "Links", f"up to {MOST_LINKS}, a line each: a name, then an https address", "lines", 0, True),
-    Field("uses_models", "It sends data to a language model", "then there is a GenAI review, too", "flag", 0, True),
+    Field(
+        "links", "Links", f"up to {MOST_LINKS}, a line each: a name, then an https address", "lines", optional=True
+    ),
+    Field(
+        "uses_models", "It sends data to a language model", "then there is a GenAI review, too", "flag", optional=True
+    ),
     Field(
         "gallery",
         "It may stand in the public list",
         "which names servers to programs without a sign-in",
         "flag",
-        0,
-        True,
+        optional=True,
     ),
 )
 NAMES = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -13,16 +14,17 @@ from fastapi.responses import HTMLResponse
 from pegboard.core.access import decide_access
 from pegboard.core.caller import Caller
 from pegboard.core.release import ToolDeclaration
+from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.ledger.model import Call, Figures
 from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
-from pegboard_hub.registry.reading import open_reviews_by_kind
+from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.frame import Framer, Viewer, with_query
-from pegboard_hub.web.knowing import approvers, owned
+from pegboard_hub.web.knowing import owned
 from pegboard_hub.web.ledger_api import live_since, reader_of
 from pegboard_hub.web.operator import current_notices
 from pegboard_hub.web.parts import Parts
@@ -165,18 +167,16 @@ async def _needs(
     """What waits for the person who looks: reviews to decide, and what is the matter with their own servers."""
     if viewer is None:
         return iter(())
-    async with parts.database.read() as connection:
-        waiting = await open_reviews_by_kind(connection)
-    return _told_needs(parts, viewer, mine, status, waiting)
+    person = PersonFacts(viewer.sub, viewer.name, viewer.caller.groups, viewer.caller.email)
+    waiting = Counter(review.kind for review in await parts.reviewing.waiting_for(person))
+    return _told_needs(viewer, mine, status, waiting)
 
 
 def _told_needs(
-    parts: Parts, viewer: Viewer, mine: list[RegisteredServer], status: RuntimeStatus, waiting: dict[str, int]
+    viewer: Viewer, mine: list[RegisteredServer], status: RuntimeStatus, waiting: Mapping[Kind, int]
 ) -> Iterator[Need]:
-    for kind, groups in approvers(parts.registry.reviews).items():
-        count = waiting.get(kind.value, 0)
-        if count and not set(groups).isdisjoint(viewer.caller.groups):
-            yield Need(f"{count} {kind.value} review{'' if count == 1 else 's'} to decide", "/reviews")
+    for kind, count in waiting.items():
+        yield Need(f"{count} {kind.value} review{'' if count == 1 else 's'} to decide", "/reviews")
     for server in mine:
         now, here = standing(status, server), with_query(f"/servers/{server.name}", viewer.query)
         if now.state in NEEDY:

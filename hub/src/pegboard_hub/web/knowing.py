@@ -21,21 +21,13 @@ from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.explain import SECURITY, reaches, visible_tools
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.registry.reviews.rules import approvers
 from pegboard_hub.web.parts import Parts
-
-DEFAULT_APPROVERS = {Kind.SECURITY: ("security",), Kind.PRIVACY: ("legal",), Kind.GENAI: ("security",)}
-"""Who decides on a review of each kind where the operator's file says nobody."""
-
-
-def approvers(reviews: Reviews) -> dict[Kind, tuple[str, ...]]:
-    """The groups whose people decide on reviews, by kind."""
-    said = {kind: getattr(reviews, kind.value).approvers for kind in Kind}
-    return {kind: said[kind] or DEFAULT_APPROVERS[kind] for kind in Kind}
 
 
 def overseers_by(reviews: Reviews, operators: Iterable[str]) -> frozenset[str]:
     """The groups that know every draft and every change: reviewers, operators, security."""
-    reviewers = {group for groups in approvers(reviews).values() for group in groups}
+    reviewers = {group for kind in Kind for group in approvers(reviews, kind)}
     return frozenset({SECURITY, *reviewers, *operators})
 
 

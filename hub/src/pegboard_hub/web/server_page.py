@@ -22,7 +22,8 @@ from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.model import DAY_MS, Figures
 from pegboard_hub.registry.explain import bound_to
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
-from pegboard_hub.registry.reading import ReleasePlace, ReleaseRow, ReviewRow, releases_of, reviews_of
+from pegboard_hub.registry.reading import ReleasePlace, ReleaseRow, releases_of
+from pegboard_hub.registry.reviews.model import Review
 from pegboard_hub.registry.status import Isolation
 from pegboard_hub.web import chart, schemas
 from pegboard_hub.web.chart import Chart
@@ -38,6 +39,7 @@ DEFAULTS = {"$XDG_CONFIG_HOME": "~/.config", "$APPDATA": "%APPDATA%"}
 """How a page writes what stands in the paths of the clients' files."""
 
 PAGE_RELEASES = 50
+MOST_REVIEWS = 50
 
 TABS = {
     "": "Overview",
@@ -101,7 +103,7 @@ class OverviewView:
     surfaces: tuple[str, ...]
     refusal: str
     tool_count: int
-    reviews: tuple[ReviewRow, ...]
+    reviews: tuple[Review, ...]
     figures: Figures
     usage: Chart | None
 
@@ -208,7 +210,7 @@ class SecurityView:
     reviewed: bool
     isolation: Isolation
     asked: tuple[Asked, ...]
-    reviews: tuple[ReviewRow, ...]
+    reviews: tuple[Review, ...]
     egress: tuple[str, ...]
     ask: str = ""
 
@@ -294,8 +296,7 @@ async def overview(parts: Parts, frame: Frame, server: RegisteredServer, _reques
     surfaces = open_from(parts, caller, server) if caller else ()
     figures = (await parts.ledger.figures_of([name])).get(name, Figures())
     days, _ = await parts.ledger.usage_of(name, now_ms - chart.DAYS * DAY_MS)
-    async with parts.database.read() as connection:
-        reviews = await reviews_of(connection, name)
+    reviews = await parts.reviewing.listed(server=name, limit=MOST_REVIEWS)
     return OverviewView(
         head=head(parts, frame, server),
         health=await health_view_of_one(parts, server),
@@ -346,13 +347,12 @@ async def security(parts: Parts, frame: Frame, server: RegisteredServer, _reques
     """What the page on security and reviews shows."""
     caller = frame.viewer.caller if frame.viewer else None
     insides = knows_changes(parts, caller, server)
-    async with parts.database.read() as connection:
-        reviews = await reviews_of(connection, str(server.name))
+    reviews = await parts.reviewing.listed(server=str(server.name), limit=MOST_REVIEWS)
     shown = server.release or server.waiting
     return SecurityView(
         head=head(parts, frame, server),
         insides=insides,
-        reviewed=server.name.namespace not in parts.registry.reviews.unreviewed,
+        reviewed=parts.reviewing.is_reviewed(server),
         isolation=parts.status.read().isolation,
         asked=tuple(_asked(server, insides)),
         reviews=tuple(reviews),
@@ -406,9 +406,9 @@ def refusal(parts: Parts, caller: Caller | None, server: RegisteredServer, surfa
     return refused.message if refused else ""
 
 
-def newest_of_each_kind(reviews: list[ReviewRow]) -> tuple[ReviewRow, ...]:
+def newest_of_each_kind(reviews: list[Review]) -> tuple[Review, ...]:
     """The newest review of each kind, of rows that come newest first."""
-    found: dict[str, ReviewRow] = {}
+    found: dict[str, Review] = {}
     for row in reviews:
         found.setdefault(row.kind, row)
     return tuple(found[kind] for kind in sorted(found))

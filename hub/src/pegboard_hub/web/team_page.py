@@ -15,7 +15,7 @@ from pegboard.core.names import NAME_PATTERN
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.model import Figures
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.reading import ReviewRow, open_reviews_of
+from pegboard_hub.registry.reviews.model import Review, State
 from pegboard_hub.web.frame import Frame, Framer, with_query
 from pegboard_hub.web.knowing import known
 from pegboard_hub.web.parts import Parts
@@ -24,6 +24,9 @@ from pegboard_hub.web.standing import Standing, standing
 PATH = "/teams"
 MOST_TEAMS = 500
 PAGE_SERVERS = 100
+MOST_REVIEWS = 1000
+"""Open reviews, of all teams, that are looked through."""
+
 MOST_SUMMED = 2000
 """Servers of one team whose figures are summed up."""
 
@@ -69,7 +72,7 @@ class TeamView:
     total: Figures
     states: tuple[tuple[str, int], ...]
     servers: tuple[ServerRow, ...]
-    reviews: tuple[ReviewRow, ...]
+    reviews: tuple[Review, ...]
     next: str
     first: str
 
@@ -115,8 +118,8 @@ async def team_view(parts: Parts, frame: Frame, group: str, cursor: str) -> Team
         raise refuse(404, "unknown_team", message, "Look at the page of teams.")
     names = [str(server.name) for server in servers]
     figures = await parts.ledger.figures_of(names[:MOST_SUMMED])
-    async with parts.database.read() as connection:
-        reviews = await open_reviews_of(connection, names[:MOST_SUMMED])
+    own = frozenset(names)
+    waiting = await parts.reviewing.listed(states=[State.OPEN], limit=MOST_REVIEWS)
     status = parts.status.read()
     states = Counter(standing(status, server).word for server in servers)
     begin = next((place for place, name in enumerate(names) if name > cursor), len(names)) if cursor else 0
@@ -132,7 +135,7 @@ async def team_view(parts: Parts, frame: Frame, group: str, cursor: str) -> Team
         ),
         states=tuple(states.most_common()),
         servers=tuple(ServerRow(s, standing(status, s), figures.get(str(s.name), Figures())) for s in page),
-        reviews=tuple(reviews),
+        reviews=tuple(review for review in reversed(waiting) if review.server in own),
         next=with_query(here, [*kept, ("cursor", str(page[-1].name))]) if more else "",
         first=with_query(here, kept) if begin else "",
     )
