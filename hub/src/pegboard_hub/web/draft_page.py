@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from pegboard.core.declared import LONGEST_TITLE
 from pegboard.core.manifest import MOST_LINKS, Sensitivity
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.person import caller_of
