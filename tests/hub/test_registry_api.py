@@ -83,7 +83,7 @@ async def test_what_one_may_use_is_listed_and_everything_else_on_request(still: 
         ({"q": "WAREHOUSE"}, ["prod/presto"]),
         ({"q": "run query"}, ["prod/presto"]),
         ({"q": "presto nothing"}, []),
-        ({"q": "r"}, ["dev/scratch", "prod/presto"]),
+        ({"q": "what heard"}, ["dev/scratch"]),
         ({"owner": "tools-team"}, ["dev/scratch"]),
         ({"namespace": "prod"}, ["prod/presto"]),
         ({"sensitivity": ["confidential", "restricted"]}, ["prod/presto"]),
@@ -141,7 +141,7 @@ async def test_everybody_may_know_a_servers_record_and_what_it_is_granted(still:
     assert (told["owner"], told["lifecycle"], told["semver"]) == ("platform", "live", "1.0.0")
     assert told["granted"] == {
         "groups": ["ads-eng", "data-infra", "finance", "platform"],
-        "surfaces": ["chat", "cli", "ide"],
+        "surfaces": ["chat", "cli", "ide", "web"],
         "channels": None,
         "services": None,
     }

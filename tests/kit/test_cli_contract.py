@@ -72,7 +72,7 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (2, "--surface means nothing without --as", ["servers", "--surface", "chat"]),
     (2, "--channel means nothing without --as", ["servers", "--channel", "#x"]),
     (2, "--channel belongs to bots", ["servers", "--channel", "#x", "--as", "ana"]),
-    (2, "--surface web: unknown; choose one of cli, chat, bot, ide", ["servers", "--as", "ana", "--surface", "web"]),
+    (2, "--surface tv: unknown; choose one of cli, chat, bot, ide", ["servers", "--as", "ana", "--surface", "tv"]),
     (2, "is not the URL of an instance", ["servers", "--as", "ana", "--url", "localhost:8400"]),
     (2, "is not the URL of an instance", ["servers", "--as", "ana", "--url", "http://localhost:8400/mcp/dev/desk"]),
     (2, "unknown person 'bob'; the demo directory has ana, fay, sam, gus", ["whoami", "--as", "bob"]),
