@@ -182,7 +182,8 @@ def _told_needs(
         if now.state in NEEDY:
             yield Need(f"{server.name} is {now.word}", here)
         elif server.lifecycle is Lifecycle.DRAFT:
-            yield Need(f"{server.name} is a draft: submit it for review once it is whole", here)
+            submit = f"/servers/{server.name}/access"
+            yield Need(f"{server.name} is a draft: submit it for review once it is whole", submit)
         elif server.waiting is not None:
             yield Need(f"A release of {server.name} waits for reviews", f"{here.partition('?')[0]}/security")
 
