@@ -33,7 +33,7 @@ pytestmark = pytest.mark.system
 
 SERVER = "prod/atlas"
 IDENTITY = {USER_HEADER: "ana", GROUPS_HEADER: '["finance"]', SURFACE_HEADER: "cli"}
-OPEN_TO_ALL = Grant(("finance",), ("cli", "chat"), (), (), "", ())
+OPEN_TO_ALL = Grant(("finance",), ("cli", "chat"), (), (), "", (), "live")
 EVERYBODY = World(
     {"ana": ("finance",), "fay": ("finance",)},
     dict.fromkeys(SERVERS, OPEN_TO_ALL),
