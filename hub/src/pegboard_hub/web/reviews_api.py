@@ -5,23 +5,22 @@ An agent holds its person's token, and could otherwise let in what it is itself 
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pegboard.core.caller import Caller
-from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.errors import UnknownServer
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.web.auth import SignedIn
+from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
+from pegboard_hub.web.paging import AskedPage
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.review_forms import refusal_of
 from pegboard_hub.web.schema import (
@@ -37,20 +36,16 @@ from pegboard_hub.web.schema import (
     ReviewSummary,
 )
 
-_CURSOR = re.compile(r"(\d{1,16})\.([0-9a-f]{16,32})")
+LIST = "/reviews"
 
 
-class AskedReviews(BaseModel):
+class AskedReviews(AskedPage):
     """Which reviews, and which part of them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     server: str | None = Field(default=None, max_length=LONGEST, description="only of this one: NAMESPACE/NAME")
     state: ReviewState | None = Field(default=None, description="only in this state")
     kind: ReviewKind | None = Field(default=None, description="only of this kind")
     waiting: bool = Field(default=False, description="only those that wait for you, those that wait longest first")
-    limit: int = Field(default=50, ge=1, le=200, description="most reviews of this page")
-    cursor: str | None = Field(default=None, max_length=64, description="`next` of the page before")
 
 
 def review_api_routes(parts: Parts) -> APIRouter:
@@ -74,18 +69,19 @@ def review_api_routes(parts: Parts) -> APIRouter:
                 server=asked.server,
                 states=[State(asked.state)] if asked.state else (),
                 kinds=[Kind(asked.kind)] if asked.kind else (),
-                before=_place(asked.cursor),
+                before=_place(parts.list_cursors.read(asked.cursor, caller, LIST, asked)),
                 limit=asked.limit + 1,
             )
             listed, rest = found[: asked.limit], found[asked.limit :]
-        after = f"{listed[-1].opened_at_ms}.{listed[-1].id}" if rest and not asked.waiting else None
+        last = listed[-1] if rest and not asked.waiting else None
+        after = parts.list_cursors.write([last.opened_at_ms, last.id], caller, LIST, asked) if last else None
         summaries = [ReviewSummary(**_summary(parts, each, each.id in waiting)) for each in listed]
-        return _tagged(request, caller, ReviewsAnswer(reviews=summaries, next=after))
+        return tagged(request, ReviewsAnswer(reviews=summaries, next=after), caller)
 
     @router.get("/reviews/{review}", summary="One review", response_model=ReviewDetail, responses=refusals(304, 404))
     async def get_review(request: Request, caller: SignedIn, review: str) -> Response:
         try:
-            return _tagged(request, caller, await _detail(parts, caller, review))
+            return tagged(request, await _detail(parts, caller, review), caller)
         except (UnknownReview, UnknownServer) as error:
             raise refusal_of(error) from error
 
@@ -151,25 +147,6 @@ def _fits(review: Review, asked: AskedReviews) -> bool:
     return all(value is None or getattr(review, name) == value for name, value in wanted.items())
 
 
-def _place(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
-        raise _wrong_cursor()
-    return int(found[1]), found[2]
-
-
-def _wrong_cursor() -> Refused:
-    message = "cursor: It is not one that you were given for this list."
-    return refuse(400, "invalid_request", message, "Begin again without a cursor.", "invalid_cursor")
-
-
-def _tagged(request: Request, caller: Caller, body: BaseModel) -> Response:
-    """The answer with its entity tag, or 304 where the asker has it already (RFC 9110 §8.8.3)."""
-    content = body.model_dump_json().encode()
-    digest = hashlib.sha256(caller.sub.encode() + b"\n" + content).hexdigest()[:32]
-    headers = {"ETag": f'"{digest}"', "Cache-Control": "private, no-cache", "Vary": "Authorization"}
-    if f'"{digest}"' in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
+def _place(told: Any) -> tuple[int, str] | None:
+    """Where a page begins, as the cursor of the one before says."""
+    return None if told is None else (int(told[0]), str(told[1]))
