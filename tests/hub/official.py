@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal
 
 import httpx2
 import jsonschema
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 LOCAL = {"x-pegboard-peer": "127.0.0.1"}
@@ -89,6 +91,16 @@ class Refusal(Closed):
     code: str
     what_to_do: str
     request_id: str
+
+
+def description(app: FastAPI) -> dict[str, Any]:
+    """Our own description of this API. It is served nowhere, as clients have the official one."""
+    made: dict[str, Any] = get_openapi(title="Official registry API", version="0.1", routes=app.routes)
+    made["paths"] = {path: item for path, item in made["paths"].items() if path.startswith("/v0.1/")}
+    for operation in (operation for path in made["paths"].values() for operation in path.values()):
+        # FastAPI adds it for each path parameter; no text is a wrong one here.
+        operation["responses"].pop("422", None)
+    return made
 
 
 CORS = {

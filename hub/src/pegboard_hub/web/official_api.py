@@ -17,6 +17,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from pegboard_hub.common.cursors import LONGEST_CURSOR, CursorRefused, Cursors
 from pegboard_hub.common.requests import OFFICIAL_PREFIX, peer_of, request_id
@@ -111,7 +112,7 @@ def official_routes(parts: Parts) -> APIRouter:
     _add_list(router, parts, door)
     _add_versions(router, parts, door)
 
-    @router.api_route("/{_path:path}", methods=_EVERY_METHOD, include_in_schema=False)
+    @router.api_route("/{_path:anything}", methods=_EVERY_METHOD, include_in_schema=False)
     async def other(request: Request, _path: str) -> Response:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Access-Control-Max-Age": str(PREFLIGHT_S)})
@@ -119,6 +120,22 @@ def official_routes(parts: Parts) -> APIRouter:
 
     return router
 
+
+class _Anything(Convertor[str]):
+    """The rest of a path, line breaks and all, which Starlette's own `path` ends before."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+
+register_url_convertor("anything", _Anything())
 
 _EVERY_METHOD = ["GET", "OPTIONS", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
