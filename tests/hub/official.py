@@ -1,28 +1,37 @@
-"""What may leave by the official registry API, in our own words, and the official documents where they are at hand.
+"""What may leave by the official registry API, in our own words, and the official schema of what a server is.
 
-`Contract` is closed on every level: a field that is not here is one that nobody decided to publish. The official
-documents (`openapi.json`, made of docs/reference/api/openapi.yaml of modelcontextprotocol/registry, and
-schemas/2025-12-11/server.schema.json of modelcontextprotocol/static) are read from the folder that
-`MCP_REGISTRY_SPEC` names; they are not part of this project.
+The models are closed on every level: a field that is not here is one that nobody decided to publish. The official
+server.json schema is the file itself, out of a package that has an exact copy of it. The official OpenAPI document
+comes in no package: `OPENAPI` names a copy of it, where somebody has one, and every run says whether it had
+(`docs/decisions/0027`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import httpx2
 import jsonschema
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 LOCAL = {"x-pegboard-peer": "127.0.0.1"}
 """What the edge adds to a request from this machine."""
 
-SPEC = Path(os.environ["MCP_REGISTRY_SPEC"]) if "MCP_REGISTRY_SPEC" in os.environ else None
+SERVER_SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
+_SERVER_SCHEMA_SHA256 = "3fba09590c99f61735d234822279f4223fab9e300c0a81e81c91ab62a4114de0"
+"""Of the file at that address, as published on 2025-12-12 (modelcontextprotocol/static at a9ba437)."""
+
+OPENAPI = os.environ.get("MCP_REGISTRY_OPENAPI")
+"""A copy of docs/reference/api/openapi.yaml of modelcontextprotocol/registry, as JSON."""
 
 Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 Web = Annotated[str, StringConstraints(pattern=r"^https?://[^\s{}]+$")]
@@ -84,6 +93,16 @@ class Refusal(Closed):
     request_id: str
 
 
+def description(app: FastAPI) -> dict[str, Any]:
+    """Our own description of this API. It is served nowhere, as clients have the official one."""
+    made: dict[str, Any] = get_openapi(title="Official registry API", version="0.1", routes=app.routes)
+    made["paths"] = {path: item for path, item in made["paths"].items() if path.startswith("/v0.1/")}
+    for operation in (operation for path in made["paths"].values() for operation in path.values()):
+        # FastAPI adds it for each path parameter; no text is a wrong one here.
+        operation["responses"].pop("422", None)
+    return made
+
+
 CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "GET, OPTIONS",
@@ -105,7 +124,7 @@ def check(answer: httpx2.Response) -> Any:
     else:
         assert answer.status_code in (400, 404, 405, 503)
         Refusal.model_validate(document)
-        _official("error", document)
+        _check_openapi("error", document)
     return document
 
 
@@ -114,21 +133,32 @@ def check_document(document: Any) -> None:
     listed = "servers" in document
     (ServerList if listed else ServerResponse).model_validate(document)
     assert "null" not in re.findall(r"\bnull\b", json.dumps(document)), "what is not there is left out"
-    _official("ServerList" if listed else "ServerResponse", document)
+    _check_openapi("ServerList" if listed else "ServerResponse", document)
     for entry in document["servers"] if listed else [document]:
-        _server_json(entry["server"])
+        server_validator().validate(entry["server"])
 
 
 @cache
-def _read(name: str) -> Any:
-    assert SPEC is not None
-    return json.loads((SPEC / name).read_text(encoding="utf-8"))
+def server_validator() -> jsonschema.Draft7Validator:
+    """The official schema of a `server.json`, which is checked to be the file that was published."""
+    place = "skillsaw/schemas/mcp_registry/v2025_12_11/server.schema.json"
+    published = Path(str(distribution("skillsaw").locate_file(place))).read_bytes()
+    assert hashlib.sha256(published).hexdigest() == _SERVER_SCHEMA_SHA256, "the copy is not the official file"
+    schema = json.loads(published)
+    assert schema["$id"] == SERVER_SCHEMA
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema)
 
 
-def _official(name: str, document: Any) -> None:
-    if SPEC is None:
+@cache
+def _openapi(path: str) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _check_openapi(name: str, document: Any) -> None:
+    if OPENAPI is None:
         return
-    api = _read("openapi.json")
+    api = _openapi(OPENAPI)
     schema = (
         api["paths"]["/v0.1/servers/{serverName}/versions"]["get"]["responses"]["404"]["content"]["application/json"][
             "schema"
@@ -137,8 +167,3 @@ def _official(name: str, document: Any) -> None:
         else {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
     )
     jsonschema.Draft202012Validator(schema).validate(document)
-
-
-def _server_json(document: Any) -> None:
-    if SPEC is not None:
-        jsonschema.Draft7Validator(_read("server.schema.json")).validate(document)

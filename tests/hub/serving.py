@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import httpx2
 import uvicorn
+from fastapi import FastAPI
 
 from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.main import open_hub
@@ -26,9 +27,11 @@ class Served:
 
     Attributes:
         url: where it listens; what it takes for its own public URL is the company's.
+        app: what answers there.
     """
 
     url: str
+    app: FastAPI
 
     def token(self, person: str, surface: str = "cli") -> str:
         """A token for the API."""
@@ -42,11 +45,12 @@ def served(company: Company) -> Iterator[Served]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
-        ready, servers = threading.Event(), []
+        ready, servers, apps = threading.Event(), [], []
 
         async def serve() -> None:
             async with open_hub(company.home, company.settings) as parts:
-                config = uvicorn.Config(public_app(parts), log_config=None, access_log=False, lifespan="off")
+                apps.append(public_app(parts))
+                config = uvicorn.Config(apps[0], log_config=None, access_log=False, lifespan="off")
                 server = uvicorn.Server(config)
                 servers.append(server)
                 ready.set()
@@ -56,7 +60,7 @@ def served(company: Company) -> Iterator[Served]:
         thread.start()
         try:
             assert ready.wait(START_S)
-            yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", apps[0])
         finally:
             if servers:
                 servers[0].should_exit = True

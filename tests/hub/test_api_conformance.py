@@ -13,6 +13,7 @@ import pytest
 
 from tests.conformance.openapi import hold
 from tests.hub.company import found_company
+from tests.hub.official import LOCAL, description
 from tests.hub.serving import Served, served
 
 KNOWN = {
@@ -55,6 +56,20 @@ def held(hub: Served, examples: int) -> Counter[str]:
 
 def test_the_api_is_as_its_document_says(hub: Served) -> None:
     assert held(hub, 6).keys() >= MET
+
+
+def test_the_official_api_is_as_we_describe_it(hub: Served) -> None:
+    known = {"/v0.1/servers/": {"name": "localhost.pegboard/presto", "version": "latest"}}
+    seen = hold(description(hub.app), hub.url, LOCAL, 20, known)
+    versions = "/v0.1/servers/{name}/versions"
+    assert seen.keys() >= {
+        "GET /v0.1/servers 200",
+        "GET /v0.1/servers 400",
+        f"GET {versions} 200",
+        f"GET {versions} 404",
+        f"GET {versions}/{{version}} 200",
+        f"GET {versions}/{{version}} 404",
+    }
 
 
 @pytest.mark.heavy

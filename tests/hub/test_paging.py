@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pegboard.core.caller import Caller
+from pegboard_hub.common.cursors import Cursors
 from pegboard_hub.common.requests import Refused
 from pegboard_hub.web.etag import Version, tag_of
-from pegboard_hub.web.paging import AskedPage, Cursors, page_of
+from pegboard_hub.web.paging import AskedPage, cursor_of, page_of, place_of
 
 ANA = Caller(
     sub="ana",
@@ -54,7 +55,7 @@ def test_an_entry_that_leaves_between_two_pages_moves_no_other() -> None:
     assert (first.items, rest.items) == (["a", "b"], ["c", "d", "e", "f"])
 
 
-GIVEN = CURSORS.write("b", ANA, "names", Asked(q="x"))
+GIVEN = cursor_of(CURSORS, "b", ANA, "names", Asked(q="x"))
 OTHERS = {
     "somebody else": (GIVEN, replace(ANA, sub="fay"), "names", Asked(q="x")),
     "a service of that name": (GIVEN, replace(ANA, sub_type="service"), "names", Asked(q="x")),
@@ -69,7 +70,7 @@ OTHERS = {
     "a line break": (GIVEN + "\n", ANA, "names", Asked(q="x")),
     "no base64": ("%%%", ANA, "names", Asked(q="x")),
     "other letters": ("ü" * 20, ANA, "names", Asked(q="x")),
-    "another instance": (Cursors(b"l" * 32).write("b", ANA, "names", Asked(q="x")), ANA, "names", Asked(q="x")),
+    "another instance": (cursor_of(Cursors(b"l" * 32), "b", ANA, "names", Asked(q="x")), ANA, "names", Asked(q="x")),
     "no key": (base64.urlsafe_b64encode(b'"b"').decode(), ANA, "names", Asked(q="x")),
 }
 
@@ -77,7 +78,7 @@ OTHERS = {
 @pytest.mark.parametrize("case", OTHERS)
 def test_a_cursor_of_anything_else_is_refused_by_its_name(case: str) -> None:
     with pytest.raises(Refused) as refused:
-        CURSORS.read(*OTHERS[case])
+        place_of(CURSORS, *OTHERS[case])
     assert (refused.value.status, refused.value.refusal.reason) == (400, "invalid_cursor")
     assert refused.value.refusal.message.startswith("cursor: ")
 
@@ -86,15 +87,15 @@ def test_a_cursor_of_anything_else_is_refused_by_its_name(case: str) -> None:
 def test_a_cursor_with_one_letter_changed_is_refused(at: int, letter: str) -> None:
     changed = GIVEN[:at] + letter + GIVEN[at + 1 :]
     if changed == GIVEN:
-        assert CURSORS.read(changed, ANA, "names", Asked(q="x")) == "b"
+        assert place_of(CURSORS, changed, ANA, "names", Asked(q="x")) == "b"
         return
     with pytest.raises(Refused, match="cursor"):
-        CURSORS.read(changed, ANA, "names", Asked(q="x"))
+        place_of(CURSORS, changed, ANA, "names", Asked(q="x"))
 
 
 def test_a_page_may_be_shorter_than_the_one_before() -> None:
     asked = Asked(q="x", limit=7)
-    assert CURSORS.read(GIVEN, ANA, "names", asked) == "b"
+    assert place_of(CURSORS, GIVEN, ANA, "names", asked) == "b"
 
 
 def test_a_tag_differs_by_who_asks_and_by_version() -> None:

@@ -239,9 +239,9 @@ class Instance:
         wanted = {"server", "description", "owner", "support_channel", "links", "sensitivity", "why"}
         assert body.keys() - {"title"} == wanted
         if body["owner"] not in claims["groups"]:
-            return 403, {"error": refusal("access_denied", "not_your_team").as_json()}
+            return 422, {"error": refusal("invalid_request", "invalid_request").as_json()}
         if body["server"] in self.drafts or body["server"] in REGISTERED:
-            return 409, {"error": refusal("already_registered", "already_registered").as_json()}
+            return 409, {"error": refusal("name_taken", "name_taken").as_json()}
         self.drafts[body["server"]] = body
         return 201, {"server": body["server"], "lifecycle": "draft"}
 

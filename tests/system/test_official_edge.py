@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from pegboard_hub.common.settings import HubSettings
 from pegboard_hub.main import open_hub
 from pegboard_hub.web.app import public_app
-from tests.hub.company import found_company
+from tests.hub.company import found_company, presto
 from tests.hub.official import check
 from tests.system.edge_rig import DEADLINE_S, Rig, running_edge
 
@@ -39,10 +39,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @contextmanager
-def hub_behind(rig: Rig, folder: Path) -> Iterator[None]:
-    """A real hub where the rig has its stand-in."""
+def hub_behind(rig: Rig, folder: Path, more: Sequence[str] = ()) -> Iterator[None]:
+    """A real hub where the rig has its stand-in, with prod/presto and more servers of prod."""
     company, stack = found_company(folder), AsyncExitStack()
-    company.grants.write_text(GRANTS)
+    tables = (f'[servers."prod/{name}"]\nsource = "x"\ngroups = ["ads-eng"]\n' for name in more)
+    company.grants.write_text(GRANTS + "\n" + "".join(tables))
+    for name in more:
+        company.deploy(f"prod/{name}", presto(name=name))
     settings = HubSettings(public_url=rig.public_url, grants=company.grants)
     app = public_app(rig.run(stack.enter_async_context(open_hub(company.home, settings))))
     rig.unserve(rig.home.hub_socket)

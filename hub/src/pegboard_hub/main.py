@@ -17,6 +17,7 @@ from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.names import api_audience
 from pegboard.core.token import MAX_LIFETIME_S
+from pegboard_hub.common.cursors import Cursors
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
 from pegboard_hub.common.home import Home, hub_names, read_instance
 from pegboard_hub.common.logs import configure_logging
@@ -42,7 +43,6 @@ from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.key_rotation import KeyRotation
-from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.search import Catalogue
 from pegboard_hub.registry.service import Registry
@@ -58,7 +58,6 @@ from pegboard_hub.web.doors import Door, LeadersDoor, listen
 from pegboard_hub.web.edge_call import EdgeCalls
 from pegboard_hub.web.knowing import overseers_by
 from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
-from pegboard_hub.web.paging import Cursors as ListCursors
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.standing import standing
 
@@ -127,7 +126,6 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             locks=locks,
             edge_calls=edge_calls,
             catalogue=_catalogue(registry, status, identity),
-            list_cursors=ListCursors(open_sealing_key(home)),
         )
     finally:
         if edge_calls is not None:

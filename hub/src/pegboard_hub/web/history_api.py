@@ -19,6 +19,7 @@ from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.browsing import roles_of
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
+from pegboard_hub.web.paging import cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import AskedHistory, HistoryEntry, HistoryPage
 from pegboard_hub.web.views import history_entry, seen_server
@@ -73,7 +74,7 @@ def history_routes(parts: Parts) -> APIRouter:
 async def _page(
     parts: Parts, caller: Caller, of: str, asked: AskedHistory, may_read: MayRead, server: str | None
 ) -> HistoryPage:
-    before = parts.list_cursors.read(asked.cursor, caller, of, asked)
+    before = place_of(parts.cursors, asked.cursor, caller, of, asked)
     shown: list[HistoryEntry] = []
     async with parts.database.read() as connection:
         looked = await _look(connection, server, asked, before)
@@ -87,7 +88,7 @@ async def _page(
         if known is not None and told is not None:
             shown.append(history_entry(caller, known, told))
     more = last is not None and (last != looked[-1].seq or len(looked) == LOOKED_AT)
-    return HistoryPage(entries=shown, next=parts.list_cursors.write(last, caller, of, asked) if more else None)
+    return HistoryPage(entries=shown, next=cursor_of(parts.cursors, last, caller, of, asked) if more else None)
 
 
 async def _look(

@@ -13,7 +13,7 @@ from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.browsing import at, health_of
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
-from pegboard_hub.web.paging import page_of
+from pegboard_hub.web.paging import cursor_of, page_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import AskedMyServers, AskedMyTools, CataloguePage, MyTool, MyTools
 from pegboard_hub.web.views import entry, my_tool
@@ -34,7 +34,7 @@ def me_routes(parts: Parts) -> APIRouter:
     ) -> Response:
         there = at(caller, asked.surface)
         mine = [server for server in parts.registry.current.all_deployed if reaches(there, server, parts.public_url)]
-        page = page_of(mine, lambda server: str(server.name), parts.list_cursors, caller, "/me/servers", asked)
+        page = page_of(mine, lambda server: str(server.name), parts.cursors, caller, "/me/servers", asked)
         status = parts.status.read()
         body = CataloguePage(
             servers=[entry(parts, there, server, health_of(status, server)) for server in page.items], next=page.next
@@ -49,14 +49,14 @@ def me_routes(parts: Parts) -> APIRouter:
     )
     async def list_my_tools(request: Request, caller: SignedIn, asked: Annotated[AskedMyTools, Query()]) -> Response:
         there = at(caller, asked.surface)
-        after = parts.list_cursors.read(asked.cursor, caller, "/me/tools", asked)
+        after = place_of(parts.cursors, asked.cursor, caller, "/me/tools", asked)
         found = _tools(parts, there, (after[0], after[1]) if after else None, asked.limit + 1)
         shown = found[: asked.limit]
         last = (shown[-1].server, shown[-1].name) if len(found) > len(shown) else None
         body = MyTools(
             surface=there.surface,
             tools=shown,
-            next=parts.list_cursors.write(last, caller, "/me/tools", asked) if last else None,
+            next=cursor_of(parts.cursors, last, caller, "/me/tools", asked) if last else None,
         )
         return tagged(request, body, caller)
 

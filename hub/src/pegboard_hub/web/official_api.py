@@ -17,11 +17,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.convertors import Convertor, register_url_convertor
 
+from pegboard_hub.common.cursors import LONGEST_CURSOR, CursorRefused, Cursors
 from pegboard_hub.common.requests import OFFICIAL_PREFIX, peer_of, request_id
 from pegboard_hub.registry.model import Snapshot
 from pegboard_hub.registry.official.catalogue import Catalogue, Listed, Status
-from pegboard_hub.registry.official.cursor import LONGEST_CURSOR, CursorRefused, Cursors
 from pegboard_hub.registry.official.entry import Entry
 from pegboard_hub.registry.official.listing import LATEST, Place, Question, all_versions, page
 from pegboard_hub.registry.official.names import official_prefix
@@ -58,6 +59,9 @@ _PARAMETERS = {
 _OF_ONE = ("include_deleted",)
 _OF_A_LIST = ("search", "version", "updated_since", "include_deleted")
 """What makes up a `Question`: a cursor brings the whole of it along."""
+
+_LIST = "/v0.1/servers"
+"""What a cursor is given for. The question is in it: VS Code leaves out its search on the pages that follow."""
 
 
 class _Refused(Exception):
@@ -108,7 +112,7 @@ def official_routes(parts: Parts) -> APIRouter:
     _add_list(router, parts, door)
     _add_versions(router, parts, door)
 
-    @router.api_route("/{_path:path}", methods=_EVERY_METHOD, include_in_schema=False)
+    @router.api_route("/{_path:anything}", methods=_EVERY_METHOD, include_in_schema=False)
     async def other(request: Request, _path: str) -> Response:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Access-Control-Max-Age": str(PREFLIGHT_S)})
@@ -116,6 +120,22 @@ def official_routes(parts: Parts) -> APIRouter:
 
     return router
 
+
+class _Anything(Convertor[str]):
+    """The rest of a path, line breaks and all, which Starlette's own `path` ends before."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+
+register_url_convertor("anything", _Anything())
 
 _EVERY_METHOD = ["GET", "OPTIONS", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -133,7 +153,9 @@ def _add_list(router: APIRouter, parts: Parts, door: _Door) -> None:
                 found = await page(connection, catalogue, question, after, limit)
             metadata: dict[str, Any] = {"count": len(found.entries)}
             if found.after is not None:
-                metadata["nextCursor"] = door.cursors.write({"asked": asdict(question), "after": asdict(found.after)})
+                metadata["nextCursor"] = door.cursors.write(
+                    {"asked": asdict(question), "after": asdict(found.after)}, _LIST
+                )
             return {"servers": _told(found.entries, parts), "metadata": metadata}
 
         return await door.answer(request, work)
@@ -178,7 +200,7 @@ def _begin(asked: Mapping[str, str], cursors: Cursors) -> tuple[Question, Place 
     if not asked.get("cursor"):
         return said, None
     try:
-        held = cursors.read(asked["cursor"])
+        held = cursors.read(asked["cursor"], _LIST)
     except CursorRefused as error:
         raise _bad("cursor", "it is not one that this registry gave", "Begin again without a cursor") from error
     question, after = Question(**held["asked"]), Place(**held["after"])

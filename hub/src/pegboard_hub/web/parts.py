@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pegboard_hub.common.cursors import Cursors
 from pegboard_hub.common.settings import HubSettings
 from pegboard_hub.health.service import HealthBoard
 from pegboard_hub.identity.demo import DemoSignIn
@@ -12,7 +13,6 @@ from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.service import Ledger
 from pegboard_hub.registry.key_rotation import KeyRotation
-from pegboard_hub.registry.official.cursor import Cursors
 from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.search import Catalogue
 from pegboard_hub.registry.service import Registry
@@ -22,7 +22,6 @@ from pegboard_hub.storage.locks import Locks
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.edge_call import EdgeCalls
 from pegboard_hub.web.metrics import MetricsPage
-from pegboard_hub.web.paging import Cursors as ListCursors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,6 @@ class Parts:
     locks: Locks
     edge_calls: EdgeCalls
     catalogue: Catalogue
-    list_cursors: ListCursors
 
     @property
     def public_url(self) -> str:

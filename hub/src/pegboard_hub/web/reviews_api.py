@@ -20,7 +20,7 @@ from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
-from pegboard_hub.web.paging import AskedPage
+from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.review_forms import refusal_of
 from pegboard_hub.web.schema import (
@@ -69,12 +69,12 @@ def review_api_routes(parts: Parts) -> APIRouter:
                 server=asked.server,
                 states=[State(asked.state)] if asked.state else (),
                 kinds=[Kind(asked.kind)] if asked.kind else (),
-                before=_place(parts.list_cursors.read(asked.cursor, caller, LIST, asked)),
+                before=_place(place_of(parts.cursors, asked.cursor, caller, LIST, asked)),
                 limit=asked.limit + 1,
             )
             listed, rest = found[: asked.limit], found[asked.limit :]
         last = listed[-1] if rest and not asked.waiting else None
-        after = parts.list_cursors.write([last.opened_at_ms, last.id], caller, LIST, asked) if last else None
+        after = cursor_of(parts.cursors, [last.opened_at_ms, last.id], caller, LIST, asked) if last else None
         summaries = [ReviewSummary(**_summary(parts, each, each.id in waiting)) for each in listed]
         return tagged(request, ReviewsAnswer(reviews=summaries, next=after), caller)
 

@@ -21,7 +21,7 @@ from pegboard_hub.web.bodies import invalid
 from pegboard_hub.web.browsing import at, health_of
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
-from pegboard_hub.web.paging import AskedPage
+from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import (
     AskedFromSurface,
@@ -87,7 +87,7 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
         raise invalid("surface", "It is not the one of usable_from.", "Leave one of them out.")
     surface = asked.usable_from or asked.surface
     there = at(caller, surface)
-    after = parts.list_cursors.read(asked.cursor, caller, "/servers", asked)
+    after = place_of(parts.cursors, asked.cursor, caller, "/servers", asked)
     search = Search(
         text=asked.q,
         owner=tuple(asked.owner),
@@ -116,7 +116,7 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
             )
             for hit in found.items
         ],
-        next=parts.list_cursors.write((found.next,), caller, "/servers", asked) if found.next else None,
+        next=cursor_of(parts.cursors, (found.next,), caller, "/servers", asked) if found.next else None,
     )
 
 
@@ -132,7 +132,7 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
     ) -> Response:
         server = seen_server(parts, caller, namespace, name)
         of, mine = f"/releases {server.name}", circle(parts, caller, server)
-        after = parts.list_cursors.read(asked.cursor, caller, of, asked)
+        after = place_of(parts.cursors, asked.cursor, caller, of, asked)
         async with parts.database.read() as connection:
             found = await releases.pinned(
                 connection,
@@ -145,7 +145,7 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
         last = (shown[-1].seen_at_ms, shown[-1].digest) if len(found) > len(shown) else None
         body = Releases(
             releases=[release_entry(server, each) for each in shown],
-            next=parts.list_cursors.write(last, caller, of, asked) if last else None,
+            next=cursor_of(parts.cursors, last, caller, of, asked) if last else None,
         )
         return tagged(request, body, caller)
 

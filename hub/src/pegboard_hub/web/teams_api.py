@@ -34,7 +34,7 @@ def team_routes(parts: Parts) -> APIRouter:
     )
     async def list_teams(request: Request, caller: SignedIn, asked: Annotated[AskedPage, Query()]) -> Response:
         owned = _owned(parts, caller)
-        page = page_of(sorted(owned), str, parts.list_cursors, caller, "/teams", asked)
+        page = page_of(sorted(owned), str, parts.cursors, caller, "/teams", asked)
         body = Teams(
             teams=[TeamSummary(**_summary(caller, team, owned[team])) for team in page.items], next=page.next
         )
@@ -53,7 +53,7 @@ def team_routes(parts: Parts) -> APIRouter:
         if servers is None:
             message = "No such team here that owns a server which you may know of."
             raise refuse(404, "unknown_team", message, "List the teams that there are.")
-        page = page_of(servers, lambda server: str(server.name), parts.list_cursors, caller, f"/teams {group}", asked)
+        page = page_of(servers, lambda server: str(server.name), parts.cursors, caller, f"/teams {group}", asked)
         status = parts.status.read()
         body = Team(
             **_summary(caller, group, servers),
