@@ -39,7 +39,7 @@ _STEADY = settings(
 )
 
 LONGEST_ADDRESS = 60_000
-"""Characters. What is much longer is no request to an HTTP server (h11 takes 65,536 bytes), which answers by itself."""
+"""Characters. What is much longer is no request to an HTTP server: h11 takes 65,536 bytes, and answers by itself."""
 
 Known = Mapping[str, Mapping[str, Any]]
 """Parameters of paths that exist, by a path's beginning: half of all cases have them."""
