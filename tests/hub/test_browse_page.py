@@ -120,7 +120,7 @@ async def test_nothing_found_says_what_to_do(hub: Hub) -> None:
 
 
 async def test_an_empty_registry_says_how_a_server_gets_here(company: Company) -> None:
-    company.grants.write_text("")
+    company.grants.write_text("# none\n")
     async with opened(company) as hub:
         page = (await hub.public.get("/servers")).text
     assert "No server is registered." in page

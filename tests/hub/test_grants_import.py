@@ -88,8 +88,8 @@ async def test_what_both_changed_is_a_conflict_that_loses_neither_and_ends_when_
     current = hub.parts.registry.current
     assert current.servers["prod/presto"].granted.groups == ("ads-eng", "sales")
     assert [problem.partition(". ")[0] for problem in current.problems] == [
-        "prod/presto: the grants file now says groups = ['ads-eng'], and the registry, changed since, "
-        "['ads-eng', 'sales']"
+        'prod/presto: the grants file now says groups = ["ads-eng"], and the registry, changed since, '
+        '["ads-eng", "sales"]'
     ]
     await grant(hub, "ads-eng")
     await hub.parts.registry.refresh()
@@ -99,7 +99,7 @@ async def test_what_both_changed_is_a_conflict_that_loses_neither_and_ends_when_
 async def test_one_conflict_does_not_hold_up_what_else_the_file_changes(hub: Hub, company: Company) -> None:
     await grant(hub, "sales")
     say(company, GRANTED, FEWER)
-    say(company, 'surfaces = ["cli", "chat", "ide"]', 'surfaces = ["cli"]')
+    say(company, 'surfaces = ["cli", "chat", "ide", "web"]', 'surfaces = ["cli"]')
     await hub.parts.registry.refresh()
     granted = hub.parts.registry.current.servers["prod/presto"].granted
     assert (granted.groups, granted.surfaces) == (("sales",), ("cli",))
@@ -122,7 +122,7 @@ async def test_a_server_that_the_file_names_no_more_is_retired_and_comes_back_wi
     hub: Hub, company: Company
 ) -> None:
     text = company.grants.read_text()
-    company.grants.write_text("")
+    company.grants.write_text("# none\n")
     await hub.parts.registry.refresh()
     server = hub.parts.registry.current.servers["prod/presto"]
     assert (server.lifecycle, server.reachable) == (Lifecycle.RETIRED, False)
@@ -133,3 +133,32 @@ async def test_a_server_that_the_file_names_no_more_is_retired_and_comes_back_wi
     async with hub.parts.database.read() as connection:
         told = [entry.action for entry in await entries(connection, "prod/presto")]
     assert told[:2] == ["import", "retire"]
+
+
+async def test_a_file_with_nothing_in_it_withdraws_nobody(hub: Hub, company: Company) -> None:
+    company.grants.write_text("")
+    await hub.parts.registry.refresh()
+    current = hub.parts.registry.current
+    assert "has nothing in it" in current.fault
+    assert current.deployed("prod/presto")
+
+
+async def test_a_server_that_comes_back_brings_no_conflict_to_an_end_by_itself(hub: Hub, company: Company) -> None:
+    text = company.grants.read_text()
+    await grant(hub, "sales")
+    company.grants.write_text("# none\n")
+    await hub.parts.registry.refresh()
+    company.grants.write_text(text)
+    await hub.parts.registry.refresh()
+    server = hub.parts.registry.current.servers["prod/presto"]
+    assert (server.reachable, server.granted.groups) == (True, ("sales",))
+
+
+async def test_whoever_asks_why_is_told_of_the_files_reason_once_the_file_has_granted(
+    hub: Hub, company: Company
+) -> None:
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change("prod/presto", PAT, "grant", "x", values={"reason": "security review by sol"}))
+    say(company, GRANTED, FEWER)
+    await hub.parts.registry.refresh()
+    assert hub.parts.registry.current.servers["prod/presto"].reason == "the demo's security review of prod/presto"

@@ -44,7 +44,7 @@ def started(company: Company, servers: dict[str, str]) -> None:
             "group 'finanse' has no member here; did you mean 'finance'?",
         ),
         ('["ads-eng", "finance", "data-infra", "platform"]', '["zoo"]', "group 'zoo' has no member here"),
-        ('["cli", "chat", "ide"]', '["cli", "service"]', "surface 'service' has no client here"),
+        ('["cli", "chat", "ide", "web"]', '["cli", "service"]', "surface 'service' has no client here"),
         ('"../../../../servers/presto"', '"elsewhere"', "its source is now 'elsewhere', used from the next start of"),
     ],
 )
@@ -81,12 +81,12 @@ async def test_a_stop_of_a_tool_that_is_not_there_is_noticed_for_it_stops_nothin
 
 
 async def test_a_file_that_names_no_server_is_noticed_with_what_it_withdraws(hub: Hub, company: Company) -> None:
-    company.grants.write_text("")
+    company.grants.write_text("# none\n")
     assert (await word(hub))["notices"] == ["names no server: dev/scratch and prod/presto are withdrawn"]
 
 
 async def test_a_file_that_never_named_a_server_is_noticed(company: Company) -> None:
-    company.grants.write_text("")
+    company.grants.write_text("# none\n")
     async with opened(company) as hub:
         assert (await word(hub))["notices"] == ["names no server"]
 

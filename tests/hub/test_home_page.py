@@ -171,7 +171,7 @@ async def test_visitors_are_told_how_servers_are_kept_apart_and_no_more(hub: Hub
 
 
 async def test_an_empty_registry_says_how_a_server_gets_here(company: Company) -> None:
-    company.grants.write_text("")
+    company.grants.write_text("# none\n")
     async with opened(company) as hub:
         page = await hub.page()
     assert "No server is registered." in page

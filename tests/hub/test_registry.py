@@ -130,7 +130,7 @@ async def test_a_grants_file_that_is_still_being_written_is_not_believed(
 ) -> None:
     monkeypatch.setattr("pegboard_hub.registry.sources.SETTLE_S", 1.0)
     before, good = edge_bundle(company), company.grants.read_text()
-    company.grants.write_text("")
+    company.grants.write_text("# none\n")
     taking = asyncio.create_task(hub.parts.registry.refresh())
     await asyncio.sleep(0.2)
     company.grants.write_text(good.replace('"ads-eng", ', ""))

@@ -7,6 +7,7 @@ the declaration  ── pin ────▶ a release ── nothing a review lo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from pegboard_hub.registry.reviews.rules import differences, needed, within
 from pegboard_hub.registry.reviews.store import asked_still, open_reviews, record_approved, supersede
 
 NAMED_NO_MORE = "the grants file no longer names it"
-_AGREE = "Let the file say what holds (`pegboard registry export` prints it), or change it in the registry"
+_AGREE = "Let the file say what holds, which pegboard registry export prints, or change it in the registry"
 
 Imported = dict[str, dict[str, Any]]
 """What was last taken over of each entry of the file."""
@@ -59,12 +60,11 @@ class Following:
             await self._apply(server, "undeploy", "its release is gone", undeploys=True, waits_no_more=True)
 
     async def let_go(self, name: str) -> None:
-        """A server that the file named once, and names no more."""
+        """A server that the file named until now. What was taken over of it is kept, for when it comes back."""
         server = self._changing.find(name)
-        if server is not None and name in self.imported:
+        if server is not None and server.source:
             values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": NAMED_NO_MORE, "source": ""}
             await self._apply(server, "retire", NAMED_NO_MORE, values=values)
-        await self._keep_import(name, None)
 
     async def _take_entry(self, server: RegisteredServer, grant: Grant) -> RegisteredServer:
         name = str(server.name)
@@ -78,6 +78,8 @@ class Following:
         if "releases" in merged.take:
             values["takes_any"] = merged.take["releases"] == "any"
         access = granted(merged.take, server)
+        if access != server.granted:
+            values["reason"] = grant.reason  # whoever asks why is told of the file's, not of the reviews before
         if server.lifecycle is Lifecycle.DRAFT and (any(access) or not reviewed(self._file, server)):
             # The operator's own word is an approval; where nothing is reviewed none is wanted.
             values["lifecycle"] = Lifecycle.APPROVED
@@ -168,17 +170,15 @@ class Following:
     async def _apply(self, server: RegisteredServer, action: str, why: str, **what: Any) -> RegisteredServer:
         return await self._changing.apply(Change(str(server.name), PEGBOARD, action, why, **what))
 
-    async def _keep_import(self, name: str, entry: dict[str, Any] | None) -> None:
+    async def _keep_import(self, name: str, entry: dict[str, Any]) -> None:
         await store.save_import(self._changing.connection, name, entry, self._changing.now_ms)
-        self.imported.pop(name, None)
-        if entry is not None:
-            self.imported[name] = entry
+        self.imported[name] = entry
 
     def _tell(self, name: str, conflicts: Mapping[str, tuple[Any, Any]]) -> None:
         if conflicts:
             self.conflicts[name] = tuple(
-                f"{name}: the grants file now says {field} = {file!r}, and the registry, changed since, {here!r}."
-                f" {_AGREE}"
+                f"{name}: the grants file now says {field} = {_told(file)}, and the registry, changed since, "
+                f"{_told(here)}. {_AGREE}"
                 for field, (file, here) in conflicts.items()
             )
 
@@ -192,6 +192,10 @@ def _asked(server: RegisteredServer, declared: Release) -> Access:
     if before is not None and before.manifest.requests == declared.manifest.requests:
         return server.requested
     return Access(*(declared.manifest.requests.model_dump()[field] for field in _REQUESTS))
+
+
+def _told(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 _REQUESTS = ("business_groups", "surfaces", "channels", "services")

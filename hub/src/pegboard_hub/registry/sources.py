@@ -58,8 +58,13 @@ async def settled(path: Path, seen: Fingerprint | None) -> bool:
     return await asyncio.to_thread(fingerprint, path) == seen
 
 
-def read_grants_file(path: Path) -> GrantsFile:
+def read_grants_file(path: Path, *, names_some: bool = False) -> GrantsFile:
     """Read the operator's grants.
+
+    Args:
+        path: of the file.
+        names_some: whether it names servers as last taken over. A file with nothing in it is then no word of the
+            operator's but what a shell or a full disk left of it, and withdraws nobody.
 
     Raises:
         ConfigurationError: the file cannot be read, or is wrong.
@@ -68,6 +73,10 @@ def read_grants_file(path: Path) -> GrantsFile:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(str(path), [f"cannot be read: {error}"]) from error
+    if names_some and not text.strip():
+        raise ConfigurationError(
+            str(path), ["has nothing in it", "to withdraw every server leave a comment in it that says so"]
+        )
     return read_grants(text, str(path))
 
 
@@ -158,7 +167,8 @@ class Sources:
                 return None
             fault = ""
             try:
-                self.file = await asyncio.to_thread(read_grants_file, self._grants)
+                names_some = any(server.source for server in snapshot.servers.values())
+                self.file = await asyncio.to_thread(read_grants_file, self._grants, names_some=names_some)
             except ConfigurationError as error:
                 fault = str(error)
         named = self.file.servers if self.file else {}
@@ -181,7 +191,8 @@ class Sources:
         if seen != self._seen and await settled(self._grants, seen):
             self._seen, self._fault = seen, ""
             try:
-                self.file = await asyncio.to_thread(read_grants_file, self._grants)
+                names_some = bool(self.file and self.file.servers)
+                self.file = await asyncio.to_thread(read_grants_file, self._grants, names_some=names_some)
             except ConfigurationError as error:
                 self._fault = str(error)
         return self._fault

@@ -179,11 +179,10 @@ async def imported(connection: AsyncConnection) -> dict[str, dict[str, Any]]:
     return {row.server: row.entry for row in await connection.execute(select(imports))}
 
 
-async def save_import(connection: AsyncConnection, server: str, entry: Mapping[str, Any] | None, now_ms: int) -> None:
-    """Remember what was taken over; None: the file does not name the server any more."""
+async def save_import(connection: AsyncConnection, server: str, entry: Mapping[str, Any], now_ms: int) -> None:
+    """Remember what was taken over."""
     await connection.execute(delete(imports).where(imports.c.server == server))
-    if entry is not None:
-        await connection.execute(insert(imports).values(server=server, entry=dict(entry), at_ms=now_ms))
+    await connection.execute(insert(imports).values(server=server, entry=dict(entry), at_ms=now_ms))
 
 
 async def changed_since(connection: AsyncConnection, seq: int) -> list[str]:

@@ -39,7 +39,8 @@ class GrantsFollower:
             return
         self._seen = seen
         try:
-            self.file = await asyncio.to_thread(read_grants_file, self._path)
+            names_some = bool(self.file.servers)
+            self.file = await asyncio.to_thread(read_grants_file, self._path, names_some=names_some)
         except ConfigurationError:
             return
         self.saves += 1

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.looking import JsonOption
 from pegboard_hub.upkeep.hub_door import HubDoor
@@ -28,23 +28,34 @@ registry = typer.Typer(
 
 
 @registry.command("export")
-def export(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+def export(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Put it there at once, as a whole.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
     """Print the grants file as the registry of a running instance has it.
 
-    Reviews are named in comments. Saved as the grants file it changes nothing, and whatever the file and the registry
-    disagreed on is as the registry has it. Where code comes from is the file's alone, and is kept.
+    Reviews are named in comments; comments of your own are not kept. Saved as the grants file it changes nothing, and
+    whatever the file and the registry disagreed on is as the registry has it. Where code comes from is the file's
+    alone, and is kept.
 
     \b
     Examples:
-      pegboard registry export > grants.toml
+      pegboard registry export --output grants.toml
       pegboard registry export | diff grants.toml -
     """
     with HubDoor(Home.at(home)) as hub:
         found = hub.ask("GET", f"{DOOR}/export")
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        print(found["text"], end="")
+    text = json.dumps(found, indent=2) + "\n" if as_json else str(found["text"])
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        replace_file(output, text)
+    except OSError as error:
+        raise ConfigurationError(str(output), [f"cannot be written: {error.strerror}"]) from error
 
 
 @registry.command("import")
