@@ -210,7 +210,8 @@ class Reviewing:
                 authors = {
                     name: await store.authors_of(connection, snapshot.servers[name])
                     for name in names
-                    if name in snapshot.servers and snapshot.servers[name].lifecycle is not Lifecycle.RETIRED
+                    if name in snapshot.servers
+                    and snapshot.servers[name].lifecycle not in (Lifecycle.DRAFT, Lifecycle.RETIRED)
                 }
             waiting = tuple(Waiting(each, authors[each.server]) for each in found if each.server in authors)
             self._open = (snapshot.seq, waiting)
@@ -430,6 +431,8 @@ class Reviewing:
             raise ReviewConflict("What this review looks at is not asked for any more: something else is.")
         if server.lifecycle is Lifecycle.RETIRED:
             raise ReviewConflict("The server is retired: its owners may bring it back, and then it goes on.")
+        if server.lifecycle is Lifecycle.DRAFT:
+            raise ReviewConflict("The server is a draft again: its owners submit it anew.")
         if not review.open:
             raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
         if version is not None and version != review.version:
