@@ -26,6 +26,7 @@ from tests.hub.reviewing import (
     decide,
     open_ones,
     register,
+    regroup,
     release,
     reviewed_company,
     server,
@@ -177,6 +178,20 @@ async def test_what_the_operator_takes_back_between_two_approvals_is_looked_at_a
     assert not server(hub).reachable
     await decide(hub, "sol", again[Kind.SECURITY])
     assert server(hub).reachable
+
+
+@pytest.mark.parametrize("surface", ["chat", "ide", "bot", "service"])
+async def test_no_owner_opens_what_nobody_reviews_to_a_surface_of_production(stage: Stage, surface: str) -> None:
+    hub, _ = stage
+    regroup(hub, "pat", "tools-team")
+    before = server(hub, "dev/scratch")
+    fields = {"groups": "ads-eng finance", f"surfaces:{surface}": "on", "version": str(before.version)}
+    assert (await post(hub, "pat", "/servers/dev/scratch/access", **fields)).status_code == 422
+    assert server(hub, "dev/scratch") == before
+    await register(hub, "dev/wiki")
+    fields["version"] = str(server(hub, "dev/wiki").version)
+    assert (await post(hub, "sam", "/servers/dev/wiki/access", **fields)).status_code == 422
+    assert server(hub, "dev/wiki").granted == Access()
 
 
 async def test_a_server_that_its_owner_retired_is_not_brought_back_by_a_file_that_lost_and_found_it(
