@@ -17,9 +17,9 @@ from pegboard_hub.registry.changes import Change, Changing
 from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD
 from pegboard_hub.registry.importing import entry_of, granted, held, merge, stops
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
-from pegboard_hub.registry.reviews.model import Difference, Kind
-from pegboard_hub.registry.reviews.rules import differences, needed, within
-from pegboard_hub.registry.reviews.store import asked_still, open_reviews, record_approved, supersede
+from pegboard_hub.registry.reviews.model import Difference, Kind, subject_of
+from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, differences, needed, within
+from pegboard_hub.registry.reviews.store import asked_still, open_reviews, record_approved, round_of, supersede
 
 NAMED_NO_MORE = "the grants file no longer names it"
 _AGREE = "Let the file say what holds, which pegboard registry export prints, or change it in the registry"
@@ -63,7 +63,9 @@ class Following:
         """A server that the file named until now. What was taken over of it is kept, for when it comes back."""
         server = self._changing.find(name)
         if server is not None and server.source:
-            values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": NAMED_NO_MORE, "source": ""}
+            values: dict[str, Any] = {"source": ""}
+            if server.lifecycle is not Lifecycle.RETIRED:  # by somebody: a file that names it again ends that not
+                values |= {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": NAMED_NO_MORE}
             await self._apply(server, "retire", NAMED_NO_MORE, values=values)
 
     async def _take_entry(self, server: RegisteredServer, grant: Grant) -> RegisteredServer:
@@ -71,7 +73,7 @@ class Following:
         entry, last = entry_of(grant), self.imported.get(name)
         merged = merge(last, entry, held(server))
         values: dict[str, Any] = {"source": grant.source}
-        if server.lifecycle_why == NAMED_NO_MORE:
+        if server.lifecycle_why == NAMED_NO_MORE and name not in self.imported:
             values |= {"lifecycle": Lifecycle.APPROVED, "lifecycle_why": ""}
         if "reason" in merged.take:
             values["reason"] = merged.take["reason"]
@@ -95,6 +97,8 @@ class Following:
         after = await self._changing.apply(told)
         if access != server.granted:
             await self._note_approval(server, access, grant.reason)
+        if not within(server.granted, access):
+            await self._review_anew(after)
         self._tell(name, merged.conflicts)
         if merged.accepted != last:
             await self._keep_import(name, merged.accepted)
@@ -114,6 +118,23 @@ class Following:
             why,
             self._changing.now_ms,
             supersedes=within(server.requested, access),
+        )
+
+    async def _review_anew(self, server: RegisteredServer) -> None:
+        """Begin open reviews again where the operator took access away: what was approved before saw it granted."""
+        connection = self._changing.connection
+        found = await round_of(connection, server)
+        if not any(review.open for review in found.values()):
+            return
+        access = access_differences(server.granted, server.requested)
+        opened = {
+            kind: [*(each for each in review.changes if not each.what.startswith(ACCESS)), *access]
+            for kind, review in found.items()
+        }
+        subject, by = subject_of(server), next(iter(found.values())).opened_by
+        why = "the operator took access away meanwhile"
+        await open_reviews(
+            connection, str(server.name), opened, subject.release, subject.requested, by, why, self._changing.now_ms
         )
 
     async def _take_release(self, server: RegisteredServer, declared: Release) -> RegisteredServer:

@@ -17,6 +17,7 @@ from pegboard_hub.registry.reviews.model import State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
 from pegboard_hub.registry.reviews.service import OWNERS_MAY
 from pegboard_hub.registry.reviews.texts import check_access
+from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.frame import Framer
 from pegboard_hub.web.freshness import keep_fresh, told_now
@@ -138,6 +139,7 @@ def access_page_routes(parts: Parts, framer: Framer) -> APIRouter:
     async def sent(request: Request, session: Session, server: str) -> tuple[Form, Session]:
         form = await framer.browsers.form(request)
         session = await told_now(parts, request, session, at_most_s=0)
+        _known(parts, session, server)
         return form, recently_authenticated(request, session, f"/servers/{server}/access")
 
     async def again(request: Request, session: Session, server: str, form: Form, problem: Problem) -> HTMLResponse:
@@ -159,12 +161,8 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         Refused: there is no such server, or it is somebody else's draft.
         NotYours: somebody else asks.
     """
-    server, reviewing = parts.registry.current.servers.get(name), parts.reviewing
-    if server is None:
-        raise unknown_server()
+    server, reviewing = _known(parts, session, name), parts.reviewing
     if not reviewing.owns(session.facts, server):
-        if server.lifecycle is Lifecycle.DRAFT:
-            raise unknown_server()
         message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
         raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
     looking, problem = "look" in form, None
@@ -198,6 +196,18 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         done="",
         problem=problem,
     )
+
+
+def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:
+    """The server of that name.
+
+    Raises:
+        Refused: there is none, or it is somebody else's draft; nobody is told which.
+    """
+    server = parts.registry.current.servers.get(name)
+    if server is None or (unpublished(server) and not parts.reviewing.owns(session.facts, server)):
+        raise unknown_server()
+    return server
 
 
 def _to_begin_with(server: RegisteredServer, waits: bool) -> Access:

@@ -5,6 +5,7 @@ so that nothing hides in it, and never taken for ours.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, Literal, NamedTuple
@@ -15,8 +16,15 @@ from pegboard_hub.registry.reviews.model import Difference
 MOST_LINES = 400
 """Lines of one part that a page shows."""
 
-MOST_COMPARED = 3000
+MOST_COMPARED = 1000
 """Lines of one part that are compared."""
+
+MOST_ALIKE = 20_000
+"""Pairs of equal lines in one part. Comparing takes time with their square; where there are more, frequent lines are
+no landmarks, and a short part is shown as a whole."""
+
+SHORT = 200
+"""Lines below which `SequenceMatcher` leaves no frequent line out."""
 
 LONGEST_LINE = 1000
 AROUND = 3
@@ -89,7 +97,13 @@ def _part(label: str, before: Any, after: Any) -> Part:
 
 
 def _compared(was: list[str], now: list[str]) -> Iterator[Line]:
-    groups = SequenceMatcher(None, was, now, autojunk=False).get_grouped_opcodes(AROUND)
+    often, counts = Counter(was), Counter(now)
+    alike = sum(count * counts[line] for line, count in often.items()) > MOST_ALIKE
+    if alike and len(now) < SHORT:
+        yield from (Line("removed", text) for text in was)
+        yield from (Line("added", text) for text in now)
+        return
+    groups = SequenceMatcher(None, was, now, autojunk=alike).get_grouped_opcodes(AROUND)
     for at, group in enumerate(groups):
         if at:
             yield Line("gap", "")

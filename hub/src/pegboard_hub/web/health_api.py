@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 
 from pegboard.core.names import ServerName
 from pegboard_hub.common.requests import refuse
-from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.status import ProbedState, ServerState
+from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
@@ -74,7 +75,7 @@ def health_routes(parts: Parts) -> APIRouter:
 
 
 def shown_to_everybody(parts: Parts, name: str) -> RegisteredServer:
-    """The server of that name, if it is one that every signed-in person may know of: any but a draft.
+    """The server of that name, if it is one that every signed-in person may know of: any that was published.
 
     Raises:
         Refused: there is none; a draft answers as one that is not there.
@@ -83,7 +84,7 @@ def shown_to_everybody(parts: Parts, name: str) -> RegisteredServer:
         server = parts.registry.current.servers.get(str(ServerName.parse(name)))
     except ValueError:
         server = None
-    if server is None or server.lifecycle is Lifecycle.DRAFT:
+    if server is None or unpublished(server):
         message = f"No server {name[:65]} is registered here."
         raise refuse(404, "unknown_server", message, "List the servers, or ask the platform team to register it.")
     return server

@@ -20,6 +20,7 @@ from pegboard.core.release import Declaration
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, Words, proposed
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
+from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.impact_view import MOST_ROWS, find_impact, view_of
 from pegboard_hub.web.openapi import refusals
@@ -167,7 +168,7 @@ def _find(parts: Parts, caller: Caller, name: str) -> RegisteredServer:
     except ValueError as error:
         raise refuse(422, "invalid_request", f"server: {error}.", "Name it as NAMESPACE/NAME.") from error
     knows = server is not None and looks_after(parts, caller, server)
-    if server is None or (server.lifecycle is Lifecycle.DRAFT and not knows):
+    if server is None or (unpublished(server) and not knows):
         raise refuse(404, "unknown_server", f"No server {name} is registered here.", "List the servers there are.")
     if not knows:
         ask = f"Ask {server.owner} in {server.support_channel}, or somebody in security."

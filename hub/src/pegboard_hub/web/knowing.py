@@ -2,8 +2,8 @@
 
 | of | may be known by |
 |---|---|
-| a server that is no draft | everybody who is signed in |
-| a draft | its owners, reviewers, operators |
+| a server that was published | everybody who is signed in |
+| a draft, also one that was given up | its owners, reviewers, operators |
 | a tool | whom it would be listed for; owners and security know every tool |
 | what changed, and what was said in reviews | owners, security, reviewers, operators |
 """
@@ -19,9 +19,10 @@ from pegboard.core.names import PERSON_SURFACES
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.explain import SECURITY, reaches, visible_tools
-from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.reviews.rules import approvers
+from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.parts import Parts
 
 
@@ -58,7 +59,7 @@ def is_insider(caller: Caller | None, server: RegisteredServer) -> bool:
 
 def knows(parts: Parts, caller: Caller | None, server: RegisteredServer) -> bool:
     """Whether somebody may know that there is this server."""
-    return server.lifecycle is not Lifecycle.DRAFT or owns(caller, server) or oversees(parts, caller)
+    return not unpublished(server) or owns(caller, server) or oversees(parts, caller)
 
 
 def knows_changes(parts: Parts, caller: Caller | None, server: RegisteredServer) -> bool:
@@ -115,5 +116,5 @@ def known(parts: Parts, caller: Caller | None, servers: Iterable[RegisteredServe
     """Those of servers that somebody may know."""
     everything, groups = oversees(parts, caller), frozenset(caller.groups if caller else ())
     for server in servers:
-        if everything or server.lifecycle is not Lifecycle.DRAFT or (is_person(caller) and server.owner in groups):
+        if everything or not unpublished(server) or (is_person(caller) and server.owner in groups):
             yield server

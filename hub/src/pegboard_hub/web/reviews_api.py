@@ -14,9 +14,10 @@ from pydantic import Field
 from pegboard.core.caller import Caller
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.errors import UnknownServer
-from pegboard_hub.registry.model import Access
+from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
+from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.openapi import refusals
@@ -75,7 +76,11 @@ def review_api_routes(parts: Parts) -> APIRouter:
             listed, rest = found[: asked.limit], found[asked.limit :]
         last = listed[-1] if rest and not asked.waiting else None
         after = cursor_of(parts.cursors, [last.opened_at_ms, last.id], caller, LIST, asked) if last else None
-        summaries = [ReviewSummary(**_summary(parts, each, each.id in waiting)) for each in listed]
+        summaries = [
+            ReviewSummary(**_summary(parts, caller, each, each.id in waiting))
+            for each in listed
+            if _told_of(parts, caller, each)
+        ]
         return tagged(request, ReviewsAnswer(reviews=summaries, next=after), caller)
 
     @router.get("/reviews/{review}", summary="One review", response_model=ReviewDetail, responses=refusals(304, 404))
@@ -94,22 +99,26 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
     server = parts.registry.current.servers.get(review.server)
     if server is None:
         raise UnknownServer(review.server)
+    if not _told_of(parts, caller, review):
+        raise UnknownReview(review_id)
     waits = any(each.id == review.id for each in await _waiting(parts, caller))
-    told: dict[str, Any] = {"opened_why": None, "checklist": None, "changes": None, "comments": None}
-    if caller.sub_type == "person" and reviewing.is_involved(caller.groups, server):
+    told: dict[str, Any] = dict.fromkeys(("opened_why", "checklist", "changes", "comments"), None) | {
+        "outcome_why": ""
+    }
+    if _involved(parts, caller, server):
         words = reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
         said = await reviewing.comments(review.id)
         told = {
             "opened_why": review.opened_why,
+            "outcome_why": review.outcome_why,
             "checklist": [ReviewItem(item=each, holds=review.checklist.get(each, False)) for each in words],
             "changes": [ReviewChange(**change._asdict()) for change in review.changes],
             "comments": [ReviewComment(at=each.at_ms, author=each.author, text=each.text) for each in said],
         }
     return ReviewDetail(
-        **_summary(parts, review, waits),
+        **_summary(parts, caller, review, waits),
         **told,
         requested=_values(review.subject.requested),
-        outcome_why=review.outcome_why,
         version=review.version,
     )
 
@@ -120,7 +129,19 @@ async def _waiting(parts: Parts, caller: Caller) -> list[Review]:
     return await parts.reviewing.waiting_for(PersonFacts(caller.sub, caller.sub, caller.groups, caller.email))
 
 
-def _summary(parts: Parts, review: Review, waits: bool) -> dict[str, Any]:
+def _involved(parts: Parts, caller: Caller, server: RegisteredServer | None) -> bool:
+    """Whether somebody may read what reviewers and authors wrote: it names tools."""
+    return server is not None and caller.sub_type == "person" and parts.reviewing.is_involved(caller.groups, server)
+
+
+def _told_of(parts: Parts, caller: Caller, review: Review) -> bool:
+    """Whether somebody may know of the server that is reviewed; a draft's reviews give it away."""
+    server = parts.registry.current.servers.get(review.server)
+    return server is None or not unpublished(server) or _involved(parts, caller, server)
+
+
+def _summary(parts: Parts, caller: Caller, review: Review, waits: bool) -> dict[str, Any]:
+    server = parts.registry.current.servers.get(review.server)
     return {
         "id": review.id,
         "server": review.server,
@@ -131,7 +152,7 @@ def _summary(parts: Parts, review: Review, waits: bool) -> dict[str, Any]:
         "opened_by": review.opened_by,
         "decided_at": review.decided_at_ms,
         "decided_by": review.decided_by,
-        "conditions": review.conditions,
+        "conditions": review.conditions if _involved(parts, caller, server) else "",
         "granted": None if review.granted is None else _values(review.granted),
         "waits_for_you": waits,
         "page": f"{parts.public_url}/reviews/{review.id}",

@@ -6,6 +6,7 @@ otherwise let itself in.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
@@ -22,6 +23,7 @@ from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.rules import together
 from pegboard_hub.registry.reviews.service import Verdict
+from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
 from pegboard_hub.web.frame import Framer
@@ -207,15 +209,20 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
     decided = await reviewing.listed(
         states=[State.APPROVED, State.REJECTED, State.SUPERSEDED], before=_place(before), limit=MOST_ROWS + 1
     )
+
+    def told_of(review: Review) -> bool:
+        server = servers.get(review.server)
+        return server is not None and (not unpublished(server) or reviewing.is_involved(person.groups, server))
+
     told = {review.id for review in waiting}
-    mine = _unseen([*asked, *teams], told)
-    others = _unseen(open_ones, told)
+    mine = _unseen(filter(told_of, [*asked, *teams]), told)
+    others = _unseen(filter(told_of, open_ones), told)
     more = decided[MOST_ROWS - 1] if len(decided) > MOST_ROWS else None
     return InboxView(
         waiting=rows_of(waiting),
         mine=rows_of(mine),
         open=rows_of(others),
-        decided=rows_of(_unseen(decided[:MOST_ROWS], told)),
+        decided=rows_of(_unseen(filter(told_of, decided[:MOST_ROWS]), told)),
         older=f"{PATH}?{urlencode({'before': f'{more.opened_at_ms}.{more.id}'})}" if more else "",
         decides=bool(reviewing.kinds_of(person.groups)),
     )
@@ -234,6 +241,8 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
     if server is None:
         raise UnknownServer(review.server)
     involved = reviewing.is_involved(person.groups, server)
+    if unpublished(server) and not involved:
+        raise UnknownReview(review_id)
     every = await reviewing.listed(server=review.server, limit=MOST_EARLIER * 2)
     same = [each for each in every if each.subject == review.subject and each.state is not State.SUPERSEDED]
     current = review.subject == subject_of(server) and review.state is not State.SUPERSEDED
@@ -246,7 +255,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         server=server,
         involved=involved,
         current=current,
-        differences=differing(review.changes) if involved else (),
+        differences=await asyncio.to_thread(differing, review.changes) if involved else (),
         impact=await _impact(parts, server) if involved and current and review.open else None,
         access=access_rows(server.granted, review.subject.requested),
         items=_items(parts, review),

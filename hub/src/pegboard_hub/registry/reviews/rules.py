@@ -63,6 +63,10 @@ def needed_of(server: RegisteredServer) -> tuple[Kind, ...]:
     return (*ALWAYS, Kind.GENAI) if server.uses_models else ALWAYS
 
 
+UNREVIEWED_SURFACES = ("cli", "web")
+"""Surfaces that a server nobody reviews may be opened to by its owners; production uses the others."""
+
+
 ACCESS = "access: "
 """How differences begin that tell of access that was asked for on a page."""
 

@@ -26,6 +26,7 @@ from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict, Unkno
 from pegboard_hub.registry.reviews.model import Comment, Difference, Kind, Review, State, in_order, subject_of
 from pegboard_hub.registry.reviews.rules import (
     ACCESS,
+    UNREVIEWED_SURFACES,
     access_differences,
     approvers,
     checklist,
@@ -210,7 +211,8 @@ class Reviewing:
                 authors = {
                     name: await store.authors_of(connection, snapshot.servers[name])
                     for name in names
-                    if name in snapshot.servers and snapshot.servers[name].lifecycle is not Lifecycle.RETIRED
+                    if name in snapshot.servers
+                    and snapshot.servers[name].lifecycle not in (Lifecycle.DRAFT, Lifecycle.RETIRED)
                 }
             waiting = tuple(Waiting(each, authors[each.server]) for each in found if each.server in authors)
             self._open = (snapshot.seq, waiting)
@@ -241,6 +243,7 @@ class Reviewing:
                 raise ChangeRefused("lifecycle", f"it is {server.lifecycle}, no draft", "Ask for access instead.")
             change = Change(name, Actor(person.sub), "submit", why, expected, requested=asked)
             if not self.is_reviewed(server):
+                _check_unreviewed(server, asked)
                 values = {"lifecycle": Lifecycle.APPROVED, "reason": f"{person.sub}: {why}"}
                 await changing.apply(replace(change, values=values, granted=asked))
                 return Asked((), asked)
@@ -262,6 +265,8 @@ class Reviewing:
             kept, adds = common(server.granted, asked), not within(asked, server.granted)
             round_before = await store.round_of(changing.connection, server)
             reviewed = self.is_reviewed(server)
+            if not reviewed:
+                _check_unreviewed(server, asked)
             granted = kept if reviewed else asked
             change = Change(
                 name, Actor(person.sub), "ask for access", why, expected, requested=asked, granted=granted
@@ -430,6 +435,8 @@ class Reviewing:
             raise ReviewConflict("What this review looks at is not asked for any more: something else is.")
         if server.lifecycle is Lifecycle.RETIRED:
             raise ReviewConflict("The server is retired: its owners may bring it back, and then it goes on.")
+        if server.lifecycle is Lifecycle.DRAFT:
+            raise ReviewConflict("The server is a draft again: its owners submit it anew.")
         if not review.open:
             raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
         if version is not None and version != review.version:
@@ -557,6 +564,15 @@ _MOVES: dict[str, Callable[[RegisteredServer], Lifecycle]] = {
     "retire": lambda _server: Lifecycle.RETIRED,
     "bring back": _back,
 }
+
+
+def _check_unreviewed(server: RegisteredServer, asked: Access) -> None:
+    """Keep what nobody reviews out of reach of production's surfaces; what is granted already may stay."""
+    beyond = sorted({*asked.surfaces} - {*UNREVIEWED_SURFACES, *server.granted.surfaces})
+    if beyond:
+        fault = f"production uses {', '.join(beyond)}, and nobody reviews what is in {server.name.namespace}"
+        mend = f"Ask for {' or '.join(UNREVIEWED_SURFACES)}; more is the operator's grants file's to grant."
+        raise ChangeRefused("surfaces", fault, mend)
 
 
 def _of_access(difference: Difference) -> bool:

@@ -1,0 +1,238 @@
+"""Drafts, reviews and what the operator takes back, attacked: by who guesses names, by old forms, and by texts made
+to take long.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Access, Lifecycle
+from pegboard_hub.registry.reviews.model import Difference, Kind
+from pegboard_hub.web.browser import Visitor
+from pegboard_hub.web.differences import differing
+from pegboard_hub.web.questions import strict_json
+from tests.hub.company import URL, Company, Hub
+from tests.hub.reviewing import (
+    PRESTO,
+    ask,
+    changed,
+    decide,
+    open_ones,
+    register,
+    regroup,
+    release,
+    reviewed_company,
+    server,
+    signed_in,
+    words,
+)
+
+pytestmark = pytest.mark.anyio
+
+WIKI = "prod/wiki"
+Stage = tuple[Hub, Company]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with reviewed_company() as found:
+        yield found
+
+
+async def post(hub: Hub, person: str, path: str, **fields: str) -> httpx2.Response:
+    """Send a form without having been shown it: its token is made of the browser's own cookie."""
+    browser = await signed_in(hub, person)
+    token = Visitor(None, browser.cookies[hub.parts.identity.cookie.name]).form_token(path)
+    return await browser._send("POST", URL + path, {"form_token": token, "version": "1", "why": "because", **fields})
+
+
+async def move(hub: Hub, person: str, name: str, action: str, why: str = "because") -> None:
+    version = str(server(hub, name).version)
+    answer = await post(hub, person, f"/servers/{name}/lifecycle", action=action, version=version, why=why)
+    assert answer.status_code == 303, words(answer)
+
+
+def edit(company: Company, old: str, new: str) -> None:
+    text = company.grants.read_text()
+    assert old in text
+    company.grants.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(("what", "fields"), [("access", {"groups": "sales"}), ("lifecycle", {"action": "retire"})])
+async def test_sending_a_form_of_somebody_elses_draft_tells_nobody_that_there_is_one(
+    stage: Stage, what: str, fields: dict[str, str]
+) -> None:
+    hub, _ = stage
+    await register(hub)
+    for name in (WIKI, "prod/nope"):
+        answer = await post(hub, "ana", f"/servers/{name}/{what}", **fields)
+        assert (answer.status_code, "search-eng" in words(answer)) == (404, False)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "servers/prod/wiki",
+        "servers/prod/wiki/tools",
+        "servers/prod/wiki/security",
+        "servers/prod/wiki/releases",
+        "servers/prod/wiki/access",
+        "servers/prod/wiki/history",
+        "teams",
+        "teams/secret-team",
+        "servers?q=wiki",
+    ],
+)
+async def test_a_draft_that_was_given_up_stays_unknown_on_pages(stage: Stage, path: str) -> None:
+    hub, _ = stage
+    await register(hub, owner="secret-team")
+    await give_up(hub)
+    text = words(await (await signed_in(hub, "ana")).get(f"{URL}/{path}"))
+    assert "Search the wiki" not in text
+    assert "secret-team" not in text.replace("/teams/secret-team", "")
+
+
+async def give_up(hub: Hub) -> None:
+    values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": "no"}
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change(WIKI, Actor("sam"), "retire", "no", values=values))
+
+
+async def test_a_draft_that_was_given_up_stays_unknown_to_health_and_impact(stage: Stage) -> None:
+    hub, _ = stage
+    await register(hub)
+    await give_up(hub)
+    assert (await hub.api("ana", "servers/prod/wiki/health")).status_code == 404
+    headers = {"Authorization": f"Bearer {await hub.token('ana')}"}
+    answer = await hub.public.post("/api/v1/servers/prod/wiki/impact", json={}, headers=headers)
+    assert answer.status_code == 404
+
+
+async def brought_back(hub: Hub) -> dict[Kind, str]:
+    """A draft that was submitted, retired and brought back: its reviews are open still."""
+    await register(hub)
+    await ask(hub, "sam", WIKI, Access(("search-eng",), ("cli",)))
+    await move(hub, "sam", WIKI, "retire")
+    await move(hub, "sam", WIKI, "bring back")
+    assert server(hub, WIKI).lifecycle is Lifecycle.DRAFT
+    return {kind: review.id for kind, review in (await open_ones(hub, WIKI)).items()}
+
+
+async def test_reviews_of_a_draft_are_told_to_nobody_who_may_not_know_it(stage: Stage) -> None:
+    hub, _ = stage
+    review = (await brought_back(hub))[Kind.SECURITY]
+    ana, sol = await signed_in(hub, "ana"), await signed_in(hub, "sol")
+    for path in ("reviews", f"reviews/{review}"):
+        assert WIKI not in (await ana.get(f"{URL}/{path}")).text
+        assert WIKI not in (await hub.api("ana", path)).text
+        assert WIKI in (await sol.get(f"{URL}/{path}")).text
+        assert WIKI in (await hub.api("sol", path)).text
+
+
+async def test_what_is_a_draft_again_is_granted_nothing(stage: Stage) -> None:
+    """Who may edit it without a review could otherwise have another thing approved than what is granted."""
+    hub, _ = stage
+    await brought_back(hub)
+    found = await open_ones(hub, WIKI)
+    for kind, person in ((Kind.SECURITY, "sol"), (Kind.PRIVACY, "lea")):
+        boxes = {"groups:search-eng": "on", "surfaces:cli": "on", "verdict": "approve"}
+        answer = await post(hub, person, f"/reviews/{found[kind].id}/decide", **boxes)
+        assert answer.status_code == 409
+    assert server(hub, WIKI).granted == Access()
+
+
+async def test_what_a_reviewer_wrote_of_a_hidden_tool_is_for_those_who_look_after_it(stage: Stage) -> None:
+    hub, company = stage
+    await release(hub, company, changed())
+    review = (await open_ones(hub))[Kind.SECURITY]
+    await decide(hub, "sol", review, "reject", why="get_revenue_metrics leaks margins")
+    for person, told in (("fay", False), ("pat", True)):
+        browser = await signed_in(hub, person)
+        assert ("get_revenue_metrics" in (await browser.get(f"{URL}/reviews/{review.id}")).text) is told
+        assert ("get_revenue_metrics" in (await hub.api(person, f"reviews/{review.id}")).text) is told
+
+
+async def test_what_the_operator_takes_back_between_two_approvals_is_looked_at_again_by_both(stage: Stage) -> None:
+    hub, company = stage
+    await release(hub, company, changed(sensitivity="restricted"))
+    before = await open_ones(hub)
+    await decide(hub, "sol", before[Kind.SECURITY])
+    lea = await signed_in(hub, "lea")
+    page = await lea.get(f"{URL}/reviews/{before[Kind.PRIVACY].id}")
+    edit(company, 'groups = ["ads-eng", "finance"', 'groups = ["finance"')
+    await hub.parts.registry.refresh()
+    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
+    assert (await lea.press(page, "approve", **boxes)).status_code == 409
+    assert "ads-eng" not in server(hub).granted.groups
+    assert not server(hub).reachable
+    again = await open_ones(hub)
+    assert set(again) == {Kind.SECURITY, Kind.PRIVACY}
+    await decide(hub, "lea", again[Kind.PRIVACY])
+    assert not server(hub).reachable
+    await decide(hub, "sol", again[Kind.SECURITY])
+    assert server(hub).reachable
+
+
+@pytest.mark.parametrize("surface", ["chat", "ide", "bot", "service"])
+async def test_no_owner_opens_what_nobody_reviews_to_a_surface_of_production(stage: Stage, surface: str) -> None:
+    hub, _ = stage
+    regroup(hub, "pat", "tools-team")
+    before = server(hub, "dev/scratch")
+    fields = {"groups": "ads-eng finance", f"surfaces:{surface}": "on", "version": str(before.version)}
+    assert (await post(hub, "pat", "/servers/dev/scratch/access", **fields)).status_code == 422
+    assert server(hub, "dev/scratch") == before
+    await register(hub, "dev/wiki")
+    fields["version"] = str(server(hub, "dev/wiki").version)
+    assert (await post(hub, "sam", "/servers/dev/wiki/access", **fields)).status_code == 422
+    assert server(hub, "dev/wiki").granted == Access()
+
+
+async def test_a_server_that_its_owner_retired_is_not_brought_back_by_a_file_that_lost_and_found_it(
+    stage: Stage,
+) -> None:
+    hub, company = stage
+    await move(hub, "pat", PRESTO, "retire", "it leaks")
+    whole = company.grants.read_text()
+    begin, end = whole.index(f'[servers."{PRESTO}"]'), whole.index('[servers."dev/scratch"]')
+    for text in (whole[:begin] + whole[end:], f"{whole}\n"):
+        company.grants.write_text(text)
+        await hub.parts.registry.refresh()
+    assert (server(hub).lifecycle, server(hub).lifecycle_why) == (Lifecycle.RETIRED, "it leaks")
+
+
+async def test_an_owners_reason_in_the_systems_words_brings_nothing_back(stage: Stage) -> None:
+    hub, company = stage
+    await move(hub, "pat", PRESTO, "retire", "the grants file no longer names it")
+    edit(company, "the demo's security review", "the demo's own security review")
+    await hub.parts.registry.refresh()
+    assert server(hub).lifecycle is Lifecycle.RETIRED
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (["a", "b"] * 1500, ["b", "a", "a"] * 1000),
+        (["x"] * 3000, ["x"] * 199),
+        ([str(n % 90) for n in range(3000)], [str(-n % 90) for n in range(3000)]),
+        ([str(n) for n in range(3000)], [str(n ^ 1) for n in range(3000)]),
+    ],
+)
+async def test_a_text_made_to_be_compared_slowly_takes_no_minutes(was: list[str], now: list[str]) -> None:
+    """It took three minutes of the hub's only thread. The bound is generous: it is the minutes that must not be."""
+    began = time.process_time()
+    [shown] = differing([Difference("policy granted", "\n".join(was), "\n".join(now))])
+    assert time.process_time() - began < 5
+    assert shown.parts[0].lines
+
+
+@pytest.mark.parametrize("text", ["1e400", '{"x": [-1e999]}'])
+async def test_a_number_that_reads_as_infinite_is_no_argument(text: str) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        strict_json(text)
