@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.names import SURFACES
+from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
@@ -18,9 +19,10 @@ from pegboard_hub.registry.reviews.rules import common, needed_of, together, wit
 from pegboard_hub.registry.reviews.service import OWNERS_MAY
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.browser import Form, HereSession
-from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Framer
 from pegboard_hub.web.freshness import keep_fresh, told_now
 from pegboard_hub.web.impact_view import ImpactView, impact_view
+from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.onward import see_other, sign_in_again_path
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
@@ -31,7 +33,6 @@ from pegboard_hub.web.review_forms import (
     access_rows,
     problem_of,
     refusal_of,
-    unknown_server,
     version_of,
     written_access,
 )
@@ -156,15 +157,12 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
     """The page, for one of the server's owners or an operator.
 
     Raises:
-        Refused: there is no such server, or it is somebody else's draft.
+        Refused: there is no such server for this person.
         NotYours: somebody else asks.
     """
-    server, reviewing = parts.registry.current.servers.get(name), parts.reviewing
-    if server is None:
-        raise unknown_server()
+    server = known_server(parts, caller_of(session.facts, DEFAULT_SURFACE, CLIENT), name)
+    reviewing = parts.reviewing
     if not reviewing.owns(session.facts, server):
-        if server.lifecycle is Lifecycle.DRAFT:
-            raise unknown_server()
         message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
         raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
     looking, problem = "look" in form, None
