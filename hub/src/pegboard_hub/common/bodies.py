@@ -21,7 +21,7 @@ async def read_bounded(response: httpx2.Response, most: int) -> bytes | None:
 
 
 def json_rpc_message(text: str, content_type: str) -> dict[str, Any]:
-    """The JSON-RPC message of a JSON body, or the last one of an event stream; empty where there is none to be read."""
+    """The JSON-RPC message of a JSON body, or the last one of an event stream; empty where none can be read."""
     if content_type.startswith("text/event-stream"):
         lines = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
         text = next((line for line in reversed(lines) if line), "{}")

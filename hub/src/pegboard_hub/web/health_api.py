@@ -13,7 +13,7 @@ from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.openapi import refusals
-from pegboard_hub.web.paging import AskedPage
+from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 
 MOST_ENTRIES = 100
@@ -61,7 +61,7 @@ def health_routes(parts: Parts) -> APIRouter:
     ) -> Response:
         server = known_server(parts, caller, f"{namespace}/{name}")
         of = f"/health {server.name}"
-        before = parts.list_cursors.read(asked.cursor, caller, of, asked)
+        before = place_of(parts.cursors, asked.cursor, caller, of, asked)
         entries = await parts.health.history(str(server.name), before, asked.limit + 1)
         shown, status = entries[: asked.limit], parts.status.read()
         found = status.standing(server)
@@ -74,7 +74,7 @@ def health_routes(parts: Parts) -> APIRouter:
             checked_at=found.checked_at_ms,
             prober=status.prober.standing,
             transitions=[HealthTransition(at=e.at_ms, state=e.state, why=e.why) for e in shown],
-            next=parts.list_cursors.write(shown[-1].at_ms, caller, of, asked) if more else None,
+            next=cursor_of(parts.cursors, shown[-1].at_ms, caller, of, asked) if more else None,
         )
         return tagged(request, body, caller)
 

@@ -16,13 +16,13 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
-from pegboard_hub.registry.reviews.service import Place, place_of
+from pegboard_hub.registry.reviews.service import Place, place_in_time
 from pegboard_hub.registry.visibility import is_person
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.knowing import knows, looks_after
 from pegboard_hub.web.openapi import refusals
-from pegboard_hub.web.paging import AskedPage
+from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.review_forms import refusal_of
 from pegboard_hub.web.schema import (
@@ -60,13 +60,13 @@ def review_api_routes(parts: Parts) -> APIRouter:
     )
     async def list_reviews(request: Request, caller: SignedIn, asked: Annotated[AskedReviews, Query()]) -> Response:
         waiting = await _waiting(parts, caller)
-        place = parts.list_cursors.read(asked.cursor, caller, "/reviews", asked)
+        place = place_of(parts.cursors, asked.cursor, caller, "/reviews", asked)
         after = (place[0], place[1]) if place else None
         listed, last = _page(waiting, asked, after) if asked.waiting else await _known(parts, caller, asked, after)
         for_me = {review.id for review in waiting}
         body = ReviewsAnswer(
             reviews=[ReviewSummary(**_summary(parts, each, each.id in for_me)) for each in listed],
-            next=parts.list_cursors.write(last, caller, "/reviews", asked) if last else None,
+            next=cursor_of(parts.cursors, last, caller, "/reviews", asked) if last else None,
         )
         return tagged(request, body, caller)
 
@@ -82,9 +82,9 @@ def review_api_routes(parts: Parts) -> APIRouter:
 
 def _page(waiting: list[Review], asked: AskedReviews, after: Place | None) -> tuple[list[Review], Place | None]:
     """A page of what waits for somebody, and the place where it ends; None on the last."""
-    fit = [each for each in waiting if _fits(each, asked) and (after is None or place_of(each) > after)]
+    fit = [each for each in waiting if _fits(each, asked) and (after is None or place_in_time(each) > after)]
     shown = fit[: asked.limit]
-    return shown, place_of(shown[-1]) if len(fit) > len(shown) else None
+    return shown, place_in_time(shown[-1]) if len(fit) > len(shown) else None
 
 
 async def _known(

@@ -28,6 +28,7 @@ from pegboard_hub.web.freshness import keep_fresh, told_now
 from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.knowing import knows
 from pegboard_hub.web.onward import see_other, sign_in_again_path
+from pegboard_hub.web.paging import cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
 from pegboard_hub.web.review_forms import (
@@ -210,9 +211,8 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
     open_ones, _ = await reviewing.known(sees, MOST_ROWS * 4, states=[State.OPEN])
     asked, _ = await reviewing.known(sees, MOST_ROWS, opened_by=person.sub)
     teams = [each for each in open_ones if _owner(servers.get(each.server)) in person.groups]
-    cursors = parts.list_cursors
     decided, last = await reviewing.known(
-        sees, MOST_ROWS, _place(cursors.read(before or None, caller, PATH)), states=DECIDED
+        sees, MOST_ROWS, _place(place_of(parts.cursors, before or None, caller, PATH)), states=DECIDED
     )
     told = {review.id for review in waiting}
     mine = _unseen([*asked, *teams], told)
@@ -222,7 +222,7 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
         mine=rows_of(mine),
         open=rows_of(others),
         decided=rows_of(_unseen(decided, told)),
-        older=with_query(PATH, [("before", cursors.write(last, caller, PATH))]) if last else "",
+        older=with_query(PATH, [("before", cursor_of(parts.cursors, last, caller, PATH))]) if last else "",
         decides=bool(reviewing.kinds_of(person.groups)),
     )
 

@@ -131,7 +131,7 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
     ) -> Response:
         server = known_server(parts, caller, f"{namespace}/{name}")
         of, mine = f"/releases {server.name}", looks_after(parts, caller, server)
-        after = parts.list_cursors.read(asked.cursor, caller, of, asked)
+        after = place_of(parts.cursors, asked.cursor, caller, of, asked)
         async with parts.database.read() as connection:
             found = await releases.pinned(
                 connection,

@@ -197,11 +197,11 @@ class Reviewing:
                 if server is None or not sees(server):
                     continue
                 if len(found) == limit:
-                    return found, place_of(found[-1])
+                    return found, place_in_time(found[-1])
                 found.append(review)
             if len(batch) < LOOKED_AT:
                 return found, None
-            before = place_of(batch[-1])
+            before = place_in_time(batch[-1])
 
     async def comments(self, review: str) -> list[Comment]:
         """What was said of a review, oldest first."""
@@ -230,7 +230,7 @@ class Reviewing:
         if not kinds:
             return []
         found = [each.review for each in await self._all_open() if self.why_not(person, *each) is None]
-        return sorted(found, key=place_of)
+        return sorted(found, key=place_in_time)
 
     async def _all_open(self) -> tuple[Waiting, ...]:
         """Every open review, read once after each change: every opening and decision is one of its server."""
@@ -553,7 +553,7 @@ class Reviewing:
         return server
 
 
-def place_of(review: Review) -> Place:
+def place_in_time(review: Review) -> Place:
     """Where a review stands in the order of time."""
     return review.opened_at_ms, review.id
 
