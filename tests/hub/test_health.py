@@ -115,10 +115,10 @@ async def test_a_dead_server_is_still_listed_with_its_tools_and_what_is_wrong(hu
     assert listed[SCRATCH]["status"] == "live"
     page = await hub.page(**{"as": "ana"})
     assert 'class="state down">down' in page
-    assert f"UTC: {FAULT}" in page
+    assert FAULT in page
     assert "get_revenue_metrics" in page
     own = (await hub.public.get(f"/servers/{PRESTO}", params={"as": "ana"})).text
-    assert f"UTC: {FAULT}" in own
+    assert FAULT in own
     assert "get_revenue_metrics" in own
 
 
