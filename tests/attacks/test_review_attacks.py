@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
+from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.model import Kind, Review, State
@@ -441,3 +442,30 @@ async def test_texts_that_hide_something_are_refused(stage: Stage, field: str) -
     assert answer.status_code == 422
     assert "has the invisible character U+202E" in words(answer)
     assert await stage.untouched()
+
+
+@pytest.mark.parametrize("end", ["retired", "brought back to a draft"])
+async def test_reviews_of_what_nobody_may_know_of_are_told_to_nobody(stage: Stage, end: str) -> None:
+    """A server that was given up in its reviews is as unknown as a draft, and so is all that was said of it."""
+    hub = stage.hub
+    await register(hub)
+    assert (await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))).status_code == 200
+    review = (await open_ones(hub, "prod/wiki"))[Kind.SECURITY]
+    for action in ["retire", "bring back"][: 1 if end == "retired" else 2]:
+        sam = PersonFacts("sam", "Sam", ("search-eng",))
+        version = server(hub, "prod/wiki").version
+        await hub.parts.reviewing.move(sam, "prod/wiki", action, "given up", version)
+    assert not server(hub, "prod/wiki").published
+    for person, told in (("fay", False), ("ana", False), ("sam", True), ("lea", True)):
+        listed = await hub.api(person, "reviews", limit="200")
+        assert ("prod/wiki" in listed.text) is told, person
+        assert ((await hub.api(person, "reviews", server="prod/wiki")).json()["reviews"] != []) is told, person
+        assert ((await hub.api(person, f"reviews/{review.id}")).status_code == 200) is told, person
+        browser = await signed_in(hub, person)
+        assert ("prod/wiki" in (await browser.get(f"{URL}/reviews")).text) is told, person
+        assert ((await browser.get(f"{URL}/reviews/{review.id}")).status_code == 200) is told, person
+        for about in ("", "/health", "/history", "/tools", "/releases"):
+            answered = await hub.api(person, f"servers/prod/wiki{about}")
+            assert answered.status_code == (200 if told else 404), (person, about)
+        assert ("prod/wiki" in (await hub.api(person, "servers", all="true")).text) is told, person
+        assert ("prod/wiki" in (await browser.get(f"{URL}/servers")).text) is told, person

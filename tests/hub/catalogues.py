@@ -50,6 +50,7 @@ def server(
         reason="",
         release=Release.of(declaration),
         lifecycle=lifecycle,
+        first_live_at_ms=None if lifecycle in (Lifecycle.DRAFT, Lifecycle.IN_REVIEW) else 1,
         **record_of(declaration.manifest),
     )
 

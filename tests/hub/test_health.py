@@ -94,7 +94,7 @@ async def test_history_comes_in_pages_and_a_made_up_cursor_is_named(hub: Hub) ->
             break
     assert seen == times[::-1]
     refused = await hub.api("fay", f"servers/{PRESTO}/health", cursor="1 or 1=1")
-    assert refused.status_code == 422
+    assert refused.status_code == 400
     assert refused.json()["error"]["message"].startswith("cursor: ")
 
 
@@ -115,10 +115,10 @@ async def test_a_dead_server_is_still_listed_with_its_tools_and_what_is_wrong(hu
     assert listed[SCRATCH]["status"] == "live"
     page = await hub.page(**{"as": "ana"})
     assert 'class="state down">down' in page
-    assert f"UTC: {FAULT}" in page
+    assert FAULT in page
     assert "get_revenue_metrics" in page
     own = (await hub.public.get(f"/servers/{PRESTO}", params={"as": "ana"})).text
-    assert f"UTC: {FAULT}" in own
+    assert FAULT in own
     assert "get_revenue_metrics" in own
 
 

@@ -370,7 +370,7 @@ async def test_an_answer_is_for_those_who_look_after_the_server(hub: Hub) -> Non
         assert "run_query" not in refused.text
     assert (await ask(hub, "pat", {})).status_code == 200
     assert (await ask(hub, "pat", {}, "/api/v1/servers/prod/none/impact")).status_code == 404
-    assert (await ask(hub, "pat", {}, "/api/v1/servers/PROD/none/impact")).status_code == 422
+    assert (await ask(hub, "pat", {}, "/api/v1/servers/PROD/none/impact")).status_code == 404
     assert (await hub.public.post(PATH, content="{}")).status_code == 401
 
 

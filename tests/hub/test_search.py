@@ -14,11 +14,12 @@ from pegboard.core.decide import decide_tool
 from pegboard.core.names import SURFACES
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.registry import indexing
-from pegboard_hub.registry.explain import bound_to, insider, reaches, visible_tools
+from pegboard_hub.registry.explain import bound_to, reaches, visible_tools
 from pegboard_hub.registry.folding import folded
 from pegboard_hub.registry.listing import Listings
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer, Snapshot
 from pegboard_hub.registry.search import Catalogue, Query, QueryRefused
+from pegboard_hub.registry.visibility import insider
 from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server
 
 RANKED = (
@@ -157,7 +158,7 @@ def test_a_service_knows_of_what_it_may_reach_alone() -> None:
 
 def test_a_draft_is_for_its_owners_reviewers_and_operators_and_no_count_tells_others_of_it() -> None:
     draft = server("prod/new", owner="ads-eng", lifecycle=Lifecycle.DRAFT, description="Unheard of")
-    of = catalogue(server("prod/old"), draft, sees_drafts=lambda: frozenset({"operators", "legal"}))
+    of = catalogue(server("prod/old"), draft, overseers=lambda: frozenset({"operators", "legal", "security"}))
     for groups in (("ads-eng",), ("legal",), ("operators", "sales")):
         assert names(of.find(caller("fay", *groups), Query("unheard"))) == ["prod/new"]
         assert of.find(caller("fay", *groups), Query()).facets["lifecycle"] == {"draft": 1, "live": 1}

@@ -56,10 +56,8 @@ from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.doors import Door, LeadersDoor, listen
 from pegboard_hub.web.edge_call import EdgeCalls
-from pegboard_hub.web.knowing import overseers_by
 from pegboard_hub.web.metrics import MetricsPage, show_states, watch_hub
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.standing import standing
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +105,12 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         identity = await _identity(
             home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks
         )
+        reviewing = Reviewing(registry, database, opened.file.operators)
         yield Parts(
             settings=settings,
             database=database,
             registry=registry,
-            reviewing=Reviewing(registry, database, opened.file.operators),
+            reviewing=reviewing,
             sign_in=sign_in,
             identity=identity,
             api_tokens=RingVerifier(keys.tokens, settings.public_url, api_audience(settings.public_url)),
@@ -125,7 +124,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             cursors=Cursors(open_sealing_key(home)),
             locks=locks,
             edge_calls=edge_calls,
-            catalogue=_catalogue(registry, status, identity),
+            catalogue=_catalogue(registry, status, reviewing),
         )
     finally:
         if edge_calls is not None:
@@ -182,13 +181,15 @@ async def _identity(
     )
 
 
-def _catalogue(registry: Registry, status: StatusReader, identity: AuthorizationServer) -> Catalogue:
+def _catalogue(registry: Registry, status: StatusReader, reviewing: Reviewing) -> Catalogue:
     def states() -> dict[str, str]:
         now = status.read()
-        return {name: standing(now, server).state for name, server in registry.current.servers.items()}
+        return {
+            name: "stopped" if server.stopped else now.standing(server).state
+            for name, server in registry.current.servers.items()
+        }
 
-    operators = identity.clients.rules.operators
-    return Catalogue(lambda: registry.current, states, lambda: overseers_by(registry.reviews, operators))
+    return Catalogue(lambda: registry.current, states, lambda: reviewing.roles.overseers)
 
 
 def _registry(

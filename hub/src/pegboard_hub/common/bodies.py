@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import httpx2
 
 
@@ -15,3 +18,15 @@ async def read_bounded(response: httpx2.Response, most: int) -> bytes | None:
         if len(body) > most:
             return None
     return bytes(body)
+
+
+def json_rpc_message(text: str, content_type: str) -> dict[str, Any]:
+    """The JSON-RPC message of a JSON body, or the last one of an event stream; empty where none can be read."""
+    if content_type.startswith("text/event-stream"):
+        lines = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
+        text = next((line for line in reversed(lines) if line), "{}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

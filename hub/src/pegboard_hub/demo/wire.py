@@ -13,6 +13,7 @@ import httpx2
 
 from pegboard.core.names import ServerName, api_audience
 from pegboard.core.refusal import META_KEY
+from pegboard_hub.common.bodies import json_rpc_message
 from pegboard_hub.identity.demo import DEMO_GRANT
 
 MODERN = "2026-07-28"
@@ -129,9 +130,8 @@ class Wire:
         # raw_path keeps "..", "%2f" and "//" as they are; a client library would tidy them away.
         url = httpx2.URL(self.public_url).copy_with(raw_path=path.encode())
         response = await self.http.post(url, content=body.encode(), headers=sent)
-        return Reply(
-            response.status_code, response.headers.get("x-request-id", ""), _message(response), response.headers
-        )
+        message = json_rpc_message(response.text, response.headers.get("content-type", ""))
+        return Reply(response.status_code, response.headers.get("x-request-id", ""), message, response.headers)
 
     async def api(self, token: str, path: str, **params: str) -> Any:
         """A document of the hub's API."""
@@ -140,16 +140,3 @@ class Wire:
         )
         response.raise_for_status()
         return response.json()
-
-
-def _message(response: httpx2.Response) -> dict[str, Any]:
-    """The JSON-RPC message of a JSON body, or the last one of an event stream."""
-    text = response.text
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
-        events = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
-        text = next((event for event in reversed(events) if event), "{}")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

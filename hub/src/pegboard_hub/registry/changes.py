@@ -163,7 +163,7 @@ def _values(before: RegisteredServer, change: Change) -> dict[str, Any]:
     state = {key: value for key, value in change.values.items() if key not in RECORD_FIELDS}
     if unknown := sorted(state.keys() - set(STATE_FIELDS)):
         raise ChangeRefused(unknown[0], "there is no such field", "")
-    if record and (before.release or before.waiting):
+    if record and before.released:
         field_name = next(iter(record))
         raise ChangeRefused(
             field_name, "it is what the release’s pegboard.toml says", "Change it there, and make a new release."

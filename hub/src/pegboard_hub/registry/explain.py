@@ -14,9 +14,6 @@ from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard_hub.registry.listing import LISTINGS
 from pegboard_hub.registry.model import RegisteredServer
 
-SECURITY = "security"
-"""The group that may look at everybody's access."""
-
 
 def bound_to(caller: Caller, server: RegisteredServer, public_url: str, scope: str = SCOPE_TOOLS) -> Caller:
     """The caller as if with a token for this server: a token for the API is bound to the API."""
@@ -81,13 +78,3 @@ def _in_full(decision: Decision) -> Decision:
     if not last.rule.startswith("policy:"):
         return decision
     return replace(decision, checks=(*before, last._replace(fact=decision.detail)))
-
-
-def insider(caller: Caller, server: RegisteredServer) -> bool:
-    """Whether this caller may know everybody's access to the server: its owners and security may."""
-    return owns(caller, server) or (caller.sub_type == "person" and SECURITY in caller.groups)
-
-
-def owns(caller: Caller, server: RegisteredServer) -> bool:
-    """Whether this person is in the server's owner team; a server that was never described has none."""
-    return caller.sub_type == "person" and bool(server.owner) and server.owner in caller.groups

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.folding import folded
-from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import RegisteredServer
 
 NAME, TITLE, TOOLS, DESCRIPTION = range(4)
 """Fields in the order in which a match counts."""
@@ -332,7 +332,7 @@ def _keys(server: RegisteredServer) -> set[tuple[str, str]]:
         ("namespace", server.name.namespace),
         ("sensitivity", server.sensitivity),
         ("lifecycle", str(server.lifecycle)),
-        ("published", "no" if _unpublished(server) else "yes"),
+        ("published", "yes" if server.published else "no"),
     }
     if server.reachable:
         granted = server.granted
@@ -341,10 +341,3 @@ def _keys(server: RegisteredServer) -> set[tuple[str, str]]:
         found |= {("channel", value) for value in granted.channels}
         found |= {("service", value) for value in granted.services}
     return found
-
-
-def _unpublished(server: RegisteredServer) -> bool:
-    """Whether it is a draft, or was given up as one."""
-    if server.lifecycle is Lifecycle.RETIRED:
-        return server.first_live_at_ms is None and server.release is None and server.waiting is None
-    return server.lifecycle is Lifecycle.DRAFT

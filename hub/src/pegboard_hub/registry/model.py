@@ -270,6 +270,18 @@ class RegisteredServer:
         """Whether it can be called at all: its lifecycle lets it, and an approved release is deployed."""
         return self.lifecycle in REACHABLE and self.release is not None
 
+    @property
+    def published(self) -> bool:
+        """Whether it ever was more than a plan: no draft, and not retired before anybody could call it."""
+        if self.lifecycle is Lifecycle.RETIRED:
+            return self.first_live_at_ms is not None
+        return self.lifecycle is not Lifecycle.DRAFT
+
+    @property
+    def released(self) -> bool:
+        """Whether a release describes it, so that nobody writes its record by hand."""
+        return self.release is not None or self.waiting is not None
+
     def bundled(self) -> BundledServer:
         """This server as edge and gate need it; one that is not reachable grants nobody.
 

@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 from pegboard.core.caller import Caller
 from pegboard.core.errors import PegboardError
-from pegboard_hub.registry.explain import SECURITY
 from pegboard_hub.registry.folding import folded
 from pegboard_hub.registry.indexing import (
     AFTER_TOOLS,
@@ -43,6 +42,7 @@ from pegboard_hub.registry.indexing import (
 )
 from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
+from pegboard_hub.registry.visibility import SECURITY
 
 LONGEST_TEXT = 200
 MOST_WORDS = 8
@@ -182,7 +182,7 @@ class Catalogue:
         self,
         snapshot: Callable[[], Snapshot],
         states: Callable[[], Mapping[str, str]] = dict,
-        sees_drafts: Callable[[], frozenset[str]] = frozenset,
+        overseers: Callable[[], frozenset[str]] = lambda: frozenset({SECURITY}),
     ) -> None:
         """Prepare; the index is made with the first query, or before it by `follow`.
 
@@ -190,11 +190,11 @@ class Catalogue:
             snapshot: tells the registry as it is now.
             states: live status of servers by name; one it does not name is "unknown". A new mapping is given whenever
                 one has changed.
-            sees_drafts: groups that see every draft, beside its owners: reviewers and operators.
+            overseers: groups that may know of every server: `Roles.overseers`.
         """
         self._snapshot = snapshot
         self._states = states
-        self._sees_drafts = sees_drafts
+        self._overseers = overseers
         self._index = Index()
         self._listings = LISTINGS
         self._views: OrderedDict[tuple[object, ...], _View] = OrderedDict()
@@ -262,7 +262,7 @@ class Catalogue:
         if caller.sub_type != "person":
             return view.reachable
         drafts = index.any_of("published", ("no",))
-        if not drafts or not (self._sees_drafts() | {SECURITY}).isdisjoint(caller.groups):
+        if not drafts or not self._overseers().isdisjoint(caller.groups):
             return index.everything
         return index.everything & ~drafts | drafts & index.any_of("owner", caller.groups)
 

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.sources import Fingerprint, fingerprint
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,10 @@ class _StatusFile(BaseModel):
     servers: dict[str, str] | None = None
     faults: dict[str, str] = {}
     processes: tuple[Process, ...] = ()
+
+
+_UNCALLED = frozenset({Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.RETIRED})
+_BEGINNING: frozenset[ServerState] = frozenset({"not started", "preparing", "failed"})
 
 
 class Health(NamedTuple):
@@ -167,6 +171,18 @@ class RuntimeStatus:
         # A process that was started again between two looks is live since then.
         later = own.since_ms if probed.state == "live" and own.since_ms else 0
         return Health(probed.state, max(probed.since_ms, later), probed.why, probed.checked_at_ms)
+
+    def standing(self, server: RegisteredServer) -> Health:
+        """How one registered server is doing for whoever would call it, as lists and search tell it everywhere.
+
+        One that its lifecycle keeps from being called is not deployed, whatever still runs; but how far a first
+        release is on its way, is told. Whether it is stopped is told beside it.
+        """
+        found = self.health(server)
+        if server.lifecycle not in _UNCALLED:
+            return found
+        begins = server.lifecycle is Lifecycle.IN_REVIEW and not server.released and bool(server.source)
+        return found if begins and found.state in _BEGINNING else Health("not deployed")
 
     def process_state(self, name: str) -> ServerState:
         """How the process of that name is doing; one the supervisor does not name is down."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.names import SURFACES
+from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
@@ -17,11 +18,11 @@ from pegboard_hub.registry.reviews.model import State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
 from pegboard_hub.registry.reviews.service import OWNERS_MAY
 from pegboard_hub.registry.reviews.texts import check_access
-from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.browser import Form, HereSession
-from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Framer
 from pegboard_hub.web.freshness import keep_fresh, told_now
 from pegboard_hub.web.impact_view import ImpactView, impact_view
+from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.onward import see_other, sign_in_again_path
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
@@ -32,7 +33,6 @@ from pegboard_hub.web.review_forms import (
     access_rows,
     problem_of,
     refusal_of,
-    unknown_server,
     version_of,
     written_access,
 )
@@ -154,11 +154,16 @@ def access_page_routes(parts: Parts, framer: Framer) -> APIRouter:
     return router
 
 
+def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:
+    """The server of that name, if this person may know of it; nobody is told which of the two it is."""
+    return known_server(parts, caller_of(session.facts, DEFAULT_SURFACE, CLIENT), name)
+
+
 async def access_view(parts: Parts, session: Session, name: str, form: Form) -> AccessView:
     """The page, for one of the server's owners or an operator.
 
     Raises:
-        Refused: there is no such server, or it is somebody else's draft.
+        Refused: there is no such server for this person.
         NotYours: somebody else asks.
     """
     server, reviewing = _known(parts, session, name), parts.reviewing
@@ -196,18 +201,6 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         done="",
         problem=problem,
     )
-
-
-def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:
-    """The server of that name.
-
-    Raises:
-        Refused: there is none, or it is somebody else's draft; nobody is told which.
-    """
-    server = parts.registry.current.servers.get(name)
-    if server is None or (unpublished(server) and not parts.reviewing.owns(session.facts, server)):
-        raise unknown_server()
-    return server
 
 
 def _to_begin_with(server: RegisteredServer, waits: bool) -> Access:

@@ -31,8 +31,6 @@ MOST_SORTED = 2000
 STATES = ("live", "starting", "down", "flapping", "stopped", "failed", "unknown", "not deployed")
 LIFECYCLES = tuple(each.value for each in Lifecycle)
 SORTS = {"": "relevance", "name": "name", "usage": "most used"}
-NOBODY = Caller("", "person", (), "", "", "", 0, "")
-"""Who looks where nobody is signed in, as the demo directory allows: they may know no tool and no draft."""
 
 
 class Choice(NamedTuple):
@@ -146,7 +144,7 @@ def browse_routes(parts: Parts, framer: Framer) -> APIRouter:
 async def browse_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> BrowseView:
     """What the page shows to the viewer."""
     asked = {name: query.get(name, "").strip() for name in FIELDS}
-    caller = frame.viewer.caller if frame.viewer else NOBODY
+    caller = frame.caller
     # Filters offer all that there is, so that one can go from one value to another.
     filters = _filters(asked, parts.catalogue.find(caller, Query(limit=1)).facets)
     problems = dict(_problems(asked))
@@ -231,7 +229,7 @@ def _one(value: str) -> tuple[str, ...]:
 
 _KNOWN = {
     "sensitivity": get_args(Sensitivity),
-    "status": STATES + LIFECYCLES,
+    "status": STATES,
     "lifecycle": LIFECYCLES,
     "use": PERSON_SURFACES,
     "sort": tuple(SORTS),

@@ -31,7 +31,7 @@ from pegboard_hub.registry.record import (
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, Viewer
 from pegboard_hub.web.freshness import told_now
-from pegboard_hub.web.knowing import known_server, oversees, owns
+from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.onward import see_other
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.server_page import PATH as SERVER
@@ -219,8 +219,7 @@ def _record(parts: Parts, session: Session, form: Form) -> dict[str, Any]:
         ChangeRefused: a field cannot be read, or the owner is no team of theirs.
     """
     values = {field.name: _read(field, form.get(field.name, "").strip()) for field in RECORD}
-    caller = caller_of(session.facts, DEFAULT_SURFACE, CLIENT)
-    if values["owner"] not in session.facts.groups and not oversees(parts, caller):
+    if values["owner"] not in session.facts.groups and not parts.reviewing.roles.operate(session.facts.groups):
         raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
     return values
 
@@ -295,9 +294,9 @@ def _filled(fields: tuple[Field, ...], said: Mapping[str, str]) -> dict[str, str
 
 
 def _owners(parts: Parts, session: Session, said: Mapping[str, str]) -> tuple[str, ...]:
-    """The teams that the form offers: one's own, and of those who oversee every team that owns something."""
+    """The teams that the form offers: one's own, and for operators every team that owns something."""
     groups = {*session.facts.groups}
-    if oversees(parts, caller_of(session.facts, DEFAULT_SURFACE, CLIENT)):
+    if parts.reviewing.roles.operate(session.facts.groups):
         groups |= {server.owner for server in parts.registry.current.servers.values()}
         groups |= {said.get("owner", "")}
     return tuple(sorted(filter(None, groups)))
@@ -321,8 +320,7 @@ def _mine(parts: Parts, session: Session, name: str) -> RegisteredServer:
 
 
 def _mine_of(parts: Parts, session: Session, server: RegisteredServer) -> RegisteredServer:
-    caller = caller_of(session.facts, DEFAULT_SURFACE, CLIENT)
-    if not owns(caller, server) and not oversees(parts, caller):
+    if not parts.reviewing.owns(session.facts, server):
         raise _not_theirs(server)
     if not editable(server):
         message = f"{server.name} is no draft any more, so its record is not written here."

@@ -24,12 +24,12 @@ from pegboard_hub.registry.record import check_why
 from pegboard_hub.registry.visibility import edits
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.bodies import body_of, invalid, not_so, read_model
-from pegboard_hub.web.browsing import roles_of
 from pegboard_hub.web.etag import conflict, expected_version, tagged
+from pegboard_hub.web.knowing import known_server, no_server
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import AskedRetire, DraftBody, DraftChange, ServerDetail
-from pegboard_hub.web.views import detail, no_server, seen_server, version_for
+from pegboard_hub.web.views import detail, version_for
 
 MOST_DRAFTS = 100
 """Drafts of one team: whoever may register could otherwise fill the registry with names."""
@@ -139,13 +139,13 @@ async def _apply(parts: Parts, caller: Caller, change: Change) -> RegisteredServ
 
 
 def _draft(parts: Parts, caller: Caller, namespace: str, name: str) -> RegisteredServer:
-    server = seen_server(parts, caller, namespace, name)
+    server = known_server(parts, caller, f"{namespace}/{name}")
     _check_editable(parts, caller, server)
     return server
 
 
 def _check_editable(parts: Parts, caller: Caller, server: RegisteredServer) -> None:
-    if edits(roles_of(parts), caller, server):
+    if edits(parts.reviewing.roles, caller, server):
         return
     if server.lifecycle is not Lifecycle.DRAFT:
         message = f"{server.name} is {server.lifecycle}: drafts alone are edited here."
@@ -158,7 +158,7 @@ def _check_editable(parts: Parts, caller: Caller, server: RegisteredServer) -> N
 def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
     if caller.sub_type != "person":
         raise refuse(403, "not_a_person", "Servers are registered by people.", "Have somebody of the team do it.")
-    if owner not in caller.groups and not roles_of(parts).operator(caller):
+    if owner not in caller.groups and not parts.reviewing.roles.operate(caller.groups):
         raise invalid("owner", "It is none of your groups.", f"Use one of {', '.join(caller.groups) or 'none'}.")
 
 

@@ -19,7 +19,7 @@ import httpx2
 
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import META_KEY
-from pegboard_hub.common.bodies import read_bounded
+from pegboard_hub.common.bodies import json_rpc_message, read_bounded
 
 PROTOCOL = "2026-07-28"
 WHOLE_S = 45.0
@@ -167,7 +167,7 @@ def _outcome(status: int, headers: httpx2.Headers, body: bytes | None, took_ms: 
         return Outcome(
             request_id, fault=f"The answer is larger than {most} KiB, so it is not shown.", took_ms=took_ms
         )
-    message = _document(body, headers.get("content-type", ""))
+    message = json_rpc_message(body.decode("utf-8", "replace"), headers.get("content-type", ""))
     error, result = message.get("error"), message.get("result")
     if refused := _refusal(error, result):
         return Outcome(request_id, refused=refused, took_ms=took_ms)
@@ -193,16 +193,3 @@ def _refusal(error: Any, result: Any) -> Told | None:
             )
             return Told(code, message, mend, layer)
     return None
-
-
-def _document(body: bytes, content_type: str) -> dict[str, Any]:
-    """The JSON-RPC message of a JSON body, or the last one of an event stream."""
-    text = body.decode("utf-8", "replace")
-    if content_type.startswith("text/event-stream"):
-        lines = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
-        text = next((line for line in reversed(lines) if line), "{}")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

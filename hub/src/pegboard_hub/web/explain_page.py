@@ -14,8 +14,9 @@ from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
 from pegboard.core.names import PERSON_SURFACES
 from pegboard.core.refusal import Refusal
-from pegboard_hub.registry.explain import insider, visible_tools
+from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.visibility import insider
 from pegboard_hub.registry.walk import Outcome, Step, walk
 from pegboard_hub.web.frame import Frame, Framer, Viewer, with_query
 from pegboard_hub.web.parts import Parts

@@ -58,6 +58,9 @@ TITLES = {
 NO_PAGE = ("No page of Pegboard is at this address.", "It may have been mistyped, or have moved.")
 """What a person is told where a program is told of the API's description."""
 
+STRANGER = Caller("", "person", (), "", "", "", 0, "")
+"""Who looks where nobody is signed in, as the demo directory allows: they may know no tool and no draft."""
+
 CLIENT = "pegboard-pages"
 """The client id of whoever looks at pages; no token has it."""
 
@@ -135,6 +138,11 @@ class Frame:
     def session(self) -> Session | None:
         """Who is signed in in this browser, whoever the page is shown as."""
         return self.visitor.session
+
+    @property
+    def caller(self) -> Caller:
+        """Who looks, for the rules of who may know what."""
+        return self.viewer.caller if self.viewer else STRANGER
 
     @property
     def demo(self) -> bool:

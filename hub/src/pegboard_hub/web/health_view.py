@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pegboard_hub.health.store import Entry
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.status import Health, RuntimeStatus, ServerState
+from pegboard_hub.registry.status import Health, ServerState
 from pegboard_hub.web.parts import Parts
 
 SHOWN = 10
@@ -41,12 +41,7 @@ class HealthView:
         return cls(health.state, word, health.since_ms, health.why, health.checked_at_ms, history)
 
 
-def health_view(status: RuntimeStatus, server: RegisteredServer) -> HealthView:
-    """One of many servers, without its history: from memory."""
-    return HealthView.of(status.health(server))
-
-
 async def health_view_of_one(parts: Parts, server: RegisteredServer) -> HealthView:
     """One server, with its last transitions."""
     history = await parts.health.history(str(server.name), None, SHOWN)
-    return HealthView.of(parts.status.read().health(server), tuple(history))
+    return HealthView.of(parts.status.read().standing(server), tuple(history))

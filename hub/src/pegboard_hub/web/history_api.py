@@ -11,18 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.caller import Caller
 from pegboard_hub.registry import history
-from pegboard_hub.registry.explain import owns
 from pegboard_hub.registry.history import Entry
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.visibility import told_history
+from pegboard_hub.registry.visibility import oversees, owns, told_history
 from pegboard_hub.web.auth import SignedIn
-from pegboard_hub.web.browsing import roles_of
 from pegboard_hub.web.etag import tagged
+from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import AskedHistory, HistoryEntry, HistoryPage
-from pegboard_hub.web.views import history_entry, seen_server
+from pegboard_hub.web.views import history_entry
 
 LOOKED_AT = 1000
 """Entries that one request looks at; a page ends there, and has a next one."""
@@ -44,7 +43,7 @@ def history_routes(parts: Parts) -> APIRouter:
     async def get_server_history(
         request: Request, namespace: str, name: str, caller: SignedIn, asked: Annotated[AskedHistory, Query()]
     ) -> Response:
-        server = seen_server(parts, caller, namespace, name)
+        server = known_server(parts, caller, f"{namespace}/{name}")
 
         def may_read(_name: str) -> RegisteredServer | None:
             return server
@@ -54,13 +53,13 @@ def history_routes(parts: Parts) -> APIRouter:
 
     @router.get(
         "/history",
-        summary="What changed of all servers, for operators and security; for others, of those that they own",
+        summary="What changed of all servers, for overseers; for others, of those that they own",
         response_model=HistoryPage,
         responses=refusals(304, 400),
     )
     async def get_history(request: Request, caller: SignedIn, asked: Annotated[AskedHistory, Query()]) -> Response:
         servers = parts.registry.current.servers
-        everything = roles_of(parts).sees_history(caller)
+        everything = oversees(parts.reviewing.roles, caller)
 
         def may_read(name: str) -> RegisteredServer | None:
             server = servers.get(name)
@@ -84,9 +83,9 @@ async def _page(
             break
         last = entry.seq
         known = may_read(entry.server)
-        told = told_history(caller, known, entry) if known is not None else None
+        told = told_history(parts.reviewing.roles, caller, known, entry) if known is not None else None
         if known is not None and told is not None:
-            shown.append(history_entry(caller, known, told))
+            shown.append(history_entry(parts, caller, known, told))
     more = last is not None and (last != looked[-1].seq or len(looked) == LOOKED_AT)
     return HistoryPage(entries=shown, next=cursor_of(parts.cursors, last, caller, of, asked) if more else None)
 

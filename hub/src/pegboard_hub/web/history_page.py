@@ -15,8 +15,9 @@ from pegboard.core.names import ServerName
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.history import Entry, Fields, entries
 from pegboard_hub.registry.history import entry as read_entry
+from pegboard_hub.registry.visibility import oversees
 from pegboard_hub.web.frame import Framer, with_query
-from pegboard_hub.web.knowing import knows, knows_changes, nothing_here, overseers, owned
+from pegboard_hub.web.knowing import looks_after, no_server, owned
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.server_page import PATH as SERVER
 from pegboard_hub.web.server_page import Head, framed, head
@@ -107,14 +108,13 @@ def history_routes(parts: Parts, framer: Framer) -> APIRouter:
     @router.get(f"{PATH}/{{seq}}")
     async def one(request: Request, seq: str) -> HTMLResponse:
         frame = replace(framer.frame(request, f"{PATH}/{seq}", "One change"), section=PATH)
-        caller = frame.viewer.caller if frame.viewer else None
-        view = await _one(parts, caller, seq, frame.link)
+        view = await _one(parts, frame.caller, seq, frame.link)
         return framer.answer("change.html", frame, view)
 
     @router.get(f"{SERVER}/history")
     async def of_server(request: Request, namespace: str, name: str) -> HTMLResponse:
         frame, server = framed(parts, framer, request, f"{namespace}/{name}", "history")
-        if not knows_changes(parts, frame.viewer.caller if frame.viewer else None, server):
+        if not looks_after(parts, frame.caller, server):
             raise _not_yours(str(server.name), server.owner)
         here, kept = f"/servers/{server.name}/history", frame.viewer.query if frame.viewer else ()
         before, problems = _before(request.query_params.get("cursor", ""))
@@ -140,7 +140,7 @@ async def _all(
     asked = {name: query.get(name, "").strip() for name in ("server", "person")}
     if caller is None:
         return HistoryView(None, asked, {}, none="Choose a person above: changes are shown to owners and reviewers.")
-    everything = not overseers(parts).isdisjoint(caller.groups)
+    everything = oversees(parts.reviewing.roles, caller)
     mine = [str(server.name) for server in owned(parts, caller)][:MOST_OWNED]
     if not everything and not mine:
         words = "Changes are shown to owners of servers, to reviewers, operators and security."
@@ -179,19 +179,19 @@ def _problems(parts: Parts, caller: Caller, asked: Mapping[str, str]) -> Iterato
             yield "server", "Write it as NAMESPACE/NAME, for example prod/presto."
             return
         found = parts.registry.current.servers.get(name)
-        if found is None or not knows(parts, caller, found) or not knows_changes(parts, caller, found):
+        if found is None or not looks_after(parts, caller, found):
             yield "server", "There is no such server whose changes are shown to you."
     if len(asked["person"]) > LONGEST_ACTOR:
         yield "person", "It is longer than any id."
 
 
-async def _one(parts: Parts, caller: Caller | None, text: str, link: Any) -> ChangeView:
+async def _one(parts: Parts, caller: Caller, text: str, link: Any) -> ChangeView:
     found = None
     if text.isascii() and text.isdigit() and len(text) <= 18:
         async with parts.database.read() as connection:
             found = await read_entry(connection, int(text))
     server = parts.registry.current.servers.get(found.server) if found else None
-    if found is None or server is None or not knows_changes(parts, caller, server):
+    if found is None or server is None or not looks_after(parts, caller, server):
         message = "No such change is here for you: there is none, or it is not shown to you."
         raise refuse(404, "unknown_change", message, "Look for it on the page of changes.")
     return ChangeView(found, KINDS[found.actor_kind], told(found.fields), link(f"/servers/{found.server}/history"))
@@ -256,6 +256,6 @@ def _older(path: str, kept: tuple[tuple[str, str], ...], found: list[Entry]) -> 
 
 def _not_yours(server: str, owner: str) -> Refused:
     if not owner:
-        return nothing_here()
+        return no_server()
     message = f"Changes of {server} are shown to its owners, to reviewers, operators and security."
     return refuse(403, "not_owner", message, f"Ask {owner}.")

@@ -112,7 +112,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
     """What the home page shows to one person, or to nobody in particular."""
     snapshot, status = parts.registry.current, parts.status.read()
     caller = viewer.caller if viewer else None
-    mine = list(owned(parts, caller))
+    mine = list(owned(parts, caller)) if caller else []
     open_ones = _open(parts, caller)
     shown = _others(parts, mine, open_ones)
     names = [str(server.name) for server in (*mine[:MOST_MINE], *shown)]
@@ -130,7 +130,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
         notices=current_notices(parts),
         totals=await parts.ledger.total(),
         tool_count=sum(len(server.release.tools) for server in snapshot.all_deployed if server.release),
-        server_count=sum(server.lifecycle is not Lifecycle.DRAFT for server in snapshot.servers.values()),
+        server_count=sum(server.published for server in snapshot.servers.values()),
         needs=tuple(islice(await _needs(parts, viewer, mine, status), MOST_NEEDS)),
         mine=views(mine[:MOST_MINE]),
         more_mine=max(len(mine) - MOST_MINE, 0),

@@ -15,14 +15,13 @@ from pegboard.core.caller import Caller
 from pegboard.core.declared import MOST_BYTES, declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name, Sensitivity, known_surfaces
-from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, Words, proposed
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
-from pegboard_hub.registry.visibility import unpublished
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.impact_view import MOST_ROWS, find_impact, view_of
+from pegboard_hub.web.knowing import known_server, looks_after
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import strict_json
@@ -157,20 +156,9 @@ def impact_routes(parts: Parts) -> APIRouter:
     return router
 
 
-def looks_after(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
-    """Whether somebody may ask: the server's owners, security, reviewers of any kind, and operators."""
-    return caller.sub_type == "person" and parts.reviewing.is_involved(caller.groups, server)
-
-
 def _find(parts: Parts, caller: Caller, name: str) -> RegisteredServer:
-    try:
-        server = parts.registry.current.servers.get(str(ServerName.parse(name)))
-    except ValueError as error:
-        raise refuse(422, "invalid_request", f"server: {error}.", "Name it as NAMESPACE/NAME.") from error
-    knows = server is not None and looks_after(parts, caller, server)
-    if server is None or (unpublished(server) and not knows):
-        raise refuse(404, "unknown_server", f"No server {name} is registered here.", "List the servers there are.")
-    if not knows:
+    server = known_server(parts, caller, name)
+    if not looks_after(parts, caller, server):
         ask = f"Ask {server.owner} in {server.support_channel}, or somebody in security."
         words = (
             f"Who would gain what of {name} is for its owners, reviewers, operators and security to look at. {ask}"

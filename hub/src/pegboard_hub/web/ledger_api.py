@@ -16,8 +16,8 @@ from pegboard.core.record import CODE_LENGTH, ID_LENGTH
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.model import Call, CallLayer, Decision, Life
 from pegboard_hub.ledger.questions import Place, Reader, Search
-from pegboard_hub.registry.explain import SECURITY
 from pegboard_hub.registry.status import RuntimeStatus
+from pegboard_hub.registry.visibility import SECURITY, is_person, owns
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
@@ -137,16 +137,13 @@ def ledger_routes(parts: Parts) -> APIRouter:
 
 def reader_of(parts: Parts, caller: Caller) -> Reader:
     """What this caller may read: their own calls; owners those on their servers; security all of them."""
-    security = caller.sub_type == "person" and SECURITY in caller.groups
+    security = is_person(caller) and SECURITY in caller.groups
     return Reader(caller.sub, caller.sub_type, frozenset(owned_servers(parts, caller)), security)
 
 
 def owned_servers(parts: Parts, caller: Caller) -> list[str]:
     """Names of the servers whose owner team this person belongs to."""
-    if caller.sub_type != "person":
-        return []
-    deployed = parts.registry.current.all_deployed
-    return [str(s.name) for s in deployed if s.release and s.release.manifest.owner in caller.groups]
+    return [str(server.name) for server in parts.registry.current.all_deployed if owns(caller, server)]
 
 
 def live_since(status: RuntimeStatus) -> Mapping[str, int]:

@@ -10,8 +10,8 @@ from fastapi.responses import Response
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.explain import reaches, visible_tools
 from pegboard_hub.web.auth import SignedIn
-from pegboard_hub.web.browsing import at, health_of
 from pegboard_hub.web.etag import tagged
+from pegboard_hub.web.knowing import at
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import cursor_of, page_of, place_of
 from pegboard_hub.web.parts import Parts
@@ -37,7 +37,7 @@ def me_routes(parts: Parts) -> APIRouter:
         page = page_of(mine, lambda server: str(server.name), parts.cursors, caller, "/me/servers", asked)
         status = parts.status.read()
         body = CataloguePage(
-            servers=[entry(parts, there, server, health_of(status, server)) for server in page.items], next=page.next
+            servers=[entry(parts, there, server, status.standing(server)) for server in page.items], next=page.next
         )
         return tagged(request, body, caller)
 

@@ -19,8 +19,9 @@ from pegboard.core.refusal import Refusal
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.common.requests import Refused
 from pegboard_hub.identity.errors import OAuthRefused
-from pegboard_hub.registry.explain import explain, insider
+from pegboard_hub.registry.explain import explain
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.visibility import insider
 from pegboard_hub.web.parts import Parts
 
 MOST_ARGUMENTS = 16 * 1024

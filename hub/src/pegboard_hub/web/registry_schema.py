@@ -15,8 +15,8 @@ from pegboard_hub.registry.record import (
     LONGEST_DESCRIPTION,
     LONGEST_WHY,
 )
+from pegboard_hub.registry.search import LONGEST_TEXT
 from pegboard_hub.registry.status import ServerState
-from pegboard_hub.web.browsing import LONGEST_TEXT
 from pegboard_hub.web.paging import MOST_ON_A_PAGE, AskedPage
 from pegboard_hub.web.schema import ServerSummary, ToolSummary
 

@@ -10,6 +10,7 @@ from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict, UnknownReview
+from pegboard_hub.web.knowing import no_server
 
 Failure = NotYours | ReviewConflict | ChangeConflict | ChangeRefused
 """What the page with the form tells; what is not there, or not theirs, is a refusal."""
@@ -116,15 +117,10 @@ def refusal_of(error: Exception) -> Refused:
         case UnknownReview():
             return refuse(404, "not_found", "There is no such review.", "Look at the list of reviews.")
         case UnknownServer():
-            return unknown_server()
+            return no_server()
         case _:
             problem = problem_of(error)
             return refuse(problem.status, "conflict", problem.words, problem.what_to_do)
-
-
-def unknown_server() -> Refused:
-    """The refusal for a server that there is not, or that is somebody else's draft."""
-    return refuse(404, "unknown_server", "There is no such server.", "Look at the home page for those there are.")
 
 
 def _standing(given: bool, wanted: bool) -> str:

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from pegboard.core.caller import Caller
 from pegboard_hub.identity.person import PersonFacts
-from pegboard_hub.registry.errors import UnknownServer
-from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
-from pegboard_hub.registry.visibility import unpublished
+from pegboard_hub.registry.reviews.service import Place, place_in_time
+from pegboard_hub.registry.visibility import is_person
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.etag import tagged
+from pegboard_hub.web.knowing import knows, looks_after
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
@@ -36,8 +37,6 @@ from pegboard_hub.web.schema import (
     ReviewState,
     ReviewSummary,
 )
-
-LIST = "/reviews"
 
 
 class AskedReviews(AskedPage):
@@ -60,52 +59,57 @@ def review_api_routes(parts: Parts) -> APIRouter:
         responses=refusals(304, 400),
     )
     async def list_reviews(request: Request, caller: SignedIn, asked: Annotated[AskedReviews, Query()]) -> Response:
-        waiting = {review.id: review for review in await _waiting(parts, caller)}
-        if asked.waiting:
-            listed = [review for review in waiting.values() if _fits(review, asked)]
-            rest = listed[asked.limit :]
-            listed = listed[: asked.limit]
-        else:
-            found = await parts.reviewing.listed(
-                server=asked.server,
-                states=[State(asked.state)] if asked.state else (),
-                kinds=[Kind(asked.kind)] if asked.kind else (),
-                before=_place(place_of(parts.cursors, asked.cursor, caller, LIST, asked)),
-                limit=asked.limit + 1,
-            )
-            listed, rest = found[: asked.limit], found[asked.limit :]
-        last = listed[-1] if rest and not asked.waiting else None
-        after = cursor_of(parts.cursors, [last.opened_at_ms, last.id], caller, LIST, asked) if last else None
-        summaries = [
-            ReviewSummary(**_summary(parts, caller, each, each.id in waiting))
-            for each in listed
-            if _told_of(parts, caller, each)
-        ]
-        return tagged(request, ReviewsAnswer(reviews=summaries, next=after), caller)
+        waiting = await _waiting(parts, caller)
+        place = place_of(parts.cursors, asked.cursor, caller, "/reviews", asked)
+        after = (place[0], place[1]) if place else None
+        listed, last = _page(waiting, asked, after) if asked.waiting else await _known(parts, caller, asked, after)
+        for_me = {review.id for review in waiting}
+        body = ReviewsAnswer(
+            reviews=[ReviewSummary(**_summary(parts, caller, each, each.id in for_me)) for each in listed],
+            next=cursor_of(parts.cursors, last, caller, "/reviews", asked) if last else None,
+        )
+        return tagged(request, body, caller)
 
     @router.get("/reviews/{review}", summary="One review", response_model=ReviewDetail, responses=refusals(304, 404))
     async def get_review(request: Request, caller: SignedIn, review: str) -> Response:
         try:
             return tagged(request, await _detail(parts, caller, review), caller)
-        except (UnknownReview, UnknownServer) as error:
+        except UnknownReview as error:
             raise refusal_of(error) from error
 
     return router
+
+
+def _page(waiting: list[Review], asked: AskedReviews, after: Place | None) -> tuple[list[Review], Place | None]:
+    """A page of what waits for somebody, and the place where it ends; None on the last."""
+    fit = [each for each in waiting if _fits(each, asked) and (after is None or place_in_time(each) > after)]
+    shown = fit[: asked.limit]
+    return shown, place_in_time(shown[-1]) if len(fit) > len(shown) else None
+
+
+async def _known(
+    parts: Parts, caller: Caller, asked: AskedReviews, after: Place | None
+) -> tuple[list[Review], Place | None]:
+    """A page of the reviews of servers that somebody may know of."""
+    return await parts.reviewing.known(
+        lambda server: knows(parts, caller, server),
+        asked.limit,
+        after,
+        server=asked.server,
+        states=[State(asked.state)] if asked.state else (),
+        kinds=[Kind(asked.kind)] if asked.kind else (),
+    )
 
 
 async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
     reviewing = parts.reviewing
     review = await reviewing.find(review_id)
     server = parts.registry.current.servers.get(review.server)
-    if server is None:
-        raise UnknownServer(review.server)
-    if not _told_of(parts, caller, review):
+    if server is None or not knows(parts, caller, server):
         raise UnknownReview(review_id)
     waits = any(each.id == review.id for each in await _waiting(parts, caller))
-    told: dict[str, Any] = dict.fromkeys(("opened_why", "checklist", "changes", "comments"), None) | {
-        "outcome_why": ""
-    }
-    if _involved(parts, caller, server):
+    told: dict[str, Any] = dict.fromkeys(("opened_why", "checklist", "changes", "comments")) | {"outcome_why": ""}
+    if looks_after(parts, caller, server):
         words = reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
         said = await reviewing.comments(review.id)
         told = {
@@ -124,24 +128,15 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
 
 
 async def _waiting(parts: Parts, caller: Caller) -> list[Review]:
-    if caller.sub_type != "person":
+    if not is_person(caller):
         return []
     return await parts.reviewing.waiting_for(PersonFacts(caller.sub, caller.sub, caller.groups, caller.email))
 
 
-def _involved(parts: Parts, caller: Caller, server: RegisteredServer | None) -> bool:
-    """Whether somebody may read what reviewers and authors wrote: it names tools."""
-    return server is not None and caller.sub_type == "person" and parts.reviewing.is_involved(caller.groups, server)
-
-
-def _told_of(parts: Parts, caller: Caller, review: Review) -> bool:
-    """Whether somebody may know of the server that is reviewed; a draft's reviews give it away."""
-    server = parts.registry.current.servers.get(review.server)
-    return server is None or not unpublished(server) or _involved(parts, caller, server)
-
-
 def _summary(parts: Parts, caller: Caller, review: Review, waits: bool) -> dict[str, Any]:
     server = parts.registry.current.servers.get(review.server)
+    # What reviewers wrote names tools, which not everybody may know.
+    inside = server is not None and looks_after(parts, caller, server)
     return {
         "id": review.id,
         "server": review.server,
@@ -152,7 +147,7 @@ def _summary(parts: Parts, caller: Caller, review: Review, waits: bool) -> dict[
         "opened_by": review.opened_by,
         "decided_at": review.decided_at_ms,
         "decided_by": review.decided_by,
-        "conditions": review.conditions if _involved(parts, caller, server) else "",
+        "conditions": review.conditions if inside else "",
         "granted": None if review.granted is None else _values(review.granted),
         "waits_for_you": waits,
         "page": f"{parts.public_url}/reviews/{review.id}",
@@ -166,8 +161,3 @@ def _values(access: Access) -> AccessValues:
 def _fits(review: Review, asked: AskedReviews) -> bool:
     wanted = {"server": asked.server, "state": asked.state, "kind": asked.kind}
     return all(value is None or getattr(review, name) == value for name, value in wanted.items())
-
-
-def _place(told: Any) -> tuple[int, str] | None:
-    """Where a page begins, as the cursor of the one before says."""
-    return None if told is None else (int(told[0]), str(told[1]))

@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
-from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.identity.person import PersonFacts, caller_of
 from pegboard_hub.identity.sessions.model import Session
-from pegboard_hub.registry.errors import UnknownServer
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.rules import together
-from pegboard_hub.registry.reviews.service import Verdict
-from pegboard_hub.registry.visibility import unpublished
+from pegboard_hub.registry.reviews.service import Place, Verdict
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
-from pegboard_hub.web.frame import Framer
+from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
 from pegboard_hub.web.freshness import keep_fresh, told_now
 from pegboard_hub.web.impact_view import ImpactView, impact_view
+from pegboard_hub.web.knowing import knows
 from pegboard_hub.web.onward import see_other, sign_in_again_path
+from pegboard_hub.web.paging import cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
 from pegboard_hub.web.review_forms import (
@@ -47,6 +47,7 @@ from pegboard_hub.web.review_forms import (
 PATH = "/reviews"
 MOST_ROWS = 50
 MOST_EARLIER = 20
+DECIDED = (State.APPROVED, State.REJECTED, State.SUPERSEDED)
 
 TITLES = {Kind.SECURITY: "Security", Kind.PRIVACY: "Legal and privacy", Kind.GENAI: "GenAI"}
 
@@ -190,7 +191,7 @@ def review_routes(parts: Parts, framer: Framer) -> APIRouter:
     ) -> HTMLResponse:
         try:
             view = await review_view(parts, session, review)
-        except (UnknownReview, UnknownServer) as error:
+        except UnknownReview as error:
             raise refusal_of(error) from error
         view = replace(view, form=form or {}, done=done, problem=problem)
         frame = framer.frame(request, PATH, f"{view.title} review of {view.server.name}")
@@ -202,28 +203,27 @@ def review_routes(parts: Parts, framer: Framer) -> APIRouter:
 async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> InboxView:
     """What the list of reviews shows to somebody."""
     reviewing, servers = parts.reviewing, parts.registry.current.servers
+    caller = caller_of(person, DEFAULT_SURFACE, CLIENT)
+
+    def sees(server: RegisteredServer) -> bool:
+        return knows(parts, caller, server)
+
     waiting = await reviewing.waiting_for(person)
-    open_ones = await reviewing.listed(states=[State.OPEN], limit=MOST_ROWS * 4)
-    asked = await reviewing.listed(opened_by=person.sub, limit=MOST_ROWS)
+    open_ones, _ = await reviewing.known(sees, MOST_ROWS * 4, states=[State.OPEN])
+    asked, _ = await reviewing.known(sees, MOST_ROWS, opened_by=person.sub)
     teams = [each for each in open_ones if _owner(servers.get(each.server)) in person.groups]
-    decided = await reviewing.listed(
-        states=[State.APPROVED, State.REJECTED, State.SUPERSEDED], before=_place(before), limit=MOST_ROWS + 1
+    decided, last = await reviewing.known(
+        sees, MOST_ROWS, _place(place_of(parts.cursors, before or None, caller, PATH)), states=DECIDED
     )
-
-    def told_of(review: Review) -> bool:
-        server = servers.get(review.server)
-        return server is not None and (not unpublished(server) or reviewing.is_involved(person.groups, server))
-
     told = {review.id for review in waiting}
-    mine = _unseen(filter(told_of, [*asked, *teams]), told)
-    others = _unseen(filter(told_of, open_ones), told)
-    more = decided[MOST_ROWS - 1] if len(decided) > MOST_ROWS else None
+    mine = _unseen([*asked, *teams], told)
+    others = _unseen(open_ones, told)
     return InboxView(
         waiting=rows_of(waiting),
         mine=rows_of(mine),
         open=rows_of(others),
-        decided=rows_of(_unseen(filter(told_of, decided[:MOST_ROWS]), told)),
-        older=f"{PATH}?{urlencode({'before': f'{more.opened_at_ms}.{more.id}'})}" if more else "",
+        decided=rows_of(_unseen(decided, told)),
+        older=with_query(PATH, [("before", cursor_of(parts.cursors, last, caller, PATH))]) if last else "",
         decides=bool(reviewing.kinds_of(person.groups)),
     )
 
@@ -232,17 +232,14 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
     """One review, for one person.
 
     Raises:
-        UnknownReview: there is none.
-        UnknownServer: its server is gone.
+        UnknownReview: there is none, or it is of a server that they may not know of.
     """
     reviewing, person = parts.reviewing, session.facts
     review = await reviewing.find(review_id)
     server = parts.registry.current.servers.get(review.server)
-    if server is None:
-        raise UnknownServer(review.server)
-    involved = reviewing.is_involved(person.groups, server)
-    if unpublished(server) and not involved:
+    if server is None or not knows(parts, caller_of(person, DEFAULT_SURFACE, CLIENT), server):
         raise UnknownReview(review_id)
+    involved = reviewing.roles.involve(person.groups, server)
     every = await reviewing.listed(server=review.server, limit=MOST_EARLIER * 2)
     same = [each for each in every if each.subject == review.subject and each.state is not State.SUPERSEDED]
     current = review.subject == subject_of(server) and review.state is not State.SUPERSEDED
@@ -346,6 +343,5 @@ def _owner(server: RegisteredServer | None) -> str | None:
     return server.owner if server else None
 
 
-def _place(before: str) -> tuple[int, str] | None:
-    at_ms, _, review = before.partition(".")
-    return (int(at_ms), review) if at_ms.isascii() and at_ms.isdigit() and len(at_ms) < 18 else None
+def _place(read: Any) -> Place | None:
+    return (read[0], read[1]) if read else None

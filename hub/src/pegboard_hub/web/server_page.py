@@ -25,11 +25,12 @@ from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reading import ReleasePlace, ReleaseRow, releases_of
 from pegboard_hub.registry.reviews.model import Review
 from pegboard_hub.registry.status import Isolation
+from pegboard_hub.registry.visibility import edits, insider, owns
 from pegboard_hub.web import chart, schemas
 from pegboard_hub.web.chart import Chart
 from pegboard_hub.web.frame import Frame, Framer, with_query
 from pegboard_hub.web.health_view import HealthView, health_view_of_one
-from pegboard_hub.web.knowing import is_insider, known_server, knows_changes, listed, open_from, oversees, owns
+from pegboard_hub.web.knowing import known_server, listed, looks_after, open_from
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.standing import Banner, Standing, banners, standing
 
@@ -259,7 +260,7 @@ def framed(parts: Parts, framer: Framer, request: Request, name: str, tab: str) 
         Refused: there is no such server for the person who looks.
     """
     frame = framer.frame(request, request.url.path, name)
-    found = known_server(parts, frame.viewer.caller if frame.viewer else None, name)
+    found = known_server(parts, frame.caller, name)
     shown = {**TABS, **CHANGES}.get(tab, "")
     title = f"{name}: {shown}" if tab and shown else name
     return replace(frame, title=title, section="/servers"), found
@@ -267,33 +268,33 @@ def framed(parts: Parts, framer: Framer, request: Request, name: str, tab: str) 
 
 def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     """What stands above a server's page."""
-    caller = frame.viewer.caller if frame.viewer else None
+    caller = frame.caller
     now = standing(parts.status.read(), server)
-    if server.stopped and not _knows_stop(parts, caller, server):
+    if server.stopped and frame.viewer and not _knows_stop(parts, caller, server):
         now = replace(now, why="")
-    tabs = TABS | (CHANGES if knows_changes(parts, caller, server) else {})
+    tabs = TABS | (CHANGES if looks_after(parts, caller, server) else {})
     here = f"/servers/{server.name}"
     links = {title: f"{here}/{tab}" if tab else here for tab, title in tabs.items()}
     drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
-    edits = editable(server) and (owns(caller, server) or oversees(parts, caller))
-    return Head(server, now, tuple(banners(server, now)), drawn, frame.link(f"{here}/edit") if edits else "")
+    edit = frame.link(f"{here}/edit") if editable(server) and edits(parts.reviewing.roles, caller, server) else ""
+    return Head(server, now, tuple(banners(server, now)), drawn, edit)
 
 
-def _knows_stop(parts: Parts, caller: Caller | None, server: RegisteredServer) -> bool:
+def _knows_stop(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
     """Why a server is stopped is for those who could use it otherwise, and for those who look after it."""
-    return caller is None or knows_changes(parts, caller, server) or bool(open_from(parts, caller, server))
+    return looks_after(parts, caller, server) or bool(open_from(parts, caller, server))
 
 
 def editable(server: RegisteredServer) -> bool:
     """Whether people may write a server's record: a draft's. Later a release says it, and reviews looked at it."""
-    return server.lifecycle is Lifecycle.DRAFT and server.release is None and server.waiting is None
+    return server.lifecycle is Lifecycle.DRAFT and not server.released
 
 
 async def overview(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> OverviewView:
     """What the first page shows."""
-    caller = frame.viewer.caller if frame.viewer else None
+    caller = frame.caller
     name, now_ms = str(server.name), int(time.time() * 1000)
-    surfaces = open_from(parts, caller, server) if caller else ()
+    surfaces = open_from(parts, caller, server)
     figures = (await parts.ledger.figures_of([name])).get(name, Figures())
     days, _ = await parts.ledger.usage_of(name, now_ms - chart.DAYS * DAY_MS)
     reviews = await parts.reviewing.listed(server=name, limit=MOST_REVIEWS)
@@ -302,8 +303,8 @@ async def overview(parts: Parts, frame: Frame, server: RegisteredServer, _reques
         health=await health_view_of_one(parts, server),
         url=server.name.resource_url(parts.public_url) if server.reachable else "",
         surfaces=surfaces,
-        refusal=refusal(parts, caller, server, surfaces),
-        tool_count=len(_listed_anywhere(parts, caller, server, surfaces)) if caller else 0,
+        refusal=refusal(parts, frame, server, surfaces),
+        tool_count=len(_listed_anywhere(parts, caller, server, surfaces)),
         reviews=newest_of_each_kind(reviews),
         figures=figures,
         usage=chart.chart(days, now_ms) if server.first_live_at_ms else None,
@@ -312,9 +313,9 @@ async def overview(parts: Parts, frame: Frame, server: RegisteredServer, _reques
 
 async def tools(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> ToolsView:
     """What the page of tools shows."""
-    caller = frame.viewer.caller if frame.viewer else None
-    surfaces = open_from(parts, caller, server) if caller else ()
-    where = _listed_anywhere(parts, caller, server, surfaces) if caller else {}
+    caller = frame.caller
+    surfaces = open_from(parts, caller, server)
+    where = _listed_anywhere(parts, caller, server, surfaces)
     since = int(time.time() * 1000) - chart.DAYS * DAY_MS
     _, figures = await parts.ledger.usage_of(str(server.name), since)
     declared = server.release.tools if server.release else ()
@@ -322,7 +323,7 @@ async def tools(parts: Parts, frame: Frame, server: RegisteredServer, _request: 
     views = {
         tool.name: _tool_view(tool, where.get(tool.name, ()), server, figures, may_try=may_try)
         for tool in declared
-        if tool.name in where or is_insider(caller, server)
+        if tool.name in where or insider(caller, server)
     }
     return ToolsView(
         head=head(parts, frame, server),
@@ -336,17 +337,17 @@ async def tools(parts: Parts, frame: Frame, server: RegisteredServer, _request: 
 
 async def connect(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> ConnectView:
     """What the page on connecting shows."""
-    caller = frame.viewer.caller if frame.viewer else None
-    surfaces = open_from(parts, caller, server) if caller else ()
+    caller = frame.caller
+    surfaces = open_from(parts, caller, server)
     url = server.name.resource_url(parts.public_url) if server.reachable else ""
     ways = tuple(_way(client, server.name, url, surfaces) for client in CLIENTS) if surfaces else ()
-    return ConnectView(head(parts, frame, server), url, surfaces, refusal(parts, caller, server, surfaces), ways)
+    return ConnectView(head(parts, frame, server), url, surfaces, refusal(parts, frame, server, surfaces), ways)
 
 
 async def security(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> SecurityView:
     """What the page on security and reviews shows."""
-    caller = frame.viewer.caller if frame.viewer else None
-    insides = knows_changes(parts, caller, server)
+    caller = frame.caller
+    insides = looks_after(parts, caller, server)
     reviews = await parts.reviewing.listed(server=str(server.name), limit=MOST_REVIEWS)
     shown = server.release or server.waiting
     return SecurityView(
@@ -397,12 +398,12 @@ def tries(parts: Parts, frame: Frame, server: RegisteredServer) -> tuple[bool, s
     return (refused is None), (refused.message if refused else "")
 
 
-def refusal(parts: Parts, caller: Caller | None, server: RegisteredServer, surfaces: tuple[str, ...]) -> str:
+def refusal(parts: Parts, frame: Frame, server: RegisteredServer, surfaces: tuple[str, ...]) -> str:
     """Why a server is not open to somebody; empty where it is, where nobody looks, and where it is open to nobody."""
-    if caller is None or surfaces or not server.reachable:
+    if frame.viewer is None or surfaces or not server.reachable:
         return ""
     unstopped = replace(server.access(parts.public_url), stopped="")
-    refused = decide_access(bound_to(caller, server, parts.public_url), unstopped).refusal
+    refused = decide_access(bound_to(frame.caller, server, parts.public_url), unstopped).refusal
     return refused.message if refused else ""
 
 

@@ -11,15 +11,16 @@ from pegboard.core.caller import Caller
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry import releases, store
-from pegboard_hub.registry.explain import insider, visible_tools
+from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
 from pegboard_hub.registry.releases import Pinned
 from pegboard_hub.registry.search import Query as Search
 from pegboard_hub.registry.search import QueryRefused
+from pegboard_hub.registry.visibility import insider
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.bodies import invalid
-from pegboard_hub.web.browsing import at, health_of
 from pegboard_hub.web.etag import tagged
+from pegboard_hub.web.knowing import at, known_server, looks_after
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
@@ -35,12 +36,10 @@ from pegboard_hub.web.registry_schema import (
     ToolList,
 )
 from pegboard_hub.web.views import (
-    circle,
     detail,
     entry,
     lists,
     release_entry,
-    seen_server,
     tool_detail,
     tools_digest,
     version_for,
@@ -75,7 +74,7 @@ def _add_servers(router: APIRouter, parts: Parts) -> None:
         responses=refusals(304, 404),
     )
     async def get_server(request: Request, namespace: str, name: str, caller: SignedIn) -> Response:
-        server = seen_server(parts, caller, namespace, name)
+        server = known_server(parts, caller, f"{namespace}/{name}")
         async with parts.database.read() as connection:
             reviews = await releases.outcomes(connection, str(server.name))
         body = detail(parts, caller, server, reviews)
@@ -110,7 +109,7 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
                 parts,
                 there,
                 hit.server,
-                health_of(status, hit.server),
+                status.standing(hit.server),
                 with_tools=asked.tools,
                 usable=hit.reachable,
             )
@@ -130,8 +129,8 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
     async def list_releases(
         request: Request, namespace: str, name: str, caller: SignedIn, asked: Annotated[AskedPage, Query()]
     ) -> Response:
-        server = seen_server(parts, caller, namespace, name)
-        of, mine = f"/releases {server.name}", circle(parts, caller, server)
+        server = known_server(parts, caller, f"{namespace}/{name}")
+        of, mine = f"/releases {server.name}", looks_after(parts, caller, server)
         after = place_of(parts.cursors, asked.cursor, caller, of, asked)
         async with parts.database.read() as connection:
             found = await releases.pinned(
@@ -156,14 +155,14 @@ def _add_releases(router: APIRouter, parts: Parts) -> None:
         responses=refusals(304, 404),
     )
     async def get_release(request: Request, namespace: str, name: str, release: str, caller: SignedIn) -> Response:
-        server = seen_server(parts, caller, namespace, name)
+        server = known_server(parts, caller, f"{namespace}/{name}")
         pinned, declared = await _release(parts, caller, server, release)
         knows = insider(caller, server)
         body = ReleaseDetail(
             **dict(release_entry(server, pinned)),
             server=str(server.name),
             tools=[tool_detail(tool, server) for tool in declared.tools] if knows else None,
-            requested=lists(requested_of(declared)) if circle(parts, caller, server) else None,
+            requested=lists(requested_of(declared)) if looks_after(parts, caller, server) else None,
         )
         return tagged(request, body, caller)
 
@@ -178,7 +177,7 @@ def _add_tools(router: APIRouter, parts: Parts) -> None:
     async def list_tools(
         request: Request, namespace: str, name: str, caller: SignedIn, asked: Annotated[AskedTools, Query()]
     ) -> Response:
-        server = seen_server(parts, caller, namespace, name)
+        server = known_server(parts, caller, f"{namespace}/{name}")
         digest, tools = await _tools(parts, caller, server, asked)
         body = ToolList(
             server=str(server.name),
@@ -202,7 +201,7 @@ def _add_tools(router: APIRouter, parts: Parts) -> None:
         caller: SignedIn,
         asked: Annotated[AskedFromSurface, Query()],
     ) -> Response:
-        server = seen_server(parts, caller, namespace, name)
+        server = known_server(parts, caller, f"{namespace}/{name}")
         everything = AskedTools(surface=asked.surface, all=insider(caller, server))
         _, tools = await _tools(parts, caller, server, everything)
         found = next((each for each in tools if each.name == tool), None)
@@ -237,7 +236,7 @@ async def _release(parts: Parts, caller: Caller, server: RegisteredServer, named
     name = str(server.name)
     async with parts.database.read() as connection:
         pinned = await releases.find_pinned(connection, name, named) if _could_name(named) else None
-        if pinned is None or (pinned.deployed_at_ms is None and not circle(parts, caller, server)):
+        if pinned is None or (pinned.deployed_at_ms is None and not looks_after(parts, caller, server)):
             message = f"{name} has no such release that you may know of."
             raise refuse(404, "unknown_release", message, "List its releases.")
         return pinned, await store.load_release(connection, name, pinned.digest)

@@ -10,14 +10,8 @@ from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
 from pegboard_hub.registry.status import RuntimeStatus
 from pegboard_hub.web.health_view import WORDS
 
-OFF = frozenset({Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.RETIRED})
-"""Servers of these are not called at all: what their process does is no news."""
-
 UNWELL = frozenset({"down", "failed", "flapping"})
 """States of which whoever comes must know first."""
-
-BEGINNING = frozenset({"not started", "preparing", "failed"})
-"""But how far a first release is, is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +55,8 @@ def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
     """How a server stands now."""
     if server.stopped:
         return Standing("stopped", why=server.stopped)
-    health, fault = status.health(server), status.faults.get(str(server.name), "")
-    begins = server.release is None and server.waiting is None and bool(server.source) and health.state in BEGINNING
-    if server.lifecycle in OFF and not (begins and server.lifecycle is Lifecycle.IN_REVIEW):
+    health, fault = status.standing(server), status.faults.get(str(server.name), "")
+    if health.state == "not deployed" and server.lifecycle not in (*REACHABLE, Lifecycle.APPROVED):
         return Standing(server.lifecycle.value)
     process = status.processes.get(str(server.name))
     why = fault if health.state == "failed" and fault else health.why

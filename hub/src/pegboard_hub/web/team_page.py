@@ -84,8 +84,7 @@ def team_routes(parts: Parts, framer: Framer) -> APIRouter:
     @router.get(PATH)
     async def teams(request: Request) -> HTMLResponse:
         frame = framer.frame(request, PATH)
-        caller = frame.viewer.caller if frame.viewer else None
-        return framer.answer("teams.html", frame, teams_view(parts, caller))
+        return framer.answer("teams.html", frame, teams_view(parts, frame.caller))
 
     @router.get(f"{PATH}/{{group}}")
     async def team(request: Request, group: str) -> HTMLResponse:
@@ -96,10 +95,10 @@ def team_routes(parts: Parts, framer: Framer) -> APIRouter:
     return router
 
 
-def teams_view(parts: Parts, caller: Caller | None) -> TeamsView:
+def teams_view(parts: Parts, caller: Caller) -> TeamsView:
     """What the list shows: one's own teams first, then those that own most."""
-    counts = Counter(server.owner for server in known(parts, caller, parts.registry.current.servers.values()))
-    groups = frozenset(caller.groups if caller else ())
+    counts = Counter(server.owner for server in known(parts, caller))
+    groups = frozenset(caller.groups)
     rows = [TeamRow(name, count, name in groups) for name, count in counts.items() if name]
     rows.sort(key=lambda row: (not row.mine, -row.servers, row.name))
     return TeamsView(tuple(rows[:MOST_TEAMS]), max(len(rows) - MOST_TEAMS, 0))
@@ -111,8 +110,8 @@ async def team_view(parts: Parts, frame: Frame, group: str, cursor: str) -> Team
     Raises:
         Refused: no server that one may know of is the team's.
     """
-    caller = frame.viewer.caller if frame.viewer else None
-    servers = [s for s in known(parts, caller, parts.registry.current.servers.values()) if s.owner == group]
+    caller = frame.caller
+    servers = [s for s in known(parts, caller) if s.owner == group]
     if not re.fullmatch(NAME_PATTERN, group) or not servers:
         message = "No server that is here for you is owned by such a team."
         raise refuse(404, "unknown_team", message, "Look at the page of teams.")
@@ -128,7 +127,7 @@ async def team_view(parts: Parts, frame: Frame, group: str, cursor: str) -> Team
     here, more = f"{PATH}/{group}", len(servers) > begin + PAGE_SERVERS
     return TeamView(
         name=group,
-        mine=caller is not None and group in caller.groups,
+        mine=group in caller.groups,
         count=len(servers),
         total=Figures(
             sum(each.calls for each in figures.values()), 0, sum(each.minutes_saved for each in figures.values())

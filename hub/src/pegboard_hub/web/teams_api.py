@@ -11,10 +11,9 @@ from fastapi.responses import Response
 from pegboard.core.caller import Caller
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.visibility import sees
 from pegboard_hub.web.auth import SignedIn
-from pegboard_hub.web.browsing import health_of, roles_of
 from pegboard_hub.web.etag import tagged
+from pegboard_hub.web.knowing import known
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.paging import AskedPage, page_of
 from pegboard_hub.web.parts import Parts
@@ -57,7 +56,7 @@ def team_routes(parts: Parts) -> APIRouter:
         status = parts.status.read()
         body = Team(
             **_summary(caller, group, servers),
-            owned=[entry(parts, caller, each, health_of(status, each), with_tools=False) for each in page.items],
+            owned=[entry(parts, caller, each, status.standing(each), with_tools=False) for each in page.items],
             next=page.next,
         )
         return tagged(request, body, caller)
@@ -66,9 +65,9 @@ def team_routes(parts: Parts) -> APIRouter:
 
 
 def _owned(parts: Parts, caller: Caller) -> dict[str, list[RegisteredServer]]:
-    roles, found = roles_of(parts), defaultdict(list)
-    for server in parts.registry.current.servers.values():
-        if server.owner and sees(roles, caller, server, parts.public_url):
+    found = defaultdict(list)
+    for server in known(parts, caller):
+        if server.owner:
             found[server.owner].append(server)
     return dict(found)
 

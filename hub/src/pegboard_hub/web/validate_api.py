@@ -13,10 +13,9 @@ from fastapi import APIRouter, Request
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
-from pegboard_hub.registry.visibility import sees
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.bodies import body_of, read_model
-from pegboard_hub.web.browsing import roles_of
+from pegboard_hub.web.knowing import knows
 from pegboard_hub.web.openapi import refusals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import Claims, Validation, Verdict
@@ -41,7 +40,7 @@ def validate_routes(parts: Parts) -> APIRouter:
     async def validate_server(request: Request, caller: SignedIn) -> Validation:
         claims = await read_model(request, Claims)
         server = parts.registry.current.servers.get(claims.server)
-        if server is not None and not sees(roles_of(parts), caller, server, parts.public_url):
+        if server is not None and not knows(parts, caller, server):
             server = None
         verdicts = list(_unknown(claims) if server is None else _verdicts(parts, caller, server, claims))
         return Validation(server=claims.server, valid=all(each.holds for each in verdicts), verdicts=verdicts)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from pegboard.core.caller import Caller
-from pegboard.core.names import ServerName
 from pegboard.core.release import ToolDeclaration
-from pegboard_hub.common.requests import Refused, refuse
-from pegboard_hub.registry.explain import insider, owns, reaches
+from pegboard_hub.registry.explain import reaches
 from pegboard_hub.registry.history import Entry
 from pegboard_hub.registry.listing import LISTINGS
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.status import Health
-from pegboard_hub.registry.visibility import edits, sees
-from pegboard_hub.web.browsing import health_of, roles_of
+from pegboard_hub.registry.visibility import edits, insider, owns
 from pegboard_hub.web.etag import Version
+from pegboard_hub.web.knowing import looks_after
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.registry_schema import (
     AccessLists,
@@ -38,32 +35,9 @@ from pegboard_hub.web.registry_schema import (
 from pegboard_hub.web.schema import ToolSummary
 
 
-def seen_server(parts: Parts, caller: Caller, namespace: str, name: str) -> RegisteredServer:
-    """The server of that name, of any lifecycle.
-
-    Raises:
-        Refused: 404, there is none that this caller may know of; nobody is told which.
-    """
-    found = parts.registry.current.servers.get(f"{namespace}/{name}")
-    if found is None or not sees(roles_of(parts), caller, found, parts.public_url):
-        raise no_server()
-    return found
-
-
-def no_server() -> Refused:
-    """The refusal for a server that is not there, or that the caller may not know of."""
-    message = "No such server here for you: it does not exist, or you may not know of it."
-    return refuse(404, "unknown_server", message, "List the servers that there are, or ask the platform team.")
-
-
-def circle(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
-    """Whether this caller looks after the server: its team, reviewers, operators and security."""
-    return owns(caller, server) or roles_of(parts).sees_drafts(caller)
-
-
 def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Version | None:
     """The server's version, for those who may see every change that it counts."""
-    return Version(str(server.name), server.version) if circle(parts, caller, server) else None
+    return Version(str(server.name), server.version) if looks_after(parts, caller, server) else None
 
 
 def entry(
@@ -102,7 +76,7 @@ def entry(
 
 def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iterable[Outcome]) -> ServerDetail:
     """Everything of a server."""
-    looks_after, health = circle(parts, caller, server), health_of(parts.status.read(), server)
+    whole, health = looks_after(parts, caller, server), parts.status.read().standing(server)
     inside = Inside(
         version=server.version,
         updated_at=server.updated_at_ms,
@@ -128,16 +102,16 @@ def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iter
         release=server.release.digest if server.release else None,
         semver=server.semver,
         resource_url=server.name.resource_url(parts.public_url),
-        granted=lists(server.granted, whole=looks_after),
-        reviews=[_outcome(each, whole=looks_after) for each in reviews],
+        granted=lists(server.granted, whole=whole),
+        reviews=[_outcome(each, whole=whole) for each in reviews],
         first_live_at=server.first_live_at_ms,
         you=YourPart(
             usable=reaches(caller, server, parts.public_url),
             owner=owns(caller, server),
             insider=insider(caller, server),
-            may_edit=edits(roles_of(parts), caller, server),
+            may_edit=edits(parts.reviewing.roles, caller, server),
         ),
-        inside=inside if looks_after else None,
+        inside=inside if whole else None,
     )
 
 
@@ -217,9 +191,9 @@ def _state(server: RegisteredServer, pinned: Pinned) -> Any:
     return "earlier" if pinned.deployed_at_ms is not None else "not approved"
 
 
-def history_entry(caller: Caller, server: RegisteredServer, told: Entry) -> HistoryEntry:
+def history_entry(parts: Parts, caller: Caller, server: RegisteredServer, told: Entry) -> HistoryEntry:
     """One change, of which `visibility.told_history` left what the caller may read."""
-    knows = insider(caller, server)
+    knows = looks_after(parts, caller, server)
     return HistoryEntry(
         seq=told.seq,
         at=told.at_ms,
@@ -231,19 +205,3 @@ def history_entry(caller: Caller, server: RegisteredServer, told: Entry) -> Hist
         why=told.why if knows or told.why else None,
         fields=[FieldChange(field=name, before=was, after=now) for name, (was, now) in told.fields.items()],
     )
-
-
-def from_surface(caller: Caller, surface: str | None) -> Caller:
-    """The caller as if they called from a surface."""
-    if surface is None or caller.sub_type != "person" or surface == caller.surface:
-        return caller
-    return replace(caller, surface=surface, channel=None)
-
-
-def is_server_name(text: str) -> bool:
-    """Whether a text is a server's name at all."""
-    try:
-        ServerName.parse(text)
-    except ValueError:
-        return False
-    return True

@@ -17,7 +17,6 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry import store as servers
 from pegboard_hub.registry.changes import Change, Changing
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused
-from pegboard_hub.registry.explain import SECURITY
 from pegboard_hub.registry.history import Actor, since
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_why
@@ -38,7 +37,14 @@ from pegboard_hub.registry.reviews.rules import (
 from pegboard_hub.registry.reviews.store import Authors
 from pegboard_hub.registry.reviews.texts import check_access, check_long
 from pegboard_hub.registry.service import Registry
+from pegboard_hub.registry.visibility import Roles
 from pegboard_hub.storage.database import Database
+
+LOOKED_AT = 500
+"""Reviews that are read at once, to find those that somebody may know of."""
+
+Place = tuple[int, str]
+"""Where a review stands in the order of time: when it was opened, in milliseconds since the epoch, and its id."""
 
 MOST_OPEN = 1000
 """Open reviews that are looked through for those that wait for somebody."""
@@ -112,13 +118,14 @@ class Reviewing:
 
     # Who may what
 
+    @property
+    def roles(self) -> Roles:
+        """Who operates and who reviews, as the operator's files say now."""
+        return Roles.of(self._operators, self._registry.reviews)
+
     def owns(self, person: PersonFacts, server: RegisteredServer) -> bool:
         """Whether somebody is of the team that owns a server, or an operator."""
-        return server.owner in person.groups or self.operates(person)
-
-    def operates(self, person: PersonFacts) -> bool:
-        """Whether somebody is an operator."""
-        return not self._operators.isdisjoint(person.groups)
+        return self.roles.own(person.groups, server)
 
     def kinds_of(self, groups: Collection[str]) -> frozenset[Kind]:
         """The kinds of reviews that people in these groups decide on."""
@@ -136,14 +143,6 @@ class Reviewing:
     def is_reviewed(self, server: RegisteredServer) -> bool:
         """Whether the server's namespace is one that is reviewed."""
         return server.name.namespace not in self._registry.reviews.unreviewed
-
-    def is_involved(self, groups: Collection[str], server: RegisteredServer) -> bool:
-        """Whether somebody in these groups may read all of a server's reviews: what differs, and what is said.
-
-        That has tools in it which nobody else learns of.
-        """
-        insiders = {server.owner, SECURITY} | self._operators
-        return not insiders.isdisjoint(groups) or bool(self.kinds_of(groups))
 
     def why_not(self, person: PersonFacts, review: Review, authors: Authors) -> NotYours | None:
         """Why somebody does not decide on a review; None where they may."""
@@ -172,6 +171,39 @@ class Reviewing:
         async with self._database.read() as connection:
             return await store.list_reviews(connection, **which)  # type: ignore[arg-type]
 
+    async def known(
+        self,
+        sees: Callable[[RegisteredServer], bool],
+        limit: int,
+        before: Place | None = None,
+        **which: object,
+    ) -> tuple[list[Review], Place | None]:
+        """A page of the reviews of servers that somebody may know of, those that were opened last first.
+
+        Args:
+            sees: whether they may know of a server.
+            limit: most reviews.
+            before: `next` of the page before.
+            which: further arguments of `store.list_reviews`.
+
+        Returns:
+            The reviews, and where the next page begins: a place that they have just read; None after the last.
+        """
+        found: list[Review] = []
+        servers = self._registry.current.servers
+        while True:
+            batch = await self.listed(before=before, limit=LOOKED_AT, **which)
+            for review in batch:
+                server = servers.get(review.server)
+                if server is None or not sees(server):
+                    continue
+                if len(found) == limit:
+                    return found, place_in_time(found[-1])
+                found.append(review)
+            if len(batch) < LOOKED_AT:
+                return found, None
+            before = place_in_time(batch[-1])
+
     async def comments(self, review: str) -> list[Comment]:
         """What was said of a review, oldest first."""
         async with self._database.read() as connection:
@@ -199,7 +231,7 @@ class Reviewing:
         if not kinds:
             return []
         found = [each.review for each in await self._all_open() if self.why_not(person, *each) is None]
-        return sorted(found, key=lambda review: review.opened_at_ms)
+        return sorted(found, key=place_in_time)
 
     async def _all_open(self) -> tuple[Waiting, ...]:
         """Every open review, read once after each change: every opening and decision is one of its server."""
@@ -355,7 +387,7 @@ class Reviewing:
         text = check_long("comment", text)
         async with self._registry.changing() as changing:
             review = await _find(changing.connection, review_id)
-            if not self.is_involved(person.groups, changing.server(review.server)):
+            if not self.roles.involve(person.groups, changing.server(review.server)):
                 message = "Reviews are talked about by a server’s owners, reviewers and operators."
                 raise NotYours("not_involved", message, "Ask one of them.")
             await store.comment(changing.connection, review.id, person.sub, text, changing.now_ms)
@@ -526,6 +558,11 @@ class Reviewing:
         if expected != server.version:
             raise ChangeConflict(server, await since(changing.connection, name, expected))
         return server
+
+
+def place_in_time(review: Review) -> Place:
+    """Where a review stands in the order of time."""
+    return review.opened_at_ms, review.id
 
 
 def granted_by(found: Mapping[Kind, Review], server: RegisteredServer) -> Access | None:
