@@ -157,11 +157,11 @@ def found_company(root: Path, *, reviewed: bool = False) -> Company:
 
     Args:
         root: where its files are.
-        reviewed: whether later releases of prod/presto wait for reviews; else its grants take them all.
+        reviewed: whether later releases of prod/presto wait for reviews; else the demo's grants take them all.
     """
     company = Company(Home.open(root / "home"), root / "grants.toml")
-    grants, entry = (DEMO / "grants.toml").read_text(), '[servers."prod/presto"]\n'
-    company.grants.write_text(grants if reviewed else grants.replace(entry, f'{entry}releases = "any"\n'))
+    grants = (DEMO / "grants.toml").read_text()
+    company.grants.write_text(grants.replace('releases = "any"\n', "") if reviewed else grants)
     company.deploy("prod/presto", presto())
     company.deploy("dev/scratch", scratch())
     company.home.operator_token.write_text(OPERATOR)

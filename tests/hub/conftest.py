@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.company import Company, Hub, found_company, opened
+from tests.hub.migrating import AddRevisions, adding
 from tests.postgres import Postgres
 from tests.postgres import running as running_postgres
 
@@ -68,3 +69,9 @@ def company(database_url: str) -> Iterator[Company]:
 async def hub(company: Company) -> AsyncIterator[Hub]:
     async with opened(company) as found:
         yield found
+
+
+@pytest.fixture
+def add_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddRevisions:
+    """Give this version migrations that it does not have, each a body of `upgrade`."""
+    return adding(tmp_path, monkeypatch)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pegboard_hub.storage.metadata import metadata
 from pegboard_hub.storage.migrate import migrate, upgrade
 from pegboard_hub.storage.schema import Age, schema_of
 from tests.hub.company import Company, opened
+from tests.hub.migrating import AddRevisions
 from tests.postgres import Postgres, execute
 from tests.postgres import rows as query
 
@@ -30,35 +30,6 @@ pytestmark = pytest.mark.anyio
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """Databases as versions that were released left them on disks, with something in every table."""
-
-REVISION = """
-from alembic import op
-revision = "{revision}"
-down_revision = "{before}"
-def upgrade():
-{body}
-"""
-
-AddRevisions = Callable[..., None]
-
-
-@pytest.fixture
-def add_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddRevisions:
-    """Give this version migrations that it does not have, each a body of `upgrade`."""
-
-    def add(*bodies: str) -> None:
-        folder = tmp_path / "migrations"
-        shutil.copytree(schema.VERSIONS.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        before = schema.revisions()[-1]
-        for body in bodies:
-            revision = f"{int(before) + 1:04}"
-            lines = "".join(f"    {line}\n" for line in body.splitlines())
-            text = REVISION.format(revision=revision, before=before, body=lines)
-            (folder / "versions" / f"{revision}_of_the_test.py").write_text(text)
-            before = revision
-        monkeypatch.setattr(schema, "VERSIONS", folder / "versions")
-
-    return add
 
 
 def load(path: Path, dump: Path) -> None:

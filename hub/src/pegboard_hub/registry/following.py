@@ -24,6 +24,9 @@ from pegboard_hub.registry.reviews.store import asked_still, open_reviews, recor
 NAMED_NO_MORE = "the grants file no longer names it"
 _AGREE = "Let the file say what holds, which pegboard registry export prints, or change it in the registry"
 
+MOST_COMPARED = 100
+"""Releases approved last that a new one is compared with."""
+
 Imported = dict[str, dict[str, Any]]
 """What was last taken over of each entry of the file."""
 
@@ -170,8 +173,8 @@ class Following:
             return {}
         if await store.is_approved(connection, name, declared.digest):
             return {}
-        digest = await store.last_approved(connection, name)
-        if digest is None and any(self.imported.get(name, {}).get(field) for field in Access._fields):
+        approved = await store.last_approved(connection, name, MOST_COMPARED)
+        if not approved and any(self.imported.get(name, {}).get(field) for field in Access._fields):
             # The operator granted it before it declared anything: that covers what it declares first. What reviewers
             # granted it without code does not: they have not seen any.
             await record_approved(
@@ -185,8 +188,14 @@ class Following:
                 self._changing.now_ms,
             )
             return {}
-        before = await store.load_release(connection, name, digest) if digest else None
-        return differences(before, declared)
+        known = await store.load_releases(connection, {(name, digest) for digest in approved})
+        before = [known[name, digest] for digest in approved]
+        # Once all of a release was kept, what earlier ones did not keep is no excuse any more.
+        whole = [release for release in before if not release.unrecorded]
+        found = [differences(release, declared) for release in whole or before]
+        if not all(found):
+            return {}  # as one that was approved, be it one that its author went back to
+        return found[0] if found else differences(None, declared)
 
     async def _apply(self, server: RegisteredServer, action: str, why: str, **what: Any) -> RegisteredServer:
         return await self._changing.apply(Change(str(server.name), PEGBOARD, action, why, **what))

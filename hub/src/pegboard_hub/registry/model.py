@@ -75,6 +75,13 @@ releases = Table(
     Column("seen_at_ms", BigInteger, nullable=False),
     Column("approved_at_ms", BigInteger, comment="null: it waits, or was turned down"),
     Column("deployed_at_ms", BigInteger, comment="when it first became what is called; null: never"),
+    Column(
+        "unrecorded",
+        JSON,
+        nullable=False,
+        server_default="[]",
+        comment="fields of its tools that were not kept yet when it was pinned",
+    ),
 )
 
 policies = Table(
@@ -186,6 +193,10 @@ def _policy(name: str, text: str) -> Policy:
 class Release:
     """A deployed release, its policies parsed once.
 
+    Attributes:
+        unrecorded: fields of its tools that were not kept yet when it was pinned: what they say here is a default,
+            and not what the author declared.
+
     Raises:
         ConfigurationError: on first use of `governed`, when a policy is not Cedar.
     """
@@ -194,6 +205,7 @@ class Release:
     manifest: Manifest
     tools: tuple[ToolDeclaration, ...]
     policies: Mapping[str, str]
+    unrecorded: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, declaration: Declaration) -> Release:

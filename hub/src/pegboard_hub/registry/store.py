@@ -142,15 +142,15 @@ async def is_approved(connection: AsyncConnection, server: str, digest: str) -> 
     return at_ms is not None
 
 
-async def last_approved(connection: AsyncConnection, server: str) -> str | None:
-    """Digest of the release that was approved last; None where none was."""
-    digest: str | None = await connection.scalar(
+async def last_approved(connection: AsyncConnection, server: str, most: int = 1) -> list[str]:
+    """Digests of the releases that were approved last, the newest first."""
+    digests = await connection.scalars(
         select(releases.c.digest)
         .where(releases.c.server == server, releases.c.approved_at_ms.is_not(None))
         .order_by(releases.c.approved_at_ms.desc(), releases.c.seen_at_ms.desc(), releases.c.semver.desc())
-        .limit(1)
+        .limit(most)
     )
-    return digest
+    return list(digests)
 
 
 async def approve_release(connection: AsyncConnection, server: str, digest: str, now_ms: int) -> None:
@@ -293,7 +293,7 @@ async def load_releases(
         for row in await connection.execute(_among(releases, releases.c.digest, names, digests)):
             key = (row.server, row.digest)
             manifest = Manifest.model_validate(row.manifest)
-            found[key] = Release(row.digest, manifest, tuple(declared[key]), texts[key])
+            found[key] = Release(row.digest, manifest, tuple(declared[key]), texts[key], tuple(row.unrecorded))
     return {key: found[key] for key in wanted}
 
 

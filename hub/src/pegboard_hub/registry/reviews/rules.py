@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pegboard.core.grants import Reviews
@@ -133,19 +134,30 @@ ASPECTS: tuple[_Aspect, ...] = (
 def differences(before: Release | None, after: Release) -> dict[Kind, list[Difference]]:
     """What of `after` concerns which review, beside the last release that was approved; nothing where none does.
 
-    With nothing approved before, everything is new to every review that `after` needs.
+    With nothing approved before, everything is new to every review that `after` needs. What of `before` was not kept
+    when it was pinned makes no difference by itself, and is shown beside one that is.
     """
     wanted = needed(after.manifest)
     found: dict[Kind, list[Difference]] = {kind: [] for kind in wanted}
+    completed = _completed(before, after) if before else None
     for aspect in ASPECTS:
-        for difference in _between(aspect.read(before) if before else {}, aspect.read(after)):
+        known, same = (aspect.read(release) if release else {} for release in (before, completed))
+        for difference in _between(known, same, aspect.read(after)):
             for kind in aspect.concerns:
                 if kind in found:
                     found[kind].append(difference)
     return {kind: listed for kind, listed in found.items() if listed or before is None}
 
 
-def _between(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Difference]:
+def _completed(before: Release, after: Release) -> Release:
+    """An earlier release with what was not kept of its tools as a later one says it of the same tools."""
+    later = {tool.name: {name: getattr(tool, name) for name in before.unrecorded} for tool in after.tools}
+    tools = tuple(tool.model_copy(update=later.get(tool.name)) for tool in before.tools)
+    return replace(before, tools=tools)
+
+
+def _between(before: dict[str, Any], same: dict[str, Any], after: dict[str, Any]) -> Iterator[Difference]:
+    """What differs in `after` from what counts as the same as `before`."""
     for what in [*after, *(what for what in before if what not in after)]:
-        if before.get(what) != after.get(what):
+        if same.get(what) != after.get(what):
             yield Difference(what, before.get(what), after.get(what))

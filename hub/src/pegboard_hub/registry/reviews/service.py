@@ -219,10 +219,10 @@ class Reviewing:
         if server.release is not None or server.waiting is None:
             return server
         async with self._database.read() as connection:
-            digest = await servers.last_approved(connection, str(server.name))
-            if digest is None:
+            digests = await servers.last_approved(connection, str(server.name))
+            if not digests:
                 return server
-            release = await servers.load_release(connection, str(server.name), digest)
+            release = await servers.load_release(connection, str(server.name), digests[0])
         return replace(server, release=release, lifecycle=Lifecycle.LIVE, sensitivity=release.manifest.sensitivity)
 
     async def waiting_for(self, person: PersonFacts) -> list[Review]:

@@ -1,5 +1,6 @@
 """The record of each server, its lifecycle and history; releases that wait; reviews; what was last imported."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -81,6 +82,9 @@ COMMENTS = {
 
 HINTS = ("destructive", "idempotent", "open_world")
 
+TOLD_AT_FIRST = ("name", "title", "description", "policy", "minutes_saved", "input_schema")
+"""What a declaration said of a tool before revision 0004."""
+
 SQLITE_APPEND_ONLY = """
 CREATE TRIGGER history_{what} BEFORE {what} ON history
 BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END
@@ -127,6 +131,16 @@ def _widen() -> None:
             sa.BigInteger(),
             nullable=True,
             comment="when it first became what is called; null: never",
+        ),
+    )
+    op.add_column(
+        "releases",
+        sa.Column(
+            "unrecorded",
+            sa.JSON(),
+            server_default="[]",
+            nullable=False,
+            comment="fields of its tools that were not kept yet when it was pinned",
         ),
     )
     for hint in HINTS:
@@ -211,7 +225,9 @@ def _fill() -> None:
     )
     releases = sa.table(
         "releases",
-        *map(sa.column, ("server", "digest", "manifest", "semver", "seen_at_ms", "approved_at_ms", "deployed_at_ms")),
+        *map(sa.column, ("server", "digest", "semver", "seen_at_ms", "approved_at_ms", "deployed_at_ms")),
+        sa.column("manifest", sa.JSON()),
+        sa.column("unrecorded", sa.JSON()),
     )
     found = connection.execute(sa.select(releases).order_by(releases.c.server, releases.c.seen_at_ms)).all()
     manifests: dict[tuple[str, str], dict[str, Any]] = {}
@@ -220,13 +236,16 @@ def _fill() -> None:
     for row in found:
         count[row.server] = count.get(row.server, -1) + 1
         first.setdefault(row.server, row.seen_at_ms)
-        manifests[row.server, row.digest] = (
-            json.loads(row.manifest) if isinstance(row.manifest, str) else row.manifest
-        )
+        manifests[row.server, row.digest] = row.manifest
         connection.execute(
             sa.update(releases)
             .where(releases.c.server == row.server, releases.c.digest == row.digest)
-            .values(semver=f"1.0.{count[row.server]}", approved_at_ms=row.seen_at_ms, deployed_at_ms=row.seen_at_ms)
+            .values(
+                semver=f"1.0.{count[row.server]}",
+                approved_at_ms=row.seen_at_ms,
+                deployed_at_ms=row.seen_at_ms,
+                unrecorded=_unrecorded(row.server, row.digest, row.manifest),
+            )
         )
     for row in connection.execute(sa.select(servers)).all():
         manifest = manifests.get((row.name, row.release), {})
@@ -252,6 +271,29 @@ def _fill() -> None:
             )
         )
     op.drop_column("servers", "registered")
+
+
+def _unrecorded(server: str, release: str, manifest: dict[str, Any]) -> list[str]:
+    """What of a release's tools was not kept when it was pinned: the hints and the output schema of all of them.
+
+    Revision 0004 brought `read_only`. Whether a release was pinned before that, its digest tells: it is that of what
+    its declaration could say then.
+    """
+    connection, found = op.get_bind(), {}
+    for table, fields in (("tools", TOLD_AT_FIRST), ("policies", ("name", "text"))):
+        typed = [sa.column(name, sa.JSON()) if name == "input_schema" else sa.column(name) for name in fields]
+        rows = sa.table(table, *typed, *map(sa.column, ("server", "release", "position")))
+        query = sa.select(*typed).where(rows.c.server == server, rows.c.release == release)
+        query = query.order_by(rows.c.position) if table == "tools" else query
+        found[table] = [dict(row._mapping) for row in connection.execute(query)]
+    told = {
+        "manifest": manifest,
+        "tools": found["tools"],
+        "policies": {policy["name"]: policy["text"] for policy in found["policies"]},
+    }
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    before_read_only = hashlib.sha256(text.encode()).hexdigest() == release
+    return [*(["read_only"] if before_read_only else []), *HINTS, "output_schema"]
 
 
 def _close_history() -> None:
