@@ -119,7 +119,8 @@ async def test_a_dead_server_is_still_listed_with_its_tools_and_what_is_wrong(hu
     assert "get_revenue_metrics" in page
     own = (await hub.public.get(f"/servers/{PRESTO}", params={"as": "ana"})).text
     assert FAULT in own
-    assert "get_revenue_metrics" in own
+    tools = (await hub.public.get(f"/servers/{PRESTO}/tools", params={"as": "ana"})).text
+    assert "get_revenue_metrics" in tools
 
 
 @pytest.mark.parametrize(
