@@ -28,7 +28,6 @@ from pegboard_hub.identity.provider.login import ProviderLogin
 from pegboard_hub.identity.provider.metadata import Place
 from pegboard_hub.identity.sessions.model import Session, sessions
 from tests.hub.company import URL, Company, Hub, found_company, opened
-from tests.hub.conftest import company as company
 from tests.oauth import StockClient, onward_of
 from tests.providers.scripted import CLIENT, EVENT, SECRET, Change, Scripted, changed
 
@@ -71,6 +70,13 @@ class Browser:
         assert answer.status_code in (403, 503), answer.text
         assert await self.session() is None
         assert "location" not in answer.headers
+
+
+@pytest.fixture
+def company() -> Iterator[Company]:
+    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    yield found_company(root)
+    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

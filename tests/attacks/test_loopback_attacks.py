@@ -55,7 +55,7 @@ class SignIn:
         self.asked: dict[str, str] = {}
         self.login: Login | None = None
         self.failure: Failure | None = None
-        monkeypatch.setattr(browser, "_open", self._open)
+        monkeypatch.setattr(browser, "open_page", self._open)
         monkeypatch.setattr(render, "hint", lambda _text: None)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

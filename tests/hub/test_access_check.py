@@ -75,7 +75,7 @@ async def test_what_depends_on_arguments_says_so_until_they_are_given(company: C
 
 
 async def test_a_service_is_decided_on_by_its_own_grant_alone(company: Company) -> None:
-    text = company.grants.read_text().replace('"ide"]', f'"ide", "service"]\nservices = ["{SPIFFE}"]')
+    text = company.grants.read_text().replace('"ide", "web"]', f'"ide", "service"]\nservices = ["{SPIFFE}"]')
     company.grants.write_text(text)
     async with opened(company) as hub:
         granted = (await hub.check("pat", {"server": "prod/presto", "service": SPIFFE, "tool": "run_query"})).json()
