@@ -310,6 +310,63 @@ async def test_ticks_are_kept_and_all_of_them_are_wanted_for_an_approval(hub: Hu
     assert re.findall(r'name="(item:\w+)" checked', kept) == [box]
 
 
+async def test_all_of_a_decision_is_kept_for_later_and_nobody_takes_it_for_an_outcome(
+    hub: Hub, company: Company
+) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    unticked = page.text.replace('name="groups:ads-eng" checked', 'name="groups:ads-eng"')
+    assert unticked != page.text
+    form = httpx2.Response(200, text=unticked, request=page.request)
+    await sol.press(form, "keep", conditions="Until the next audit", why="I asked them")
+    again = await sol.get(f"{URL}/reviews/{review.id}")
+    assert 'name="groups:ads-eng">' in again.text
+    assert 'name="groups:platform" checked' in again.text
+    assert ">Until the next audit</textarea>" in again.text
+    assert ">I asked them</textarea>" in again.text
+    kept = await hub.parts.reviewing.find(review.id)
+    assert (kept.state, kept.granted, kept.conditions, kept.outcome_why) == (State.OPEN, None, "", "")
+    pat = await signed_in(hub, "pat")
+    assert "Until the next audit" not in words(await pat.get(f"{URL}/servers/{PRESTO}/security"))
+    # A rejection is what it says, and nothing that was kept before it.
+    await decide(hub, "sol", kept, "reject", why="It deletes.", conditions="")
+    rejected = await hub.parts.reviewing.find(review.id)
+    assert (rejected.granted, rejected.conditions, rejected.outcome_why) == (None, "", "It deletes.")
+
+
+@pytest.mark.parametrize("field", ["groups", "surfaces"])
+async def test_an_approval_that_lets_nobody_in_is_refused(hub: Hub, company: Company, field: str) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
+    text = re.sub(rf'(name="{field}:[^"]+") checked', r"\1", page.text)
+    answer = await sol.press(httpx2.Response(200, text=text, request=page.request), "approve", **boxes)
+    assert answer.status_code == 422
+    assert "nobody would get in" in words(answer)
+    assert set(await open_ones(hub)) == {Kind.SECURITY}
+
+
+async def test_a_rejection_reaches_the_author_and_spares_the_other_reviewers(hub: Hub) -> None:
+    await register(hub)
+    await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
+    found = await open_ones(hub, "prod/wiki")
+    await decide(hub, "sol", found[Kind.SECURITY], "reject", why="It deletes.")
+    sam, lea = await signed_in(hub, "sam"), await signed_in(hub, "lea")
+    told = "The Security review of prod/wiki was rejected"
+    assert told in words(await sam.get(f"{URL}/"))
+    page = await sam.get(f"{URL}/servers/prod/wiki")
+    assert "Its Security review was rejected." in words(page)
+    assert f'href="/reviews/{found[Kind.SECURITY].id}">Look at the review' in page.text
+    assert "Nothing waits for you." in words(await lea.get(f"{URL}/reviews"))
+    await sam.press(await sam.get(f"{URL}/reviews/{found[Kind.SECURITY].id}"), "Reopen", why="It asks first.")
+    assert "Nothing waits for you." not in words(await lea.get(f"{URL}/reviews"))
+    assert told not in words(await sam.get(f"{URL}/"))
+
+
 async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_too(
     hub: Hub, company: Company
 ) -> None:
@@ -334,12 +391,12 @@ async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
 ) -> None:
     pat = await signed_in(hub, "pat")
     page = await pat.get(f"{URL}/servers/{PRESTO}/access")
-    await pat.press(page, "Do it", action=action, why="Trino comes")
+    await pat.press(page, "Change its lifecycle", action=action, why="Trino comes")
     found = server(hub)
     assert (found.lifecycle, found.lifecycle_why, found.reachable) == (lifecycle, "Trino comes", reachable)
     page = await pat.get(f"{URL}/servers/{PRESTO}/access")
     assert f"It is {lifecycle}: Trino comes" in words(page)
-    await pat.press(page, "Do it", action="bring back", why="Trino does not come")
+    await pat.press(page, "Change its lifecycle", action="bring back", why="Trino does not come")
     assert server(hub).lifecycle is Lifecycle.LIVE
 
 
@@ -348,10 +405,14 @@ async def test_a_retired_server_waits_for_nobody_until_it_is_brought_back(hub: H
     [review] = (await open_ones(hub)).values()
     sol, pat = await signed_in(hub, "sol"), await signed_in(hub, "pat")
     page = await sol.get(f"{URL}/reviews/{review.id}")
-    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="retire", why="Trino comes")
+    await pat.press(
+        await pat.get(f"{URL}/servers/{PRESTO}/access"), "Change its lifecycle", action="retire", why="Trino comes"
+    )
     assert "Nothing waits for you." in words(await sol.get(f"{URL}/reviews"))
     assert "The server is retired" in words(await sol.press(page, "approve"))
-    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="bring back", why="It stays")
+    await pat.press(
+        await pat.get(f"{URL}/servers/{PRESTO}/access"), "Change its lifecycle", action="bring back", why="It stays"
+    )
     assert server(hub).lifecycle is Lifecycle.IN_REVIEW
     await decide(hub, "sol", review)
     assert server(hub).reachable

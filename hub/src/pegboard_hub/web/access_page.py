@@ -28,6 +28,7 @@ from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
 from pegboard_hub.web.review_forms import (
     FAILURES,
+    TITLES,
     AccessRow,
     Problem,
     access_rows,
@@ -36,7 +37,7 @@ from pegboard_hub.web.review_forms import (
     version_of,
     written_access,
 )
-from pegboard_hub.web.reviews_page import TITLES, Row, rows_of
+from pegboard_hub.web.reviews_page import Row, rows_of
 
 PATH = "/servers/{namespace}/{name}/access"
 LIFECYCLE = "/servers/{namespace}/{name}/lifecycle"

@@ -19,7 +19,7 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
-from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State, subject_of
+from pegboard_hub.registry.reviews.model import Comment, Kept, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.rules import together
 from pegboard_hub.registry.reviews.service import Place, Verdict
 from pegboard_hub.web.browser import Form, HereSession
@@ -34,6 +34,7 @@ from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
 from pegboard_hub.web.review_forms import (
     FAILURES,
+    TITLES,
     AccessRow,
     Problem,
     access_rows,
@@ -49,13 +50,11 @@ MOST_ROWS = 50
 MOST_EARLIER = 20
 DECIDED = (State.APPROVED, State.REJECTED, State.SUPERSEDED)
 
-TITLES = {Kind.SECURITY: "Security", Kind.PRIVACY: "Legal and privacy", Kind.GENAI: "GenAI"}
-
 DONE = {
     "approve": "Approved. The other reviews of this are still wanted.",
     "granted": "Approved. It was the last one: what all reviews approved holds now.",
     "reject": "Rejected. What is asked for stays out.",
-    "keep": "The list is kept as you ticked it.",
+    "keep": "Kept as you filled it in. Nothing is decided yet.",
     "comment": "Said.",
     "reopen": "This is to be looked at again.",
     "genai": "This GenAI review is wanted, too.",
@@ -143,8 +142,26 @@ class ReviewView:
         return f"{PATH}/{self.review.id}"
 
     def ticked(self, row: AccessRow) -> bool:
-        """Whether the form approves one value: all of them, until somebody has sent it otherwise."""
-        return row.field in self.form if self.form else True
+        """Whether the form approves one value: all of them, until somebody has sent or kept it otherwise."""
+        if self.form or self.kept is None:
+            return row.field in self.form if self.form else True
+        name, _, value = row.field.partition(":")
+        return value in getattr(self.kept.access, name)
+
+    @property
+    def kept(self) -> Kept | None:
+        """What a reviewer put down for later."""
+        return self.review.kept
+
+    @property
+    def conditions(self) -> str:
+        """What stands in the field."""
+        return self.form.get("conditions", "") if self.form or self.kept is None else self.kept.conditions
+
+    @property
+    def why(self) -> str:
+        """What stands in the field."""
+        return self.form.get("why", "") if self.form or self.kept is None else self.kept.why
 
 
 def review_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -278,13 +295,10 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
 
 
 async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
-    """Approve, reject, or keep the ticks for later, as the button says."""
+    """Approve, reject, or keep all of it for later, as the button says."""
     found = await parts.reviewing.find(review)
     held = frozenset(item for item in parts.reviewing.checklist(found.kind) if item_field(item) in form)
     chosen, version = form.get("verdict", ""), version_of(form)
-    if chosen not in ("approve", "reject"):
-        await parts.reviewing.tick(person, review, version, held)
-        return review, "keep"
     verdict = Verdict(
         version=version,
         approves=chosen == "approve",
@@ -293,6 +307,9 @@ async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) ->
         conditions=form.get("conditions", ""),
         held=held,
     )
+    if chosen not in ("approve", "reject"):
+        await parts.reviewing.put_down(person, review, verdict)
+        return review, "keep"
     holds = await parts.reviewing.decide(person, review, verdict)
     return review, "granted" if holds else chosen
 

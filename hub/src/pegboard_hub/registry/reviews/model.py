@@ -103,6 +103,20 @@ def in_order(access: Access) -> Access:
     return Access(*(tuple(sorted(set(values))) for values in access))
 
 
+class Kept(NamedTuple):
+    """What a reviewer has put down for later: no decision yet, and nobody's to rely on.
+
+    Attributes:
+        access: what they would approve.
+        conditions: under which.
+        why: in their words.
+    """
+
+    access: Access
+    conditions: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """One review. Times are milliseconds since the epoch.
@@ -112,6 +126,7 @@ class Review:
         decided_by: a person, or the grants file; None while nobody has decided.
         checklist: each item that was looked at, with whether it holds.
         granted: the access that was approved; None unless it was.
+        kept: what was put down for later; None where nothing was, or it is decided.
         version: counts up with each change of it.
     """
 
@@ -131,6 +146,7 @@ class Review:
     granted: Access | None
     conditions: str
     version: int
+    kept: Kept | None = None
 
     @property
     def open(self) -> bool:

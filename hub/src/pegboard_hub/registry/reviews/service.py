@@ -94,10 +94,15 @@ class Asked(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """An open review, and who may not decide on it."""
+    """An open review, and who may not decide on it.
+
+    Attributes:
+        moot: whether another review of the same was rejected: then it waits for the author first.
+    """
 
     review: Review
     authors: Authors
+    moot: bool
 
 
 class Reviewing:
@@ -230,8 +235,20 @@ class Reviewing:
         kinds = self.kinds_of(person.groups)
         if not kinds:
             return []
-        found = [each.review for each in await self._all_open() if self.why_not(person, *each) is None]
+        found = [
+            each.review
+            for each in await self._all_open()
+            if not each.moot and self.why_not(person, each.review, each.authors) is None
+        ]
         return sorted(found, key=place_in_time)
+
+    async def rejections(self, asking: Iterable[RegisteredServer]) -> list[Review]:
+        """Rejections of what these servers still ask for: their authors change it, or have it looked at again."""
+        wanting = [each for each in asking if _asks(each)]
+        if not wanting:
+            return []
+        async with self._database.read() as connection:
+            return [review for server in wanting for review in await _rejected(connection, server)]
 
     async def _all_open(self) -> tuple[Waiting, ...]:
         """Every open review, read once after each change: every opening and decision is one of its server."""
@@ -239,14 +256,17 @@ class Reviewing:
         if self._open[0] != snapshot.seq:
             async with self._database.read() as connection:
                 found = await store.list_reviews(connection, states=[State.OPEN], limit=MOST_OPEN)
-                names = {review.server for review in found}
-                authors = {
-                    name: await store.authors_of(connection, snapshot.servers[name])
+                names = {review.server for review in found} & snapshot.servers.keys()
+                asking = {
+                    name: snapshot.servers[name]
                     for name in names
-                    if name in snapshot.servers
-                    and snapshot.servers[name].lifecycle not in (Lifecycle.DRAFT, Lifecycle.RETIRED)
+                    if snapshot.servers[name].lifecycle not in (Lifecycle.DRAFT, Lifecycle.RETIRED)
                 }
-            waiting = tuple(Waiting(each, authors[each.server]) for each in found if each.server in authors)
+                authors = {name: await store.authors_of(connection, each) for name, each in asking.items()}
+                moot = {name for name, each in asking.items() if await _rejected(connection, each)}
+            waiting = tuple(
+                Waiting(each, authors[each.server], each.server in moot) for each in found if each.server in authors
+            )
             self._open = (snapshot.seq, waiting)
         return self._open[1]
 
@@ -364,16 +384,22 @@ class Reviewing:
             await changing.note(review.server, actor, action, str(values["outcome_why"]), told)
             return verdict.approves and await self._conclude(changing, changing.server(str(server.name)), actor)
 
-    async def tick(self, person: PersonFacts, review_id: str, version: int, held: Collection[str]) -> None:
-        """Keep which items of the checklist hold, before a decision.
+    async def put_down(self, person: PersonFacts, review_id: str, verdict: Verdict) -> None:
+        """Keep everything that somebody has filled in, before a decision; what `verdict` approves does not matter.
 
         Raises:
             UnknownReview, NotYours, ReviewConflict: as `decide`.
+            ChangeRefused: it is for more than what is asked for, or a text cannot be.
         """
         async with self._registry.changing() as changing:
-            review, _ = await self._decidable(changing, person, review_id, version)
-            items = {item: item in held for item in self.checklist(review.kind)}
-            if not await store.keep(changing.connection, review, {"checklist": items}):
+            review, server = await self._decidable(changing, person, review_id, verdict.version)
+            values = {
+                "checklist": {item: item in verdict.held for item in self.checklist(review.kind)},
+                "granted": _asked_at_most(review, server, verdict.access)._asdict(),
+                "conditions": check_long("conditions", verdict.conditions, empty=True),
+                "outcome_why": check_long("why", verdict.why, empty=True),
+            }
+            if not await store.keep(changing.connection, review, values):
                 raise ReviewConflict("Somebody changed this review in this very moment.")
 
     async def comment(self, person: PersonFacts, review_id: str, text: str) -> None:
@@ -476,10 +502,10 @@ class Reviewing:
         return review, server
 
     def _approval(self, review: Review, server: RegisteredServer, verdict: Verdict) -> dict[str, Any]:
-        access = in_order(verdict.access)
-        if not within(access, together(review.subject.requested, server.granted)):
-            mend = "Approve what is asked for, or less. Its owners can ask for more."
-            raise ChangeRefused("access", "it is more than what is asked for", mend)
+        access = _asked_at_most(review, server, verdict.access)
+        if reaches_somebody(together(review.subject.requested, server.granted)) and not reaches_somebody(access):
+            mend = "Tick a group and a surface, or a service, or else reject it."
+            raise ChangeRefused("access", "nobody would get in: a person needs a group and a surface", mend)
         items = self.checklist(review.kind)
         if wanting := [item for item in items if item not in verdict.held]:
             raise ChangeRefused("checklist", f"not ticked: {'; '.join(wanting)}", "Tick what holds, or reject it.")
@@ -584,7 +610,31 @@ def reason_of(found: Iterable[Review]) -> str:
 
 
 def _rejection(verdict: Verdict) -> dict[str, Any]:
-    return {"state": State.REJECTED, "outcome_why": check_long("why", verdict.why)}
+    # What was put down for later is no part of it.
+    return {
+        "state": State.REJECTED,
+        "outcome_why": check_long("why", verdict.why),
+        "granted": None,
+        "conditions": "",
+    }
+
+
+def reaches_somebody(access: Access) -> bool:
+    """Whether an access lets anybody in: a service, or people of a group from a surface."""
+    return bool(access.services or (access.groups and access.surfaces))
+
+
+def _asked_at_most(review: Review, server: RegisteredServer, access: Access) -> Access:
+    """An access in order, which is no more than what is asked for or granted already.
+
+    Raises:
+        ChangeRefused: it is more.
+    """
+    access = in_order(access)
+    if not within(access, together(review.subject.requested, server.granted)):
+        mend = "Approve what is asked for, or less. Its owners can ask for more."
+        raise ChangeRefused("access", "it is more than what is asked for", mend)
+    return access
 
 
 def _back(server: RegisteredServer) -> Lifecycle:
@@ -610,6 +660,17 @@ def _check_unreviewed(server: RegisteredServer, asked: Access) -> None:
         fault = f"production uses {', '.join(beyond)}, and nobody reviews what is in {server.name.namespace}"
         mend = f"Ask for {' or '.join(UNREVIEWED_SURFACES)}; more is the operator's grants file's to grant."
         raise ChangeRefused("surfaces", fault, mend)
+
+
+def _asks(server: RegisteredServer) -> bool:
+    """Whether a server asks for anything that it does not have."""
+    asks = server.waiting is not None or server.lifecycle is Lifecycle.IN_REVIEW
+    return asks or not within(server.requested, server.granted)
+
+
+async def _rejected(connection: AsyncConnection, server: RegisteredServer) -> list[Review]:
+    found = await store.round_of(connection, server)
+    return [review for review in found.values() if review.state is State.REJECTED]
 
 
 def _of_access(difference: Difference) -> bool:

@@ -15,6 +15,7 @@ from pegboard_hub.registry.record import RECORD_FIELDS
 from pegboard_hub.registry.reviews.model import (
     Comment,
     Difference,
+    Kept,
     Kind,
     Review,
     State,
@@ -234,9 +235,20 @@ async def authors_of(connection: AsyncConnection, server: RegisteredServer) -> A
     return Authors(frozenset(groups - {"", None}), frozenset({*people, *asked}))
 
 
+_OUTCOME = ("outcome_why", "conditions")
+"""Columns that hold what a reviewer put down for later, and with the decision what it was."""
+
+
 def _review(row: Any) -> Review:
     said = dict(row._mapping)
     release, requested, granted = said.pop("release"), said.pop("requested"), said.pop("granted")
+    kept = None
+    if said["state"] in (State.OPEN, State.SUPERSEDED):
+        # Nobody decided: what stands in these columns was put down for later, and is no outcome.
+        if granted is not None:
+            kept = Kept(_access(granted), said["conditions"], said["outcome_why"])
+        granted = None
+        said |= dict.fromkeys(_OUTCOME, "")
     return Review(
         **said
         | {
@@ -246,6 +258,7 @@ def _review(row: Any) -> Review:
         },
         subject=Subject(release, _access(requested)),
         granted=None if granted is None else _access(granted),
+        kept=kept,
     )
 
 
