@@ -95,7 +95,9 @@ async def ask(hub: Hub, person: str, name: str, access: Access, why: str = "they
     query |= {f"surfaces:{surface}": "on" for surface in access.surfaces}
     page = await browser.get(str(httpx2.URL(f"{URL}/servers/{name}/access", params=query)))
     [button] = [
-        b for b in ("Submit", "Ask for it", "Give access", "Give back") if f"<button>{b}</button>" in page.text
+        b
+        for b in ("Submit", "Ask for it", "Give access", "Give back", "Ask for it no more")
+        if f"<button>{b}</button>" in page.text
     ]
     answer = await browser.press(page, button, why=why)
     return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from pegboard_hub.registry.history import entries
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor, entries
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Kind, State
 from pegboard_hub.web.browser import Visitor
+from pegboard_hub.web.differences import differing
 from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
     PRESTO,
@@ -133,7 +135,8 @@ async def test_what_sends_data_to_a_model_wants_a_genai_review_too(hub: Hub) -> 
 
 async def test_a_draft_in_a_namespace_that_nobody_reviews_is_approved_at_once(hub: Hub) -> None:
     await register(hub, "dev/wiki")
-    assert "It holds from now on" in words(await ask(hub, "sam", "dev/wiki", Access(("search-eng",), ("cli",))))
+    page = await ask(hub, "sam", "dev/wiki", Access(("search-eng",), ("cli",)))
+    assert "it holds once a release is" in words(page)
     found = server(hub, "dev/wiki")
     assert (found.lifecycle, found.granted) == (Lifecycle.APPROVED, Access(("search-eng",), ("cli",)))
     assert await open_ones(hub, "dev/wiki") == {}
@@ -367,6 +370,96 @@ async def test_a_rejection_reaches_the_author_and_spares_the_other_reviewers(hub
     assert told not in words(await sam.get(f"{URL}/"))
 
 
+async def test_a_reviewer_sees_what_another_left_out_and_under_which_conditions(hub: Hub) -> None:
+    await register(hub, uses_models=True, links={"docs": "https://wiki.example/docs"})
+    await ask(hub, "sam", "prod/wiki", Access(("finance", "search-eng"), ("cli",)))
+    found = await open_ones(hub, "prod/wiki")
+    sol, lea = await signed_in(hub, "sol"), await signed_in(hub, "lea")
+    page = await sol.get(f"{URL}/reviews/{found[Kind.SECURITY].id}")
+    assert "Models sends data to a language model" in words(page)
+    assert 'href="https://wiki.example/docs"' in page.text
+    assert "Nothing of it was approved yet" in words(page)
+    assert "What differs from what was approved last" not in words(page)
+    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
+    text = page.text.replace('name="groups:finance" checked', 'name="groups:finance"')
+    form = httpx2.Response(200, text=text, request=page.request)
+    await sol.press(form, "approve", **boxes, conditions="Until the next audit")
+    shown = words(await lea.get(f"{URL}/reviews/{found[Kind.PRIVACY].id}"))
+    assert "Left out: finance Conditions: Until the next audit" in shown
+    assert "Nothing of it was approved yet" in shown
+
+
+async def test_a_reviewer_reads_a_list_that_differs_whole(hub: Hub) -> None:
+    before = server(hub).granted
+    many = tuple(f"team-{number:02}" for number in range(12))
+    async with hub.parts.registry.changing() as changing:
+        held = before._replace(groups=(*before.groups, *many))
+        await changing.apply(Change(PRESTO, Actor("pat"), "grant", "all of them", granted=held, requested=held))
+    await ask(hub, "pat", PRESTO, held._replace(groups=(*held.groups, "search-eng")))
+    [review, *_] = (await open_ones(hub)).values()
+    [groups] = [each for each in differing(review.changes) if each.title == "access: groups"]
+    told = {line.text for line in groups.parts[0].lines}
+    assert {*held.groups, "search-eng"} == told
+
+
+async def test_what_was_decided_last_comes_first_with_when_it_was_decided(hub: Hub) -> None:
+    for name in ("prod/wiki", "prod/news"):
+        await register(hub, name)
+        await ask(hub, "sam", name, Access(("search-eng",), ("cli",)))
+    first = (await open_ones(hub, "prod/news"))[Kind.PRIVACY]
+    last = (await open_ones(hub, "prod/wiki"))[Kind.PRIVACY]
+    await decide(hub, "lea", first)
+    await decide(hub, "lea", last)
+    listed = await hub.parts.reviewing.listed(
+        states=[State.APPROVED], kinds=[Kind.PRIVACY], by_decision=True, limit=2
+    )
+    assert [review.server for review in listed] == ["prod/wiki", "prod/news"]
+    after = (listed[0].since_ms, listed[0].id)
+    [second, *_] = await hub.parts.reviewing.listed(
+        states=[State.APPROVED], kinds=[Kind.PRIVACY], by_decision=True, before=after
+    )
+    assert second.server == "prod/news"
+
+
+async def test_the_page_of_access_says_what_is_new_what_is_nobody_and_what_changes_nothing(hub: Hub) -> None:
+    pat = await signed_in(hub, "pat")
+    granted = server(hub).granted
+    query = {"look": "1", **{f"surfaces:{surface}": "on" for surface in granted.surfaces}}
+    url = f"{URL}/servers/{PRESTO}/access"
+    same = await pat.get(str(httpx2.URL(url, params=query | {"groups": " ".join(granted.groups)})))
+    assert "Ask for it no more" in words(same)
+    assert "Nobody gains or loses anything by it." in words(same)
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change(PRESTO, Actor("pat"), "grant", "as it is", granted=granted, requested=granted))
+    same = await pat.get(str(httpx2.URL(url, params=query | {"groups": " ".join(granted.groups)})))
+    assert "this is what it has, or asks for already" in words(same)
+    assert "Give back" not in words(same)
+    groups = " ".join((*granted.groups, "serch-eng"))
+    new = words(await pat.get(str(httpx2.URL(url, params=query | {"groups": groups}))))
+    assert "serch-eng new" in new
+    assert "Nobody is in serch-eng." in new
+    await register(hub)
+    sam = await signed_in(hub, "sam")
+    draft = words(await sam.get(f"{URL}/servers/prod/wiki/access?look=1&groups=search-eng&surfaces:cli=on"))
+    assert "Nobody is in" not in draft
+
+
+async def test_what_is_given_back_is_called_that_in_the_history(hub: Hub) -> None:
+    granted = server(hub).granted
+    await ask(hub, "pat", PRESTO, granted._replace(groups=granted.groups[1:]))
+    async with hub.parts.database.read() as connection:
+        [entry, *_] = await entries(connection, server=PRESTO, limit=1)
+    assert entry.action == "give back"
+
+
+async def test_a_record_that_is_in_review_is_changed_by_asking(hub: Hub) -> None:
+    await register(hub)
+    await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
+    page = words(await (await signed_in(hub, "sam")).get(f"{URL}/servers/prod/wiki/edit"))
+    assert "Ask for other access at /servers/prod/wiki/access." in page
+    assert "pegboard.toml" not in page
+
+
 async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_too(
     hub: Hub, company: Company
 ) -> None:
@@ -395,7 +488,7 @@ async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
     found = server(hub)
     assert (found.lifecycle, found.lifecycle_why, found.reachable) == (lifecycle, "Trino comes", reachable)
     page = await pat.get(f"{URL}/servers/{PRESTO}/access")
-    assert f"It is {lifecycle}: Trino comes" in words(page)
+    assert f"{lifecycle.capitalize()}: Trino comes" in words(page)
     await pat.press(page, "Change its lifecycle", action="bring back", why="Trino does not come")
     assert server(hub).lifecycle is Lifecycle.LIVE
 

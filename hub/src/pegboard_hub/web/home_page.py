@@ -20,7 +20,7 @@ from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
-from pegboard_hub.registry.reviews.model import Kind, Review
+from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
 from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.frame import Framer, Viewer, with_query
@@ -28,7 +28,6 @@ from pegboard_hub.web.knowing import owned
 from pegboard_hub.web.ledger_api import live_since, reader_of
 from pegboard_hub.web.operator import current_notices
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.review_forms import TITLES
 from pegboard_hub.web.standing import UNWELL, Standing, standing
 
 PATH = "/"

@@ -10,11 +10,7 @@ from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict, UnknownReview
-from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.web.knowing import no_server
-
-TITLES = {Kind.SECURITY: "Security", Kind.PRIVACY: "Legal and privacy", Kind.GENAI: "GenAI"}
-"""What pages call the kinds of reviews."""
 
 Failure = NotYours | ReviewConflict | ChangeConflict | ChangeRefused
 """What the page with the form tells; what is not there, or not theirs, is a refusal."""

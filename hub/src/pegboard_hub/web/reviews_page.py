@@ -19,8 +19,8 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
-from pegboard_hub.registry.reviews.model import Comment, Kept, Kind, Review, State, subject_of
-from pegboard_hub.registry.reviews.rules import together
+from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
+from pegboard_hub.registry.reviews.rules import needed_of, together
 from pegboard_hub.registry.reviews.service import Place, Verdict
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
@@ -34,7 +34,6 @@ from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.recent import is_recent, recently_authenticated
 from pegboard_hub.web.review_forms import (
     FAILURES,
-    TITLES,
     AccessRow,
     Problem,
     access_rows,
@@ -69,6 +68,15 @@ class Row:
     review: Review
     title: str
     href: str
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was asked for and not approved; empty unless it is approved."""
+        granted = self.review.granted
+        if granted is None:
+            return ()
+        pairs = zip(self.review.subject.requested, granted, strict=True)
+        return tuple(value for asked, given in pairs for value in asked if value not in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,8 @@ class ReviewView:
         impact: who would gain what beside then; None where nothing is to be decided.
         access: what is asked for beside what is granted, by kind of access.
         beside: the reviews of the same subject.
+        first: whether nothing of the server was ever approved.
+        uses_models: whether it sends data to a language model, as its author says.
         refused: why the person does not decide on it; None where they do.
         recent: whether the person has just said who they are.
         again: where they say it again.
@@ -127,6 +137,8 @@ class ReviewView:
     comments: tuple[Comment, ...]
     beside: tuple[Row, ...]
     earlier: tuple[Row, ...]
+    first: bool
+    uses_models: bool
     refused: NotYours | None
     reopens: bool
     asks_genai: bool
@@ -230,7 +242,11 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
     asked, _ = await reviewing.known(sees, MOST_ROWS, opened_by=person.sub)
     teams = [each for each in open_ones if _owner(servers.get(each.server)) in person.groups]
     decided, last = await reviewing.known(
-        sees, MOST_ROWS, _place(place_of(parts.cursors, before or None, caller, PATH)), states=DECIDED
+        sees,
+        MOST_ROWS,
+        _place(place_of(parts.cursors, before or None, caller, PATH)),
+        by_decision=True,
+        states=DECIDED,
     )
     told = {review.id for review in waiting}
     mine = _unseen([*asked, *teams], told)
@@ -276,6 +292,8 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         comments=tuple(await reviewing.comments(review.id)) if involved else (),
         beside=rows_of(each for each in same if each.id != review.id),
         earlier=rows_of(each for each in every if each not in same and each.id != review.id)[:MOST_EARLIER],
+        first=not any(server.granted) and not any(each.state is State.APPROVED for each in every if each not in same),
+        uses_models=Kind.GENAI in needed_of(server),
         refused=refused,
         reopens=current
         and newest.id == review.id

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
-from pegboard_hub.registry.reviews.model import Review
+from pegboard_hub.registry.reviews.model import TITLES, Review
 from pegboard_hub.registry.status import RuntimeStatus
 from pegboard_hub.web.health_view import WORDS
-from pegboard_hub.web.review_forms import TITLES
 
 UNWELL = frozenset({"down", "failed", "flapping"})
 """States of which whoever comes must know first."""

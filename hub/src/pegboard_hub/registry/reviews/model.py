@@ -21,6 +21,10 @@ class Kind(StrEnum):
     GENAI = "genai"
 
 
+TITLES = {Kind.SECURITY: "Security", Kind.PRIVACY: "Legal and privacy", Kind.GENAI: "GenAI"}
+"""What pages call the kinds of reviews."""
+
+
 class State(StrEnum):
     """How a review stands. `SUPERSEDED`: what it looked at is no longer asked for."""
 
@@ -147,6 +151,11 @@ class Review:
     conditions: str
     version: int
     kept: Kept | None = None
+
+    @property
+    def since_ms(self) -> int:
+        """Since when it stands as it does: when it was decided, or else opened."""
+        return self.opened_at_ms if self.decided_at_ms is None else self.decided_at_ms
 
     @property
     def open(self) -> bool:

@@ -22,7 +22,7 @@ from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_why
 from pegboard_hub.registry.reviews import store
 from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict, UnknownReview
-from pegboard_hub.registry.reviews.model import Comment, Difference, Kind, Review, State, in_order, subject_of
+from pegboard_hub.registry.reviews.model import TITLES, Comment, Difference, Kind, Review, State, in_order, subject_of
 from pegboard_hub.registry.reviews.rules import (
     ACCESS,
     UNREVIEWED_SURFACES,
@@ -153,7 +153,7 @@ class Reviewing:
         """Why somebody does not decide on a review; None where they may."""
         groups = self.approvers(review.kind)
         if set(groups).isdisjoint(person.groups):
-            message = f"A {review.kind} review is decided by people in: {', '.join(groups)}."
+            message = f"Reviews of the kind {TITLES[review.kind]} are decided by people in: {', '.join(groups)}."
             return NotYours("not_a_reviewer", message, "Ask one of them.")
         if authors.are(person.sub, person.groups):
             message = "Nobody decides on a server of their own team, or on what they asked for."
@@ -181,33 +181,37 @@ class Reviewing:
         sees: Callable[[RegisteredServer], bool],
         limit: int,
         before: Place | None = None,
+        *,
+        by_decision: bool = False,
         **which: object,
     ) -> tuple[list[Review], Place | None]:
-        """A page of the reviews of servers that somebody may know of, those that were opened last first.
+        """A page of the reviews of servers that somebody may know of, in the order of `store.list_reviews`.
 
         Args:
             sees: whether they may know of a server.
             limit: most reviews.
             before: `next` of the page before.
+            by_decision: whether they come by when they were decided.
             which: further arguments of `store.list_reviews`.
 
         Returns:
             The reviews, and where the next page begins: a place that they have just read; None after the last.
         """
         found: list[Review] = []
+        place = place_of_decision if by_decision else place_in_time
         servers = self._registry.current.servers
         while True:
-            batch = await self.listed(before=before, limit=LOOKED_AT, **which)
+            batch = await self.listed(before=before, by_decision=by_decision, limit=LOOKED_AT, **which)
             for review in batch:
                 server = servers.get(review.server)
                 if server is None or not sees(server):
                     continue
                 if len(found) == limit:
-                    return found, place_in_time(found[-1])
+                    return found, place(found[-1])
                 found.append(review)
             if len(batch) < LOOKED_AT:
                 return found, None
-            before = place_in_time(batch[-1])
+            before = place(batch[-1])
 
     async def comments(self, review: str) -> list[Comment]:
         """What was said of a review, oldest first."""
@@ -292,7 +296,9 @@ class Reviewing:
         async with self._registry.changing() as changing:
             server = await self._owned(changing, person, name, expected)
             if server.lifecycle is not Lifecycle.DRAFT:
-                raise ChangeRefused("lifecycle", f"it is {server.lifecycle}, no draft", "Ask for access instead.")
+                raise ChangeRefused(
+                    "lifecycle", f"its lifecycle is {server.lifecycle}, not draft", "Ask for access instead."
+                )
             change = Change(name, Actor(person.sub), "submit", why, expected, requested=asked)
             if not self.is_reviewed(server):
                 _check_unreviewed(server, asked)
@@ -311,7 +317,9 @@ class Reviewing:
         async with self._registry.changing() as changing:
             server = await self._owned(changing, person, name, expected)
             if server.lifecycle in (Lifecycle.DRAFT, Lifecycle.RETIRED):
-                raise ChangeRefused("lifecycle", f"it is {server.lifecycle}", "Submit it, or bring it back, first.")
+                raise ChangeRefused(
+                    "lifecycle", f"its lifecycle is {server.lifecycle}", "Submit it, or bring it back, first."
+                )
             if asked == in_order(server.requested) and within(server.granted, asked):
                 raise ChangeRefused("access", "it is what is asked for already", "Change what it asks for.")
             kept, adds = common(server.granted, asked), not within(asked, server.granted)
@@ -320,9 +328,9 @@ class Reviewing:
             if not reviewed:
                 _check_unreviewed(server, asked)
             granted = kept if reviewed else asked
-            change = Change(
-                name, Actor(person.sub), "ask for access", why, expected, requested=asked, granted=granted
-            )
+            less = "give back" if kept != in_order(server.granted) else "ask for less"
+            action = "ask for access" if adds else less
+            change = Change(name, Actor(person.sub), action, why, expected, requested=asked, granted=granted)
             values = {"reason": f"{person.sub}: {why}"} if adds and not reviewed else {}
             after = await changing.apply(replace(change, values=values))
             # Reviews look at exactly what is asked for: those of a release that waits begin anew with it.
@@ -589,6 +597,11 @@ class Reviewing:
 def place_in_time(review: Review) -> Place:
     """Where a review stands in the order of time."""
     return review.opened_at_ms, review.id
+
+
+def place_of_decision(review: Review) -> Place:
+    """Where a review stands in the order of decisions."""
+    return review.since_ms, review.id
 
 
 def granted_by(found: Mapping[Kind, Review], server: RegisteredServer) -> Access | None:
