@@ -220,6 +220,11 @@ async def test_the_operators_file_counts_as_an_approval_and_the_reviews_say_so(h
     assert newest[0].decided_by == "grants file"
     assert newest[0].granted is not None
     assert "sales" in newest[0].granted.groups
+    # Its reason is told once, and its kinds are called what they are called everywhere.
+    page = words(await (await signed_in(hub, "pat")).get(f"{URL}/servers/{PRESTO}/security"))
+    assert "Legal and privacy" in page
+    assert newest[0].opened_why == newest[0].outcome_why
+    assert f"by grants file: {newest[0].opened_why}" not in page
 
 
 async def test_what_waits_for_somebody_comes_first_and_its_number_is_in_the_navigation(
@@ -380,6 +385,7 @@ async def test_a_reviewer_sees_what_another_left_out_and_under_which_conditions(
     assert 'href="https://wiki.example/docs"' in page.text
     assert "Nothing of it was approved yet" in words(page)
     assert "What differs from what was approved last" not in words(page)
+    assert "nobody gains anything before its first release" in words(page)
     boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
     text = page.text.replace('name="groups:finance" checked', 'name="groups:finance"')
     form = httpx2.Response(200, text=text, request=page.request)
