@@ -404,8 +404,8 @@ async def test_of_two_owners_who_change_one_server_the_second_is_told_what_the_f
     regroup(stage.hub, "gus", "platform")
     pages = [(await signed_in(stage.hub, person), person) for person in ("pat", "gus")]
     opened = [await browser.get(f"{URL}/servers/{PRESTO}/access") for browser, _ in pages]
-    first = await pages[0][0].press(opened[0], "Do it", action="retire", why="old")
-    second = await pages[1][0].press(opened[1], "Do it", action="retire", why="older")
+    first = await pages[0][0].press(opened[0], "Change its lifecycle", action="retire", why="old")
+    second = await pages[1][0].press(opened[1], "Change its lifecycle", action="retire", why="older")
     assert (first.status_code, second.status_code) == (303, 409)
     assert "pat changed lifecycle" in words(second)
     assert server(stage.hub).lifecycle_why == "old"

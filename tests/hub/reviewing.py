@@ -94,7 +94,11 @@ async def ask(hub: Hub, person: str, name: str, access: Access, why: str = "they
     query = {"look": "1", "groups": " ".join(access.groups), "channels": " ".join(access.channels)}
     query |= {f"surfaces:{surface}": "on" for surface in access.surfaces}
     page = await browser.get(str(httpx2.URL(f"{URL}/servers/{name}/access", params=query)))
-    [button] = [b for b in ("Submit", "Ask for it", "Do it") if f"<button>{b}</button>" in page.text]
+    [button] = [
+        b
+        for b in ("Submit", "Ask for it", "Give access", "Give back", "Ask for it no more")
+        if f"<button>{b}</button>" in page.text
+    ]
     answer = await browser.press(page, button, why=why)
     return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
 

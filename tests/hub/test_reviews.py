@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from pegboard_hub.registry.history import entries
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor, entries
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Kind, State
 from pegboard_hub.web.browser import Visitor
+from pegboard_hub.web.differences import differing
 from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
     PRESTO,
@@ -133,7 +135,8 @@ async def test_what_sends_data_to_a_model_wants_a_genai_review_too(hub: Hub) -> 
 
 async def test_a_draft_in_a_namespace_that_nobody_reviews_is_approved_at_once(hub: Hub) -> None:
     await register(hub, "dev/wiki")
-    assert "It holds from now on" in words(await ask(hub, "sam", "dev/wiki", Access(("search-eng",), ("cli",))))
+    page = await ask(hub, "sam", "dev/wiki", Access(("search-eng",), ("cli",)))
+    assert "it holds once a release is" in words(page)
     found = server(hub, "dev/wiki")
     assert (found.lifecycle, found.granted) == (Lifecycle.APPROVED, Access(("search-eng",), ("cli",)))
     assert await open_ones(hub, "dev/wiki") == {}
@@ -217,6 +220,11 @@ async def test_the_operators_file_counts_as_an_approval_and_the_reviews_say_so(h
     assert newest[0].decided_by == "grants file"
     assert newest[0].granted is not None
     assert "sales" in newest[0].granted.groups
+    # Its reason is told once, and its kinds are called what they are called everywhere.
+    page = words(await (await signed_in(hub, "pat")).get(f"{URL}/servers/{PRESTO}/security"))
+    assert "Legal and privacy" in page
+    assert newest[0].opened_why == newest[0].outcome_why
+    assert f"by grants file: {newest[0].opened_why}" not in page
 
 
 async def test_what_waits_for_somebody_comes_first_and_its_number_is_in_the_navigation(
@@ -310,6 +318,154 @@ async def test_ticks_are_kept_and_all_of_them_are_wanted_for_an_approval(hub: Hu
     assert re.findall(r'name="(item:\w+)" checked', kept) == [box]
 
 
+async def test_all_of_a_decision_is_kept_for_later_and_nobody_takes_it_for_an_outcome(
+    hub: Hub, company: Company
+) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    unticked = page.text.replace('name="groups:ads-eng" checked', 'name="groups:ads-eng"')
+    assert unticked != page.text
+    form = httpx2.Response(200, text=unticked, request=page.request)
+    await sol.press(form, "keep", conditions="Until the next audit", why="I asked them")
+    again = await sol.get(f"{URL}/reviews/{review.id}")
+    assert 'name="groups:ads-eng">' in again.text
+    assert 'name="groups:platform" checked' in again.text
+    assert ">Until the next audit</textarea>" in again.text
+    assert ">I asked them</textarea>" in again.text
+    kept = await hub.parts.reviewing.find(review.id)
+    assert (kept.state, kept.granted, kept.conditions, kept.outcome_why) == (State.OPEN, None, "", "")
+    pat = await signed_in(hub, "pat")
+    assert "Until the next audit" not in words(await pat.get(f"{URL}/servers/{PRESTO}/security"))
+    # A rejection is what it says, and nothing that was kept before it.
+    await decide(hub, "sol", kept, "reject", why="It deletes.", conditions="")
+    rejected = await hub.parts.reviewing.find(review.id)
+    assert (rejected.granted, rejected.conditions, rejected.outcome_why) == (None, "", "It deletes.")
+
+
+@pytest.mark.parametrize("field", ["groups", "surfaces"])
+async def test_an_approval_that_lets_nobody_in_is_refused(hub: Hub, company: Company, field: str) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
+    text = re.sub(rf'(name="{field}:[^"]+") checked', r"\1", page.text)
+    answer = await sol.press(httpx2.Response(200, text=text, request=page.request), "approve", **boxes)
+    assert answer.status_code == 422
+    assert "nobody would get in" in words(answer)
+    assert set(await open_ones(hub)) == {Kind.SECURITY}
+
+
+async def test_a_rejection_reaches_the_author_and_spares_the_other_reviewers(hub: Hub) -> None:
+    await register(hub)
+    await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
+    found = await open_ones(hub, "prod/wiki")
+    await decide(hub, "sol", found[Kind.SECURITY], "reject", why="It deletes.")
+    sam, lea = await signed_in(hub, "sam"), await signed_in(hub, "lea")
+    told = "The Security review of prod/wiki was rejected"
+    assert told in words(await sam.get(f"{URL}/"))
+    page = await sam.get(f"{URL}/servers/prod/wiki")
+    assert "Its Security review was rejected." in words(page)
+    assert f'href="/reviews/{found[Kind.SECURITY].id}">Look at the review' in page.text
+    assert "Nothing waits for you." in words(await lea.get(f"{URL}/reviews"))
+    await sam.press(await sam.get(f"{URL}/reviews/{found[Kind.SECURITY].id}"), "Reopen", why="It asks first.")
+    assert "Nothing waits for you." not in words(await lea.get(f"{URL}/reviews"))
+    assert told not in words(await sam.get(f"{URL}/"))
+
+
+async def test_a_reviewer_sees_what_another_left_out_and_under_which_conditions(hub: Hub) -> None:
+    await register(hub, uses_models=True, links={"docs": "https://wiki.example/docs"})
+    await ask(hub, "sam", "prod/wiki", Access(("finance", "search-eng"), ("cli",)))
+    found = await open_ones(hub, "prod/wiki")
+    sol, lea = await signed_in(hub, "sol"), await signed_in(hub, "lea")
+    page = await sol.get(f"{URL}/reviews/{found[Kind.SECURITY].id}")
+    assert "Models sends data to a language model" in words(page)
+    assert 'href="https://wiki.example/docs"' in page.text
+    assert "Nothing of it was approved yet" in words(page)
+    assert "What differs from what was approved last" not in words(page)
+    assert "nobody gains anything before its first release" in words(page)
+    boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
+    text = page.text.replace('name="groups:finance" checked', 'name="groups:finance"')
+    form = httpx2.Response(200, text=text, request=page.request)
+    await sol.press(form, "approve", **boxes, conditions="Until the next audit")
+    shown = words(await lea.get(f"{URL}/reviews/{found[Kind.PRIVACY].id}"))
+    assert "Left out: finance Conditions: Until the next audit" in shown
+    assert "Nothing of it was approved yet" in shown
+
+
+async def test_a_reviewer_reads_a_list_that_differs_whole(hub: Hub) -> None:
+    before = server(hub).granted
+    many = tuple(f"team-{number:02}" for number in range(12))
+    async with hub.parts.registry.changing() as changing:
+        held = before._replace(groups=(*before.groups, *many))
+        await changing.apply(Change(PRESTO, Actor("pat"), "grant", "all of them", granted=held, requested=held))
+    await ask(hub, "pat", PRESTO, held._replace(groups=(*held.groups, "search-eng")))
+    [review, *_] = (await open_ones(hub)).values()
+    [groups] = [each for each in differing(review.changes) if each.title == "access: groups"]
+    told = {line.text for line in groups.parts[0].lines}
+    assert {*held.groups, "search-eng"} == told
+
+
+async def test_what_was_decided_last_comes_first_with_when_it_was_decided(hub: Hub) -> None:
+    for name in ("prod/wiki", "prod/news"):
+        await register(hub, name)
+        await ask(hub, "sam", name, Access(("search-eng",), ("cli",)))
+    first = (await open_ones(hub, "prod/news"))[Kind.PRIVACY]
+    last = (await open_ones(hub, "prod/wiki"))[Kind.PRIVACY]
+    await decide(hub, "lea", first)
+    await decide(hub, "lea", last)
+    listed = await hub.parts.reviewing.listed(
+        states=[State.APPROVED], kinds=[Kind.PRIVACY], by_decision=True, limit=2
+    )
+    assert [review.server for review in listed] == ["prod/wiki", "prod/news"]
+    after = (listed[0].since_ms, listed[0].id)
+    [second, *_] = await hub.parts.reviewing.listed(
+        states=[State.APPROVED], kinds=[Kind.PRIVACY], by_decision=True, before=after
+    )
+    assert second.server == "prod/news"
+
+
+async def test_the_page_of_access_says_what_is_new_what_is_nobody_and_what_changes_nothing(hub: Hub) -> None:
+    pat = await signed_in(hub, "pat")
+    granted = server(hub).granted
+    query = {"look": "1", **{f"surfaces:{surface}": "on" for surface in granted.surfaces}}
+    url = f"{URL}/servers/{PRESTO}/access"
+    same = await pat.get(str(httpx2.URL(url, params=query | {"groups": " ".join(granted.groups)})))
+    assert "Ask for it no more" in words(same)
+    assert "Nobody gains or loses anything by it." in words(same)
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change(PRESTO, Actor("pat"), "grant", "as it is", granted=granted, requested=granted))
+    same = await pat.get(str(httpx2.URL(url, params=query | {"groups": " ".join(granted.groups)})))
+    assert "this is what it has, or asks for already" in words(same)
+    assert "Give back" not in words(same)
+    groups = " ".join((*granted.groups, "serch-eng"))
+    new = words(await pat.get(str(httpx2.URL(url, params=query | {"groups": groups}))))
+    assert "serch-eng new" in new
+    assert "Nobody is in serch-eng." in new
+    await register(hub)
+    sam = await signed_in(hub, "sam")
+    draft = words(await sam.get(f"{URL}/servers/prod/wiki/access?look=1&groups=search-eng&surfaces:cli=on"))
+    assert "Nobody is in" not in draft
+
+
+async def test_what_is_given_back_is_called_that_in_the_history(hub: Hub) -> None:
+    granted = server(hub).granted
+    await ask(hub, "pat", PRESTO, granted._replace(groups=granted.groups[1:]))
+    async with hub.parts.database.read() as connection:
+        [entry, *_] = await entries(connection, server=PRESTO, limit=1)
+    assert entry.action == "give back"
+
+
+async def test_a_record_that_is_in_review_is_changed_by_asking(hub: Hub) -> None:
+    await register(hub)
+    await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
+    page = words(await (await signed_in(hub, "sam")).get(f"{URL}/servers/prod/wiki/edit"))
+    assert "Ask for other access at /servers/prod/wiki/access." in page
+    assert "pegboard.toml" not in page
+
+
 async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_too(
     hub: Hub, company: Company
 ) -> None:
@@ -334,12 +490,12 @@ async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
 ) -> None:
     pat = await signed_in(hub, "pat")
     page = await pat.get(f"{URL}/servers/{PRESTO}/access")
-    await pat.press(page, "Do it", action=action, why="Trino comes")
+    await pat.press(page, "Change its lifecycle", action=action, why="Trino comes")
     found = server(hub)
     assert (found.lifecycle, found.lifecycle_why, found.reachable) == (lifecycle, "Trino comes", reachable)
     page = await pat.get(f"{URL}/servers/{PRESTO}/access")
-    assert f"It is {lifecycle}: Trino comes" in words(page)
-    await pat.press(page, "Do it", action="bring back", why="Trino does not come")
+    assert f"{lifecycle.capitalize()}: Trino comes" in words(page)
+    await pat.press(page, "Change its lifecycle", action="bring back", why="Trino does not come")
     assert server(hub).lifecycle is Lifecycle.LIVE
 
 
@@ -348,10 +504,14 @@ async def test_a_retired_server_waits_for_nobody_until_it_is_brought_back(hub: H
     [review] = (await open_ones(hub)).values()
     sol, pat = await signed_in(hub, "sol"), await signed_in(hub, "pat")
     page = await sol.get(f"{URL}/reviews/{review.id}")
-    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="retire", why="Trino comes")
+    await pat.press(
+        await pat.get(f"{URL}/servers/{PRESTO}/access"), "Change its lifecycle", action="retire", why="Trino comes"
+    )
     assert "Nothing waits for you." in words(await sol.get(f"{URL}/reviews"))
     assert "The server is retired" in words(await sol.press(page, "approve"))
-    await pat.press(await pat.get(f"{URL}/servers/{PRESTO}/access"), "Do it", action="bring back", why="It stays")
+    await pat.press(
+        await pat.get(f"{URL}/servers/{PRESTO}/access"), "Change its lifecycle", action="bring back", why="It stays"
+    )
     assert server(hub).lifecycle is Lifecycle.IN_REVIEW
     await decide(hub, "sol", review)
     assert server(hub).reachable

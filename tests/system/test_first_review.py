@@ -89,6 +89,6 @@ def test_the_tutorial_of_a_reviewer_does_what_it_shows(pegboard: Instance, brows
     approve(browser, url, "lea")
     until(lambda: reaches(pegboard), 2)
     assert len(follow(pegboard, 3)) == 2
-    ask(browser, url, "", "Do it")
+    ask(browser, url, "", "Give back")
     until(lambda: not reaches(pegboard), 2)
     assert follow(pegboard, 4)

@@ -14,14 +14,14 @@ from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours
-from pegboard_hub.registry.reviews.model import State, in_order
+from pegboard_hub.registry.reviews.model import TITLES, State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
-from pegboard_hub.registry.reviews.service import OWNERS_MAY
+from pegboard_hub.registry.reviews.service import OWNERS_MAY, Asked
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Framer
 from pegboard_hub.web.freshness import keep_fresh, told_now
-from pegboard_hub.web.impact_view import ImpactView, impact_view
+from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people
 from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.onward import see_other, sign_in_again_path
 from pegboard_hub.web.parts import Parts
@@ -36,14 +36,15 @@ from pegboard_hub.web.review_forms import (
     version_of,
     written_access,
 )
-from pegboard_hub.web.reviews_page import TITLES, Row, rows_of
+from pegboard_hub.web.reviews_page import Row, rows_of
 
 PATH = "/servers/{namespace}/{name}/access"
 LIFECYCLE = "/servers/{namespace}/{name}/lifecycle"
 
 DONE = {
-    "asked": "Asked. Its reviewers find it under Reviews; until they approve it, what is granted stays as it is.",
+    "asked": "Asked. Its reviewers find it under Reviews; nothing opens before they approve it.",
     "holds": "Done. It holds from now on, at every layer within two seconds.",
+    "holds-later": "Done. Nothing is deployed yet; it holds once a release is.",
     "deprecate": "Deprecated. It can still be called, and says that it should not be for long.",
     "retire": "Retired. Nobody can call it any more.",
     "bring-back": "Brought back.",
@@ -68,6 +69,8 @@ class AccessView:
         kinds: reviews that it would need, in words.
         adds: whether it gives anybody more.
         takes: whether it ends something at once.
+        same: whether it would change nothing at all.
+        unknown: groups of it that are new, and in which nobody is; `exhaustive` where everybody is known.
         moves: what may be done with its lifecycle, in words.
     """
 
@@ -82,6 +85,9 @@ class AccessView:
     kinds: tuple[str, ...]
     adds: bool
     takes: bool
+    same: bool
+    unknown: tuple[str, ...]
+    exhaustive: bool
     moves: tuple[tuple[str, str], ...]
     open: tuple[Row, ...]
     recent: bool
@@ -89,6 +95,16 @@ class AccessView:
     form: Form
     done: str
     problem: Problem | None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is granted."""
+        return any(self.server.granted)
+
+    @property
+    def when(self) -> str:
+        """From when on holds what nobody reviews."""
+        return "at once" if self.server.release else "once a release is deployed"
 
     @property
     def fields(self) -> list[tuple[str, str]]:
@@ -123,7 +139,7 @@ def access_page_routes(parts: Parts, framer: Framer) -> APIRouter:
             came = await asks(session.facts, server, written_access(form), form.get("why", ""), version_of(form))
         except FAILURES as error:
             return await again(request, session, server, form | {"look": "1"}, problem_of(error))
-        return see_other(f"/servers/{server}/access?done={'asked' if came.opened else 'holds'}")
+        return see_other(f"/servers/{server}/access?done={_outcome(parts, server, came)}")
 
     @router.post(LIFECYCLE)
     async def move(request: Request, session: HereSession, namespace: str, name: str) -> Response:
@@ -178,13 +194,14 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
     except ChangeRefused as error:
         looking, problem = False, problem_of(error)
     path = f"/servers/{name}/access"
+    draft = server.lifecycle is Lifecycle.DRAFT
     granted, reviewed = server.granted, reviewing.is_reviewed(server)
-    adds = not within(asked, granted) or server.lifecycle is Lifecycle.DRAFT
+    adds = not within(asked, granted) or draft
     before = await reviewing.approved_last(server)
     return AccessView(
         server=server,
         path=path,
-        draft=server.lifecycle is Lifecycle.DRAFT,
+        draft=draft,
         now=access_rows(granted, server.requested),
         asked=asked,
         surfaces=SURFACES,
@@ -192,6 +209,9 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         impact=await impact_view(parts, before, once_approved(server, asked)) if looking else None,
         kinds=tuple(TITLES[kind] for kind in needed_of(server)) if adds and reviewed else (),
         adds=adds,
+        same=not draft and asked == in_order(server.requested) and within(granted, asked),
+        unknown=await _unknown(parts, server, asked) if looking else (),
+        exhaustive=parts.identity.demo is not None,
         takes=common(granted, asked) != in_order(granted),
         moves=tuple((name, MOVES[name]) for name, stands in OWNERS_MAY.items() if server.lifecycle in stands),
         open=rows_of(open_ones),
@@ -207,6 +227,22 @@ def _to_begin_with(server: RegisteredServer, waits: bool) -> Access:
     """What the form begins with: what is granted, with what is asked for and not yet decided."""
     waits = waits or server.lifecycle is Lifecycle.DRAFT
     return together(server.granted, server.requested) if waits else server.granted
+
+
+def _outcome(parts: Parts, name: str, came: Asked) -> str:
+    """What was done, by its word in the address."""
+    if came.opened:
+        return "asked"
+    return "holds" if parts.registry.current.servers[name].release else "holds-later"
+
+
+async def _unknown(parts: Parts, server: RegisteredServer, asked: Access) -> tuple[str, ...]:
+    """Groups that are asked for anew, and in which nobody is who is known here: perhaps they are written wrong."""
+    fresh = set(asked.groups) - {*server.granted.groups, *server.requested.groups}
+    if not fresh:
+        return ()
+    everybody, _ = await known_people(parts)
+    return tuple(sorted(fresh.difference(*(person.groups for person in everybody))))
 
 
 def _is_draft(parts: Parts, name: str) -> bool:

@@ -28,7 +28,7 @@ SHORT = 200
 
 LONGEST_LINE = 1000
 AROUND = 3
-"""Unchanged lines that are shown around changed ones."""
+"""Unchanged lines that are shown around changed ones, but for lists."""
 
 _STANDINGS = {(True, False): "new", (False, True): "gone", (False, False): "changed"}
 
@@ -67,9 +67,13 @@ def lines_of(value: Any) -> list[str]:
         return []
     if isinstance(value, str):
         return value.splitlines()
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if _is_list(value):
         return list(value)
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _shown(change: Difference) -> Shown:
@@ -89,21 +93,22 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Par
 
 def _part(label: str, before: Any, after: Any) -> Part:
     was, now = lines_of(before), lines_of(after)
-    lines = [
-        Line(line.mark, shown(_short(line.text))) for line in _compared(was[:MOST_COMPARED], now[:MOST_COMPARED])
-    ]
+    # A list is read whole: a group that is left out of it would look like one that is not there.
+    around = MOST_COMPARED if _is_list(before) or _is_list(after) else AROUND
+    compared = _compared(was[:MOST_COMPARED], now[:MOST_COMPARED], around)
+    lines = [Line(line.mark, shown(_short(line.text))) for line in compared]
     left_out = sum(max(0, len(each) - MOST_COMPARED) for each in (was, now))
     return Part(label, tuple(lines[:MOST_LINES]), max(0, len(lines) - MOST_LINES) + left_out)
 
 
-def _compared(was: list[str], now: list[str]) -> Iterator[Line]:
+def _compared(was: list[str], now: list[str], around: int) -> Iterator[Line]:
     often, counts = Counter(was), Counter(now)
     alike = sum(count * counts[line] for line, count in often.items()) > MOST_ALIKE
     if alike and len(now) < SHORT:
         yield from (Line("removed", text) for text in was)
         yield from (Line("added", text) for text in now)
         return
-    groups = SequenceMatcher(None, was, now, autojunk=alike).get_grouped_opcodes(AROUND)
+    groups = SequenceMatcher(None, was, now, autojunk=alike).get_grouped_opcodes(around)
     for at, group in enumerate(groups):
         if at:
             yield Line("gap", "")

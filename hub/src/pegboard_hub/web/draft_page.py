@@ -324,8 +324,23 @@ def _mine_of(parts: Parts, session: Session, server: RegisteredServer) -> Regist
         raise _not_theirs(server)
     if not editable(server):
         message = f"{server.name} is no draft any more, so its record is not written here."
-        raise refuse(409, "not_a_draft", message, "What its release’s pegboard.toml says is what stands in it.")
+        coded = server.release is not None or server.waiting is not None
+        # Before there is code, what was submitted stands.
+        mend = (
+            _CODED
+            if coded
+            else f"Its reviewers look at what was submitted. Ask for other access at {access_of(server)}."
+        )
+        raise refuse(409, "not_a_draft", message, mend)
     return server
+
+
+_CODED = "What its release’s pegboard.toml says is what stands in it."
+
+
+def access_of(server: RegisteredServer) -> str:
+    """The address of the page that asks for access."""
+    return f"/servers/{server.name}/access"
 
 
 def _not_theirs(server: RegisteredServer) -> Refused:

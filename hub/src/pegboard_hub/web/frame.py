@@ -23,6 +23,7 @@ from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.registry.reviews.model import TITLES as REVIEW_TITLES
 from pegboard_hub.registry.status import Isolation
 from pegboard_hub.web.browser import NOBODY, Browsers, Visitor, signed_in, visitor
 from pegboard_hub.web.onward import onward, sign_in_path
@@ -337,6 +338,7 @@ def _templates() -> Environment:
     environment.filters["day"] = day
     environment.filters["moment"] = moment
     environment.filters["number"] = number
+    environment.filters["review_title"] = REVIEW_TITLES.__getitem__
     return environment
 
 

@@ -121,7 +121,7 @@ def history_routes(parts: Parts, framer: Framer) -> APIRouter:
         async with parts.database.read() as connection:
             found = await entries(connection, server=str(server.name), before_seq=before, limit=PAGE_ENTRIES + 1)
         view = HistoryView(
-            head(parts, frame, server),
+            await head(parts, frame, server),
             {},
             problems,
             tuple(_view(entry, kept) for entry in found[:PAGE_ENTRIES]),

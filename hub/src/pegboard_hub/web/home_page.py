@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
-from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
 from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.frame import Framer, Viewer, with_query
@@ -169,14 +169,23 @@ async def _needs(
         return iter(())
     person = PersonFacts(viewer.sub, viewer.name, viewer.caller.groups, viewer.caller.email)
     waiting = Counter(review.kind for review in await parts.reviewing.waiting_for(person))
-    return _told_needs(viewer, mine, status, waiting)
+    return _told_needs(viewer, mine, status, waiting, await parts.reviewing.rejections(mine[:MOST_MINE]))
 
 
 def _told_needs(
-    viewer: Viewer, mine: list[RegisteredServer], status: RuntimeStatus, waiting: Mapping[Kind, int]
+    viewer: Viewer,
+    mine: list[RegisteredServer],
+    status: RuntimeStatus,
+    waiting: Mapping[Kind, int],
+    rejected: Iterable[Review],
 ) -> Iterator[Need]:
+    for review in rejected:
+        words = (
+            f"The {TITLES[review.kind]} review of {review.server} was rejected: change what it asks for, or reopen it"
+        )
+        yield Need(words, f"/reviews/{review.id}")
     for kind, count in waiting.items():
-        yield Need(f"{count} {kind.value} review{'' if count == 1 else 's'} to decide", "/reviews")
+        yield Need(f"{count} {TITLES[kind]} review{'' if count == 1 else 's'} to decide", "/reviews")
     for server in mine:
         now, here = standing(status, server), with_query(f"/servers/{server.name}", viewer.query)
         if now.state in NEEDY:

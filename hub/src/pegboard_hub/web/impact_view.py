@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.impact import Impact, People, Row, ToolChange, Who, impact
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.web.parts import Parts
@@ -65,10 +66,17 @@ async def find_impact(parts: Parts, before: RegisteredServer, after: RegisteredS
 
     It is computed beside the event loop: with many people and policies it takes a while.
     """
-    demo = parts.identity.demo
-    known = demo.everybody() if demo else await parts.identity.sessions.everybody()
-    people = People(tuple(known), exhaustive=demo is not None)
+    known, exhaustive = await known_people(parts)
+    people = People(tuple(known), exhaustive=exhaustive)
     return await asyncio.to_thread(impact, before, after, people, parts.public_url)
+
+
+async def known_people(parts: Parts) -> tuple[list[PersonFacts], bool]:
+    """Everybody who is known here, and whether there is nobody else: the demo directory, or who is signed in now."""
+    demo = parts.identity.demo
+    if demo is not None:
+        return demo.everybody(), True
+    return await parts.identity.sessions.everybody(), False
 
 
 async def impact_view(parts: Parts, before: RegisteredServer, after: RegisteredServer) -> ImpactView:

@@ -19,8 +19,8 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
-from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State, subject_of
-from pegboard_hub.registry.reviews.rules import together
+from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
+from pegboard_hub.registry.reviews.rules import needed_of, together
 from pegboard_hub.registry.reviews.service import Place, Verdict
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
@@ -49,13 +49,11 @@ MOST_ROWS = 50
 MOST_EARLIER = 20
 DECIDED = (State.APPROVED, State.REJECTED, State.SUPERSEDED)
 
-TITLES = {Kind.SECURITY: "Security", Kind.PRIVACY: "Legal and privacy", Kind.GENAI: "GenAI"}
-
 DONE = {
     "approve": "Approved. The other reviews of this are still wanted.",
     "granted": "Approved. It was the last one: what all reviews approved holds now.",
     "reject": "Rejected. What is asked for stays out.",
-    "keep": "The list is kept as you ticked it.",
+    "keep": "Kept as you filled it in. Nothing is decided yet.",
     "comment": "Said.",
     "reopen": "This is to be looked at again.",
     "genai": "This GenAI review is wanted, too.",
@@ -70,6 +68,15 @@ class Row:
     review: Review
     title: str
     href: str
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was asked for and not approved; empty unless it is approved."""
+        granted = self.review.granted
+        if granted is None:
+            return ()
+        pairs = zip(self.review.subject.requested, granted, strict=True)
+        return tuple(value for asked, given in pairs for value in asked if value not in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,8 @@ class ReviewView:
         impact: who would gain what beside then; None where nothing is to be decided.
         access: what is asked for beside what is granted, by kind of access.
         beside: the reviews of the same subject.
+        first: whether nothing of the server was ever approved.
+        uses_models: whether it sends data to a language model, as its author says.
         refused: why the person does not decide on it; None where they do.
         recent: whether the person has just said who they are.
         again: where they say it again.
@@ -128,6 +137,8 @@ class ReviewView:
     comments: tuple[Comment, ...]
     beside: tuple[Row, ...]
     earlier: tuple[Row, ...]
+    first: bool
+    uses_models: bool
     refused: NotYours | None
     reopens: bool
     asks_genai: bool
@@ -143,8 +154,26 @@ class ReviewView:
         return f"{PATH}/{self.review.id}"
 
     def ticked(self, row: AccessRow) -> bool:
-        """Whether the form approves one value: all of them, until somebody has sent it otherwise."""
-        return row.field in self.form if self.form else True
+        """Whether the form approves one value: all of them, until somebody has sent or kept it otherwise."""
+        if self.form or self.kept is None:
+            return row.field in self.form if self.form else True
+        name, _, value = row.field.partition(":")
+        return value in getattr(self.kept.access, name)
+
+    @property
+    def kept(self) -> Kept | None:
+        """What a reviewer put down for later."""
+        return self.review.kept
+
+    @property
+    def conditions(self) -> str:
+        """What stands in the field."""
+        return self.form.get("conditions", "") if self.form or self.kept is None else self.kept.conditions
+
+    @property
+    def why(self) -> str:
+        """What stands in the field."""
+        return self.form.get("why", "") if self.form or self.kept is None else self.kept.why
 
 
 def review_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -213,7 +242,11 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
     asked, _ = await reviewing.known(sees, MOST_ROWS, opened_by=person.sub)
     teams = [each for each in open_ones if _owner(servers.get(each.server)) in person.groups]
     decided, last = await reviewing.known(
-        sees, MOST_ROWS, _place(place_of(parts.cursors, before or None, caller, PATH)), states=DECIDED
+        sees,
+        MOST_ROWS,
+        _place(place_of(parts.cursors, before or None, caller, PATH)),
+        by_decision=True,
+        states=DECIDED,
     )
     told = {review.id for review in waiting}
     mine = _unseen([*asked, *teams], told)
@@ -259,6 +292,8 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         comments=tuple(await reviewing.comments(review.id)) if involved else (),
         beside=rows_of(each for each in same if each.id != review.id),
         earlier=rows_of(each for each in every if each not in same and each.id != review.id)[:MOST_EARLIER],
+        first=not any(server.granted) and not any(each.state is State.APPROVED for each in every if each not in same),
+        uses_models=Kind.GENAI in needed_of(server),
         refused=refused,
         reopens=current
         and newest.id == review.id
@@ -278,13 +313,10 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
 
 
 async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
-    """Approve, reject, or keep the ticks for later, as the button says."""
+    """Approve, reject, or keep all of it for later, as the button says."""
     found = await parts.reviewing.find(review)
     held = frozenset(item for item in parts.reviewing.checklist(found.kind) if item_field(item) in form)
     chosen, version = form.get("verdict", ""), version_of(form)
-    if chosen not in ("approve", "reject"):
-        await parts.reviewing.tick(person, review, version, held)
-        return review, "keep"
     verdict = Verdict(
         version=version,
         approves=chosen == "approve",
@@ -293,6 +325,9 @@ async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) ->
         conditions=form.get("conditions", ""),
         held=held,
     )
+    if chosen not in ("approve", "reject"):
+        await parts.reviewing.put_down(person, review, verdict)
+        return review, "keep"
     holds = await parts.reviewing.decide(person, review, verdict)
     return review, "granted" if holds else chosen
 

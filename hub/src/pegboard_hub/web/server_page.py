@@ -266,7 +266,7 @@ def framed(parts: Parts, framer: Framer, request: Request, name: str, tab: str) 
     return replace(frame, title=title, section="/servers"), found
 
 
-def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
+async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     """What stands above a server's page."""
     caller = frame.caller
     now = standing(parts.status.read(), server)
@@ -277,7 +277,8 @@ def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     links = {title: f"{here}/{tab}" if tab else here for tab, title in tabs.items()}
     drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
     edit = frame.link(f"{here}/edit") if editable(server) and edits(parts.reviewing.roles, caller, server) else ""
-    return Head(server, now, tuple(banners(server, now)), drawn, edit)
+    said = tuple(banners(server, now, await parts.reviewing.rejections([server])))
+    return Head(server, now, said, drawn, edit)
 
 
 def _knows_stop(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
@@ -299,7 +300,7 @@ async def overview(parts: Parts, frame: Frame, server: RegisteredServer, _reques
     days, _ = await parts.ledger.usage_of(name, now_ms - chart.DAYS * DAY_MS)
     reviews = await parts.reviewing.listed(server=name, limit=MOST_REVIEWS)
     return OverviewView(
-        head=head(parts, frame, server),
+        head=await head(parts, frame, server),
         health=await health_view_of_one(parts, server),
         url=server.name.resource_url(parts.public_url) if server.reachable else "",
         surfaces=surfaces,
@@ -326,7 +327,7 @@ async def tools(parts: Parts, frame: Frame, server: RegisteredServer, _request: 
         if tool.name in where or insider(caller, server)
     }
     return ToolsView(
-        head=head(parts, frame, server),
+        head=await head(parts, frame, server),
         surfaces=surfaces,
         tools=tuple(view for view in views.values() if view.surfaces),
         others=tuple(view for view in views.values() if not view.surfaces),
@@ -341,7 +342,7 @@ async def connect(parts: Parts, frame: Frame, server: RegisteredServer, _request
     surfaces = open_from(parts, caller, server)
     url = server.name.resource_url(parts.public_url) if server.reachable else ""
     ways = tuple(_way(client, server.name, url, surfaces) for client in CLIENTS) if surfaces else ()
-    return ConnectView(head(parts, frame, server), url, surfaces, refusal(parts, frame, server, surfaces), ways)
+    return ConnectView(await head(parts, frame, server), url, surfaces, refusal(parts, frame, server, surfaces), ways)
 
 
 async def security(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> SecurityView:
@@ -351,7 +352,7 @@ async def security(parts: Parts, frame: Frame, server: RegisteredServer, _reques
     reviews = await parts.reviewing.listed(server=str(server.name), limit=MOST_REVIEWS)
     shown = server.release or server.waiting
     return SecurityView(
-        head=head(parts, frame, server),
+        head=await head(parts, frame, server),
         insides=insides,
         reviewed=parts.reviewing.is_reviewed(server),
         isolation=parts.status.read().isolation,
@@ -370,7 +371,7 @@ async def releases(parts: Parts, frame: Frame, server: RegisteredServer, request
     here = f"/servers/{server.name}/releases"
     query = frame.viewer.query if frame.viewer else ()
     return ReleasesView(
-        head=head(parts, frame, server),
+        head=await head(parts, frame, server),
         releases=tuple(found),
         older=with_query(here, [*query, ("cursor", f"{rest.seen_at_ms}-{rest.digest}")]) if rest else "",
         newest=with_query(here, query) if after else "",

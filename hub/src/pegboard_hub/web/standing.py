@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.model import TITLES, Review
 from pegboard_hub.registry.status import RuntimeStatus
 from pegboard_hub.web.health_view import WORDS
 
@@ -44,11 +45,16 @@ class Standing:
 
 
 class Banner(NamedTuple):
-    """Something about a server that whoever uses it must know first. `kind` is the style sheet's."""
+    """Something about a server that whoever uses it must know first.
+
+    `kind` is the style sheet's, `href` where one goes on with it, by a link of the words `link`.
+    """
 
     kind: str
     title: str
     text: str
+    href: str = ""
+    link: str = ""
 
 
 def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
@@ -63,12 +69,16 @@ def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
     return Standing(health.state, health.since_ms, why, health.checked_at_ms, process.restarts if process else 0)
 
 
-def banners(server: RegisteredServer, now: Standing) -> Iterator[Banner]:
-    """What must be known first."""
+def banners(server: RegisteredServer, now: Standing, rejected: Iterable[Review] = ()) -> Iterator[Banner]:
+    """What must be known first; `rejected` are reviews of what it asks for now."""
     if server.stopped:
         yield Banner("bad", "Stopped for everybody.", now.why)
     if now.state in UNWELL and now.why:
         yield Banner("bad", "It does not run as it should.", now.why)
+    for review in rejected:
+        title = f"Its {TITLES[review.kind]} review was rejected."
+        text = "What it asks for stays out: its owners change that, or have it looked at again."
+        yield Banner("bad", title, text, f"/reviews/{review.id}", "Look at the review")
     if said := _LIFECYCLES.get(server.lifecycle):
         kind, title, text = said
         yield Banner(kind, title, " ".join(filter(None, (server.lifecycle_why, text))))

@@ -74,7 +74,7 @@ def try_routes(parts: Parts, framer: Framer) -> APIRouter:
     async def form(request: Request, namespace: str, name: str, session: HereSession) -> HTMLResponse:
         _as_themselves(request, session)
         frame, server = _framed(parts, framer, request, f"{namespace}/{name}", session)
-        view = _view(parts, frame, server, session, request.query_params.get("tool", ""))
+        view = await _view(parts, frame, server, session, request.query_params.get("tool", ""))
         return framer.answer("try.html", frame, view)
 
     @router.post(PATH)
@@ -82,7 +82,7 @@ def try_routes(parts: Parts, framer: Framer) -> APIRouter:
         sent = await framer.browsers.form(request)
         _as_themselves(request, session)
         frame, server = _framed(parts, framer, request, f"{namespace}/{name}", session)
-        view = _view(parts, frame, server, session, sent.get("tool", ""))
+        view = await _view(parts, frame, server, session, sent.get("tool", ""))
         view = await _tried(parts, server, session, view, sent)
         return framer.answer("try.html", frame, view, 422 if view.problems else 200)
 
@@ -108,7 +108,7 @@ def _caller(session: Session) -> Caller:
     return caller_of(session.facts, WEB, CLIENT)
 
 
-def _view(parts: Parts, frame: Frame, server: RegisteredServer, session: Session, name: str) -> TryView:
+async def _view(parts: Parts, frame: Frame, server: RegisteredServer, session: Session, name: str) -> TryView:
     """The empty form.
 
     Raises:
@@ -120,7 +120,7 @@ def _view(parts: Parts, frame: Frame, server: RegisteredServer, session: Session
     if stopped := server.stopped or server.stopped_tools.get(name, ""):
         raise refuse(403, "stopped", f"{server.name} {name} is stopped: {stopped}.", "Try it again later.")
     return TryView(
-        head=head(parts, frame, server),
+        head=await head(parts, frame, server),
         tool=found,
         hints=tuple(hints(found)),
         fields=fields_of(found.input_schema),

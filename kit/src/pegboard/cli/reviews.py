@@ -146,7 +146,7 @@ def _row(review: Mapping[str, Any]) -> tuple[str, ...]:
         line(review.get("kind", "")),
         line(review.get("state", "")) + waits,
         line(review.get("opened_by", "")),
-        _moment(review.get("opened_at")),
+        _moment(review.get("decided_at") or review.get("opened_at")),
         line(review.get("decided_by") or ""),
         line(review.get("id", "")),
     )

@@ -21,6 +21,10 @@ class Kind(StrEnum):
     GENAI = "genai"
 
 
+TITLES = {Kind.SECURITY: "Security", Kind.PRIVACY: "Legal and privacy", Kind.GENAI: "GenAI"}
+"""What pages call the kinds of reviews."""
+
+
 class State(StrEnum):
     """How a review stands. `SUPERSEDED`: what it looked at is no longer asked for."""
 
@@ -103,6 +107,20 @@ def in_order(access: Access) -> Access:
     return Access(*(tuple(sorted(set(values))) for values in access))
 
 
+class Kept(NamedTuple):
+    """What a reviewer has put down for later: no decision yet, and nobody's to rely on.
+
+    Attributes:
+        access: what they would approve.
+        conditions: under which.
+        why: in their words.
+    """
+
+    access: Access
+    conditions: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """One review. Times are milliseconds since the epoch.
@@ -112,6 +130,7 @@ class Review:
         decided_by: a person, or the grants file; None while nobody has decided.
         checklist: each item that was looked at, with whether it holds.
         granted: the access that was approved; None unless it was.
+        kept: what was put down for later; None where nothing was, or it is decided.
         version: counts up with each change of it.
     """
 
@@ -131,6 +150,12 @@ class Review:
     granted: Access | None
     conditions: str
     version: int
+    kept: Kept | None = None
+
+    @property
+    def since_ms(self) -> int:
+        """Since when it stands as it does: when it was decided, or else opened."""
+        return self.opened_at_ms if self.decided_at_ms is None else self.decided_at_ms
 
     @property
     def open(self) -> bool:

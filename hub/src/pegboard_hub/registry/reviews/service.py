@@ -22,7 +22,7 @@ from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_why
 from pegboard_hub.registry.reviews import store
 from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict, UnknownReview
-from pegboard_hub.registry.reviews.model import Comment, Difference, Kind, Review, State, in_order, subject_of
+from pegboard_hub.registry.reviews.model import TITLES, Comment, Difference, Kind, Review, State, in_order, subject_of
 from pegboard_hub.registry.reviews.rules import (
     ACCESS,
     UNREVIEWED_SURFACES,
@@ -94,10 +94,15 @@ class Asked(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """An open review, and who may not decide on it."""
+    """An open review, and who may not decide on it.
+
+    Attributes:
+        moot: whether another review of the same was rejected: then it waits for the author first.
+    """
 
     review: Review
     authors: Authors
+    moot: bool
 
 
 class Reviewing:
@@ -148,7 +153,7 @@ class Reviewing:
         """Why somebody does not decide on a review; None where they may."""
         groups = self.approvers(review.kind)
         if set(groups).isdisjoint(person.groups):
-            message = f"A {review.kind} review is decided by people in: {', '.join(groups)}."
+            message = f"Reviews of the kind {TITLES[review.kind]} are decided by people in: {', '.join(groups)}."
             return NotYours("not_a_reviewer", message, "Ask one of them.")
         if authors.are(person.sub, person.groups):
             message = "Nobody decides on a server of their own team, or on what they asked for."
@@ -176,33 +181,37 @@ class Reviewing:
         sees: Callable[[RegisteredServer], bool],
         limit: int,
         before: Place | None = None,
+        *,
+        by_decision: bool = False,
         **which: object,
     ) -> tuple[list[Review], Place | None]:
-        """A page of the reviews of servers that somebody may know of, those that were opened last first.
+        """A page of the reviews of servers that somebody may know of, in the order of `store.list_reviews`.
 
         Args:
             sees: whether they may know of a server.
             limit: most reviews.
             before: `next` of the page before.
+            by_decision: whether they come by when they were decided.
             which: further arguments of `store.list_reviews`.
 
         Returns:
             The reviews, and where the next page begins: a place that they have just read; None after the last.
         """
         found: list[Review] = []
+        place = place_of_decision if by_decision else place_in_time
         servers = self._registry.current.servers
         while True:
-            batch = await self.listed(before=before, limit=LOOKED_AT, **which)
+            batch = await self.listed(before=before, by_decision=by_decision, limit=LOOKED_AT, **which)
             for review in batch:
                 server = servers.get(review.server)
                 if server is None or not sees(server):
                     continue
                 if len(found) == limit:
-                    return found, place_in_time(found[-1])
+                    return found, place(found[-1])
                 found.append(review)
             if len(batch) < LOOKED_AT:
                 return found, None
-            before = place_in_time(batch[-1])
+            before = place(batch[-1])
 
     async def comments(self, review: str) -> list[Comment]:
         """What was said of a review, oldest first."""
@@ -230,8 +239,20 @@ class Reviewing:
         kinds = self.kinds_of(person.groups)
         if not kinds:
             return []
-        found = [each.review for each in await self._all_open() if self.why_not(person, *each) is None]
+        found = [
+            each.review
+            for each in await self._all_open()
+            if not each.moot and self.why_not(person, each.review, each.authors) is None
+        ]
         return sorted(found, key=place_in_time)
+
+    async def rejections(self, asking: Iterable[RegisteredServer]) -> list[Review]:
+        """Rejections of what these servers still ask for: their authors change it, or have it looked at again."""
+        wanting = [each for each in asking if _asks(each)]
+        if not wanting:
+            return []
+        async with self._database.read() as connection:
+            return [review for server in wanting for review in await _rejected(connection, server)]
 
     async def _all_open(self) -> tuple[Waiting, ...]:
         """Every open review, read once after each change: every opening and decision is one of its server."""
@@ -239,14 +260,17 @@ class Reviewing:
         if self._open[0] != snapshot.seq:
             async with self._database.read() as connection:
                 found = await store.list_reviews(connection, states=[State.OPEN], limit=MOST_OPEN)
-                names = {review.server for review in found}
-                authors = {
-                    name: await store.authors_of(connection, snapshot.servers[name])
+                names = {review.server for review in found} & snapshot.servers.keys()
+                asking = {
+                    name: snapshot.servers[name]
                     for name in names
-                    if name in snapshot.servers
-                    and snapshot.servers[name].lifecycle not in (Lifecycle.DRAFT, Lifecycle.RETIRED)
+                    if snapshot.servers[name].lifecycle not in (Lifecycle.DRAFT, Lifecycle.RETIRED)
                 }
-            waiting = tuple(Waiting(each, authors[each.server]) for each in found if each.server in authors)
+                authors = {name: await store.authors_of(connection, each) for name, each in asking.items()}
+                moot = {name for name, each in asking.items() if await _rejected(connection, each)}
+            waiting = tuple(
+                Waiting(each, authors[each.server], each.server in moot) for each in found if each.server in authors
+            )
             self._open = (snapshot.seq, waiting)
         return self._open[1]
 
@@ -272,7 +296,9 @@ class Reviewing:
         async with self._registry.changing() as changing:
             server = await self._owned(changing, person, name, expected)
             if server.lifecycle is not Lifecycle.DRAFT:
-                raise ChangeRefused("lifecycle", f"it is {server.lifecycle}, no draft", "Ask for access instead.")
+                raise ChangeRefused(
+                    "lifecycle", f"its lifecycle is {server.lifecycle}, not draft", "Ask for access instead."
+                )
             change = Change(name, Actor(person.sub), "submit", why, expected, requested=asked)
             if not self.is_reviewed(server):
                 _check_unreviewed(server, asked)
@@ -291,7 +317,9 @@ class Reviewing:
         async with self._registry.changing() as changing:
             server = await self._owned(changing, person, name, expected)
             if server.lifecycle in (Lifecycle.DRAFT, Lifecycle.RETIRED):
-                raise ChangeRefused("lifecycle", f"it is {server.lifecycle}", "Submit it, or bring it back, first.")
+                raise ChangeRefused(
+                    "lifecycle", f"its lifecycle is {server.lifecycle}", "Submit it, or bring it back, first."
+                )
             if asked == in_order(server.requested) and within(server.granted, asked):
                 raise ChangeRefused("access", "it is what is asked for already", "Change what it asks for.")
             kept, adds = common(server.granted, asked), not within(asked, server.granted)
@@ -300,9 +328,9 @@ class Reviewing:
             if not reviewed:
                 _check_unreviewed(server, asked)
             granted = kept if reviewed else asked
-            change = Change(
-                name, Actor(person.sub), "ask for access", why, expected, requested=asked, granted=granted
-            )
+            less = "give back" if kept != in_order(server.granted) else "ask for less"
+            action = "ask for access" if adds else less
+            change = Change(name, Actor(person.sub), action, why, expected, requested=asked, granted=granted)
             values = {"reason": f"{person.sub}: {why}"} if adds and not reviewed else {}
             after = await changing.apply(replace(change, values=values))
             # Reviews look at exactly what is asked for: those of a release that waits begin anew with it.
@@ -364,16 +392,22 @@ class Reviewing:
             await changing.note(review.server, actor, action, str(values["outcome_why"]), told)
             return verdict.approves and await self._conclude(changing, changing.server(str(server.name)), actor)
 
-    async def tick(self, person: PersonFacts, review_id: str, version: int, held: Collection[str]) -> None:
-        """Keep which items of the checklist hold, before a decision.
+    async def put_down(self, person: PersonFacts, review_id: str, verdict: Verdict) -> None:
+        """Keep everything that somebody has filled in, before a decision; what `verdict` approves does not matter.
 
         Raises:
             UnknownReview, NotYours, ReviewConflict: as `decide`.
+            ChangeRefused: it is for more than what is asked for, or a text cannot be.
         """
         async with self._registry.changing() as changing:
-            review, _ = await self._decidable(changing, person, review_id, version)
-            items = {item: item in held for item in self.checklist(review.kind)}
-            if not await store.keep(changing.connection, review, {"checklist": items}):
+            review, server = await self._decidable(changing, person, review_id, verdict.version)
+            values = {
+                "checklist": {item: item in verdict.held for item in self.checklist(review.kind)},
+                "granted": _asked_at_most(review, server, verdict.access)._asdict(),
+                "conditions": check_long("conditions", verdict.conditions, empty=True),
+                "outcome_why": check_long("why", verdict.why, empty=True),
+            }
+            if not await store.keep(changing.connection, review, values):
                 raise ReviewConflict("Somebody changed this review in this very moment.")
 
     async def comment(self, person: PersonFacts, review_id: str, text: str) -> None:
@@ -476,10 +510,10 @@ class Reviewing:
         return review, server
 
     def _approval(self, review: Review, server: RegisteredServer, verdict: Verdict) -> dict[str, Any]:
-        access = in_order(verdict.access)
-        if not within(access, together(review.subject.requested, server.granted)):
-            mend = "Approve what is asked for, or less. Its owners can ask for more."
-            raise ChangeRefused("access", "it is more than what is asked for", mend)
+        access = _asked_at_most(review, server, verdict.access)
+        if reaches_somebody(together(review.subject.requested, server.granted)) and not reaches_somebody(access):
+            mend = "Tick a group and a surface, or a service, or else reject it."
+            raise ChangeRefused("access", "nobody would get in: a person needs a group and a surface", mend)
         items = self.checklist(review.kind)
         if wanting := [item for item in items if item not in verdict.held]:
             raise ChangeRefused("checklist", f"not ticked: {'; '.join(wanting)}", "Tick what holds, or reject it.")
@@ -565,6 +599,11 @@ def place_in_time(review: Review) -> Place:
     return review.opened_at_ms, review.id
 
 
+def place_of_decision(review: Review) -> Place:
+    """Where a review stands in the order of decisions."""
+    return review.since_ms, review.id
+
+
 def granted_by(found: Mapping[Kind, Review], server: RegisteredServer) -> Access | None:
     """What reviews of one subject grant together; None while one is not approved.
 
@@ -584,7 +623,31 @@ def reason_of(found: Iterable[Review]) -> str:
 
 
 def _rejection(verdict: Verdict) -> dict[str, Any]:
-    return {"state": State.REJECTED, "outcome_why": check_long("why", verdict.why)}
+    # What was put down for later is no part of it.
+    return {
+        "state": State.REJECTED,
+        "outcome_why": check_long("why", verdict.why),
+        "granted": None,
+        "conditions": "",
+    }
+
+
+def reaches_somebody(access: Access) -> bool:
+    """Whether an access lets anybody in: a service, or people of a group from a surface."""
+    return bool(access.services or (access.groups and access.surfaces))
+
+
+def _asked_at_most(review: Review, server: RegisteredServer, access: Access) -> Access:
+    """An access in order, which is no more than what is asked for or granted already.
+
+    Raises:
+        ChangeRefused: it is more.
+    """
+    access = in_order(access)
+    if not within(access, together(review.subject.requested, server.granted)):
+        mend = "Approve what is asked for, or less. Its owners can ask for more."
+        raise ChangeRefused("access", "it is more than what is asked for", mend)
+    return access
 
 
 def _back(server: RegisteredServer) -> Lifecycle:
@@ -610,6 +673,17 @@ def _check_unreviewed(server: RegisteredServer, asked: Access) -> None:
         fault = f"production uses {', '.join(beyond)}, and nobody reviews what is in {server.name.namespace}"
         mend = f"Ask for {' or '.join(UNREVIEWED_SURFACES)}; more is the operator's grants file's to grant."
         raise ChangeRefused("surfaces", fault, mend)
+
+
+def _asks(server: RegisteredServer) -> bool:
+    """Whether a server asks for anything that it does not have."""
+    asks = server.waiting is not None or server.lifecycle is Lifecycle.IN_REVIEW
+    return asks or not within(server.requested, server.granted)
+
+
+async def _rejected(connection: AsyncConnection, server: RegisteredServer) -> list[Review]:
+    found = await store.round_of(connection, server)
+    return [review for review in found.values() if review.state is State.REJECTED]
 
 
 def _of_access(difference: Difference) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
@@ -15,6 +15,7 @@ from pegboard_hub.registry.record import RECORD_FIELDS
 from pegboard_hub.registry.reviews.model import (
     Comment,
     Difference,
+    Kept,
     Kind,
     Review,
     State,
@@ -119,9 +120,10 @@ async def list_reviews(
     kinds: Collection[Kind] = (),
     opened_by: str | None = None,
     before: tuple[int, str] | None = None,
+    by_decision: bool = False,
     limit: int = 100,
 ) -> list[Review]:
-    """Reviews, those that were opened last first.
+    """Reviews, those that were opened last first, or with `by_decision` those that were decided last.
 
     Args:
         connection: inside a transaction.
@@ -129,10 +131,13 @@ async def list_reviews(
         states: only in one of these; none: in any.
         kinds: only of one of these; none: of any.
         opened_by: only those that this person asked for.
-        before: only after this place in the order, as `opened_at_ms` and `id`.
+        before: only after this place in the order, as `opened_at_ms` and `id`; by decision as `since_ms` and `id`.
+        by_decision: whether they come by when they were decided.
         limit: most of them.
     """
-    query = select(reviews).order_by(reviews.c.opened_at_ms.desc(), reviews.c.id.desc()).limit(limit)
+    opened = reviews.c.opened_at_ms
+    order = func.coalesce(reviews.c.decided_at_ms, opened) if by_decision else opened
+    query = select(reviews).order_by(order.desc(), reviews.c.id.desc()).limit(limit)
     if server is not None:
         query = query.where(reviews.c.server == server)
     if states:
@@ -143,8 +148,7 @@ async def list_reviews(
         query = query.where(reviews.c.opened_by == opened_by)
     if before is not None:
         at_ms, review = before
-        later = and_(reviews.c.opened_at_ms == at_ms, reviews.c.id < review)
-        query = query.where(or_(reviews.c.opened_at_ms < at_ms, later))
+        query = query.where(or_(order < at_ms, and_(order == at_ms, reviews.c.id < review)))
     return [_review(row) for row in await connection.execute(query)]
 
 
@@ -234,9 +238,20 @@ async def authors_of(connection: AsyncConnection, server: RegisteredServer) -> A
     return Authors(frozenset(groups - {"", None}), frozenset({*people, *asked}))
 
 
+_OUTCOME = ("outcome_why", "conditions")
+"""Columns that hold what a reviewer put down for later, and with the decision what it was."""
+
+
 def _review(row: Any) -> Review:
     said = dict(row._mapping)
     release, requested, granted = said.pop("release"), said.pop("requested"), said.pop("granted")
+    kept = None
+    if said["state"] in (State.OPEN, State.SUPERSEDED):
+        # Nobody decided: what stands in these columns was put down for later, and is no outcome.
+        if granted is not None:
+            kept = Kept(_access(granted), said["conditions"], said["outcome_why"])
+        granted = None
+        said |= dict.fromkeys(_OUTCOME, "")
     return Review(
         **said
         | {
@@ -246,6 +261,7 @@ def _review(row: Any) -> Review:
         },
         subject=Subject(release, _access(requested)),
         granted=None if granted is None else _access(granted),
+        kept=kept,
     )
 
 
