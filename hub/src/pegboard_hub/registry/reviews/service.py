@@ -300,9 +300,8 @@ class Reviewing:
             if not reviewed:
                 _check_unreviewed(server, asked)
             granted = kept if reviewed else asked
-            change = Change(
-                name, Actor(person.sub), "ask for access", why, expected, requested=asked, granted=granted
-            )
+            action = "ask for access" if adds else "give back"
+            change = Change(name, Actor(person.sub), action, why, expected, requested=asked, granted=granted)
             values = {"reason": f"{person.sub}: {why}"} if adds and not reviewed else {}
             after = await changing.apply(replace(change, values=values))
             # Reviews look at exactly what is asked for: those of a release that waits begin anew with it.
