@@ -9,6 +9,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from docs.generate.markdown import code, table
+from pegboard.core.text import sentence
 from pegboard_hub.web.api import api_routes
 from pegboard_hub.web.openapi import EVERYWHERE, STATUSES, document
 from pegboard_hub.web.parts import Parts
@@ -32,7 +33,21 @@ login, and so do clients that an operator registered or approved
 - **Bodies** are JSON objects. A field that is unknown, or stands twice, is refused by its name.
 - **Every refusal** has one shape: `{"error": {"code", "message", "layer", "reason", "what_to_do", "request_id"}}`.
 
-Times are in milliseconds since the epoch.
+Times are in milliseconds since the epoch, but `expires_at` of whoever asks (`whoami`), which is in seconds as in a
+token.
+
+To try it, with a token of your login that is good for minutes:
+
+```sh
+TOKEN=$(pegboard token --server api)
+curl -s -H "Authorization: Bearer $TOKEN" http://localhost:8400/api/v1/me/servers
+```
+
+`openapi.json` wants a token as every other route does.
+
+**What is done on pages alone**: submitting a draft for review, asking for access or giving it back, deciding a
+review, deprecating and retiring a server that was live. Each counts only from a browser in which a person has signed
+in a short while ago, never with a token ([why](../decisions/0030-who-decides-and-on-what.md)).
 """
 
 ORIGIN = "https://mcp.example.com"
@@ -61,7 +76,7 @@ def page() -> str:
     made = api_document()
     parts = [HEAD, _statuses()]
     for tag in made["tags"]:
-        parts.append(f"## {tag['name']}\n\n{tag['description']}.\n")
+        parts.append(f"## {tag['name']}\n\n{sentence(tag['description'])}\n")
         parts += [_route(*route) for route in _routes(made) if tag["name"] in route[2]["tags"]]
     parts.append(f"## Shapes\n\n{_shapes(made['components']['schemas'])}")
     return "\n".join(parts)
@@ -83,7 +98,7 @@ def _statuses() -> str:
 def _route(method: str, path: str, operation: Mapping[str, Any]) -> str:
     if not operation.get("summary"):
         raise ValueError(f"{method} {path} has no summary")
-    parts = [f"### `{method} {path}`\n\n{operation['summary']}.\n"]
+    parts = [f"### `{method} {path}`\n\n{sentence(operation['summary'])}\n"]
     parameters = [_parameter(each) for each in operation.get("parameters", ())]
     if parameters:
         parts.append(table(("parameter", "in", "type", "meaning"), parameters))

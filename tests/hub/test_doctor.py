@@ -252,6 +252,22 @@ async def test_a_silent_prober_is_found(
     assert told.found.startswith(found)
 
 
+@pytest.mark.parametrize(
+    ("servers", "state", "found"),
+    [
+        ([], State.WELL, "the grants file and the registry agree"),
+        (["prod/presto"], State.WARNING, "1 conflict of the grants file with the registry: prod/presto"),
+    ],
+)
+async def test_a_conflict_of_file_and_registry_is_found(
+    held: Company, monkeypatch: pytest.MonkeyPatch, servers: list[str], state: State, found: str
+) -> None:
+    held.report(at=time.time(), started=1, processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    monkeypatch.setattr(running.HubDoor, "ask", lambda *_: {"servers": servers, "grants": "grants.toml"})
+    told = worst(held, "conflicts")
+    assert (told.state, told.found) == (state, found)
+
+
 async def test_a_server_that_keeps_the_hub_s_bundles_out_is_found(held: Company) -> None:
     held.report(at=time.time(), processes=[], supervisor={"pid": os.getpid(), "since": 0})
     signer = open_keys(held.home).bundles

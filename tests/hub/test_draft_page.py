@@ -51,8 +51,8 @@ async def test_a_draft_is_registered_and_nobody_can_call_it(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"name": "Planned"}, "name", "is not a name"),
-        ({"name": "presto", "namespace": "prod"}, "name", "registered already"),
+        ({"name": "Planned"}, "name", "in each of the two fields"),
+        ({"name": "presto", "namespace": "prod"}, "name", "prod/presto is registered already."),
         ({"description": ""}, "description", "empty"),
         ({"description": "x" * 101}, "description", "101 characters"),
         ({"description": "a\u202eb"}, "description", "U+202E"),
@@ -125,3 +125,22 @@ async def test_who_is_in_no_team_is_told_so(hub: Hub) -> None:
 async def test_nobody_registers_without_signing_in(hub: Hub) -> None:
     response = await hub.public.get("/servers/new", headers={"Accept": "text/html"})
     assert (response.status_code, response.headers["location"]) == (303, "/sign-in?continue=/servers/new")
+
+
+@pytest.mark.parametrize(("person", "links"), [("ana", True), ("pat", True), ("sol", False)])
+async def test_a_draft_leads_its_owners_to_its_submission(hub: Hub, person: str, links: bool) -> None:
+    await registered(hub)
+    page = await (await signed_in(hub, person)).get(f"{URL}/servers/dev/planned")
+    assert page.status_code == 200
+    assert ("Submit it for review" in page.text) == links
+    assert ('href="/servers/dev/planned/access"' in page.text) == links
+
+
+async def test_an_approved_draft_says_how_its_code_comes(hub: Hub) -> None:
+    browser = await registered(hub)
+    async with hub.parts.registry.changing() as changing:
+        values = {"lifecycle": Lifecycle.APPROVED}
+        await changing.apply(Change("dev/planned", Actor("pat"), "approve", "it may be", values=values))
+    page = plain((await browser.get(f"{URL}/servers/dev/planned")).text)
+    assert 'in the grants file, [servers."dev/planned"] with a source' in page
+    assert "Submit it for review" not in page

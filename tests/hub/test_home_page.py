@@ -6,6 +6,10 @@ import time
 
 import pytest
 
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.web.home_page import first_setting
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, plain, presto
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +134,27 @@ async def test_an_owner_sees_all_calls_on_their_servers_with_reasons(hub: Hub, c
     page = await hub.page(**{"as": "pat"})
     assert "policy ads-revenue does not permit it" in page
     assert ">fay<" in page
+
+
+async def test_servers_that_nobody_can_call_are_not_counted(hub: Hub) -> None:
+    assert "<dt>Servers</dt><dd>2</dd>" in await hub.page()
+    async with hub.parts.registry.changing() as changing:
+        values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": "it ends"}
+        await changing.apply(Change("dev/scratch", Actor("pat"), "retire", "it ends", values=values))
+    assert "<dt>Servers</dt><dd>1</dd>" in await hub.page()
+
+
+@pytest.mark.parametrize(
+    ("url", "setting"),
+    [
+        ("http://localhost:8400", ""),
+        ("http://localhost:8500", "export PEGBOARD_PORT=8500"),
+        ("https://mcp.acme.com", "export PEGBOARD_PUBLIC_URL=https://mcp.acme.com"),
+        ("http://localhost", "export PEGBOARD_PUBLIC_URL=http://localhost"),
+    ],
+)
+def test_a_terminal_is_told_where_the_instance_is_as_the_tutorial_says(url: str, setting: str) -> None:
+    assert first_setting(url) == setting
 
 
 async def test_a_newcomer_finds_three_commands_to_try(hub: Hub) -> None:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.database_url import EMBEDDED, read_database_url
+from pegboard_hub.common.database_url import EMBEDDED, anchored, read_database_url
 from pegboard_hub.common.home import Home, server_of
 from pegboard_hub.common.settings import HubSettings
 from pegboard_hub.identity.clients.store import restore as restore_clients
@@ -121,6 +121,15 @@ def test_the_url_comes_by_the_environment_or_from_a_file_that_others_may_not_rea
         read_database_url(by_file)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_database_url({"PEGBOARD_DATABASE_URL_FILE": str(tmp_path / "none")})
+
+
+def test_the_url_s_file_is_the_same_one_for_a_process_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = {"PEGBOARD_DATABASE_URL_FILE": "an.url", "HOME": "/root"}
+    assert anchored(told) == {**told, "PEGBOARD_DATABASE_URL_FILE": str(tmp_path / "an.url")}
+    assert anchored({"HOME": "/root"}) == {"HOME": "/root"}
 
 
 async def test_requests_fail_with_the_reason_while_the_server_is_away_and_go_on_by_themselves(

@@ -376,6 +376,20 @@ async def test_a_wrong_draft_names_its_field_and_leaves_nothing(
     assert names(await still.api("sam", "servers", all="true")) == ["dev/scratch", "prod/presto"]
 
 
+async def test_a_draft_says_what_a_form_could_say_of_it(hub: Hub) -> None:
+    said = {"uses_models": True, "gallery": True}
+    made = await sent(hub, "sam", "POST", "servers", {**DRAFT, **said})
+    assert (made.status_code, {name: made.json()[name] for name in said}) == (201, said)
+    path, headers = f"servers/{DRAFT['server']}", {"if-match": made.headers["etag"]}
+    changed = await sent(hub, "sam", "PATCH", path, {"gallery": False, "why": "not yet"}, headers=headers)
+    assert (changed.json()["uses_models"], changed.json()["gallery"]) == (True, False)
+
+
+async def test_who_is_in_no_group_is_told_that_and_no_list_of_none(hub: Hub) -> None:
+    refused = (await sent(hub, "gus", "POST", "servers", DRAFT)).json()["error"]
+    assert refused["what_to_do"].startswith("You are in no group")
+
+
 async def test_an_operator_registers_for_any_team(hub: Hub) -> None:
     assert (await sent(hub, "pat", "POST", "servers", DRAFT)).status_code == 201
 

@@ -73,8 +73,10 @@ async def test_an_export_ends_a_conflict_as_the_registry_has_it(both: tuple[Hub,
     company.grants.write_text(company.grants.read_text().replace('"ads-eng", "finance"', '"finance"', 1))
     await hub.parts.registry.refresh()
     assert any("sales" in problem for problem in hub.parts.registry.current.problems)
+    assert hub.parts.registry.conflicting == (PRESTO,)
     company.grants.write_text(await export(hub))
     await hub.parts.registry.refresh()
+    assert hub.parts.registry.conflicting == ()
     assert hub.parts.registry.current.problems == ()
     assert "sales" in server(hub).granted.groups
 

@@ -158,6 +158,9 @@ async def test_more_access_waits_for_reviews_and_less_holds_at_once(hub: Hub) ->
     assert "It holds from now on" in words(await ask(hub, "pat", PRESTO, less))
     assert server(hub).granted == less
     assert await open_ones(hub) == {}
+    async with hub.parts.database.read() as connection:
+        [newest, *_] = await entries(connection, server=PRESTO, limit=1)
+    assert (newest.actor, newest.action) == ("pat", "give back")
 
 
 async def test_what_was_narrowed_does_not_come_back_with_a_release(hub: Hub, company: Company) -> None:

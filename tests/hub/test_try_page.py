@@ -14,6 +14,7 @@ from pegboard.core.refusal import META_KEY
 from pegboard_hub.identity.keys import RingVerifier
 from pegboard_hub.main import read_settings
 from pegboard_hub.web.edge_call import MOST_BYTES
+from pegboard_hub.web.tool_result import shown_result
 from tests.hub.company import PRESTO, URL, Company, plain
 from tests.hub.trying import Edge, answered, tried_in
 
@@ -199,3 +200,11 @@ def test_the_hub_reaches_the_edge_where_the_start_noted_it(
     company.home.instance_file.write_text(json.dumps({"public_url": "https://pegboard.example", **noted}))
     _, settings = read_settings(["--home", str(company.home.root)])
     assert settings.edge == edge
+
+
+def test_a_column_of_numbers_alone_is_told_from_text() -> None:
+    rows = [["ads", 5, 1, True], ["search", 2.5, "many", False], ["brand", None, 3, True]]
+    [table] = shown_result(
+        {"structuredContent": {"columns": ["product", "spend", "mixed", "flag"], "rows": rows}}
+    ).tables
+    assert table.figures == {1}

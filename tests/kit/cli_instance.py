@@ -129,6 +129,7 @@ class Instance:
         url: its public URL.
         started: set when the tool `linger` runs.
         asked: (path, query) of every API request.
+        called: the path of every request at the edge that is for a server.
         sign_in: its authorization server.
         refused: access tokens that the API takes no more.
         demo: whether it has the demo directory.
@@ -146,6 +147,7 @@ class Instance:
         self.desk = self.hub.application()
         self.url = url
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.called: list[str] = []
         self.sign_in = AuthorizationServer(url, self._access)
         self.refused: set[str] = set()
         self.drafts: dict[str, dict[str, Any]] = {}
@@ -214,6 +216,8 @@ class Instance:
                 return 200, {"servers": [] if person == "gus" else self.listed.get(query.get("surface", ""), [])}
             case "servers/dev/desk":
                 return 200, DETAIL
+            case path if path.removeprefix("servers/") in {*self.drafts, *REGISTERED}:
+                return 200, {"server": path.removeprefix("servers/")}
             case "servers/dev/desk/history":
                 return 200, {"entries": [CHANGED], "next": None}
             case "me/tools":
@@ -247,6 +251,7 @@ class Instance:
 
     async def _edge(self, scope: Any, receive: Any, send: Any) -> None:
         claims = _claims(scope)
+        self.called.append(scope["path"])
         match scope["path"]:
             case "/mcp/dev/desk" if claims["surface"] == "ide":
                 await respond(send, 403, refusal("access_denied", "surface_not_granted").as_jsonrpc())

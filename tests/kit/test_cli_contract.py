@@ -162,6 +162,13 @@ def test_refusals_are_told_in_both_eras(
         assert error["request_id"] in ("req-1", "req-7")
 
 
+@pytest.mark.parametrize("server", ["dev/desk", "dev/plain"])
+def test_a_refusal_of_the_edge_is_asked_for_once(instance: Instance, server: str) -> None:
+    instance.called.clear()
+    assert run(["tools", server, "--as", "ana", "--surface", "ide"]) == 3
+    assert instance.called == [f"/mcp/{server}"]
+
+
 @pytest.mark.parametrize("era", ["auto", "modern", "legacy"])
 def test_every_era_answers(capsys: pytest.CaptureFixture[str], era: str) -> None:
     assert run([*DESK, "echo", "--as", "ana", "--arg", "text=hi", "--arg", "times=2", "--era", era]) == 0

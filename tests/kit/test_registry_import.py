@@ -183,12 +183,24 @@ def test_another_registry_is_read_to_its_end(here: Instance, capsys: pytest.Capt
 
 
 def test_a_dry_run_makes_nothing_and_needs_no_sign_in(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:
-    here.asked.clear()
+    words = ["--owner", "ads-eng", "--support-channel", "#ads", "--dry-run"]
     with elsewhere(*(entry(f"com.acme/s{number:03}") for number in range(60))) as other:
-        document = told(capsys, other.url, "--dry-run")
-    assert (document["dry_run"], len(document["drafts"])) == (True, 60)
+        assert run(["registry", "import-drafts", *words, other.url]) == 0
+    shown = capsys.readouterr()
+    assert "60 drafts would be made" in shown.out + shown.err
+    assert "Whether the names are taken was not looked up: You are not signed in." in shown.out + shown.err
     assert here.drafts == {}
-    assert here.asked == []
+
+
+def test_a_dry_run_leaves_out_what_the_real_run_would(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--namespace", "dev"]
+    with elsewhere(entry("com.acme/desk"), entry("com.acme/fresh")) as other:
+        dry = told(capsys, other.url, *words, "--dry-run", status=3)
+        assert here.drafts == {}
+        real = told(capsys, other.url, *words, status=3)
+    assert [each["server"] for each in dry["drafts"]] == [each["server"] for each in real["drafts"]] == ["dev/fresh"]
+    assert why(dry) == {"com.acme/desk": "server: dev/desk is taken."}
+    assert why(real).keys() == {"com.acme/desk"}
 
 
 def test_many_are_not_made_unasked(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:

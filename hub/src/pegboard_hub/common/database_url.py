@@ -42,6 +42,12 @@ def read_database_url(variables: Mapping[str, str]) -> str | None:
     return url
 
 
+def anchored(variables: Mapping[str, str]) -> dict[str, str]:
+    """The same environment for a process that runs in another folder: the URL's file by its absolute path."""
+    file = variables.get(FILE_VARIABLE, "").strip()
+    return {**variables, **({FILE_VARIABLE: str(Path(file).absolute())} if file else {})}
+
+
 def _read(file: Path) -> str:
     try:
         if file.stat().st_mode & 0o007:

@@ -66,7 +66,7 @@ def _tell(rows: int) -> None:
 def _print(verdict: Verdict) -> None:
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
-    print(f"{verdict.total:,} calls and refusals")
+    print(f"{verdict.total:,} {'call or refusal' if verdict.total == 1 else 'calls and refusals'}")
     for status, count in sorted(verdict.calls.items(), key=lambda item: -item[1]):
         print(f"{count:>14,}  {status.replace('_', ' ')}")
     for server, count in sorted(verdict.without_outcome.items()):

@@ -48,6 +48,9 @@ def check_record(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _CHECKS[name](name, value) for name, value in values.items()}
 
 
+NAME_MEND = "Write it as NAMESPACE/NAME, for example prod/presto."
+
+
 def check_server_name(text: str) -> ServerName:
     """A server's full name.
 
@@ -57,9 +60,7 @@ def check_server_name(text: str) -> ServerName:
     try:
         return ServerName.parse(text)
     except ValueError as error:
-        raise ChangeRefused(
-            "server", str(error)[:300], "Write it as NAMESPACE/NAME, for example prod/presto."
-        ) from None
+        raise ChangeRefused("server", str(error)[:300], NAME_MEND) from None
 
 
 def check_why(text: str) -> str:

@@ -155,6 +155,11 @@ class Registry:
         log.info("registry loaded", extra={"servers": len(self.current.servers), "new_bundles": changed})
         return True
 
+    @property
+    def conflicting(self) -> tuple[str, ...]:
+        """Servers of which the grants file says something else than the registry, which was changed since."""
+        return self._sources.conflicting
+
     async def follow_tables(self) -> bool:
         """Take over what another replica changed; true when it changed something."""
         async with self._database.read() as connection:

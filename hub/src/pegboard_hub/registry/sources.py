@@ -197,6 +197,12 @@ class Sources:
                 self._fault = str(error)
         return self._fault
 
+    @property
+    def conflicting(self) -> tuple[str, ...]:
+        """Servers of which file and registry say something else, since the registry changed it."""
+        named = self.file.servers if self.file else {}
+        return tuple(sorted(name for name in self._conflicts if name in named))
+
     def problems(self, looked: Looked, conflicts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         """What is not taken over after a look, a line each.
 

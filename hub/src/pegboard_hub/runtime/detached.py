@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pegboard_hub.common.database_url import anchored
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime import procfs
 
@@ -52,7 +53,13 @@ def start(home: Home, options: list[str], say: Callable[[str], None]) -> int:
         output.flush()
         begin = output.tell()
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=anchored(os.environ),
+            start_new_session=True,
         )
     with log.open("r", encoding="utf-8", errors="replace") as told:
         told.seek(begin)

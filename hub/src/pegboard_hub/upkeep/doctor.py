@@ -39,6 +39,7 @@ CHECKS: dict[str, Check] = {
     "certificates": trust.certificates,
     "bundles": trust.bundles,
     "grants": records.grants,
+    "conflicts": running.conflicts,
     "sign-in": login.sign_in,
     "schema": records.schema,
     "database": records.database,

@@ -37,14 +37,13 @@ def export(
 ) -> None:
     """Print the grants file as the registry of a running instance has it.
 
-    Reviews are named in comments; comments of your own are not kept. Saved as the grants file it changes nothing, and
-    whatever the file and the registry disagreed on is as the registry has it. Where code comes from is the file's
-    alone, and is kept.
+    Reviews are named in comments; order, layout and comments of your own are not kept. Saved as the grants file it
+    changes nothing, and whatever the file and the registry disagreed on is as the registry has it. Where code comes
+    from is the file's alone, and is kept. What differs in substance, `pegboard registry import --dry-run` tells.
 
     \b
     Examples:
       pegboard registry export --output grants.toml
-      pegboard registry export | diff grants.toml -
     """
     with HubDoor(Home.at(home)) as hub:
         found = hub.ask("GET", f"{DOOR}/export")

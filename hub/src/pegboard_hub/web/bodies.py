@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from pegboard.core.text import sentence
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.web.questions import strict_json
@@ -70,8 +71,7 @@ def invalid(field: str, message: str, mend: str = MEND) -> Refused:
 
 def not_so(error: ChangeRefused) -> Refused:
     """The refusal of a change that the registry does not make."""
-    fault = f"{error.fault[:1].upper()}{error.fault[1:]}."
-    return invalid(error.field, fault, error.mend or MEND)
+    return invalid(error.field, sentence(error.fault), error.mend or MEND)
 
 
 def body_of(model: type[BaseModel], examples: Mapping[str, Any] | Sequence[Any] = ()) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def _filters(asked: Mapping[str, str], facets: Mapping[str, Mapping[str, int]]) 
         Filter("sensitivity", "Data", "any", counted("sensitivity", get_args(Sensitivity))),
         Filter("lifecycle", "Lifecycle", "any", counted("lifecycle", LIFECYCLES)),
         Filter("status", "Status now", "any", tuple(Choice(state, state) for state in STATES)),
-        Filter("use", "I may use from", "anywhere, or not at all", tuple(Choice(s, s) for s in PERSON_SURFACES)),
+        Filter("use", "I may use from", "no matter", tuple(Choice(s, s) for s in PERSON_SURFACES)),
         Filter("sort", "Sorted by", "relevance" if asked["q"] else "name", _sorts(asked["q"])),
     )
 

@@ -64,7 +64,7 @@ def chart(calls: Mapping[int, int], now_ms: int) -> Chart:
         # A day with calls is seen, however many another day had.
         height = max(round(HEIGHT * count / most, 1), 2) if count else 0
         bars.append(Bar(place * (BAR + GAP), HEIGHT - height, height, f"{_day(day)}: {count:,}"))
-    words = f"{sum(counts):,} calls in the last {DAYS} days"
+    words = f"{sum(counts):,} call{'' if sum(counts) == 1 else 's'} in the last {DAYS} days"
     if most:
         words += f"; most on {_day(days[counts.index(most)])}, {most:,}"
     return Chart(tuple(bars), f"{words}.", _day(days[0]), _day(days[-1]))

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.declared import LONGEST_TITLE
 from pegboard.core.manifest import MOST_LINKS, Sensitivity
+from pegboard.core.text import sentence
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
@@ -26,6 +27,7 @@ from pegboard_hub.registry.record import (
     LONGEST_CHANNEL,
     LONGEST_DESCRIPTION,
     LONGEST_WHY,
+    NAME_MEND,
     check_why,
 )
 from pegboard_hub.web.browser import Form, HereSession
@@ -91,6 +93,9 @@ NAMES = (
     Field("namespace", "Namespace", "dev to try things, prod for everybody’s work", "text", 32),
     Field("name", "Name", "2 to 32 of a-z, 0-9 and single -", "text", 32),
 )
+MENDS_HERE = {NAME_MEND: "Write 2 to 32 of a-z, 0-9 and single - in each of the two fields, as prod and presto."}
+"""What is said elsewhere of a name that is written as one."""
+
 WHY = Field("why", "Why, for whoever looks at it later", "", "text", LONGEST_WHY)
 
 
@@ -262,7 +267,8 @@ def _by(error: ChangeConflict) -> str:
 def _problem(field: str, error: ChangeRefused) -> dict[str, str]:
     known = {each.name for each in (*RECORD, *NAMES, WHY)}
     field = field.partition(".")[0].removesuffix(" name")
-    words = f"{error.fault[:1].upper()}{error.fault[1:]}. {error.mend}".strip()
+    mend = MENDS_HERE.get(error.mend, error.mend)
+    words = f"{sentence(error.fault)} {mend}".strip()
     return {field if field in known else "": words}
 
 

@@ -42,6 +42,7 @@ _BODY = {
     "support_channel": "#data-platform",
     "links": {"docs": "https://wiki.example/weather"},
     "sensitivity": "internal",
+    "uses_models": False,
     "why": "delivery planning asks for it",
 }
 _CHANGE = {"description": "Forecasts for every place we deliver to", "why": "new places"}
@@ -159,7 +160,10 @@ def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
     if caller.sub_type != "person":
         raise refuse(403, "not_a_person", "Servers are registered by people.", "Have somebody of the team do it.")
     if owner not in caller.groups and not parts.reviewing.roles.operate(caller.groups):
-        raise invalid("owner", "It is none of your groups.", f"Use one of {', '.join(caller.groups) or 'none'}.")
+        mend = f"Use one of {', '.join(caller.groups)}."
+        if not caller.groups:
+            mend = "You are in no group: ask whoever looks after your company’s groups."
+        raise invalid("owner", "It is none of your groups.", mend)
 
 
 def _check_new(changing: Changing, parts: Parts, body: DraftBody) -> None:

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.text import sentence
 from pegboard_hub.common.requests import NoRoute, Refused, answer, refuse, request_id
 from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.errors import OAuthRefused
@@ -295,7 +296,7 @@ class Framer:
             try:
                 caller = demo.caller(person, surface)
             except OAuthRefused as error:
-                return None, f"{error.description[0].upper()}{error.description[1:]}."
+                return None, sentence(error.description)
             found = demo.directory.people[person]
             return Viewer(person, found.name, found.about, caller, chosen=True), ""
         return _as_themselves(session, surface) if session else (None, "")

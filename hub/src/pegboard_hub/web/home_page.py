@@ -31,6 +31,7 @@ from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.standing import UNWELL, Standing, standing
 
 PATH = "/"
+DEFAULT_PORT = 8400
 RECENT_CALLS = 12
 MOST_MINE = 12
 MOST_OPEN = 12
@@ -79,6 +80,8 @@ class HomeView:
         servers: others: those that are open to the person first.
         reaches_any: whether the chosen person gets into at least one server.
         browse: address of all servers that are open to the person.
+        server_count: those that can be called.
+        first_setting: what a terminal must be told of where this instance is; empty at the usual place.
     """
 
     problems: tuple[str, ...]
@@ -94,6 +97,7 @@ class HomeView:
     browse: str
     calls: tuple[Call, ...]
     first_commands: tuple[str, ...]
+    first_setting: str
 
 
 def home_routes(parts: Parts, framer: Framer) -> APIRouter:
@@ -130,7 +134,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
         notices=current_notices(parts),
         totals=await parts.ledger.total(),
         tool_count=sum(len(server.release.tools) for server in snapshot.all_deployed if server.release),
-        server_count=sum(server.published for server in snapshot.servers.values()),
+        server_count=sum(1 for _ in snapshot.all_deployed),
         needs=tuple(islice(await _needs(parts, viewer, mine, status), MOST_NEEDS)),
         mine=views(mine[:MOST_MINE]),
         more_mine=max(len(mine) - MOST_MINE, 0),
@@ -139,6 +143,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
         browse=with_query("/servers", [*viewer.query, ("use", viewer.caller.surface)]) if viewer else "/servers",
         calls=tuple(calls),
         first_commands=_first_commands(parts, status),
+        first_setting=first_setting(parts.public_url),
     )
 
 
@@ -203,6 +208,14 @@ def _first_commands(parts: Parts, status: RuntimeStatus) -> tuple[str, ...]:
     if demo is None:
         return ("login", "servers", *(f"tools {server.name}" for server in there[:1]))
     return first_commands({server.name: server.granted for server in there}, demo.directory)
+
+
+def first_setting(public_url: str) -> str:
+    """What a terminal must be told of where an instance is; empty at the usual place."""
+    at, _, port = public_url.rpartition(":")
+    if at != "http://localhost" or not port.isdigit():
+        return f"export PEGBOARD_PUBLIC_URL={public_url}"
+    return "" if int(port) == DEFAULT_PORT else f"export PEGBOARD_PORT={port}"
 
 
 def _server_view(

@@ -17,6 +17,7 @@ from pegboard.core.decide import Decision
 from pegboard.core.names import PERSON_SURFACES, ServerName
 from pegboard.core.refusal import Refusal
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
+from pegboard.core.text import sentence
 from pegboard_hub.common.requests import Refused
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.registry.explain import explain
@@ -207,7 +208,7 @@ async def _subject(parts: Parts, asker: Caller, question: Question) -> Caller:
     try:
         return demo.caller(person, surface, question.channel)
     except OAuthRefused as error:
-        description = f"{error.description[0].upper()}{error.description[1:]}."
+        description = sentence(error.description)
         if person not in demo.directory.people:
             raise Unanswerable("person", 404, "unknown_person", description, "Use one of the known ones.") from error
         field = "channel" if surface in demo.directory.surfaces else "surface"

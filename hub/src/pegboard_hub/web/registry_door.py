@@ -44,6 +44,13 @@ class ImportWord(BaseModel):
     grants: str = Field(description="path of the file that is followed")
 
 
+class ConflictsWord(BaseModel):
+    """Where file and registry do not agree."""
+
+    servers: list[str]
+    grants: str = Field(description="path of the file that is followed")
+
+
 def registry_door(parts: Parts) -> APIRouter:
     """The routes under `/internal/v1/registry`."""
     router = APIRouter(prefix="/internal/v1/registry", include_in_schema=False)
@@ -55,6 +62,11 @@ def registry_door(parts: Parts) -> APIRouter:
         snapshot = parts.registry.current
         text = exported(parts.registry.grants_file or GrantsFile(), snapshot, await _approved(parts))
         return ExportWord(text=text, grants=grants)
+
+    @router.get("/conflicts")
+    async def conflicts(request: Request) -> ConflictsWord:
+        check_operator(parts, request)
+        return ConflictsWord(servers=list(parts.registry.conflicting), grants=grants)
 
     @router.post("/import")
     async def dry_run(request: Request) -> ImportWord:

@@ -120,6 +120,12 @@ class DraftBody(_Strict):
     support_channel: str = Field(min_length=1, max_length=LONGEST_CHANNEL, description="where people ask")
     links: dict[str, str] = Field(default={}, max_length=MOST_LINKS, description="name to https address")
     sensitivity: Sensitivity = Field(description="of the data that its tools show")
+    uses_models: bool = Field(
+        default=False, description="whether it sends data to a language model: then there is a GenAI review, too"
+    )
+    gallery: bool = Field(
+        default=False, description="whether it may stand in the list that needs no sign-in, once it is live"
+    )
     why: str = Field(min_length=1, max_length=LONGEST_WHY, description="for the history")
 
 
@@ -132,6 +138,8 @@ class DraftChange(_Strict):
     support_channel: str = Field(default="", min_length=1, max_length=LONGEST_CHANNEL)
     links: dict[str, str] = Field(default={}, max_length=MOST_LINKS, description="they replace those that were")
     sensitivity: Sensitivity = "restricted"
+    uses_models: bool = Field(default=False, description="whether it sends data to a language model")
+    gallery: bool = Field(default=False, description="whether it may stand in the list that needs no sign-in")
     why: str = Field(min_length=1, max_length=LONGEST_WHY, description="for the history")
 
 

@@ -67,6 +67,7 @@ class Head:
 
     Attributes:
         edit: address of the form that changes it; empty where this person cannot.
+        submit: address of the page that submits it for review; empty where it is no draft or not this person's.
     """
 
     server: RegisteredServer
@@ -74,6 +75,7 @@ class Head:
     banners: tuple[Banner, ...]
     tabs: tuple[Tab, ...]
     edit: str = ""
+    submit: str = ""
 
     @property
     def ask(self) -> str:
@@ -276,9 +278,11 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     here = f"/servers/{server.name}"
     links = {title: f"{here}/{tab}" if tab else here for tab, title in tabs.items()}
     drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
-    edit = frame.link(f"{here}/edit") if editable(server) and edits(parts.reviewing.roles, caller, server) else ""
+    theirs = edits(parts.reviewing.roles, caller, server)
+    edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
+    submit = f"{here}/access" if theirs else ""
     said = tuple(banners(server, now, await parts.reviewing.rejections([server])))
-    return Head(server, now, said, drawn, edit)
+    return Head(server, now, said, drawn, edit, submit)
 
 
 def _knows_stop(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:

@@ -81,10 +81,17 @@ def banners(server: RegisteredServer, now: Standing, rejected: Iterable[Review] 
         yield Banner("bad", title, text, f"/reviews/{review.id}", "Look at the review")
     if said := _LIFECYCLES.get(server.lifecycle):
         kind, title, text = said
-        yield Banner(kind, title, " ".join(filter(None, (server.lifecycle_why, text))))
+        yield Banner(kind, title, " ".join(filter(None, (server.lifecycle_why, text, _next_step(server)))))
     if server.waiting is not None and server.lifecycle in REACHABLE:
         text = "The release before it goes on until then."
         yield Banner("warn", "A new release waits for reviews.", text)
+
+
+def _next_step(server: RegisteredServer) -> str:
+    """What somebody has to do next: the code of an approved draft is the operator's to name."""
+    if server.lifecycle is not Lifecycle.APPROVED or server.source:
+        return ""
+    return f'Next, an operator says where its code is: in the grants file, [servers."{server.name}"] with a source.'
 
 
 _LIFECYCLES = {

@@ -18,12 +18,18 @@ MOST_CELL = 300
 
 
 class Table(NamedTuple):
-    """Rows of a structured result; `more` is how many are not shown."""
+    """Rows of a structured result.
+
+    Attributes:
+        more: how many rows are not shown.
+        figures: columns of numbers alone, by their place.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     more: int
+    figures: frozenset[int] = frozenset()
 
 
 class Shown(NamedTuple):
@@ -98,7 +104,13 @@ def _table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
     kept = [tuple(_cell(value) for value in row[:MOST_COLUMNS]) for row in rows[:MOST_ROWS]]
     names = tuple(name[:MOST_CELL] for name in columns[:MOST_COLUMNS])
     whole = tuple((*row, *([""] * (len(names) - len(row))))[: len(names)] for row in kept)
-    return Table(title[:MOST_CELL], names, whole, max(len(rows) - MOST_ROWS, 0))
+    figures = frozenset(place for place in range(len(names)) if _all_figures(rows[:MOST_ROWS], place))
+    return Table(title[:MOST_CELL], names, whole, max(len(rows) - MOST_ROWS, 0), figures)
+
+
+def _all_figures(rows: list[list[Any]], place: int) -> bool:
+    said = [row[place] for row in rows if place < len(row) and row[place] is not None]
+    return bool(said) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in said)
 
 
 def _column(described: Any) -> str:

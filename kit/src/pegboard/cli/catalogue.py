@@ -16,6 +16,7 @@ from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import clean, line
 from pegboard.core.names import ServerName
+from pegboard.core.text import sentence
 
 EraOption = Annotated[
     str, typer.Option("--era", help="MCP revision to speak: auto, modern (2026-07-28) or legacy (2025-11-25).")
@@ -248,7 +249,7 @@ def server_name(given: str) -> ServerName:
     try:
         return ServerName.parse(given)
     except ValueError as error:
-        raise Failure.usage(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+        raise Failure.usage(sentence(str(error))) from error
 
 
 def era_named(given: str) -> Any:

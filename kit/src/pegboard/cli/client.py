@@ -117,6 +117,20 @@ class HubClient:
                 failure.hints = ("The token is renewed: run it again.",)
             raise
 
+    def knows(self, server: str) -> bool:
+        """Whether a server of that name is registered, as far as this caller may know: others' drafts are hidden.
+
+        Raises:
+            Failure: as `get`.
+        """
+        try:
+            self.get(f"servers/{server}")
+        except Failure as failure:
+            if failure.error["code"] == "unknown_server":
+                return False
+            raise
+        return True
+
     def no_such_server(self, server: ServerName) -> Failure:
         """The failure for a server that nobody can call; the nearest one that this caller may use is named."""
         mine: list[str] = []

@@ -24,6 +24,9 @@ Era = Literal["auto", "modern", "legacy"]
 MAX_PAGES = 100
 """A listing that never ends must not hang the command."""
 
+FOR_GOOD = frozenset({httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN})
+"""Statuses of refusals that no other way of asking changes."""
+
 T = TypeVar("T")
 Document = dict[str, Any]
 
@@ -36,13 +39,26 @@ class _LastError:
     body: Any = None
 
     async def note(self, response: httpx2.Response) -> None:
-        """Read and remember an answer of status 400 or more."""
-        if response.status_code >= 400:
-            self.status = response.status_code
-            try:
-                self.body = json.loads(await response.aread())
-            except ValueError:
-                self.body = None
+        """Read and remember an answer of status 400 or more.
+
+        Raises:
+            Failure: who calls is refused. The SDK would try its other way in, to be refused and recorded once more.
+        """
+        if response.status_code < 400:
+            return
+        self.status = response.status_code
+        try:
+            self.body = json.loads(await response.aread())
+        except ValueError:
+            self.body = None
+        if self.status in FOR_GOOD and (refusal := _refusal_in(self.body)):
+            raise refused(refusal, self.status)
+
+
+def _refusal_in(body: Any) -> dict[str, str] | None:
+    """The refusal that an answer is, bare or within a JSON-RPC error; None where it is none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return read_refusal(error) or read_refusal(error.get("data") if isinstance(error, dict) else None)
 
 
 class Session:

@@ -29,6 +29,13 @@ _LAYOUT = frozenset("\n\t\r")
 _NO_LAYOUT = str.maketrans("", "", "\n\t\r")
 
 
+def sentence(text: str) -> str:
+    """A fault as a sentence of its own, with a capital and a full stop; a name at its beginning stays as it is."""
+    first = text.partition(" ")[0]
+    begun = text if "/" in first else text[:1].upper() + text[1:]
+    return begun if begun.endswith((".", "?", "!")) else f"{begun}."
+
+
 def hidden_in(text: str, *, lines: bool = False) -> str:
     """What nobody would see in `text`, in words that follow a field's name; empty where all of it shows.
 

@@ -30,7 +30,7 @@ from pegboard_hub.registry.reviews.rules import ACCESS, access_differences
 DECIDING = ("approve", "reject", "reopen", "ask for genai review", "grant")
 """What reviewers do, as the history calls it: it makes nobody the author of what they look at."""
 
-ASKING = ("register", "submit", "ask for access")
+ASKING = ("register", "submit", "ask for access", "give back")
 """What only somebody does whose wish it is."""
 
 _AUTHORED = frozenset({*RECORD_FIELDS, *(f"requested_{field}" for field in Access._fields)})

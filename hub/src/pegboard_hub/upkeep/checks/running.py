@@ -12,6 +12,7 @@ from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span,
 from pegboard_hub.upkeep.hub_door import HubDoor, HubRefused
 
 ANSWER_S = 3.0
+MOST_NAMED = 5
 LATELY_S = 3600.0
 """Seconds for which a restart is told of."""
 
@@ -117,6 +118,29 @@ def prober(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield well(f"the prober reports, on {plural(word['servers'], 'server')}")
+
+
+def conflicts(facts: Facts) -> Iterator[Finding]:
+    """Whether the grants file and the registry agree, on everything that the file says."""
+    if not facts.running:
+        yield well("nothing runs, so there is nothing to ask")
+        return
+    if facts.status["stale"] or not facts.status["ready"]:
+        return  # `processes` says so
+    try:
+        with HubDoor(facts.home) as hub:
+            word = hub.ask("GET", "/internal/v1/registry/conflicts")
+    except (Unreachable, HubRefused) as error:
+        yield warning(f"whether file and registry agree cannot be asked: {error}", "see what `processes` says")
+        return
+    if word["servers"]:
+        shown = f"{', '.join(word['servers'][:MOST_NAMED])}{' …' if len(word['servers']) > MOST_NAMED else ''}"
+        yield warning(
+            f"{plural(len(word['servers']), 'conflict')} of the grants file with the registry: {shown}",
+            f"`pegboard registry import --dry-run {word['grants']}` shows both sides; make them agree",
+        )
+    else:
+        yield well("the grants file and the registry agree")
 
 
 def _process(facts: Facts, process: dict[str, object]) -> Iterator[Finding]:

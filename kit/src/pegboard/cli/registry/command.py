@@ -18,6 +18,7 @@ from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import ServerName
 
 if TYPE_CHECKING:
+    from pegboard.cli.client import HubClient
     from pegboard.cli.registry.drafts import Draft, LeftOut, Wanted
 
 GROUP = "pegboard.commands.registry"
@@ -38,7 +39,7 @@ class RegistryGroup(PluginGroup):
 registry = typer.Typer(
     name="registry",
     cls=RegistryGroup,
-    help="Bring servers into the registry from elsewhere.",
+    help="Bring drafts into the registry, take the grants file out of it, and see what one would change.",
     rich_markup_mode=None,
 )
 
@@ -73,7 +74,9 @@ def import_drafts(
     server: Annotated[
         str | None, typer.Option("--server", metavar="NS/NAME", help="What the one server is to be called here.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be made, as far as you may know, and make nothing.")
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help=f"Make them even where they are more than {MANY}.")
     ] = False,
@@ -99,7 +102,9 @@ def import_drafts(
     wanted = Wanted(_namespace(namespace), owner, support_channel, sensitivity, tuple(name or ()), chosen)
     work = _Work.of(drafts(read(source, search), wanted, source))
     work.check(wanted, yes=yes or dry_run)
-    if not dry_run:
+    if dry_run:
+        work.look(options)
+    else:
         work.make(options)
     work.show(source, dry_run=dry_run, as_json=options.as_json)
     if work.status is not ExitStatus.DONE:
@@ -115,11 +120,16 @@ def _namespace(text: str) -> str:
 
 @dataclass
 class _Work:
-    """What is to be made, and what became of it."""
+    """What is to be made, and what became of it.
+
+    Attributes:
+        not_looked_up: why a dry run does not know which names are taken; empty where it does.
+    """
 
     drafts: list[Draft]
     left_out: list[LeftOut]
     status: ExitStatus = field(default=ExitStatus.DONE)
+    not_looked_up: str = ""
 
     @classmethod
     def of(cls, found: Iterable[Draft | LeftOut]) -> _Work:
@@ -135,6 +145,34 @@ class _Work:
         if len(self.drafts) > MANY and not yes:
             mend = "Narrow it with --name or --search, look at it with --dry-run, or say --yes."
             raise Failure.usage(f"That would make {len(self.drafts)} drafts.", mend)
+
+    def look(self, options: Options) -> None:
+        """Leave out the drafts whose names are taken, as far as this caller may know."""
+        from pegboard.cli.client import HubClient
+        from pegboard.cli.registry.drafts import LeftOut
+
+        free: list[Draft] = []
+        if not self.drafts:
+            return
+        with HubClient(options) as hub:
+            for draft in self.drafts:
+                if self._is_taken(hub, draft.server):
+                    self.left_out.append(LeftOut(draft.official, f"server: {draft.server} is taken."))
+                    self.status = ExitStatus.DENIED
+                else:
+                    free.append(draft)
+        self.drafts = free
+
+    def _is_taken(self, hub: HubClient, server: str) -> bool:
+        if self.not_looked_up:
+            return False
+        try:
+            return hub.knows(server)
+        except Failure as failure:
+            if failure.status is not ExitStatus.UNREACHABLE:
+                raise
+            self.not_looked_up = failure.error["message"]
+            return False
 
     def make(self, options: Options) -> None:
         """Make the drafts, one by one. One that the hub refuses is left out, and the others go on."""
@@ -167,11 +205,14 @@ class _Work:
             render.table(("left out", "why"), [[line(each.official), line(each.why)] for each in self.left_out])
         made = "would be made" if dry_run else "made"
         render.hint(f"{_count(self.drafts, 'draft')} {made}, {_count(self.left_out, 'server')} left out.")
+        if self.not_looked_up:
+            render.hint(f"Whether the names are taken was not looked up: {self.not_looked_up}")
 
     def _as_json(self, source: str, dry_run: bool) -> dict[str, Any]:
         return {
             "source": source,
             "dry_run": dry_run,
+            "not_looked_up": self.not_looked_up,
             "drafts": [
                 {"from": d.official, "version": d.version, **d.body, "not_taken_over": list(d.not_kept)}
                 for d in self.drafts
