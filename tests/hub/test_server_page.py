@@ -98,7 +98,7 @@ async def test_a_draft_of_others_is_answered_as_what_does_not_exist(hub: Hub, se
     await browser.sign_in("fay")
     response = await browser.get(f"{URL}/servers/{server}{tab}")
     assert response.status_code == 404
-    assert "No such server is here for you." in response.text
+    assert "No such server here for you" in response.text
     assert "planned things" not in response.text
 
 
