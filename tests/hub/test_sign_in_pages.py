@@ -130,10 +130,10 @@ async def test_who_is_signed_in_already_may_go_on_or_sign_in_as_somebody_else(br
 async def test_pages_show_a_signed_in_person_their_own_and_as_wins_with_the_demo_directory(browser: Browser) -> None:
     await browser.sign_in("ana")
     own = await browser.get(f"{URL}/?surface=chat")
-    assert "Ana’s tools" in own.text
+    assert "Ana</bdi>’s tools" in own.text
     assert '<option value="">yourself</option>' in own.text
     assert 'href="/explain?surface=chat"' in own.text
-    assert "Fay’s tools" in (await browser.get(f"{URL}/?as=fay")).text
+    assert "Fay</bdi>’s tools" in (await browser.get(f"{URL}/?as=fay")).text
 
 
 async def test_signing_out_ends_the_session_and_forgets_the_cookie(browser: Browser, hub: Hub) -> None:
@@ -184,7 +184,7 @@ async def test_with_a_companys_login_pages_are_for_who_is_signed_in(with_login: 
 async def test_with_a_companys_login_pages_show_what_it_told_and_nobody_else(with_login: Browser, hub: Hub) -> None:
     await signed_in(with_login, hub)
     page = await with_login.get(f"{URL}/")
-    assert "Noor &lt;b&gt;Haddad&lt;/b&gt;’s tools" in page.text
+    assert "Noor &lt;b&gt;Haddad&lt;/b&gt;</bdi>’s tools" in page.text
     assert "noor@example.com, signed in." in " ".join(page.text.split())
     assert "Groups: ads-eng." in " ".join(page.text.split())
     assert "<b>Haddad" not in page.text
