@@ -201,7 +201,7 @@ def _settled(before: RegisteredServer, after: RegisteredServer) -> RegisteredSer
         return after
     if after.lifecycle in (Lifecycle.DEPRECATED, Lifecycle.RETIRED, Lifecycle.DRAFT):
         return after
-    if after.release is not None:
+    if after.release is not None and (after.lifecycle is not Lifecycle.IN_REVIEW or any(after.granted)):
         return replace(after, lifecycle=Lifecycle.LIVE)
     if after.lifecycle is Lifecycle.LIVE:
         return replace(after, lifecycle=Lifecycle.IN_REVIEW if after.waiting else Lifecycle.APPROVED)

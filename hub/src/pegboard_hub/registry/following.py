@@ -76,7 +76,7 @@ class Following:
         entry, last = entry_of(grant), self.imported.get(name)
         merged = merge(last, entry, held(server))
         values: dict[str, Any] = {"source": grant.source}
-        if server.lifecycle_why == NAMED_NO_MORE and name not in self.imported:
+        if server.lifecycle_why == NAMED_NO_MORE and not server.source:
             values |= {"lifecycle": Lifecycle.APPROVED, "lifecycle_why": ""}
         if "reason" in merged.take:
             values["reason"] = merged.take["reason"]
