@@ -245,8 +245,6 @@ POWERS: dict[str, Any] = {
     "takes_any": True,
     "first_live_at_ms": 1,
     "created_at_ms": 1,
-    "gallery": True,
-    "uses_models": False,
     "reason": "approved by me",
     "stopped": "",
     "egress": ["evil.example:443"],

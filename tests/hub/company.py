@@ -6,6 +6,7 @@ import hashlib
 import html
 import json
 import re
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.main import open_hub
+from pegboard_hub.storage.database import Database
+from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.parts import Parts
 
@@ -168,9 +171,25 @@ def found_company(root: Path, *, reviewed: bool = False) -> Company:
     return company
 
 
+_newest_schema: list[bytes] = []
+"""An embedded database with the newest schema and nothing in it, made once by each worker."""
+
+
+async def _begin_with_the_newest_schema(file: Path) -> None:
+    if not _newest_schema:
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            database = Database.at(Path(folder) / "new.db")
+            await migrate(database)
+            await database.close()
+            _newest_schema.append((Path(folder) / "new.db").read_bytes())
+    file.write_bytes(_newest_schema[0])  # noqa: ASYNC240 - nobody waits for a test
+
+
 @asynccontextmanager
 async def opened(company: Company) -> AsyncIterator[Hub]:
     """The company's hub, without its watching tasks."""
+    if not company.database_url and not company.home.database.exists():
+        await _begin_with_the_newest_schema(company.home.database)
     async with open_hub(company.home, company.settings) as parts:
         public = httpx2.ASGITransport(public_app(parts))
         internal = httpx2.ASGITransport(internal_app(parts))

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Table, func, select
 from sqlalchemy.exc import IntegrityError
 
+from pegboard_hub.common.database_url import EMBEDDED
 from pegboard_hub.identity.clients import store as clients_store
 from pegboard_hub.identity.clients.model import Client, ClientKind, Standing
 from pegboard_hub.identity.connections import service
@@ -354,6 +355,7 @@ async def test_a_code_and_a_connection_survive_the_hubs_violent_death(company: C
         assert claims_of(tokens["access_token"])["jti"] in hub.parts.identity.revocations.current.tokens
 
 
+@pytest.mark.parametrize("database_kind", [EMBEDDED], indirect=True)  # the other one's disk is not ours
 @pytest.mark.parametrize("way", [full_tmpfs, limited_files])
 async def test_on_a_full_disk_no_token_is_given_that_is_not_kept_and_nobody_is_signed_out(
     company: Company, process: Process, way: Way

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from pegboard_hub.common.database_url import VARIABLE
 from tests.hub.company import API, URL, Company, intent, outcome
 
 DEADLINE_S = 30
@@ -30,7 +31,10 @@ class Process:
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "pegboard_hub.main", "--home", str(self._company.home.root)]
-        self.process = subprocess.Popen([*command, *more], stderr=self._log, stdout=self._log)
+        url = {VARIABLE: self._company.database_url} if self._company.database_url else {}
+        self.process = subprocess.Popen(
+            [*command, *more], stderr=self._log, stdout=self._log, env={**os.environ, **url}
+        )
         return self.process
 
     def ready(self) -> None:
@@ -42,6 +46,14 @@ class Process:
             time.sleep(0.05)
         with self.door(self._company.home.hub_socket) as client:
             client.get("/readyz").raise_for_status()
+
+    def has_read_status(self) -> None:
+        """Wait until it knows what the supervisor says, which it reads beside its answers."""
+        until = time.monotonic() + DEADLINE_S
+        with self.door(self._company.home.hub_socket) as client:
+            while "isolation: unknown" in client.get("/", headers={"accept": "text/html"}).text:
+                assert time.monotonic() < until
+                time.sleep(0.05)
 
     def answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as trial:

@@ -60,6 +60,7 @@ def test_a_rotation_that_waits_names_for_whom_and_is_joined(
 ) -> None:
     fleet = Fleet(company)
     fleet.report(edge="down", dev__scratch="down")
+    hub.has_read_status()
     status, out, err = said(capsys, "rotate", "--wait", "0", "--json", home=company.home)
     found = json.loads(out)
     assert status == 4
