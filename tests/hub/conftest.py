@@ -20,12 +20,16 @@ SERVER = "postgresql"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test marked `both_databases` runs on each of them."""
+    """A test marked `both_databases` runs on each: on PostgreSQL among the heavy ones, where the mark says so.
+
+    Those of stores do so always. Those of pages and protocols meet the same stores again.
+    """
     chosen = any("database_kind" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if chosen or "database_kind" not in metafunc.fixturenames:
         return
-    if metafunc.definition.get_closest_marker("both_databases"):
-        metafunc.parametrize("database_kind", [EMBEDDED, SERVER], indirect=True)
+    if (mark := metafunc.definition.get_closest_marker("both_databases")) is not None:
+        server = pytest.param(SERVER, marks=pytest.mark.heavy) if mark.kwargs.get("heavy") else SERVER
+        metafunc.parametrize("database_kind", [EMBEDDED, server], indirect=True)
 
 
 @pytest.fixture(scope="session")

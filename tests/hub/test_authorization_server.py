@@ -13,7 +13,7 @@ from pegboard_hub.identity.person import LoginEnded, LoginUnavailable, PersonFac
 from tests.hub.company import API, PRESTO, URL, Company, Hub, opened
 from tests.oauth import Browser, StockClient, claims_of, query_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 
 @pytest.fixture

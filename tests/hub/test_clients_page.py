@@ -16,7 +16,7 @@ from pegboard_hub.web.browser import Visitor
 from tests.hub.company import URL, Hub
 from tests.oauth import Browser, StockClient
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 HOSTILE = '<script>alert(1)</script>\u202egnp"onmouseover=x'
 

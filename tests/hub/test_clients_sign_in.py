@@ -15,7 +15,7 @@ from tests.hub.company import URL, Hub
 from tests.hub.sites import HOST, Names, Site, answer, authority, here_or_public, open_site
 from tests.oauth import Browser, StockClient, claims_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.hub.company import PRESTO, URL, Hub
 from tests.oauth import Browser, StockClient, claims_of, onward_of, query_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 CURSOR = "cursor://anysphere.cursor-retrieval/oauth/callback"
 

@@ -23,7 +23,7 @@ from pegboard_hub.registry.key_rotation import KeyRotation
 from tests.hub.company import OPERATOR, Company, Hub, opened
 from tests.rings import key_in, keys_in
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 CONSUMERS = (EDGE, "prod/presto", "dev/scratch")
 LATER_S = MAX_LIFETIME_S + 3 * CLOCK_SKEW_S

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, presto
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 NOW = int(time.time() * 1000)
 

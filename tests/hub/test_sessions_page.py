@@ -10,7 +10,7 @@ from pegboard_hub.identity.clients.model import Standing
 from tests.hub.company import URL, Hub
 from tests.oauth import Browser, StockClient, claims_of, query_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 

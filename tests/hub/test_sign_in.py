@@ -18,7 +18,7 @@ from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import open_keys
 from tests.hub.company import API, PRESTO, URL, Company, Hub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 GOOD = {"grant_type": DEMO_GRANT, "person": "ana", "surface": "cli", "resource": PRESTO}
 

@@ -10,7 +10,7 @@ from pegboard_hub.registry.model import stops
 from tests.hub.company import Company, Hub, opened
 from tests.hub.test_registry import edge_bundle, own_bundle, rows
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 WHY = "it counts <b>twice</b>, 100 %"
 STOPPED = f'stopped = "{WHY}."\n'
