@@ -13,7 +13,7 @@ from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.ledger import search
 from tests.hub.company import API, URL, Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 NOW = int(time.time() * 1000)
 HOUR = 3_600_000

@@ -97,7 +97,7 @@ async def test_a_token_response_is_kept_by_nobody(hub: Hub) -> None:
         ({"grant_type": None}, "invalid_request", "grant_type"),
         ({"person": "eve"}, "invalid_grant", "ana, fay, sam, pat, sol, lea, gus"),
         ({"person": None}, "invalid_request", "person"),
-        ({"surface": "tv"}, "invalid_request", "cli, chat, ide, bot"),
+        ({"surface": "tv"}, "invalid_request", "cli, chat, ide, web, bot"),
         ({"surface": "service"}, "invalid_request", "unknown surface"),
         ({"channel": "#data-help"}, "invalid_request", "pegboard-cli"),
         ({"surface": "bot", "channel": "#secret"}, "invalid_request", "#data-help"),

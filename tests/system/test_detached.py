@@ -20,7 +20,7 @@ from pegboard_hub.runtime import procfs
 from tests.system.runtime_kit import alive, short_folder, write_project
 from tests.system.test_runtime_up import REPOSITORY, Place, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.heavy]
 
 
 @pytest.fixture(scope="module")

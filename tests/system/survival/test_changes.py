@@ -21,7 +21,7 @@ from tests.system.survival.load import Book, Caller, Entry, Fate, Load
 from tests.system.survival.test_hangs import hanging
 from tests.system.survival.trial import settled
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("changes")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.heavy, pytest.mark.xdist_group("changes")]
 
 PRESTO, SCRATCH, NEW = "prod/presto", "dev/scratch", "prod/scratch"
 SOURCES = {PRESTO: "servers/presto", SCRATCH: "servers/scratch", NEW: "servers/scratch"}

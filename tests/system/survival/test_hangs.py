@@ -18,7 +18,7 @@ from tests.system.survival.kills import Kill, innermost, live_again, process
 from tests.system.survival.load import Fate
 from tests.system.survival.trial import Trial, under_load
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("survival")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.heavy, pytest.mark.xdist_group("survival")]
 
 ENOUGH = 40
 """Calls that must be answered while the hub hangs."""

@@ -24,7 +24,7 @@ from tests.system.survival.kills import kill, live_again, process
 from tests.system.survival.load import Fate
 from tests.system.survival.trial import under_load
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("survival")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.heavy, pytest.mark.xdist_group("survival")]
 
 RENEW_S = 0.5
 """Callers renew their tokens this often, so that tokens of every key are in use during every rotation."""

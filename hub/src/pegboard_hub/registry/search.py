@@ -213,8 +213,9 @@ class Catalogue:
         """
         words, position = _read(query)
         index = self.follow()
-        if query.usable_from is not None and caller.sub_type == "person":
-            caller = replace(caller, surface=query.usable_from, channel=None)
+        # Where the caller is already, a bot stays in its channel.
+        if query.usable_from not in (None, caller.surface) and caller.sub_type == "person":
+            caller = replace(caller, surface=str(query.usable_from), channel=None)
         asker = Asker(caller)
         view = self._view(caller)
         known = chosen = self._known(caller, view)
