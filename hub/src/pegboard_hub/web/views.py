@@ -40,6 +40,27 @@ def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Versi
     return Version(str(server.name), server.version) if looks_after(parts, caller, server) else None
 
 
+def _told(server: RegisteredServer, health: Health, public_url: str) -> dict[str, Any]:
+    """What a list and the whole of a server tell alike."""
+    return {
+        "server": str(server.name),
+        "title": server.title,
+        "description": server.description,
+        "owner": server.owner,
+        "support_channel": server.support_channel,
+        "sensitivity": server.sensitivity,
+        "release": server.release.digest if server.release else None,
+        "semver": server.semver,
+        "lifecycle": server.lifecycle.value,
+        "lifecycle_why": server.lifecycle_why,
+        "status": health.state,
+        "status_since": health.since_ms,
+        "status_why": health.why,
+        "stopped": server.stopped,
+        "resource_url": server.name.resource_url(public_url),
+    }
+
+
 def entry(
     parts: Parts,
     caller: Caller,
@@ -54,21 +75,7 @@ def entry(
         usable = reaches(caller, server, parts.public_url)
     tools = LISTINGS.tools(caller, server) if with_tools and usable else []
     return CatalogueEntry(
-        server=str(server.name),
-        title=server.title,
-        description=server.description,
-        owner=server.owner,
-        support_channel=server.support_channel,
-        sensitivity=server.sensitivity,
-        release=server.release.digest if server.release else None,
-        semver=server.semver,
-        lifecycle=server.lifecycle.value,
-        lifecycle_why=server.lifecycle_why,
-        status=health.state,
-        status_since=health.since_ms,
-        status_why=health.why,
-        stopped=server.stopped,
-        resource_url=server.name.resource_url(parts.public_url),
+        **_told(server, health, parts.public_url),
         usable=usable,
         tools=[tool_summary(tool, server) for tool in tools],
     )
@@ -84,24 +91,10 @@ def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iter
         waiting=server.waiting.digest if server.waiting else None,
     )
     return ServerDetail(
-        server=str(server.name),
-        title=server.title,
-        description=server.description,
-        owner=server.owner,
-        support_channel=server.support_channel,
+        **_told(server, health, parts.public_url),
         links=dict(server.links),
-        sensitivity=server.sensitivity,
         gallery=server.gallery,
         uses_models=server.uses_models,
-        lifecycle=server.lifecycle.value,
-        lifecycle_why=server.lifecycle_why,
-        status=health.state,
-        status_since=health.since_ms,
-        status_why=health.why,
-        stopped=server.stopped,
-        release=server.release.digest if server.release else None,
-        semver=server.semver,
-        resource_url=server.name.resource_url(parts.public_url),
         granted=lists(server.granted, whole=whole),
         reviews=[_outcome(each, whole=whole) for each in reviews],
         first_live_at=server.first_live_at_ms,
