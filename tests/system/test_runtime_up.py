@@ -132,6 +132,7 @@ def test_it_serves_says_how_servers_are_kept_apart_and_leaves_nothing(place: Pla
             "hub": "live",
             "prod/one": "live",
             "edge": "live",
+            "prober": "live",
         }
         started = list(procfs.tree(process.pid))
         process.send_signal(number)
@@ -271,7 +272,7 @@ def test_what_the_hub_says_of_a_changed_grants_file_reaches_the_terminal(place: 
         assert "prod/three is NOT deployed" in said
         grants.write_text(good)
         hear(process, "grants: no longer so: prod/one: group 'finanse'")
-        grants.write_text("")
+        grants.write_text("# none\n")
         hear(process, "grants: names no server: prod/one is withdrawn")
 
 
