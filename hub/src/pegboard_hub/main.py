@@ -47,7 +47,7 @@ from pegboard_hub.registry.reviews.service import Reviewing
 from pegboard_hub.registry.search import Catalogue
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.sources import Sources
-from pegboard_hub.registry.status import StatusReader
+from pegboard_hub.registry.status import States, StatusReader
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.locks import Locks
 from pegboard_hub.storage.migrate import migrate
@@ -124,7 +124,11 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             cursors=Cursors(open_sealing_key(home)),
             locks=locks,
             edge_calls=edge_calls,
-            catalogue=_catalogue(registry, status, reviewing),
+            catalogue=Catalogue(
+                lambda: registry.current,
+                States(status, lambda: registry.current.servers),
+                lambda: reviewing.roles.overseers,
+            ),
         )
     finally:
         if edge_calls is not None:
@@ -179,17 +183,6 @@ async def _identity(
         registers=rules.dynamic_registration,
         documents=rules.documents,
     )
-
-
-def _catalogue(registry: Registry, status: StatusReader, reviewing: Reviewing) -> Catalogue:
-    def states() -> dict[str, str]:
-        now = status.read()
-        return {
-            name: "stopped" if server.stopped else now.standing(server).state
-            for name, server in registry.current.servers.items()
-        }
-
-    return Catalogue(lambda: registry.current, states, lambda: reviewing.roles.overseers)
 
 
 def _registry(

@@ -277,3 +277,30 @@ class StatusReader:
         except (OSError, ValueError, ValidationError):
             self._file = None
         self._seen = seen
+
+
+class States:
+    """How every server is doing, in a word, as search filters and counts by it: "stopped" or its standing.
+
+    The same mapping is given until a server changed or somebody reported, and for a second at most: what is reported
+    no more grows old.
+    """
+
+    def __init__(self, status: StatusReader, servers: Callable[[], Mapping[str, RegisteredServer]]) -> None:
+        self._status = status
+        self._servers = servers
+        self._told: tuple[object, ...] = (None, None, None)
+        self._plain: tuple[object, ...] = ()
+        self._states: Mapping[str, str] = {}
+
+    def __call__(self) -> Mapping[str, str]:
+        """The states of now, by name."""
+        now, servers = self._status.read(), self._servers()
+        told = (servers, now.processes or None, now.prober.servers or None)
+        plain = (now.known, now.prober.standing, now.at_ms // 1000)
+        if plain != self._plain or any(one is not other for one, other in zip(told, self._told, strict=True)):
+            self._told, self._plain = told, plain
+            self._states = {
+                name: "stopped" if server.stopped else now.standing(server).state for name, server in servers.items()
+            }
+        return self._states

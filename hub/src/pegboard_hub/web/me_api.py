@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
-from pegboard_hub.registry.explain import reaches, visible_tools
+from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.web.auth import SignedIn
 from pegboard_hub.web.etag import tagged
 from pegboard_hub.web.knowing import at
@@ -33,7 +33,7 @@ def me_routes(parts: Parts) -> APIRouter:
         request: Request, caller: SignedIn, asked: Annotated[AskedMyServers, Query()]
     ) -> Response:
         there = at(caller, asked.surface)
-        mine = [server for server in parts.registry.current.all_deployed if reaches(there, server, parts.public_url)]
+        mine = parts.catalogue.reachable(there)
         page = page_of(mine, lambda server: str(server.name), parts.cursors, caller, "/me/servers", asked)
         status = parts.status.read()
         body = CataloguePage(
@@ -66,7 +66,7 @@ def me_routes(parts: Parts) -> APIRouter:
 def _tools(parts: Parts, caller: Caller, after: tuple[str, str] | None, limit: int) -> list[MyTool]:
     """Tools in order of server and name. Servers before the page's first are not looked at."""
     found: list[MyTool] = []
-    for server in parts.registry.current.all_deployed:
+    for server in parts.catalogue.reachable(caller):
         name = str(server.name)
         if after is not None and name < after[0]:
             continue
