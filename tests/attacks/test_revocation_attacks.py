@@ -7,10 +7,8 @@ the edge, again at the server's own socket as behind an edge that forgot its rul
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +22,7 @@ from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.edge.revoked import CLAIM_HEADERS
 from pegboard_hub.identity.revocations import Kind
 from tests.attacks.wire import ACCEPT, LEGACY
+from tests.hub.company import beside
 from tests.system.edge_rig import PRESTO, SCRATCH, Rig, running_edge, tool_call, until
 from tests.system.one_answer.policies import OPEN, PolicyFile
 from tests.system.one_answer.town import Town, headers_of, message, running_town
@@ -48,17 +47,15 @@ class Place:
 
     def __init__(self, town: Town) -> None:
         self.town = town
-        self._watching: Future[None] | None = None
+        self._watching = beside(town.parts.registry.watch_revoked())
 
     def begin(self) -> None:
         """Let the hub tell edge and servers, as in its own process."""
         self.town.become(EVERYBODY)
-        watching = self.town.parts.registry.watch_revoked()
-        self._watching = asyncio.run_coroutine_threadsafe(watching, self.town._loop)
+        self.town.run(self._watching.__aenter__())
 
     def end(self) -> None:
-        assert self._watching is not None
-        self._watching.cancel()
+        self.town.run(self._watching.__aexit__(None, None, None))
 
     def token(self, resource: str = "", **claims: Any) -> str:
         """A token of ana's as the hub signs it; a claim of None is left out."""

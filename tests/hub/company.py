@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import html
 import json
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,17 @@ async def opened(company: Company) -> AsyncIterator[Hub]:
             httpx2.AsyncClient(transport=internal, base_url="http://hub") as inside,
         ):
             yield Hub(parts, outside, inside)
+
+
+@asynccontextmanager
+async def beside(job: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """One of the hub's tasks beside the test. It has ended when this ends, and outlives no database that it uses."""
+    task = asyncio.create_task(job)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def plain(page: str) -> str:

@@ -24,7 +24,7 @@ from pegboard_hub.health.report import Answer, Report, Target
 from pegboard_hub.health.service import CHECKED_EVERY_MS, KEPT_MS, MOST_ENTRIES, SILENT_MS
 from pegboard_hub.registry.status import LOOKED_MS
 from pegboard_hub.storage.errors import StorageUnavailable
-from tests.hub.company import Company, Hub, opened
+from tests.hub.company import Company, Hub, beside, opened
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
@@ -238,16 +238,15 @@ async def test_a_disk_that_takes_no_writes_makes_nothing_unknown_and_the_prober_
 
 
 async def test_what_the_supervisor_says_is_read_in_the_background(hub: Hub, company: Company) -> None:
-    keeping = asyncio.create_task(hub.parts.status.keep())
-    async with asyncio.timeout(10):
-        while not hub.parts.status._kept_until:
-            await asyncio.sleep(0.01)
-    company.home.status.unlink()
-    assert hub.parts.status.read().known, "whoever asks is answered from memory"
-    async with asyncio.timeout(10):
-        while hub.parts.status.read().known:
-            await asyncio.sleep(0.05)
-    keeping.cancel()
+    async with beside(hub.parts.status.keep()):
+        async with asyncio.timeout(10):
+            while not hub.parts.status._kept_until:
+                await asyncio.sleep(0.01)
+        company.home.status.unlink()
+        assert hub.parts.status.read().known, "whoever asks is answered from memory"
+        async with asyncio.timeout(10):
+            while hub.parts.status.read().known:
+                await asyncio.sleep(0.05)
 
 
 async def test_a_replica_learns_what_the_prober_told_another(company: Company) -> None:

@@ -37,7 +37,7 @@ from pegboard_hub.upkeep.commands import _backup_lines as backup_lines
 from pegboard_hub.upkeep.errors import BackupRefused
 from pegboard_hub.upkeep.members import Member, Part
 from pegboard_hub.upkeep.restore import restore
-from tests.hub.company import Company, call, opened
+from tests.hub.company import Company, beside, call, opened
 from tests.postgres import Postgres, execute
 from tests.postgres import running as running_postgres
 
@@ -298,18 +298,16 @@ async def test_a_hub_sees_what_another_revokes_and_lets_in_again(url: str) -> No
     one, other = (Revocations(each) for each in databases)
     told = asyncio.Event()
     other.on_change(told.set)
-    following = asyncio.create_task(other.follow())
-    async with databases[0].write() as connection:
-        await one.add(connection, "client", ["a", "b"])
-    await asyncio.wait_for(told.wait(), 20)
-    assert other.current.clients == {"a", "b"}
-    told.clear()
-    async with databases[0].write() as connection:
-        await restore_clients(connection, ["a"])
-    await asyncio.wait_for(told.wait(), 20)
-    assert other.current.clients == {"b"}
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    async with beside(other.follow()):
+        async with databases[0].write() as connection:
+            await one.add(connection, "client", ["a", "b"])
+        await asyncio.wait_for(told.wait(), 20)
+        assert other.current.clients == {"a", "b"}
+        told.clear()
+        async with databases[0].write() as connection:
+            await restore_clients(connection, ["a"])
+        await asyncio.wait_for(told.wait(), 20)
+        assert other.current.clients == {"b"}
     for each in databases:
         await each.close()
 

@@ -13,7 +13,7 @@ from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry.model import bundles, grants, releases, servers
-from tests.hub.company import Company, Hub, opened, plain, presto
+from tests.hub.company import Company, Hub, beside, opened, plain, presto
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
@@ -65,16 +65,13 @@ async def test_starting_again_changes_nothing(company: Company) -> None:
 
 async def test_a_changed_grant_reaches_the_bundles_while_the_hub_runs(hub: Hub, company: Company) -> None:
     before = edge_bundle(company)
-    watching = asyncio.create_task(hub.parts.registry.watch(poll_s=0.05, resign_s=60))
-    try:
+    async with beside(hub.parts.registry.watch(poll_s=0.05, resign_s=60)):
         text = company.grants.read_text()
         company.grants.write_text(text.replace('surfaces = ["cli", "chat", "ide", "web"]', 'surfaces = ["cli"]'))
         until = time.monotonic() + 10
         while edge_bundle(company).servers[1].surfaces != ("cli",):
             assert time.monotonic() < until
             await asyncio.sleep(0.02)
-    finally:
-        watching.cancel()
     assert edge_bundle(company).version > before.version
     assert own_bundle(company, "prod/presto").servers[0].surfaces == ("cli",)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -19,7 +18,7 @@ from pegboard_hub.identity.clients.model import Standing
 from pegboard_hub.identity.connections.model import connections
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.identity.revocations import KEPT_MS, Kind, Revocations
-from tests.hub.company import GRANTED, PRESTO, URL, Company, Hub, opened, presto
+from tests.hub.company import GRANTED, PRESTO, URL, Company, Hub, beside, opened, presto
 from tests.hub.test_registry import edge_bundle, own_bundle
 from tests.oauth import Browser, StockClient, claims_of
 
@@ -37,14 +36,9 @@ async def revoke(hub: Hub, kind: Kind, *values: str) -> None:
     await revocations.reload()
 
 
-@asynccontextmanager
-async def watching(hub: Hub) -> AsyncIterator[None]:
+def watching(hub: Hub) -> AbstractAsyncContextManager[None]:
     """The hub with the task that tells edge and servers."""
-    task = asyncio.create_task(hub.parts.registry.watch_revoked())
-    try:
-        yield
-    finally:
-        task.cancel()
+    return beside(hub.parts.registry.watch_revoked())
 
 
 async def claims(company: Company, token: str) -> dict[str, Any]:
