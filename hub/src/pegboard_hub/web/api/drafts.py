@@ -31,6 +31,8 @@ from pegboard_hub.web.api.views import detail, version_for
 from pegboard_hub.web.knowing import known_server, no_server
 from pegboard_hub.web.parts import Parts
 
+ONE = "/servers/{namespace}/{name}"
+
 MOST_DRAFTS = 100
 """Drafts of one team: whoever may register could otherwise fill the registry with names."""
 
@@ -57,7 +59,13 @@ IfMatch = Annotated[
 def draft_routes(parts: Parts) -> APIRouter:
     """The routes; whoever includes them sees to the sign-in."""
     router = APIRouter(tags=["Drafts"])
+    _add_create(router, parts)
+    _add_change(router, parts)
+    _add_retire(router, parts)
+    return router
 
+
+def _add_create(router: APIRouter, parts: Parts) -> None:
     @router.post(
         "/servers",
         summary="Register a server as a draft",
@@ -77,8 +85,10 @@ def draft_routes(parts: Parts) -> APIRouter:
                 draft = await changing.register(body.server, record, Actor(caller.sub), why)
         return _answer(parts, request, caller, draft, 201)
 
+
+def _add_change(router: APIRouter, parts: Parts) -> None:
     @router.patch(
-        "/servers/{namespace}/{name}",
+        ONE,
         summary="Change a draft's record",
         response_model=ServerDetail,
         responses=refusals(400, 404, 409, 412, 413, 428),
@@ -104,8 +114,10 @@ def draft_routes(parts: Parts) -> APIRouter:
             changed = await _apply(parts, caller, change)
         return _answer(parts, request, caller, changed)
 
+
+def _add_retire(router: APIRouter, parts: Parts) -> None:
     @router.delete(
-        "/servers/{namespace}/{name}",
+        ONE,
         summary="Give a draft up: it is retired, and its name stays taken",
         response_model=ServerDetail,
         responses=refusals(404, 409, 412, 428),
@@ -126,8 +138,6 @@ def draft_routes(parts: Parts) -> APIRouter:
             change = Change(str(draft.name), Actor(caller.sub), "retire", why, expected=expected, values=values)
             retired = await _apply(parts, caller, change)
         return _answer(parts, request, caller, retired)
-
-    return router
 
 
 async def _apply(parts: Parts, caller: Caller, change: Change) -> RegisteredServer:
