@@ -35,7 +35,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("a body of the API, but of the access check", "pegboard_hub.web.api.bodies:BODY_LIMIT", "bytes"),
         Limit("entries on a page of a list of the API", "pegboard_hub.web.paging:MOST_ON_A_PAGE", ""),
         Limit("drafts of one team", "pegboard_hub.web.api.drafts:MOST_DRAFTS", ""),
-        Limit("arguments in a question to `explain`", "pegboard_hub.web.api.routes:MOST_ARGUMENTS", "characters"),
+        Limit("arguments in a question to `explain`", "pegboard_hub.web.questions:MOST_ARGUMENTS", "characters"),
     ),
     "Declarations": (
         Limit("a declaration as a whole", "pegboard.core.declared:MOST_BYTES", "bytes"),

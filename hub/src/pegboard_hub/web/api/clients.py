@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.clients.listing import Software
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.schema import ClientsAnswer, ClientSummary, ClientUser
+from pegboard_hub.web.knowing import not_an_operator
 from pegboard_hub.web.parts import Parts
 
 
@@ -29,13 +29,6 @@ def client_routes(parts: Parts) -> APIRouter:
         return ClientsAnswer(clients=[_summary(each) for each in found.software], never_used=found.unused)
 
     return router
-
-
-def not_an_operator(parts: Parts) -> Refused:
-    """The refusal of one who does not look after clients."""
-    groups = ", ".join(sorted(parts.identity.clients.rules.operators))
-    message = f"Clients are looked after by people in: {groups}."
-    return refuse(403, "access_denied", message, "Ask one of them.", "not_an_operator")
 
 
 def _summary(found: Software) -> ClientSummary:

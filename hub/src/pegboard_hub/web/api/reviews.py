@@ -22,7 +22,6 @@ from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.schema import (
-    LONGEST,
     AccessValues,
     ReviewChange,
     ReviewComment,
@@ -33,10 +32,11 @@ from pegboard_hub.web.api.schema import (
     ReviewState,
     ReviewSummary,
 )
+from pegboard_hub.web.failures import refusal_of
 from pegboard_hub.web.knowing import knows, looks_after
-from pegboard_hub.web.pages.reviews.forms import refusal_of
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.questions import LONGEST
 
 
 class AskedReviews(AskedPage):

@@ -7,9 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pegboard_hub.registry.status import ServerState
-
-LONGEST = 255
-"""Characters of a name in a question."""
+from pegboard_hub.web.questions import LONGEST
 
 
 class WhoAmI(BaseModel):

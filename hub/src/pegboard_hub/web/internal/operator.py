@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.errors import DeliveryRefused
-from pegboard_hub.registry.notices import Surroundings, notices
+from pegboard_hub.web.notices import current_notices
 from pegboard_hub.web.parts import Parts
 
 
@@ -47,18 +47,6 @@ def operator_routes(parts: Parts) -> APIRouter:
         return ProberStanding(standing=word.standing, heard_at=word.heard_at_ms, servers=len(word.servers))
 
     return router
-
-
-def current_notices(parts: Parts) -> tuple[str, ...]:
-    """The notices on the grants in force, held against the directory and what runs."""
-    demo = parts.identity.demo
-    people = demo.directory.people.values() if demo else ()
-    around = Surroundings(
-        groups=frozenset(group for person in people for group in person.groups) if demo else None,
-        surfaces=frozenset(demo.directory.surfaces) if demo else None,
-        started_with=parts.status.read().started_with,
-    )
-    return notices(parts.registry.current, around)
 
 
 def check_operator(parts: Parts, request: Request) -> None:

@@ -18,10 +18,9 @@ from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.visibility import insider
 from pegboard_hub.registry.walk import Outcome, Step, walk
-from pegboard_hub.web.api.schema import LONGEST
 from pegboard_hub.web.pages.frame import Frame, Framer, Viewer, with_query
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.questions import Answer, Question, Unanswerable, answer, read_arguments
+from pegboard_hub.web.questions import LONGEST, Answer, Question, Unanswerable, answer, read_arguments
 
 PATH = "/explain"
 MOST_EXAMPLES = 3

@@ -23,9 +23,9 @@ from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
 from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
-from pegboard_hub.web.api.ledger import live_since, reader_of
-from pegboard_hub.web.internal.operator import current_notices
+from pegboard_hub.web.calls import live_since, reader_of
 from pegboard_hub.web.knowing import owned
+from pegboard_hub.web.notices import current_notices
 from pegboard_hub.web.pages.frame import Framer, Viewer, with_query
 from pegboard_hub.web.pages.standing import UNWELL, Standing, standing
 from pegboard_hub.web.parts import Parts

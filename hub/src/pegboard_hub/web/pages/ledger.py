@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pegboard.core.names import SURFACES
 from pegboard_hub.ledger.model import Call, Life
 from pegboard_hub.ledger.questions import Found, Place
-from pegboard_hub.web.api.ledger import STATUSES, Asked, live_since, reader_of
+from pegboard_hub.web.calls import STATUSES, Asked, live_since, reader_of
 from pegboard_hub.web.pages.frame import Frame, Framer, Viewer, moment, number, with_query
 from pegboard_hub.web.parts import Parts
 

@@ -20,7 +20,7 @@ from pegboard_hub.identity.clients.model import ClientKind, Standing
 from pegboard_hub.identity.clients.names import shown
 from pegboard_hub.identity.clients.service import DECIDED_SURFACES
 from pegboard_hub.identity.sessions.model import Session
-from pegboard_hub.web.api.clients import not_an_operator
+from pegboard_hub.web.knowing import not_an_operator
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import Framer
 from pegboard_hub.web.pages.freshness import told_now

@@ -18,6 +18,7 @@ from pegboard_hub.registry.reviews.model import TITLES, State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
 from pegboard_hub.registry.reviews.service import OWNERS_MAY, Asked
 from pegboard_hub.registry.reviews.texts import check_access
+from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people
 from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.pages.browser import Form, HereSession
@@ -26,12 +27,8 @@ from pegboard_hub.web.pages.freshness import keep_fresh, told_now
 from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
 from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
 from pegboard_hub.web.pages.reviews.forms import (
-    FAILURES,
     AccessRow,
-    Problem,
     access_rows,
-    problem_of,
-    refusal_of,
     version_of,
     written_access,
 )

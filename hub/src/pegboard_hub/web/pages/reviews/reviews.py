@@ -22,6 +22,7 @@ from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.rules import needed_of, together
 from pegboard_hub.registry.reviews.service import Place, Verdict
+from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.knowing import knows
 from pegboard_hub.web.pages.browser import Form, HereSession
@@ -31,13 +32,9 @@ from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
 from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
 from pegboard_hub.web.pages.reviews.differences import Shown, differing
 from pegboard_hub.web.pages.reviews.forms import (
-    FAILURES,
     AccessRow,
-    Problem,
     access_rows,
     item_field,
-    problem_of,
-    refusal_of,
     ticked_access,
     version_of,
 )
