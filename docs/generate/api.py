@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from docs.generate.markdown import code, table
 from pegboard.core.text import sentence
-from pegboard_hub.web.api import api_routes
-from pegboard_hub.web.openapi import EVERYWHERE, STATUSES, document
+from pegboard_hub.web.api.openapi import EVERYWHERE, STATUSES, document
+from pegboard_hub.web.api.routes import api_routes
 from pegboard_hub.web.parts import Parts
 
 HEAD = """\

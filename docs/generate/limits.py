@@ -32,10 +32,10 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("an unused legacy session, then it ends", "pegboard.transport.sessions:SESSION_IDLE_S", "s"),
         Limit("a token request", "pegboard_hub.identity.oauth.forms:FORM_LIMIT", "bytes"),
         Limit("the reason of a stop", "pegboard.core.grants:LONGEST_WHY", "characters"),
-        Limit("a body of the API, but of the access check", "pegboard_hub.web.bodies:BODY_LIMIT", "bytes"),
+        Limit("a body of the API, but of the access check", "pegboard_hub.web.api.bodies:BODY_LIMIT", "bytes"),
         Limit("entries on a page of a list of the API", "pegboard_hub.web.paging:MOST_ON_A_PAGE", ""),
-        Limit("drafts of one team", "pegboard_hub.web.drafts_api:MOST_DRAFTS", ""),
-        Limit("arguments in a question to `explain`", "pegboard_hub.web.api:MOST_ARGUMENTS", "characters"),
+        Limit("drafts of one team", "pegboard_hub.web.api.drafts:MOST_DRAFTS", ""),
+        Limit("arguments in a question to `explain`", "pegboard_hub.web.questions:MOST_ARGUMENTS", "characters"),
     ),
     "Declarations": (
         Limit("a declaration as a whole", "pegboard.core.declared:MOST_BYTES", "bytes"),
@@ -48,7 +48,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("subschemas once every $ref is followed", "pegboard.core.schemas:MOST_FOLLOWED", ""),
     ),
     "Reviews": (
-        Limit("since a person signed in, to decide", "pegboard_hub.web.recent:RECENT_S", "s"),
+        Limit("since a person signed in, to decide", "pegboard_hub.web.pages.recent:RECENT_S", "s"),
         Limit(
             "values of one kind of access that are asked for", "pegboard_hub.registry.reviews.texts:MOST_VALUES", ""
         ),

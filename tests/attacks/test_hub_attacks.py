@@ -87,10 +87,10 @@ def test_a_web_page_gets_no_token(pegboard: Instance, case: str) -> None:
 
 
 PATHS = [
-    "/static/../app.py",
-    "/static/%2e%2e/app.py",
-    "/static/..%2fapp.py",
-    "/static/..%5capp.py",
+    "/static/../frame.py",
+    "/static/%2e%2e/frame.py",
+    "/static/..%2fframe.py",
+    "/static/..%5cframe.py",
     "/static//etc/passwd",
     "/static/",
     "/docs",

@@ -20,7 +20,7 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.model import Kind, Review, State
-from pegboard_hub.web.browser import Visitor
+from pegboard_hub.web.pages.browser import Visitor
 from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
     PRESTO,

@@ -15,8 +15,8 @@ from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Difference, Kind
-from pegboard_hub.web.browser import Visitor
-from pegboard_hub.web.differences import differing
+from pegboard_hub.web.pages.browser import Visitor
+from pegboard_hub.web.pages.reviews.differences import differing
 from pegboard_hub.web.questions import strict_json
 from tests.hub.company import URL, Company, Hub
 from tests.hub.reviewing import (

@@ -12,7 +12,7 @@ import pytest
 
 from pegboard_hub.identity.clients.model import Standing
 from pegboard_hub.identity.person import LoginUnavailable, PersonFacts, SignedIn
-from pegboard_hub.web.browser import Visitor
+from pegboard_hub.web.pages.browser import Visitor
 from tests.hub.company import URL, Hub
 from tests.oauth import Browser, StockClient
 

@@ -9,7 +9,7 @@ import pytest
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle
-from pegboard_hub.web.home_page import first_setting
+from pegboard_hub.web.pages.home import first_setting
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, plain, presto
 
 pytestmark = pytest.mark.anyio
@@ -238,4 +238,4 @@ async def test_the_pages_own_files_are_served(hub: Hub) -> None:
     style = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
     assert (await hub.public.get(style)).headers["content-type"].startswith("text/css")
     assert (await hub.public.get("/static/pegboard.svg")).status_code == 200
-    assert (await hub.public.get("/static/%2e%2e/pages.py")).status_code == 404
+    assert (await hub.public.get("/static/%2e%2e/routes.py")).status_code == 404

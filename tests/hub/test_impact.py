@@ -35,8 +35,8 @@ from pegboard_hub.registry.impact import (
     proposed,
 )
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
-from pegboard_hub.web.frame import _templates
 from pegboard_hub.web.impact_view import NOT_EXHAUSTIVE, view_of
+from pegboard_hub.web.pages.frame import _templates
 from tests.hub.company import ADS_ONLY, GRANTED, Company, Hub, presto
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from pegboard_hub.web.examples import EXAMPLES
-from pegboard_hub.web.openapi import EVERYWHERE, PREFIX, operations
+from pegboard_hub.web.api.examples import EXAMPLES
+from pegboard_hub.web.api.openapi import EVERYWHERE, PREFIX, operations
 from tests.hub.company import Hub
 
 pytestmark = pytest.mark.anyio
@@ -83,7 +83,7 @@ async def test_every_operation_says_what_it_is_and_how_it_refuses(document: dict
 
 async def test_every_schema_and_every_answer_has_an_example_that_is_one(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
-        assert schema.get("examples"), f"{name} has no example: give it one in web/examples.py"
+        assert schema.get("examples"), f"{name} has no example: give it one in web/api/examples.py"
         for example in schema["examples"]:
             checked(document, schema, example)
     for operation in operations(document):

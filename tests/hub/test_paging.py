@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pegboard.core.caller import Caller
 from pegboard_hub.common.cursors import Cursors
 from pegboard_hub.common.requests import Refused
-from pegboard_hub.web.etag import Version, tag_of
+from pegboard_hub.web.api.etag import Version, tag_of
 from pegboard_hub.web.paging import AskedPage, cursor_of, page_of, place_of
 
 ANA = Caller(

@@ -12,8 +12,8 @@ from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor, entries
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Kind, State
-from pegboard_hub.web.browser import Visitor
-from pegboard_hub.web.differences import differing
+from pegboard_hub.web.pages.browser import Visitor
+from pegboard_hub.web.pages.reviews.differences import differing
 from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
     PRESTO,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from pegboard_hub.identity.person import PersonFacts, SignedIn
 from pegboard_hub.identity.sessions.cookie import Cookie
 from pegboard_hub.web.app import public_app
-from pegboard_hub.web.browser import Browsers
+from pegboard_hub.web.pages.browser import Browsers
 from tests.hub.company import URL, Hub
 from tests.oauth import Browser, StockClient, onward_of
 

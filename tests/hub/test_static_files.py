@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pegboard_hub.web.frame import HERE
+from pegboard_hub.web.pages.frame import HERE
 from tests.tools.node import NodeTools, NodeToolsError, provide
 
 STATIC = HERE / "static"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pegboard_hub.web.tool_form import fields_of, read_form
-from pegboard_hub.web.tool_result import shown_result
+from pegboard_hub.web.pages.servers.tool_form import fields_of, read_form
+from pegboard_hub.web.pages.servers.tool_result import shown_result
 
 TEXT = {"type": "string"}
 

@@ -14,7 +14,7 @@ from pegboard.core.refusal import META_KEY
 from pegboard_hub.identity.keys import RingVerifier
 from pegboard_hub.main import read_settings
 from pegboard_hub.web.edge_call import MOST_BYTES
-from pegboard_hub.web.tool_result import shown_result
+from pegboard_hub.web.pages.servers.tool_result import shown_result
 from tests.hub.company import PRESTO, URL, Company, plain
 from tests.hub.trying import Edge, answered, tried_in
 

@@ -14,19 +14,19 @@ from pegboard_hub.identity.api import identity_routes
 from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.telemetry.meter import HubMeter
-from pegboard_hub.web.api import api_routes
-from pegboard_hub.web.browser import Browsers, SignInNeeded
-from pegboard_hub.web.frame import HERE, Framer
-from pegboard_hub.web.keys_door import acknowledgement_routes, key_routes
+from pegboard_hub.web.api.routes import api_routes
+from pegboard_hub.web.internal.keys import acknowledgement_routes, key_routes
+from pegboard_hub.web.internal.operator import operator_routes, prober_alone
+from pegboard_hub.web.internal.registry import registry_door
+from pegboard_hub.web.internal.sessions import session_door
 from pegboard_hub.web.metrics import metrics_routes
-from pegboard_hub.web.official_api import official_routes
-from pegboard_hub.web.onward import see_other
-from pegboard_hub.web.operator import operator_routes, prober_alone
-from pegboard_hub.web.pages import page_routes
+from pegboard_hub.web.official import official_routes
+from pegboard_hub.web.pages.browser import Browsers, SignInNeeded
+from pegboard_hub.web.pages.frame import HERE, Framer
+from pegboard_hub.web.pages.identity.unanswerable import led_here, unanswerable
+from pegboard_hub.web.pages.onward import see_other
+from pegboard_hub.web.pages.routes import page_routes
 from pegboard_hub.web.parts import Parts
-from pegboard_hub.web.registry_door import registry_door
-from pegboard_hub.web.sessions_door import session_door
-from pegboard_hub.web.unanswerable_page import led_here, unanswerable
 
 NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
 MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Records wait, and come later."

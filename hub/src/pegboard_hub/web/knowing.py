@@ -70,6 +70,13 @@ def listed(parts: Parts, caller: Caller, server: RegisteredServer, surface: str)
     return visible_tools(_from(caller, surface), server, parts.public_url)
 
 
+def not_an_operator(parts: Parts) -> Refused:
+    """The refusal of one who does not look after clients."""
+    groups = ", ".join(sorted(parts.identity.clients.rules.operators))
+    message = f"Clients are looked after by people in: {groups}."
+    return refuse(403, "access_denied", message, "Ask one of them.", "not_an_operator")
+
+
 def _from(caller: Caller, surface: str) -> Caller:
     """On a surface and in no channel, also where the caller is on that surface in one."""
     return replace(caller, surface=surface, channel=None)

@@ -28,6 +28,9 @@ from pegboard_hub.web.parts import Parts
 MOST_ARGUMENTS = 16 * 1024
 """Characters of the arguments in a question, as JSON: policies look at short ones, and a page has them in its URL."""
 
+LONGEST = 255
+"""Characters of a name in a question."""
+
 LONGEST_TOOL = 255
 
 _SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")

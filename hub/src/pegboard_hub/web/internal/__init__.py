@@ -1,0 +1,1 @@
+"""The internal door: what the operator's own process, and what runs beside the hub, ask of it."""

@@ -1,0 +1,81 @@
+"""What the operator's own process asks the hub at its internal door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from pegboard_hub.common.requests import refuse
+from pegboard_hub.ledger.errors import DeliveryRefused
+from pegboard_hub.web.notices import current_notices
+from pegboard_hub.web.parts import Parts
+
+
+class GrantsWord(BaseModel):
+    """What the hub has to say of the grants file now."""
+
+    fault: str = Field(description="why the file is not the one in force; empty when it is")
+    unusable: tuple[str, ...] = Field(description="declarations that cannot be used, a line each")
+    notices: tuple[str, ...] = Field(description="what is hardly meant, a line each")
+
+
+class ProberStanding(BaseModel):
+    """Whether the hub hears of the prober."""
+
+    standing: Literal["awaited", "reporting", "silent"]
+    heard_at: int = Field(description="when it last reported, or when the hub began to wait; milliseconds")
+    servers: int = Field(description="servers whose health it told")
+
+
+def operator_routes(parts: Parts) -> APIRouter:
+    """The routes under `/internal/v1` that need the operator's credential."""
+    router = APIRouter(prefix="/internal/v1", include_in_schema=False)
+
+    @router.get("/grants")
+    async def grants(request: Request) -> GrantsWord:
+        check_operator(parts, request)
+        snapshot = parts.registry.current
+        return GrantsWord(fault=snapshot.fault, unusable=snapshot.unusable, notices=current_notices(parts))
+
+    @router.get("/prober")
+    async def prober(request: Request) -> ProberStanding:
+        check_operator(parts, request)
+        word = parts.health.word()
+        return ProberStanding(standing=word.standing, heard_at=word.heard_at_ms, servers=len(word.servers))
+
+    return router
+
+
+def check_operator(parts: Parts, request: Request) -> None:
+    """Let the operator's own process pass.
+
+    Raises:
+        Refused: another asks.
+    """
+    try:
+        parts.channels.check_operator(bearer_token(request))
+    except DeliveryRefused as error:
+        words = "Ask with the credential given at start."
+        raise refuse(401, "unauthenticated", f"This is for the operator's own process: {error}.", words) from error
+
+
+def prober_alone(parts: Parts) -> Callable[[Request], None]:
+    """A check that lets the prober's own credential pass, and raises `Refused` for any other."""
+
+    def check(request: Request) -> None:
+        try:
+            parts.channels.check_prober(bearer_token(request))
+        except DeliveryRefused as error:
+            words = "Tell it with the prober's own credential."
+            raise refuse(401, "unauthenticated", f"Nothing was taken: {error}.", words) from error
+
+    return check
+
+
+def bearer_token(request: Request) -> str:
+    """The credential that came with a request at the internal door; empty when none did."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,99 @@
+"""The grants file at the internal door: the operator takes it out of the registry, and asks what one would change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from pegboard.core.errors import ConfigurationError
+from pegboard.core.grants import GrantsFile, read_grants
+from pegboard_hub.common.requests import read_json, refuse
+from pegboard_hub.registry import store
+from pegboard_hub.registry.exporting import expected, exported
+from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.registry.reviews.model import Kind, Review, State
+from pegboard_hub.web.internal.operator import check_operator
+from pegboard_hub.web.parts import Parts
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes of a grants file; one of ten thousand servers has some three millions."""
+
+
+class ExportWord(BaseModel):
+    """The registry as a grants file."""
+
+    text: str
+    grants: str = Field(description="path of the file that is followed")
+
+
+class ExpectedWord(BaseModel):
+    """What would come of one server's entry."""
+
+    server: str
+    what: str = Field(description="new, changes, retires or conflicts")
+    fields: dict[str, tuple[Any, Any]] = Field(description="what it is, and what it would be")
+    conflicts: dict[str, tuple[Any, Any]] = Field(description="what the file says, and what the registry says")
+
+
+class ImportWord(BaseModel):
+    """What would come of a grants file."""
+
+    servers: list[ExpectedWord]
+    grants: str = Field(description="path of the file that is followed")
+
+
+class ConflictsWord(BaseModel):
+    """Where file and registry do not agree."""
+
+    servers: list[str]
+    grants: str = Field(description="path of the file that is followed")
+
+
+def registry_door(parts: Parts) -> APIRouter:
+    """The routes under `/internal/v1/registry`."""
+    router = APIRouter(prefix="/internal/v1/registry", include_in_schema=False)
+    grants = str(parts.settings.grants)
+
+    @router.get("/export")
+    async def export(request: Request) -> ExportWord:
+        check_operator(parts, request)
+        snapshot = parts.registry.current
+        text = exported(parts.registry.grants_file or GrantsFile(), snapshot, await _approved(parts))
+        return ExportWord(text=text, grants=grants)
+
+    @router.get("/conflicts")
+    async def conflicts(request: Request) -> ConflictsWord:
+        check_operator(parts, request)
+        return ConflictsWord(servers=list(parts.registry.conflicting), grants=grants)
+
+    @router.post("/import")
+    async def dry_run(request: Request) -> ImportWord:
+        check_operator(parts, request)
+        body = await read_json(request, BODY_LIMIT)
+        text = body.get("text") if isinstance(body, dict) else None
+        if not isinstance(text, str):
+            raise refuse(422, "invalid_request", "text: it is no text.", "Send the file's text.")
+        try:
+            file = read_grants(text, "the file")
+        except ConfigurationError as error:
+            raise refuse(422, "invalid_request", f"{error}.", "Mend the file.") from error
+        async with parts.database.read() as connection:
+            imported = await store.imported(connection)
+        found = expected(file, imported, parts.registry.current, frozenset({Lifecycle.RETIRED}))
+        words = [
+            ExpectedWord(server=each.server, what=each.what, fields=dict(each.fields), conflicts=dict(each.conflicts))
+            for each in found
+        ]
+        return ImportWord(servers=words, grants=grants)
+
+    return router
+
+
+async def _approved(parts: Parts) -> dict[str, list[Review]]:
+    """The newest approval of each kind, by server."""
+    newest: dict[str, dict[Kind, Review]] = {}
+    for review in await parts.reviewing.listed(states=[State.APPROVED], limit=100_000):
+        newest.setdefault(review.server, {}).setdefault(review.kind, review)
+    return {name: [found[kind] for kind in Kind if kind in found] for name, found in newest.items()}

@@ -1,0 +1,1 @@
+"""Pages of reviews, and of asking for the access that they decide on."""

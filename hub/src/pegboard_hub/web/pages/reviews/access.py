@@ -1,0 +1,247 @@
+"""The page on which a server's owners submit a draft, ask for more access or less, and say what has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, Response
+
+from pegboard.core.names import SURFACES
+from pegboard_hub.identity.person import caller_of
+from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.registry.errors import ChangeRefused
+from pegboard_hub.registry.impact import once_approved
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.errors import NotYours
+from pegboard_hub.registry.reviews.model import TITLES, State, in_order
+from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
+from pegboard_hub.registry.reviews.service import OWNERS_MAY, Asked
+from pegboard_hub.registry.reviews.texts import check_access
+from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
+from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people
+from pegboard_hub.web.knowing import known_server
+from pegboard_hub.web.pages.browser import Form, HereSession
+from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer
+from pegboard_hub.web.pages.freshness import keep_fresh, told_now
+from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
+from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
+from pegboard_hub.web.pages.reviews.forms import (
+    AccessRow,
+    access_rows,
+    version_of,
+    written_access,
+)
+from pegboard_hub.web.pages.reviews.reviews import Row, rows_of
+from pegboard_hub.web.parts import Parts
+
+PATH = "/servers/{namespace}/{name}/access"
+LIFECYCLE = "/servers/{namespace}/{name}/lifecycle"
+
+DONE = {
+    "asked": "Asked. Its reviewers find it under Reviews; nothing opens before they approve it.",
+    "holds": "Done. It holds from now on, at every layer within two seconds.",
+    "holds-later": "Done. Nothing is deployed yet; it holds once a release is.",
+    "deprecate": "Deprecated. It can still be called, and says that it should not be for long.",
+    "retire": "Retired. Nobody can call it any more.",
+    "bring-back": "Brought back.",
+}
+
+MOVES = {
+    "deprecate": "Deprecate: it stays callable, and says why it will go",
+    "retire": "Retire: nobody can call it any more",
+    "bring back": "Bring back, as it was before",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AccessView:
+    """What the page shows.
+
+    Attributes:
+        now: what is granted and asked for.
+        asked: what the form asks for.
+        looked: what it would change, once somebody has looked; empty before.
+        impact: who would gain and lose what by it, once somebody has looked.
+        kinds: reviews that it would need, in words.
+        adds: whether it gives anybody more.
+        takes: whether it ends something at once.
+        same: whether it would change nothing at all.
+        unknown: groups of it that are new, and in which nobody is; `exhaustive` where everybody is known.
+        moves: what may be done with its lifecycle, in words.
+    """
+
+    server: RegisteredServer
+    path: str
+    draft: bool
+    now: dict[str, tuple[AccessRow, ...]]
+    asked: Access
+    surfaces: tuple[str, ...]
+    looked: dict[str, tuple[AccessRow, ...]]
+    impact: ImpactView | None
+    kinds: tuple[str, ...]
+    adds: bool
+    takes: bool
+    same: bool
+    unknown: tuple[str, ...]
+    exhaustive: bool
+    moves: tuple[tuple[str, str], ...]
+    open: tuple[Row, ...]
+    recent: bool
+    again: str
+    form: Form
+    done: str
+    problem: Problem | None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is granted."""
+        return any(self.server.granted)
+
+    @property
+    def when(self) -> str:
+        """From when on holds what nobody reviews."""
+        return "at once" if self.server.release else "once a release is deployed"
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """What the form asks for, as hidden fields of the one that is sent."""
+        texts = [(name, " ".join(getattr(self.asked, name))) for name in ("groups", "channels", "services")]
+        return [*texts, *((f"surfaces:{surface}", "on") for surface in self.asked.surfaces)]
+
+
+def access_page_routes(parts: Parts, framer: Framer) -> APIRouter:
+    """The routes of the page."""
+
+    async def fresh(request: Request) -> None:
+        await keep_fresh(parts, request)
+
+    router = APIRouter(dependencies=[Depends(fresh)])
+
+    @router.get(PATH)
+    async def look(request: Request, session: HereSession, namespace: str, name: str) -> HTMLResponse:
+        form = dict(request.query_params)
+        try:
+            view = await access_view(parts, session, f"{namespace}/{name}", form)
+        except FAILURES as error:
+            raise refusal_of(error) from error
+        return page(request, replace(view, done=DONE.get(form.get("done", ""), "")))
+
+    @router.post(PATH)
+    async def ask(request: Request, session: HereSession, namespace: str, name: str) -> Response:
+        server = f"{namespace}/{name}"
+        form, session = await sent(request, session, server)
+        try:
+            asks = parts.reviewing.submit if _is_draft(parts, server) else parts.reviewing.ask_access
+            came = await asks(session.facts, server, written_access(form), form.get("why", ""), version_of(form))
+        except FAILURES as error:
+            return await again(request, session, server, form | {"look": "1"}, problem_of(error))
+        return see_other(f"/servers/{server}/access?done={_outcome(parts, server, came)}")
+
+    @router.post(LIFECYCLE)
+    async def move(request: Request, session: HereSession, namespace: str, name: str) -> Response:
+        server = f"{namespace}/{name}"
+        form, session = await sent(request, session, server)
+        action = form.get("action", "")
+        try:
+            await parts.reviewing.move(session.facts, server, action, form.get("why", ""), version_of(form))
+        except FAILURES as error:
+            return await again(request, session, server, form, problem_of(error))
+        return see_other(f"/servers/{server}/access?done={action.replace(' ', '-')}")
+
+    async def sent(request: Request, session: Session, server: str) -> tuple[Form, Session]:
+        form = await framer.browsers.form(request)
+        session = await told_now(parts, request, session, at_most_s=0)
+        _known(parts, session, server)
+        return form, recently_authenticated(request, session, f"/servers/{server}/access")
+
+    async def again(request: Request, session: Session, server: str, form: Form, problem: Problem) -> HTMLResponse:
+        view = await access_view(parts, session, server, form)
+        return page(request, replace(view, form=form, problem=problem))
+
+    def page(request: Request, view: AccessView) -> HTMLResponse:
+        frame = framer.frame(request, view.path, f"Access to {view.server.name}")
+        status = view.problem.status if view.problem else 200
+        return framer.answer("access.html", frame, view, status)
+
+    return router
+
+
+def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:
+    """The server of that name, if this person may know of it; nobody is told which of the two it is."""
+    return known_server(parts, caller_of(session.facts, DEFAULT_SURFACE, CLIENT), name)
+
+
+async def access_view(parts: Parts, session: Session, name: str, form: Form) -> AccessView:
+    """The page, for one of the server's owners or an operator.
+
+    Raises:
+        Refused: there is no such server for this person.
+        NotYours: somebody else asks.
+    """
+    server, reviewing = _known(parts, session, name), parts.reviewing
+    if not reviewing.owns(session.facts, server):
+        message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
+        raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
+    looking, problem = "look" in form, None
+    open_ones = await reviewing.listed(server=name, states=[State.OPEN])
+    asked = in_order(written_access(form) if looking else _to_begin_with(server, bool(open_ones)))
+    try:
+        asked = check_access(asked)
+    except ChangeRefused as error:
+        looking, problem = False, problem_of(error)
+    path = f"/servers/{name}/access"
+    draft = server.lifecycle is Lifecycle.DRAFT
+    granted, reviewed = server.granted, reviewing.is_reviewed(server)
+    adds = not within(asked, granted) or draft
+    before = await reviewing.approved_last(server)
+    return AccessView(
+        server=server,
+        path=path,
+        draft=draft,
+        now=access_rows(granted, server.requested),
+        asked=asked,
+        surfaces=SURFACES,
+        looked=access_rows(granted, asked) if looking else {},
+        impact=await impact_view(parts, before, once_approved(server, asked)) if looking else None,
+        kinds=tuple(TITLES[kind] for kind in needed_of(server)) if adds and reviewed else (),
+        adds=adds,
+        same=not draft and asked == in_order(server.requested) and within(granted, asked),
+        unknown=await _unknown(parts, server, asked) if looking else (),
+        exhaustive=parts.identity.demo is not None,
+        takes=common(granted, asked) != in_order(granted),
+        moves=tuple((name, MOVES[name]) for name, stands in OWNERS_MAY.items() if server.lifecycle in stands),
+        open=rows_of(open_ones),
+        recent=is_recent(session),
+        again=sign_in_again_path(path),
+        form={},
+        done="",
+        problem=problem,
+    )
+
+
+def _to_begin_with(server: RegisteredServer, waits: bool) -> Access:
+    """What the form begins with: what is granted, with what is asked for and not yet decided."""
+    waits = waits or server.lifecycle is Lifecycle.DRAFT
+    return together(server.granted, server.requested) if waits else server.granted
+
+
+def _outcome(parts: Parts, name: str, came: Asked) -> str:
+    """What was done, by its word in the address."""
+    if came.opened:
+        return "asked"
+    return "holds" if parts.registry.current.servers[name].release else "holds-later"
+
+
+async def _unknown(parts: Parts, server: RegisteredServer, asked: Access) -> tuple[str, ...]:
+    """Groups that are asked for anew, and in which nobody is who is known here: perhaps they are written wrong."""
+    fresh = set(asked.groups) - {*server.granted.groups, *server.requested.groups}
+    if not fresh:
+        return ()
+    everybody, _ = await known_people(parts)
+    return tuple(sorted(fresh.difference(*(person.groups for person in everybody))))
+
+
+def _is_draft(parts: Parts, name: str) -> bool:
+    server = parts.registry.current.servers.get(name)
+    return server is not None and server.lifecycle is Lifecycle.DRAFT

@@ -1,0 +1,379 @@
+"""The pages of reviews: what waits for whom, and one review with all that a reviewer needs to decide on it.
+
+Deciding wants a person at a browser who has just said who they are: an agent holds its person's token, and could
+otherwise let itself in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, Response
+
+from pegboard_hub.identity.person import PersonFacts, caller_of
+from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.registry.impact import once_approved
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
+from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
+from pegboard_hub.registry.reviews.rules import needed_of, together
+from pegboard_hub.registry.reviews.service import Place, Verdict
+from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
+from pegboard_hub.web.impact_view import ImpactView, impact_view
+from pegboard_hub.web.knowing import knows
+from pegboard_hub.web.pages.browser import Form, HereSession
+from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
+from pegboard_hub.web.pages.freshness import keep_fresh, told_now
+from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
+from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
+from pegboard_hub.web.pages.reviews.differences import Shown, differing
+from pegboard_hub.web.pages.reviews.forms import (
+    AccessRow,
+    access_rows,
+    item_field,
+    ticked_access,
+    version_of,
+)
+from pegboard_hub.web.paging import cursor_of, place_of
+from pegboard_hub.web.parts import Parts
+
+PATH = "/reviews"
+MOST_ROWS = 50
+MOST_EARLIER = 20
+DECIDED = (State.APPROVED, State.REJECTED, State.SUPERSEDED)
+
+DONE = {
+    "approve": "Approved. The other reviews of this are still wanted.",
+    "granted": "Approved. It was the last one: what all reviews approved holds now.",
+    "reject": "Rejected. What is asked for stays out.",
+    "keep": "Kept as you filled it in. Nothing is decided yet.",
+    "comment": "Said.",
+    "reopen": "This is to be looked at again.",
+    "genai": "This GenAI review is wanted, too.",
+}
+"""What was done, by the word in the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One review in a list."""
+
+    review: Review
+    title: str
+    href: str
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was asked for and not approved; empty unless it is approved."""
+        granted = self.review.granted
+        if granted is None:
+            return ()
+        pairs = zip(self.review.subject.requested, granted, strict=True)
+        return tuple(value for asked, given in pairs for value in asked if value not in given)
+
+
+@dataclass(frozen=True, slots=True)
+class InboxView:
+    """The lists; a review is in the first one that it fits.
+
+    Attributes:
+        mine: what the person or their teams asked for.
+        older: the address of older decided ones; empty where there are none.
+        decides: whether the person decides on any kind of review.
+    """
+
+    waiting: tuple[Row, ...]
+    mine: tuple[Row, ...]
+    open: tuple[Row, ...]
+    decided: tuple[Row, ...]
+    older: str
+    decides: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of the checklist."""
+
+    words: str
+    field: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewView:
+    """One review.
+
+    Attributes:
+        involved: whether the person may read what differs and what is said; others see outcomes alone.
+        current: whether what it looks at is still asked for.
+        differences: what is not as it was when it was last approved.
+        impact: who would gain what beside then; None where nothing is to be decided.
+        access: what is asked for beside what is granted, by kind of access.
+        beside: the reviews of the same subject.
+        first: whether nothing of the server was ever approved.
+        uses_models: whether it sends data to a language model, as its author says.
+        refused: why the person does not decide on it; None where they do.
+        recent: whether the person has just said who they are.
+        again: where they say it again.
+        form: what was sent and could not be done.
+    """
+
+    review: Review
+    title: str
+    server: RegisteredServer
+    involved: bool
+    current: bool
+    differences: tuple[Shown, ...]
+    impact: ImpactView | None
+    access: dict[str, tuple[AccessRow, ...]]
+    items: tuple[Item, ...]
+    comments: tuple[Comment, ...]
+    beside: tuple[Row, ...]
+    earlier: tuple[Row, ...]
+    first: bool
+    uses_models: bool
+    refused: NotYours | None
+    reopens: bool
+    asks_genai: bool
+    recent: bool
+    again: str
+    form: Form
+    done: str
+    problem: Problem | None
+
+    @property
+    def path(self) -> str:
+        """Where its forms go."""
+        return f"{PATH}/{self.review.id}"
+
+    def ticked(self, row: AccessRow) -> bool:
+        """Whether the form approves one value: all of them, until somebody has sent or kept it otherwise."""
+        if self.form or self.kept is None:
+            return row.field in self.form if self.form else True
+        name, _, value = row.field.partition(":")
+        return value in getattr(self.kept.access, name)
+
+    @property
+    def kept(self) -> Kept | None:
+        """What a reviewer put down for later."""
+        return self.review.kept
+
+    @property
+    def conditions(self) -> str:
+        """What stands in the field."""
+        return self.form.get("conditions", "") if self.form or self.kept is None else self.kept.conditions
+
+    @property
+    def why(self) -> str:
+        """What stands in the field."""
+        return self.form.get("why", "") if self.form or self.kept is None else self.kept.why
+
+
+def review_routes(parts: Parts, framer: Framer) -> APIRouter:
+    """The routes of the pages."""
+
+    async def fresh(request: Request) -> None:
+        await keep_fresh(parts, request)
+
+    router = APIRouter(dependencies=[Depends(fresh)])
+
+    @router.get(PATH)
+    async def inbox(request: Request, session: HereSession) -> HTMLResponse:
+        view = await inbox_view(parts, session.facts, request.query_params.get("before", ""))
+        return framer.answer("reviews.html", framer.frame(request, PATH), view)
+
+    @router.get(f"{PATH}/{{review}}")
+    async def look(request: Request, session: HereSession, review: str) -> HTMLResponse:
+        done = DONE.get(request.query_params.get("done", ""), "")
+        return await page(request, session, review, done=done)
+
+    @router.post(f"{PATH}/{{review}}/{{what}}")
+    async def act(request: Request, session: HereSession, review: str, what: str) -> Response:
+        if what not in _ACTS:
+            raise refusal_of(UnknownReview(review))
+        form = await framer.browsers.form(request)
+        # What the login says now: who has left a group a moment ago decides no more.
+        session = await told_now(parts, request, session, at_most_s=0)
+        if what != "comment":
+            recently_authenticated(request, session, f"{PATH}/{review}")
+        try:
+            found, done = await _ACTS[what](parts, session.facts, review, form)
+        except FAILURES as error:
+            return await page(request, session, review, form=form, problem=problem_of(error))
+        return see_other(f"{PATH}/{found}?done={done}")
+
+    async def page(
+        request: Request,
+        session: Session,
+        review: str,
+        *,
+        form: Form | None = None,
+        done: str = "",
+        problem: Problem | None = None,
+    ) -> HTMLResponse:
+        try:
+            view = await review_view(parts, session, review)
+        except UnknownReview as error:
+            raise refusal_of(error) from error
+        view = replace(view, form=form or {}, done=done, problem=problem)
+        frame = framer.frame(request, PATH, f"{view.title} review of {view.server.name}")
+        return framer.answer("review.html", frame, view, problem.status if problem else 200)
+
+    return router
+
+
+async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> InboxView:
+    """What the list of reviews shows to somebody."""
+    reviewing, servers = parts.reviewing, parts.registry.current.servers
+    caller = caller_of(person, DEFAULT_SURFACE, CLIENT)
+
+    def sees(server: RegisteredServer) -> bool:
+        return knows(parts, caller, server)
+
+    waiting = await reviewing.waiting_for(person)
+    open_ones, _ = await reviewing.known(sees, MOST_ROWS * 4, states=[State.OPEN])
+    asked, _ = await reviewing.known(sees, MOST_ROWS, opened_by=person.sub)
+    teams = [each for each in open_ones if _owner(servers.get(each.server)) in person.groups]
+    decided, last = await reviewing.known(
+        sees,
+        MOST_ROWS,
+        _place(place_of(parts.cursors, before or None, caller, PATH)),
+        by_decision=True,
+        states=DECIDED,
+    )
+    told = {review.id for review in waiting}
+    mine = _unseen([*asked, *teams], told)
+    others = _unseen(open_ones, told)
+    return InboxView(
+        waiting=rows_of(waiting),
+        mine=rows_of(mine),
+        open=rows_of(others),
+        decided=rows_of(_unseen(decided, told)),
+        older=with_query(PATH, [("before", cursor_of(parts.cursors, last, caller, PATH))]) if last else "",
+        decides=bool(reviewing.kinds_of(person.groups)),
+    )
+
+
+async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewView:
+    """One review, for one person.
+
+    Raises:
+        UnknownReview: there is none, or it is of a server that they may not know of.
+    """
+    reviewing, person = parts.reviewing, session.facts
+    review = await reviewing.find(review_id)
+    server = parts.registry.current.servers.get(review.server)
+    if server is None or not knows(parts, caller_of(person, DEFAULT_SURFACE, CLIENT), server):
+        raise UnknownReview(review_id)
+    involved = reviewing.roles.involve(person.groups, server)
+    every = await reviewing.listed(server=review.server, limit=MOST_EARLIER * 2)
+    same = [each for each in every if each.subject == review.subject and each.state is not State.SUPERSEDED]
+    current = review.subject == subject_of(server) and review.state is not State.SUPERSEDED
+    refused = reviewing.why_not(person, review, await reviewing.authors(server))
+    newest = next((each for each in same if each.kind is review.kind), review)
+    kinds = reviewing.kinds_of(person.groups)
+    return ReviewView(
+        review=review,
+        title=TITLES[review.kind],
+        server=server,
+        involved=involved,
+        current=current,
+        differences=await asyncio.to_thread(differing, review.changes) if involved else (),
+        impact=await _impact(parts, server) if involved and current and review.open else None,
+        access=access_rows(server.granted, review.subject.requested),
+        items=_items(parts, review),
+        comments=tuple(await reviewing.comments(review.id)) if involved else (),
+        beside=rows_of(each for each in same if each.id != review.id),
+        earlier=rows_of(each for each in every if each not in same and each.id != review.id)[:MOST_EARLIER],
+        first=not any(server.granted) and not any(each.state is State.APPROVED for each in every if each not in same),
+        uses_models=Kind.GENAI in needed_of(server),
+        refused=refused,
+        reopens=current
+        and newest.id == review.id
+        and review.state is State.REJECTED
+        and (reviewing.owns(person, server) or review.kind in kinds),
+        asks_genai=current
+        and review.open
+        and review.kind is Kind.SECURITY
+        and refused is None
+        and not any(each.kind is Kind.GENAI for each in same),
+        recent=is_recent(session),
+        again=sign_in_again_path(f"{PATH}/{review.id}"),
+        form={},
+        done="",
+        problem=None,
+    )
+
+
+async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
+    """Approve, reject, or keep all of it for later, as the button says."""
+    found = await parts.reviewing.find(review)
+    held = frozenset(item for item in parts.reviewing.checklist(found.kind) if item_field(item) in form)
+    chosen, version = form.get("verdict", ""), version_of(form)
+    verdict = Verdict(
+        version=version,
+        approves=chosen == "approve",
+        why=form.get("why", ""),
+        access=ticked_access(form),
+        conditions=form.get("conditions", ""),
+        held=held,
+    )
+    if chosen not in ("approve", "reject"):
+        await parts.reviewing.put_down(person, review, verdict)
+        return review, "keep"
+    holds = await parts.reviewing.decide(person, review, verdict)
+    return review, "granted" if holds else chosen
+
+
+async def _comment(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
+    await parts.reviewing.comment(person, review, form.get("comment", ""))
+    return review, "comment"
+
+
+async def _reopen(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
+    return await parts.reviewing.reopen(person, review, form.get("why", "")), "reopen"
+
+
+async def _genai(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
+    return await parts.reviewing.ask_genai(person, review, form.get("why", "")), "genai"
+
+
+_ACTS = {"decide": _decide, "comment": _comment, "reopen": _reopen, "genai": _genai}
+"""The forms of the page, by the end of the address that they are sent to; each gives the review to go on to, and a
+word for what was done."""
+
+
+async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
+    """Who would gain what if all of it were approved."""
+    before = await parts.reviewing.approved_last(server)
+    return await impact_view(parts, before, once_approved(server, together(server.granted, server.requested)))
+
+
+def _items(parts: Parts, review: Review) -> tuple[Item, ...]:
+    """The list as it is to be ticked, or as it was when somebody decided."""
+    words = parts.reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
+    return tuple(Item(each, item_field(each), review.checklist.get(each, False)) for each in words)
+
+
+def rows_of(reviews: Iterable[Review]) -> tuple[Row, ...]:
+    """Reviews for a list."""
+    return tuple(Row(review, TITLES[review.kind], f"{PATH}/{review.id}") for review in reviews)
+
+
+def _unseen(reviews: Iterable[Review], told: set[str]) -> list[Review]:
+    """Those that were not told of yet; now they were."""
+    found = [review for review in reviews if review.id not in told]
+    told |= {review.id for review in found}
+    return list({review.id: review for review in found}.values())
+
+
+def _owner(server: RegisteredServer | None) -> str | None:
+    return server.owner if server else None
+
+
+def _place(read: Any) -> Place | None:
+    return (read[0], read[1]) if read else None

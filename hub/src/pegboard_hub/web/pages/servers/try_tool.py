@@ -1,0 +1,173 @@
+"""Try a tool: a form of its arguments, and a call through the edge as who is signed in here.
+
+It is a call like any other: edge and server decide on it, the ledger has it. What is not listed for the person on
+the surface `web` is answered as what does not exist, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from pegboard.core.caller import Caller
+from pegboard.core.names import WEB
+from pegboard.core.release import ToolDeclaration
+from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
+from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.person import caller_of
+from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.web.edge_call import Outcome
+from pegboard_hub.web.knowing import listed
+from pegboard_hub.web.pages.browser import Form, HereSession
+from pegboard_hub.web.pages.frame import CLIENT, Frame, Framer, Viewer, with_query
+from pegboard_hub.web.pages.servers.schemas import written
+from pegboard_hub.web.pages.servers.server import PATH as SERVER
+from pegboard_hub.web.pages.servers.server import Head, framed, head, hints
+from pegboard_hub.web.pages.servers.tool_form import Field, fields_of, read_form
+from pegboard_hub.web.pages.servers.tool_result import Shown, shown_result
+from pegboard_hub.web.parts import Parts
+
+PATH = f"{SERVER}/try"
+SURE = "sure"
+"""The field that a second click sends, of a tool that may change things."""
+
+
+@dataclass(frozen=True, slots=True)
+class TryView:
+    """What the page shows.
+
+    Attributes:
+        action: where its forms go.
+        asks: whether a second click is wanted; `sending` is what it would send.
+        outcome: what came of the call; None before there is one.
+        result: of the call, where it has one.
+        ledger: address of the call in the ledger.
+    """
+
+    head: Head
+    tool: ToolDeclaration
+    hints: tuple[str, ...]
+    fields: tuple[Field, ...]
+    action: str
+    asks: bool = False
+    sending: str = ""
+    outcome: Outcome | None = None
+    result: Shown | None = None
+    ledger: str = ""
+
+    @property
+    def problems(self) -> tuple[Field, ...]:
+        """The fields that something is wrong with."""
+        return tuple(field for field in self.fields if field.problem)
+
+
+def try_routes(parts: Parts, framer: Framer) -> APIRouter:
+    """The routes of the page."""
+    router = APIRouter()
+
+    @router.get(PATH)
+    async def form(request: Request, namespace: str, name: str, session: HereSession) -> HTMLResponse:
+        _as_themselves(request, session)
+        frame, server = _framed(parts, framer, request, f"{namespace}/{name}", session)
+        view = await _view(parts, frame, server, session, request.query_params.get("tool", ""))
+        return framer.answer("try.html", frame, view)
+
+    @router.post(PATH)
+    async def tried(request: Request, namespace: str, name: str, session: HereSession) -> Response:
+        sent = await framer.browsers.form(request)
+        _as_themselves(request, session)
+        frame, server = _framed(parts, framer, request, f"{namespace}/{name}", session)
+        view = await _view(parts, frame, server, session, sent.get("tool", ""))
+        view = await _tried(parts, server, session, view, sent)
+        return framer.answer("try.html", frame, view, 422 if view.problems else 200)
+
+    return router
+
+
+def _as_themselves(request: Request, session: Session) -> None:
+    if request.query_params.get("as", session.facts.sub) != session.facts.sub:
+        message = "A tool is tried as who is signed in, whomever pages are shown as."
+        raise refuse(403, "access_denied", message, "Leave `as` out of the address.", "as_refused")
+
+
+def _framed(
+    parts: Parts, framer: Framer, request: Request, name: str, session: Session
+) -> tuple[Frame, RegisteredServer]:
+    frame, server = framed(parts, framer, request, name, "")
+    caller = _caller(session)
+    mine = Viewer(session.facts.sub, session.facts.name, "", caller, chosen=False)
+    return replace(frame, viewer=mine, surface=WEB, title=f"{name}: try a tool"), server
+
+
+def _caller(session: Session) -> Caller:
+    return caller_of(session.facts, WEB, CLIENT)
+
+
+async def _view(parts: Parts, frame: Frame, server: RegisteredServer, session: Session, name: str) -> TryView:
+    """The empty form.
+
+    Raises:
+        Refused: the tool does not exist, or it is not listed for this person here; nobody is told which.
+    """
+    found = {tool.name: tool for tool in listed(parts, _caller(session), server, WEB)}.get(name)
+    if found is None:
+        raise _no_tool(server)
+    if stopped := server.stopped or server.stopped_tools.get(name, ""):
+        raise refuse(403, "stopped", f"{server.name} {name} is stopped: {stopped}.", "Try it again later.")
+    return TryView(
+        head=await head(parts, frame, server),
+        tool=found,
+        hints=tuple(hints(found)),
+        fields=fields_of(found.input_schema),
+        action=f"/servers/{server.name}/try",
+    )
+
+
+async def _tried(parts: Parts, server: RegisteredServer, session: Session, view: TryView, sent: Form) -> TryView:
+    tool = view.tool
+    arguments, fields = read_form(view.fields, tool.input_schema, sent)
+    view = replace(view, fields=fields)
+    if view.problems:
+        return view
+    if not tool.read_only and sent.get(SURE) != "yes":
+        return replace(view, asks=True, sending=written(arguments))
+    try:
+        issued = await parts.identity.connections.token_of_ours(
+            session,
+            CLIENT,
+            WEB,
+            server.name.resource_url(parts.public_url),
+            SCOPE_TOOLS_READ if tool.read_only else SCOPE_TOOLS,
+        )
+    except OAuthRefused as error:
+        raise _no_token(error) from error
+    outcome = await parts.edge_calls.call(server.name, issued.access_token, tool.name, arguments, tool.input_schema)
+    return replace(
+        view,
+        outcome=outcome,
+        result=shown_result(outcome.result) if outcome.result is not None else None,
+        sending=written(arguments),
+        ledger=with_query("/ledger", [("request_id", outcome.request_id)]) if outcome.request_id else "",
+    )
+
+
+def _no_tool(server: RegisteredServer) -> Refused:
+    """The one answer for a tool that does not exist, and for one that this person may not try here."""
+    ask = f"Ask {server.owner} in {server.support_channel}." if server.support_channel else "Ask its owners."
+    message = (
+        f"No such tool of {server.name} is here for you to try: it does not exist, or it is not open to you here."
+    )
+    return refuse(404, "tool_unavailable", message, ask)
+
+
+def _no_token(error: OAuthRefused) -> Refused:
+    words: Mapping[str, str] = {
+        "temporarily_unavailable": "The company’s login does not answer, so nobody’s groups can be known."
+    }
+    message = words.get(error.code, "Your sign-in is over, so nothing can be called as you.")
+    return refuse(503 if error.code in words else 403, error.code, message, "Sign in again, then try once more.")

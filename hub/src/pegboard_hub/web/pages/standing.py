@@ -1,0 +1,103 @@
+"""How one server stands now, as every page shows it: its live state with since when and why, and what lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.model import TITLES, Review
+from pegboard_hub.registry.status import RuntimeStatus
+from pegboard_hub.web.pages.health_view import WORDS
+
+UNWELL = frozenset({"down", "failed", "flapping"})
+"""States of which whoever comes must know first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a server stands.
+
+    Attributes:
+        state: its process's, or its lifecycle's where it cannot be called.
+        since_ms: since when, in milliseconds since the epoch; None where nobody says.
+        why: why it does not run as it should; empty where it does.
+        checked_at_ms: when the prober last looked at it; None where it did not.
+        restarts: of its process.
+    """
+
+    state: str
+    since_ms: int | None = None
+    why: str = ""
+    checked_at_ms: int | None = None
+    restarts: int = 0
+
+    @property
+    def word(self) -> str:
+        """The state as pages call it."""
+        return WORDS.get(self.state, self.state)
+
+    @property
+    def css(self) -> str:
+        """The state as a class of the style sheet."""
+        return self.state.replace(" ", "-")
+
+
+class Banner(NamedTuple):
+    """Something about a server that whoever uses it must know first.
+
+    `kind` is the style sheet's, `href` where one goes on with it, by a link of the words `link`.
+    """
+
+    kind: str
+    title: str
+    text: str
+    href: str = ""
+    link: str = ""
+
+
+def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
+    """How a server stands now."""
+    if server.stopped:
+        return Standing("stopped", why=server.stopped)
+    health, fault = status.standing(server), status.faults.get(str(server.name), "")
+    if health.state == "not deployed" and server.lifecycle not in (*REACHABLE, Lifecycle.APPROVED):
+        return Standing(server.lifecycle.value)
+    process = status.processes.get(str(server.name))
+    why = fault if health.state == "failed" and fault else health.why
+    return Standing(health.state, health.since_ms, why, health.checked_at_ms, process.restarts if process else 0)
+
+
+def banners(server: RegisteredServer, now: Standing, rejected: Iterable[Review] = ()) -> Iterator[Banner]:
+    """What must be known first; `rejected` are reviews of what it asks for now."""
+    if server.stopped:
+        yield Banner("bad", "Stopped for everybody.", now.why)
+    if now.state in UNWELL and now.why:
+        yield Banner("bad", "It does not run as it should.", now.why)
+    for review in rejected:
+        title = f"Its {TITLES[review.kind]} review was rejected."
+        text = "What it asks for stays out: its owners change that, or have it looked at again."
+        yield Banner("bad", title, text, f"/reviews/{review.id}", "Look at the review")
+    if said := _LIFECYCLES.get(server.lifecycle):
+        kind, title, text = said
+        yield Banner(kind, title, " ".join(filter(None, (server.lifecycle_why, text, _next_step(server)))))
+    if server.waiting is not None and server.lifecycle in REACHABLE:
+        text = "The release before it goes on until then."
+        yield Banner("warn", "A new release waits for reviews.", text)
+
+
+def _next_step(server: RegisteredServer) -> str:
+    """What somebody has to do next: the code of an approved draft is the operator's to name."""
+    if server.lifecycle is not Lifecycle.APPROVED or server.source:
+        return ""
+    return f'Next, an operator says where its code is: in the grants file, [servers."{server.name}"] with a source.'
+
+
+_LIFECYCLES = {
+    Lifecycle.DRAFT: ("warn", "A draft.", "Nobody can call it, and few know of it."),
+    Lifecycle.IN_REVIEW: ("warn", "In review.", "Nobody can call it before it is approved."),
+    Lifecycle.APPROVED: ("warn", "Approved, and not deployed yet.", "It goes live once its release is deployed."),
+    Lifecycle.DEPRECATED: ("warn", "Deprecated.", "It still answers: move on to another."),
+    Lifecycle.RETIRED: ("bad", "Retired.", "Nobody can call it any more."),
+}
