@@ -13,10 +13,11 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.asking import Asked
 from pegboard_hub.registry.reviews.errors import NotYours
+from pegboard_hub.registry.reviews.lifecycle import OWNERS_MAY
 from pegboard_hub.registry.reviews.model import TITLES, State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
-from pegboard_hub.registry.reviews.service import OWNERS_MAY, Asked
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Framer
@@ -183,7 +184,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         NotYours: somebody else asks.
     """
     server, reviewing = _known(parts, session, name), parts.reviewing
-    if not reviewing.owns(session.facts, server):
+    if not reviewing.rights.owns(session.facts, server):
         message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
         raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
     looking, problem = "look" in form, None
@@ -195,7 +196,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         looking, problem = False, problem_of(error)
     path = f"/servers/{name}/access"
     draft = server.lifecycle is Lifecycle.DRAFT
-    granted, reviewed = server.granted, reviewing.is_reviewed(server)
+    granted, reviewed = server.granted, reviewing.rights.is_reviewed(server)
     adds = not within(asked, granted) or draft
     before = await reviewing.approved_last(server)
     return AccessView(

@@ -18,10 +18,11 @@ from pegboard_hub.identity.person import PersonFacts, caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.reviews.deciding import Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.rules import needed_of, together
-from pegboard_hub.registry.reviews.service import Place, Verdict
+from pegboard_hub.registry.reviews.store import Place
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
 from pegboard_hub.web.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
@@ -257,7 +258,7 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
         open=rows_of(others),
         decided=rows_of(_unseen(decided, told)),
         older=with_query(PATH, [("before", cursor_of(parts.cursors, last, caller, PATH))]) if last else "",
-        decides=bool(reviewing.kinds_of(person.groups)),
+        decides=bool(reviewing.rights.kinds_of(person.groups)),
     )
 
 
@@ -272,13 +273,13 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
     server = parts.registry.current.servers.get(review.server)
     if server is None or not knows(parts, caller_of(person, DEFAULT_SURFACE, CLIENT), server):
         raise UnknownReview(review_id)
-    involved = reviewing.roles.involve(person.groups, server)
+    involved = reviewing.rights.roles.involve(person.groups, server)
     every = await reviewing.listed(server=review.server, limit=MOST_EARLIER * 2)
     same = [each for each in every if each.subject == review.subject and each.state is not State.SUPERSEDED]
     current = review.subject == subject_of(server) and review.state is not State.SUPERSEDED
-    refused = reviewing.why_not(person, review, await reviewing.authors(server))
+    refused = reviewing.rights.why_not(person, review, await reviewing.authors(server))
     newest = next((each for each in same if each.kind is review.kind), review)
-    kinds = reviewing.kinds_of(person.groups)
+    kinds = reviewing.rights.kinds_of(person.groups)
     return ReviewView(
         review=review,
         title=TITLES[review.kind],
@@ -298,7 +299,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         reopens=current
         and newest.id == review.id
         and review.state is State.REJECTED
-        and (reviewing.owns(person, server) or review.kind in kinds),
+        and (reviewing.rights.owns(person, server) or review.kind in kinds),
         asks_genai=current
         and review.open
         and review.kind is Kind.SECURITY
@@ -315,7 +316,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
 async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
     """Approve, reject, or keep all of it for later, as the button says."""
     found = await parts.reviewing.find(review)
-    held = frozenset(item for item in parts.reviewing.checklist(found.kind) if item_field(item) in form)
+    held = frozenset(item for item in parts.reviewing.rights.checklist(found.kind) if item_field(item) in form)
     chosen, version = form.get("verdict", ""), version_of(form)
     verdict = Verdict(
         version=version,
@@ -358,7 +359,7 @@ async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
 
 def _items(parts: Parts, review: Review) -> tuple[Item, ...]:
     """The list as it is to be ticked, or as it was when somebody decided."""
-    words = parts.reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
+    words = parts.reviewing.rights.checklist(review.kind) if review.open else tuple(review.checklist)
     return tuple(Item(each, item_field(each), review.checklist.get(each, False)) for each in words)
 
 
