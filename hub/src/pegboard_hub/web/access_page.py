@@ -13,8 +13,9 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
-from pegboard_hub.registry.reviews.asking import Asked
+from pegboard_hub.registry.reviews.asking import Asked, asks_the_same
 from pegboard_hub.registry.reviews.errors import NotYours
+from pegboard_hub.registry.reviews.granting import Unreached
 from pegboard_hub.registry.reviews.lifecycle import OWNERS_MAY
 from pegboard_hub.registry.reviews.model import TITLES, State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
@@ -71,6 +72,7 @@ class AccessView:
         adds: whether it gives anybody more.
         takes: whether it ends something at once.
         same: whether it would change nothing at all.
+        closed: why nobody gets in, where it is approved all the same.
         unknown: groups of it that are new, and in which nobody is; `exhaustive` where everybody is known.
         moves: what may be done with its lifecycle, in words.
     """
@@ -87,6 +89,7 @@ class AccessView:
     adds: bool
     takes: bool
     same: bool
+    closed: Unreached | None
     unknown: tuple[str, ...]
     exhaustive: bool
     moves: tuple[tuple[str, str], ...]
@@ -199,6 +202,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
     granted, reviewed = server.granted, reviewing.rights.is_reviewed(server)
     adds = not within(asked, granted) or draft
     before = await reviewing.approved_last(server)
+    closed = (await reviewing.unreached([server])).get(name)
     return AccessView(
         server=server,
         path=path,
@@ -210,7 +214,8 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         impact=await impact_view(parts, before, once_approved(server, asked)) if looking else None,
         kinds=tuple(TITLES[kind] for kind in needed_of(server)) if adds and reviewed else (),
         adds=adds,
-        same=not draft and asked == in_order(server.requested) and within(granted, asked),
+        same=not draft and asks_the_same(server, asked, closed),
+        closed=closed,
         unknown=await _unknown(parts, server, asked) if looking else (),
         exhaustive=parts.identity.demo is not None,
         takes=common(granted, asked) != in_order(granted),

@@ -281,7 +281,8 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     theirs = edits(parts.reviewing.rights.roles, caller, server)
     edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
     submit = f"{here}/access" if theirs else ""
-    said = tuple(banners(server, now, await parts.reviewing.rejections([server])))
+    closed = (await parts.reviewing.unreached([server])).get(str(server.name))
+    said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed))
     return Head(server, now, said, drawn, edit, submit)
 
 

@@ -12,7 +12,8 @@ from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews import store
-from pegboard_hub.registry.reviews.model import Difference, Kind, in_order, subject_of
+from pegboard_hub.registry.reviews.granting import Unreached, unreached
+from pegboard_hub.registry.reviews.model import Difference, Kind, Review, in_order, subject_of
 from pegboard_hub.registry.reviews.rights import Rights
 from pegboard_hub.registry.reviews.rules import (
     ACCESS,
@@ -69,12 +70,13 @@ async def submit(changing: Changing, rights: Rights, name: str, wish: Wish) -> A
 async def ask_access(changing: Changing, rights: Rights, name: str, wish: Wish) -> Asked:
     """Ask for another access. What is asked for no more ends at once; what is asked for anew wants reviews."""
     server = await rights.owned(changing, wish.by, name, wish.expected)
-    _check_asks_otherwise(server, wish.asked)
+    found = await store.round_of(changing.connection, server)
+    _check_asks_otherwise(server, wish.asked, found)
     reviewed = rights.is_reviewed(server)
     if not reviewed:
         _check_unreviewed(server, wish.asked)
     # Reviews look at exactly what is asked for: those of a release that waits begin anew with it.
-    again = await store.round_of(changing.connection, server) if server.waiting is not None else {}
+    again = found if server.waiting is not None else {}
     after = await changing.apply(_change_of_access(server, wish, reviewed=reviewed))
     await store.supersede(changing.connection, name, tuple(Kind))
     fresh = needed_of(server) if reviewed and _adds(server, wish) else ()
@@ -126,17 +128,26 @@ async def _ask_reviewers(
     return Asked(tuple(kinds), server.granted)
 
 
+def asks_the_same(server: RegisteredServer, asked: Access, why: Unreached | None) -> bool:
+    """Whether asking for an access would change nothing, and have nobody look at it again.
+
+    What was approved in vain can be asked for again: its reviewers are to agree on something.
+    """
+    in_vain = why is not None and why.in_vain
+    return asked == in_order(server.requested) and within(server.granted, asked) and not in_vain
+
+
 def _check_draft(server: RegisteredServer) -> None:
     if server.lifecycle is not Lifecycle.DRAFT:
         fault = f"its lifecycle is {server.lifecycle}, not draft"
         raise ChangeRefused("lifecycle", fault, "Ask for access instead.")
 
 
-def _check_asks_otherwise(server: RegisteredServer, asked: Access) -> None:
+def _check_asks_otherwise(server: RegisteredServer, asked: Access, found: Mapping[Kind, Review]) -> None:
     if server.lifecycle in (Lifecycle.DRAFT, Lifecycle.RETIRED):
         fault = f"its lifecycle is {server.lifecycle}"
         raise ChangeRefused("lifecycle", fault, "Submit it, or bring it back, first.")
-    if asked == in_order(server.requested) and within(server.granted, asked):
+    if asks_the_same(server, asked, unreached(found, server)):
         raise ChangeRefused("access", "it is what is asked for already", "Change what it asks for.")
 
 

@@ -14,8 +14,8 @@ from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews import store
 from pegboard_hub.registry.reviews.errors import ReviewConflict
-from pegboard_hub.registry.reviews.granting import granted_by, reaches_somebody, reason_of
-from pegboard_hub.registry.reviews.model import Review, State, in_order, subject_of
+from pegboard_hub.registry.reviews.granting import check_shares, granted_by, reaches_somebody, reason_of
+from pegboard_hub.registry.reviews.model import Kind, Review, State, in_order, subject_of
 from pegboard_hub.registry.reviews.reading import look_up
 from pegboard_hub.registry.reviews.rights import Rights
 from pegboard_hub.registry.reviews.rules import together, within
@@ -45,16 +45,53 @@ class Verdict:
     held: frozenset[str] = frozenset()
 
 
-async def decide(changing: Changing, rights: Rights, person: PersonFacts, review_id: str, verdict: Verdict) -> bool:
+async def decide(
+    changing: Changing, rights: Rights, person: PersonFacts, review_id: str, verdict: Verdict
+) -> Access | None:
     """Decide on a review; with the last approval its server gets what all of them approved."""
     review, server = await decidable(changing, rights, person, review_id, verdict.version)
-    values = _approval(rights, review, server, verdict) if verdict.approves else _rejection(verdict)
-    values |= {"decided_at_ms": changing.now_ms, "decided_by": person.sub}
-    await _keep(changing, review, values)
-    action, actor = "approve" if verdict.approves else "reject", Actor(person.sub)
+    if verdict.approves:
+        beside = await store.round_of(changing.connection, server)
+        values = _approval(rights, review, server, verdict, beside)
+    else:
+        values = _rejection(verdict)
+    await _keep(changing, review, {**values, "decided_at_ms": changing.now_ms, "decided_by": person.sub})
+    await _note(changing, person, review, values)
+    return await _conclude(changing, review.server, Actor(person.sub)) if verdict.approves else None
+
+
+async def _note(changing: Changing, person: PersonFacts, review: Review, values: Mapping[str, Any]) -> None:
+    action = "approve" if values["state"] is State.APPROVED else "reject"
     told = {f"{review.kind} review {review.id}": (State.OPEN.value, values["state"].value)}
-    await changing.note(review.server, actor, action, str(values["outcome_why"]), told)
-    return verdict.approves and await _conclude(changing, changing.server(str(server.name)), actor)
+    await changing.note(review.server, Actor(person.sub), action, str(values["outcome_why"]), told)
+
+
+async def _conclude(changing: Changing, name: str, actor: Actor) -> Access | None:
+    """Let what all reviews of the subject approved hold, once all of them have; gives it, and None before."""
+    server = changing.server(name)
+    found = await store.round_of(changing.connection, server)
+    granted = granted_by(found, server)
+    if granted is None:
+        return None
+    values: dict[str, Any] = {"reason": reason_of(found.values())}
+    if server.lifecycle in (Lifecycle.IN_REVIEW, Lifecycle.APPROVED, Lifecycle.LIVE):
+        values["lifecycle"] = Lifecycle.APPROVED
+    waiting = server.waiting
+    if waiting is not None:
+        await servers.approve_release(changing.connection, name, waiting.digest, changing.now_ms)
+    await changing.apply(
+        Change(
+            name,
+            actor,
+            "grant",
+            str(values["reason"]),
+            values=values,
+            granted=granted,
+            release=waiting,
+            waits_no_more=waiting is not None,
+        )
+    )
+    return granted
 
 
 async def put_down(changing: Changing, rights: Rights, person: PersonFacts, review_id: str, verdict: Verdict) -> None:
@@ -101,11 +138,14 @@ def _check_open(review: Review, server: RegisteredServer) -> None:
         raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
 
 
-def _approval(rights: Rights, review: Review, server: RegisteredServer, verdict: Verdict) -> dict[str, Any]:
+def _approval(
+    rights: Rights, review: Review, server: RegisteredServer, verdict: Verdict, beside: Mapping[Kind, Review]
+) -> dict[str, Any]:
     access = _asked_at_most(review, server, verdict.access)
     if reaches_somebody(together(review.subject.requested, server.granted)) and not reaches_somebody(access):
         mend = "Tick a group and a surface, or a service, or else reject it."
         raise ChangeRefused("access", "nobody would get in: a person needs a group and a surface", mend)
+    check_shares(beside, server, access)
     items = rights.checklist(review.kind)
     if wanting := [item for item in items if item not in verdict.held]:
         raise ChangeRefused("checklist", f"not ticked: {'; '.join(wanting)}", "Tick what holds, or reject it.")
@@ -144,31 +184,3 @@ def _asked_at_most(review: Review, server: RegisteredServer, access: Access) -> 
 async def _keep(changing: Changing, review: Review, values: Mapping[str, Any]) -> None:
     if not await store.keep(changing.connection, review, values):
         raise ReviewConflict("Somebody changed this review in this very moment.")
-
-
-async def _conclude(changing: Changing, server: RegisteredServer, actor: Actor) -> bool:
-    """Let what all reviews of the subject approved hold, once all of them have; true when it does."""
-    name, connection = str(server.name), changing.connection
-    found = await store.round_of(connection, server)
-    granted = granted_by(found, server)
-    if granted is None:
-        return False
-    values: dict[str, Any] = {"reason": reason_of(found.values())}
-    if server.lifecycle in (Lifecycle.IN_REVIEW, Lifecycle.APPROVED, Lifecycle.LIVE):
-        values["lifecycle"] = Lifecycle.APPROVED
-    waiting = server.waiting
-    if waiting is not None:
-        await servers.approve_release(connection, name, waiting.digest, changing.now_ms)
-    await changing.apply(
-        Change(
-            name,
-            actor,
-            "grant",
-            str(values["reason"]),
-            values=values,
-            granted=granted,
-            release=waiting,
-            waits_no_more=waiting is not None,
-        )
-    )
-    return True

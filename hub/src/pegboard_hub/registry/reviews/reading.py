@@ -13,7 +13,8 @@ from pegboard_hub.registry import store as servers
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews import store
 from pegboard_hub.registry.reviews.errors import UnknownReview
-from pegboard_hub.registry.reviews.model import Comment, Review, State
+from pegboard_hub.registry.reviews.granting import Unreached, is_closed, unreached
+from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State
 from pegboard_hub.registry.reviews.rights import Rights
 from pegboard_hub.registry.reviews.rules import within
 from pegboard_hub.registry.reviews.store import Authors, Place, Which
@@ -161,6 +162,20 @@ class Reading:
             return []
         async with self._database.read() as connection:
             return [review for server in wanting for review in await _rejected(connection, server)]
+
+    async def unreached(self, among: Iterable[RegisteredServer]) -> dict[str, Unreached]:
+        """Why nobody gets into servers that are approved, by the names of those."""
+        closed = [each for each in among if is_closed(each)]
+        if not closed:
+            return {}
+        async with self._database.read() as connection:
+            whys = {str(each.name): unreached(await store.round_of(connection, each), each) for each in closed}
+        return {name: why for name, why in whys.items() if why is not None}
+
+    async def beside(self, server: RegisteredServer) -> dict[Kind, Review]:
+        """The newest review of each kind that looks at what the server asks for now."""
+        async with self._database.read() as connection:
+            return await store.round_of(connection, server)
 
     async def _all_open(self) -> tuple[Waiting, ...]:
         """Every open review, read once after each change: every opening and decision is one of its server."""

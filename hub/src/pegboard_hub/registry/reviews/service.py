@@ -52,7 +52,7 @@ class Reviewing(Reading):
         async with self._registry.changing() as changing:
             return await asking.ask_access(changing, self.rights, name, wish)
 
-    async def decide(self, person: PersonFacts, review_id: str, verdict: Verdict) -> bool:
+    async def decide(self, person: PersonFacts, review_id: str, verdict: Verdict) -> Access | None:
         """Decide on a review; with the last approval its server gets what all of them approved.
 
         Args:
@@ -61,13 +61,13 @@ class Reviewing(Reading):
             verdict: the decision.
 
         Returns:
-            Whether anything came of it: every review of the subject is approved, and the grant holds.
+            What holds from now on, where every review of the subject is approved; None otherwise.
 
         Raises:
             UnknownReview: there is no such review.
             NotYours: the person does not decide on it.
             ReviewConflict: it was decided, superseded or changed meanwhile.
-            ChangeRefused: it cannot be decided like this.
+            ChangeRefused: it cannot be decided like this; for example it shares nothing with the other approvals.
         """
         async with self._registry.changing() as changing:
             return await deciding.decide(changing, self.rights, person, review_id, verdict)
