@@ -90,6 +90,15 @@ async def test_what_others_approved_is_shown_before_one_decides(hub: Hub) -> Non
     assert "search-eng new not with" not in told
 
 
+async def test_where_others_approved_all_of_it_nothing_is_said(hub: Hub) -> None:
+    await asked(hub)
+    found = await open_ones(hub, WIKI)
+    await decide(hub, "sol", found[Kind.SECURITY])
+    page = words(await (await signed_in(hub, "lea")).get(f"{URL}/reviews/{found[Kind.PRIVACY].id}"))
+    assert "Security : approved by sol" in page
+    assert "Only what all approve is granted." not in page
+
+
 async def test_the_second_of_three_approvals_that_shares_nothing_is_refused_not_the_last(hub: Hub) -> None:
     """The third could do nothing about it."""
     await asked(hub, uses_models=True)
@@ -137,6 +146,8 @@ async def test_why_nobody_gets_in_is_told_to_its_owner_and_its_reviewers(hub: Hu
     sam, sol = await signed_in(hub, "sam"), await signed_in(hub, "sol")
     assert "Nobody can reach prod/wiki: its page says why" in words(await sam.get(f"{URL}/"))
     assert f"Nobody can reach it. {WHY} {WHOSE}" in words(await sam.get(f"{URL}/servers/{WIKI}"))
+    assert "Ask for access" in words(await sam.get(f"{URL}/servers/{WIKI}"))
+    assert "Ask for access" not in words(await sol.get(f"{URL}/servers/{WIKI}"))
     assert f"Nobody can reach it. {WHY} {WHOSE}" in words(await sam.get(f"{URL}/servers/{WIKI}/access"))
     for browser in (sam, sol):
         assert words(await browser.get(f"{URL}/reviews")).count("and nobody gets in: why") == 2

@@ -7,7 +7,7 @@ otherwise let itself in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from pegboard_hub.registry.reviews.deciding import Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
-from pegboard_hub.registry.reviews.rules import needed_of, together
+from pegboard_hub.registry.reviews.rules import needed_of, together, within
 from pegboard_hub.registry.reviews.store import Place
 from pegboard_hub.web.browser import Form, HereSession
 from pegboard_hub.web.differences import Shown, differing
@@ -120,7 +120,7 @@ class ReviewView:
         differences: what is not as it was when it was last approved.
         impact: who would gain what beside then; None where nothing is to be decided.
         access: what is asked for beside what is granted, by kind of access.
-        bounds: what bounds the grant beside this review, where it is to be decided.
+        bounds: what leaves out some of what is asked for or granted, beside this review, where it is to be decided.
         hopeless: whether by them nobody would get in whatever this one approves.
         unreached: why nobody gets in, where it was approved all the same.
         beside: the reviews of the same subject.
@@ -307,7 +307,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         differences=await asyncio.to_thread(differing, review.changes) if involved else (),
         impact=await _impact(parts, server) if involved and decides else None,
         access=access_rows(server.granted, review.subject.requested),
-        bounds=tuple(bounds_of(others, server)) if decides else (),
+        bounds=_narrower(others, server) if decides else (),
         hopeless=decides and not reaches_somebody(at_most(others, server)),
         unreached=(await reviewing.unreached([server])).get(review.server) if current else None,
         items=_items(parts, review),
@@ -377,6 +377,12 @@ async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
     """Who would gain what if all of it were approved."""
     before = await parts.reviewing.approved_last(server)
     return await impact_view(parts, before, once_approved(server, together(server.granted, server.requested)))
+
+
+def _narrower(others: Mapping[Kind, Review], server: RegisteredServer) -> tuple[Bound, ...]:
+    """What leaves something out of what could be granted."""
+    whole = together(server.requested, server.granted)
+    return tuple(bound for bound in bounds_of(others, server) if not within(whole, bound.access))
 
 
 def _items(parts: Parts, review: Review) -> tuple[Item, ...]:

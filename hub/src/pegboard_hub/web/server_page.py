@@ -282,7 +282,8 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
     submit = f"{here}/access" if theirs else ""
     closed = (await parts.reviewing.unreached([server])).get(str(server.name))
-    said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed))
+    ask = f"{here}/access" if owns(caller, server) else ""
+    said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
     return Head(server, now, said, drawn, edit, submit)
 
 

@@ -71,16 +71,27 @@ def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
 
 
 def banners(
-    server: RegisteredServer, now: Standing, rejected: Iterable[Review] = (), closed: Unreached | None = None
+    server: RegisteredServer,
+    now: Standing,
+    rejected: Iterable[Review] = (),
+    closed: Unreached | None = None,
+    ask: str = "",
 ) -> Iterator[Banner]:
-    """What must be known first; `rejected` are reviews of what it asks for now, `closed` is why nobody gets in."""
+    """What must be known first.
+
+    Args:
+        server: whose page it is.
+        now: how it stands.
+        rejected: reviews of what it asks for now.
+        closed: why nobody gets in.
+        ask: where the one who looks asks for access to it; empty for those who may not.
+    """
     if server.stopped:
         yield Banner("bad", "Stopped for everybody.", now.why)
     if now.state in UNWELL and now.why:
         yield Banner("bad", "It does not run as it should.", now.why)
     if closed is not None:
-        text, ask = f"{closed.why} {closed.mend}", f"/servers/{server.name}/access"
-        yield Banner("bad", "Nobody can reach it.", text, ask, "Ask for access")
+        yield Banner("bad", "Nobody can reach it.", f"{closed.why} {closed.mend}", ask, "Ask for access")
     for review in rejected:
         title = f"Its {TITLES[review.kind]} review was rejected."
         text = "What it asks for stays out: its owners change that, or have it looked at again."
