@@ -193,7 +193,12 @@ async def test_an_approval_that_can_let_nobody_in_says_so_before_and_after(hub: 
     assert "Nobody can reach it. No surface is granted" in after
 
 
-async def test_a_server_for_which_nothing_is_asked_says_so(hub: Hub) -> None:
+async def test_a_server_for_which_nothing_is_asked_says_so_and_blames_no_reviewer(hub: Hub, company: Company) -> None:
     await ask(hub, "pat", PRESTO, Access())
-    page = words(await (await signed_in(hub, "pat")).get(f"{URL}/servers/{PRESTO}"))
-    assert "Nobody can reach it. No group and no surface is granted. Its owners ask for access" in page
+    pat = await signed_in(hub, "pat")
+    told = "Nobody can reach it. No group and no surface is granted. Its owners ask for access"
+    assert told in words(await pat.get(f"{URL}/servers/{PRESTO}"))
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    await decide(hub, "sol", review)
+    assert told in words(await pat.get(f"{URL}/servers/{PRESTO}"))

@@ -122,7 +122,8 @@ def unreached(found: Mapping[Kind, Review], server: RegisteredServer) -> Unreach
     granted = granted_by(found, server)
     if any(review.open for review in found.values()):
         return Unreached(f"{nothing}.", "Its reviews are open: its reviewers decide.", False)
-    if granted is None or reaches_somebody(granted):
+    asked_for = reaches_somebody(together(server.requested, server.granted))
+    if granted is None or reaches_somebody(granted) or not asked_for:
         return Unreached(f"{nothing}.", "Its owners ask for access, or the operator’s grants file grants it.", False)
     told = ". ".join(f"Of the {name}: {_told(name, found, server)}" for name in lacking)
     mend = "Its owners ask for access again, and its reviewers approve one and the same group and surface."
