@@ -6,15 +6,15 @@ along and cookies can be planted; only the origin is another.
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.system.chromium import launched
 from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -47,15 +47,13 @@ def evil() -> Iterator[str]:
 @pytest.fixture
 def page(pegboard: Instance) -> Iterator[Page]:
     """A browser in which Ana is signed in."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with launched() as browser:
         opened = browser.new_page()
         opened.set_default_timeout(PATIENCE_MS)
         opened.goto(f"{pegboard.public_url}/sign-in")
         opened.get_by_role("button", name="Ana").click()
         opened.wait_for_url(f"{pegboard.public_url}/")
         yield opened
-        browser.close()
 
 
 def is_signed_in(page: Page, pegboard: Instance) -> bool:

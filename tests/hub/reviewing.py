@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx2
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.reviews.model import Kind, Review, State
+from pegboard_hub.web.pages.browser import Visitor
 from tests.hub.company import URL, Company, Hub, found_company, opened, presto
 from tests.oauth import Browser
 
@@ -79,10 +80,16 @@ async def release(hub: Hub, company: Company, declaration: dict[str, Any]) -> st
     return digest
 
 
-async def decide(hub: Hub, person: str, review: Review, verdict: str = "approve", **fields: str) -> httpx2.Response:
-    """Tick everything, and decide as a person does; of the access all that is asked for."""
+async def decide(
+    hub: Hub, person: str, review: Review, verdict: str = "approve", *, without: Collection[str] = (), **fields: str
+) -> httpx2.Response:
+    """Tick everything, and decide as a person does; of the access all that is asked for, `without` some fields."""
     browser = await signed_in(hub, person)
     page = await browser.get(f"{URL}/reviews/{review.id}")
+    for field in without:
+        ticked = f'name="{field}" checked'
+        assert ticked in page.text
+        page = httpx2.Response(200, text=page.text.replace(ticked, f'name="{field}"'), request=page.request)
     boxes = dict.fromkeys(re.findall(r'name="(item:\w+)"', page.text), "on")
     answer = await browser.press(page, verdict, **{**boxes, **fields})
     return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
@@ -101,6 +108,19 @@ async def ask(hub: Hub, person: str, name: str, access: Access, why: str = "they
     ]
     answer = await browser.press(page, button, why=why)
     return await browser.get(f"{URL}{answer.headers['location']}") if answer.status_code == 303 else answer
+
+
+async def send_form(hub: Hub, browser: Browser, path: str, **fields: str) -> httpx2.Response:
+    """Send a form without having been shown it: its token is made of the browser's own cookie."""
+    token = Visitor(None, browser.cookies[hub.parts.identity.cookie.name]).form_token(path)
+    return await browser._send("POST", URL + path, {"form_token": token, **fields})
+
+
+async def move(hub: Hub, person: str, name: str, action: str, why: str = "because") -> None:
+    """Change a server's lifecycle, as an owner does."""
+    fields = {"action": action, "version": str(server(hub, name).version), "why": why}
+    answer = await send_form(hub, await signed_in(hub, person), f"/servers/{name}/lifecycle", **fields)
+    assert answer.status_code == 303, words(answer)
 
 
 async def register(hub: Hub, name: str = "prod/wiki", by: str = "sam", **record: Any) -> None:

@@ -268,6 +268,23 @@ async def test_a_conflict_of_file_and_registry_is_found(
     assert (told.state, told.found) == (state, found)
 
 
+@pytest.mark.parametrize(
+    ("servers", "state", "found"),
+    [
+        ({}, State.WELL, "somebody gets into every server that is approved"),
+        ({"prod/wiki": "No group is granted."}, State.WARNING, "nobody gets into 1 server: prod/wiki"),
+    ],
+)
+async def test_a_server_into_which_nobody_gets_is_found(
+    held: Company, monkeypatch: pytest.MonkeyPatch, servers: dict[str, str], state: State, found: str
+) -> None:
+    held.report(at=time.time(), started=1, processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    monkeypatch.setattr(running.HubDoor, "ask", lambda *_: {"servers": servers})
+    told = worst(held, "reach")
+    assert (told.state, told.found) == (state, found)
+    assert told.mend == "".join(f"{name}: {why}" for name, why in servers.items())
+
+
 async def test_a_server_that_keeps_the_hub_s_bundles_out_is_found(held: Company) -> None:
     held.report(at=time.time(), processes=[], supervisor={"pid": os.getpid(), "since": 0})
     signer = open_keys(held.home).bundles

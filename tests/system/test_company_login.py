@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext
 
 from pegboard.cli.app import run
 from pegboard_hub.identity.provider.fetch import WHOLE_S
@@ -84,14 +84,6 @@ class Office:
     def renew(self, tokens: dict[str, Any]) -> httpx2.Response:
         """Exchange a refresh token for new ones."""
         return self.token({"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]})
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @contextmanager

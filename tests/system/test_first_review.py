@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.system.instance import REPOSITORY, Instance
 from tests.system.pages import Command, commands, reader_at
@@ -19,14 +16,6 @@ PAGE = (REPOSITORY / "docs" / "tutorials" / "your-first-review.md").read_text(en
 SECTIONS = PAGE.split("\n## ")[1:]
 PATIENCE_MS = 60_000
 GROUP = "search-eng"
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def as_person(browser: Browser, url: str, person: str) -> Page:

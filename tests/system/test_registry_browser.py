@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.system.chromium import looked_at
 from tests.system.instance import Instance
-from tests.system.test_sign_in_browser import looked_at
 from tests.tools.node import NodeTools, NodeToolsError, provide
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -36,14 +34,6 @@ PATHS = [
     "/history",
     "/history/1",
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.system.runtime_kit import short_folder
 from tests.system.test_grants_live import Company
@@ -37,14 +37,6 @@ def company() -> Iterator[Company]:
     found.grant("one")
     yield found
     shutil.rmtree(found.folder)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def declare(company: Company, description: str, manifest: str = "") -> None:

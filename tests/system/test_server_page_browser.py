@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.system.instance import Instance
 
@@ -16,14 +13,11 @@ PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def page(pegboard: Instance) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        opened.set_default_timeout(PATIENCE_MS)
-        opened.goto(f"{pegboard.public_url}/servers/prod/presto/connect?as=ana")
-        yield opened
-        browser.close()
+def page(pegboard: Instance, browser: Browser) -> Page:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(PATIENCE_MS)
+    opened.goto(f"{pegboard.public_url}/servers/prod/presto/connect?as=ana")
+    return opened
 
 
 @pytest.mark.parametrize("width", [1280, 375])

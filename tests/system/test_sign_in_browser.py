@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,9 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.oauth import StockClient, claims_of, query_of
+from tests.system.chromium import looked_at
 from tests.system.instance import Instance
 from tests.tools.node import NodeTools, provide
 
@@ -26,14 +26,6 @@ FOCUS = """() => {
   const at = document.activeElement, style = getComputedStyle(at);
   return [at.innerText || at.value || "", style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -269,13 +261,3 @@ PATHS = [
     "/nothing",
     "/oauth/authorize?x=1",
 ]
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-def looked_at(page: Page, axe: str) -> None:
-    """Let axe look at a page, and nothing be wider than the window."""
-    page.evaluate(axe)
-    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", WCAG)
-    faults = [(each["id"], each["help"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
-    assert not faults, page.url
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]  # type: ignore[index]

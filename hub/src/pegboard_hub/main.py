@@ -127,7 +127,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
             catalogue=Catalogue(
                 lambda: registry.current,
                 States(status, lambda: registry.current.servers),
-                lambda: reviewing.roles.overseers,
+                lambda: reviewing.rights.roles.overseers,
             ),
         )
     finally:

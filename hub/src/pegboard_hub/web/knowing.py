@@ -17,12 +17,12 @@ from pegboard_hub.web.parts import Parts
 
 def knows(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
     """Whether somebody may know that there is this server."""
-    return sees(parts.reviewing.roles, caller, server, parts.public_url)
+    return sees(parts.reviewing.rights.roles, caller, server, parts.public_url)
 
 
 def looks_after(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
     """Whether somebody is in a server's circle: its owner's team, reviewers, operators, security."""
-    return in_circle(parts.reviewing.roles, caller, server)
+    return in_circle(parts.reviewing.rights.roles, caller, server)
 
 
 def known(parts: Parts, caller: Caller) -> Iterator[RegisteredServer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,6 +34,29 @@ ASKING = ("register", "submit", "ask for access", "give back")
 """What only somebody does whose wish it is."""
 
 _AUTHORED = frozenset({*RECORD_FIELDS, *(f"requested_{field}" for field in Access._fields)})
+
+
+Place = tuple[int, str]
+"""Where a review stands in the order of time: when it was opened, in milliseconds since the epoch, and its id."""
+
+MOST_LISTED = 100
+"""Reviews that are listed where nobody says how many."""
+
+
+class Which(TypedDict, total=False):
+    """Which reviews are listed; what is left out, or empty, leaves out none.
+
+    Attributes:
+        server: only of this one.
+        states: only in one of these.
+        kinds: only of one of these.
+        opened_by: only those that this person asked for.
+    """
+
+    server: str | None
+    states: Collection[State]
+    kinds: Collection[Kind]
+    opened_by: str | None
 
 
 async def open_reviews(
@@ -115,37 +138,29 @@ async def find(connection: AsyncConnection, review: str) -> Review | None:
 async def list_reviews(
     connection: AsyncConnection,
     *,
-    server: str | None = None,
-    states: Collection[State] = (),
-    kinds: Collection[Kind] = (),
-    opened_by: str | None = None,
-    before: tuple[int, str] | None = None,
+    before: Place | None = None,
     by_decision: bool = False,
-    limit: int = 100,
+    limit: int = MOST_LISTED,
+    **which: Unpack[Which],
 ) -> list[Review]:
     """Reviews, those that were opened last first, or with `by_decision` those that were decided last.
 
     Args:
         connection: inside a transaction.
-        server: only of this one.
-        states: only in one of these; none: in any.
-        kinds: only of one of these; none: of any.
-        opened_by: only those that this person asked for.
         before: only after this place in the order, as `opened_at_ms` and `id`; by decision as `since_ms` and `id`.
         by_decision: whether they come by when they were decided.
         limit: most of them.
+        which: narrows them.
     """
     opened = reviews.c.opened_at_ms
     order = func.coalesce(reviews.c.decided_at_ms, opened) if by_decision else opened
     query = select(reviews).order_by(order.desc(), reviews.c.id.desc()).limit(limit)
-    if server is not None:
-        query = query.where(reviews.c.server == server)
-    if states:
-        query = query.where(reviews.c.state.in_([*states]))
-    if kinds:
-        query = query.where(reviews.c.kind.in_([*kinds]))
-    if opened_by is not None:
-        query = query.where(reviews.c.opened_by == opened_by)
+    for column in ("server", "opened_by"):
+        if (value := which.get(column)) is not None:
+            query = query.where(reviews.c[column] == value)
+    for column, values in (("state", which.get("states")), ("kind", which.get("kinds"))):
+        if values:
+            query = query.where(reviews.c[column].in_([*values]))
     if before is not None:
         at_ms, review = before
         query = query.where(or_(order < at_ms, and_(order == at_ms, reviews.c.id < review)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx2
 
@@ -122,6 +123,16 @@ def prober(facts: Facts) -> Iterator[Finding]:
 
 def conflicts(facts: Facts) -> Iterator[Finding]:
     """Whether the grants file and the registry agree, on everything that the file says."""
+    yield from _asked(facts, "conflicts", "whether file and registry agree", _conflicts)
+
+
+def reach(facts: Facts) -> Iterator[Finding]:
+    """Whether somebody gets into every server that is approved."""
+    yield from _asked(facts, "unreached", "whether somebody gets into every server", _reach)
+
+
+def _asked(facts: Facts, path: str, what: str, tell: Callable[[dict[str, Any]], Finding]) -> Iterator[Finding]:
+    """What the registry of the running hub says at a path of its own, told."""
     if not facts.running:
         yield well("nothing runs, so there is nothing to ask")
         return
@@ -129,18 +140,32 @@ def conflicts(facts: Facts) -> Iterator[Finding]:
         return  # `processes` says so
     try:
         with HubDoor(facts.home) as hub:
-            word = hub.ask("GET", "/internal/v1/registry/conflicts")
+            yield tell(hub.ask("GET", f"/internal/v1/registry/{path}"))
     except (Unreachable, HubRefused) as error:
-        yield warning(f"whether file and registry agree cannot be asked: {error}", "see what `processes` says")
-        return
-    if word["servers"]:
-        shown = f"{', '.join(word['servers'][:MOST_NAMED])}{' …' if len(word['servers']) > MOST_NAMED else ''}"
-        yield warning(
-            f"{plural(len(word['servers']), 'conflict')} of the grants file with the registry: {shown}",
-            f"`pegboard registry import --dry-run {word['grants']}` shows both sides; make them agree",
-        )
-    else:
-        yield well("the grants file and the registry agree")
+        yield warning(f"{what} cannot be asked: {error}", "see what `processes` says")
+
+
+def _conflicts(word: dict[str, Any]) -> Finding:
+    if not word["servers"]:
+        return well("the grants file and the registry agree")
+    return warning(
+        f"{plural(len(word['servers']), 'conflict')} of the grants file with the registry: {_shown(word['servers'])}",
+        f"`pegboard registry import --dry-run {word['grants']}` shows both sides; make them agree",
+    )
+
+
+def _reach(word: dict[str, Any]) -> Finding:
+    closed = word["servers"]
+    if not closed:
+        return well("somebody gets into every server that is approved")
+    first = next(iter(closed))
+    return warning(
+        f"nobody gets into {plural(len(closed), 'server')}: {_shown([*closed])}", f"{first}: {closed[first]}"
+    )
+
+
+def _shown(names: list[str]) -> str:
+    return f"{', '.join(names[:MOST_NAMED])}{' …' if len(names) > MOST_NAMED else ''}"
 
 
 def _process(facts: Facts, process: dict[str, object]) -> Iterator[Finding]:

@@ -156,7 +156,7 @@ def _draft(parts: Parts, caller: Caller, namespace: str, name: str) -> Registere
 
 
 def _check_editable(parts: Parts, caller: Caller, server: RegisteredServer) -> None:
-    if edits(parts.reviewing.roles, caller, server):
+    if edits(parts.reviewing.rights.roles, caller, server):
         return
     if server.lifecycle is not Lifecycle.DRAFT:
         message = f"{server.name} is {server.lifecycle}: drafts alone are edited here."
@@ -169,7 +169,7 @@ def _check_editable(parts: Parts, caller: Caller, server: RegisteredServer) -> N
 def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
     if caller.sub_type != "person":
         raise refuse(403, "not_a_person", "Servers are registered by people.", "Have somebody of the team do it.")
-    if owner not in caller.groups and not parts.reviewing.roles.operate(caller.groups):
+    if owner not in caller.groups and not parts.reviewing.rights.roles.operate(caller.groups):
         mend = f"Use one of {', '.join(caller.groups)}."
         if not caller.groups:
             mend = "You are in no group: ask whoever looks after your company’s groups."

@@ -59,7 +59,7 @@ def history_routes(parts: Parts) -> APIRouter:
     )
     async def get_history(request: Request, caller: SignedIn, asked: Annotated[AskedHistory, Query()]) -> Response:
         servers = parts.registry.current.servers
-        everything = oversees(parts.reviewing.roles, caller)
+        everything = oversees(parts.reviewing.rights.roles, caller)
 
         def may_read(name: str) -> RegisteredServer | None:
             server = servers.get(name)
@@ -83,7 +83,7 @@ async def _page(
             break
         last = entry.seq
         known = may_read(entry.server)
-        told = told_history(parts.reviewing.roles, caller, known, entry) if known is not None else None
+        told = told_history(parts.reviewing.rights.roles, caller, known, entry) if known is not None else None
         if known is not None and told is not None:
             shown.append(history_entry(parts, caller, known, told))
     more = last is not None and (last != looked[-1].seq or len(looked) == LOOKED_AT)

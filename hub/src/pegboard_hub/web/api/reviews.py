@@ -16,7 +16,8 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
-from pegboard_hub.registry.reviews.service import Place, place_in_time
+from pegboard_hub.registry.reviews.reading import place_in_time
+from pegboard_hub.registry.reviews.store import Place
 from pegboard_hub.registry.visibility import is_person
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.etag import tagged
@@ -110,7 +111,7 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
     waits = any(each.id == review.id for each in await _waiting(parts, caller))
     told: dict[str, Any] = dict.fromkeys(("opened_why", "checklist", "changes", "comments")) | {"outcome_why": ""}
     if looks_after(parts, caller, server):
-        words = reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
+        words = reviewing.rights.checklist(review.kind) if review.open else tuple(review.checklist)
         said = await reviewing.comments(review.id)
         told = {
             "opened_why": review.opened_why,

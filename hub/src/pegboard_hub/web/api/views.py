@@ -104,7 +104,7 @@ def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iter
             usable=reaches(caller, server, parts.public_url),
             owner=owns(caller, server),
             insider=insider(caller, server),
-            may_edit=edits(parts.reviewing.roles, caller, server),
+            may_edit=edits(parts.reviewing.rights.roles, caller, server),
         ),
         inside=inside if whole else None,
     )

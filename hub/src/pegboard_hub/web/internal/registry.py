@@ -51,6 +51,12 @@ class ConflictsWord(BaseModel):
     grants: str = Field(description="path of the file that is followed")
 
 
+class UnreachedWord(BaseModel):
+    """Servers that are approved, and into which nobody gets."""
+
+    servers: dict[str, str] = Field(description="why, and what to do about it, by name")
+
+
 def registry_door(parts: Parts) -> APIRouter:
     """The routes under `/internal/v1/registry`."""
     router = APIRouter(prefix="/internal/v1/registry", include_in_schema=False)
@@ -67,6 +73,12 @@ def registry_door(parts: Parts) -> APIRouter:
     async def conflicts(request: Request) -> ConflictsWord:
         check_operator(parts, request)
         return ConflictsWord(servers=list(parts.registry.conflicting), grants=grants)
+
+    @router.get("/unreached")
+    async def unreached(request: Request) -> UnreachedWord:
+        check_operator(parts, request)
+        found = await parts.reviewing.unreached(parts.registry.current.servers.values())
+        return UnreachedWord(servers={name: f"{each.why} {each.mend}" for name, each in found.items()})
 
     @router.post("/import")
     async def dry_run(request: Request) -> ImportWord:

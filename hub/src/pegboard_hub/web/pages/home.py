@@ -174,7 +174,9 @@ async def _needs(
         return iter(())
     person = PersonFacts(viewer.sub, viewer.name, viewer.caller.groups, viewer.caller.email)
     waiting = Counter(review.kind for review in await parts.reviewing.waiting_for(person))
-    return _told_needs(viewer, mine, status, waiting, await parts.reviewing.rejections(mine[:MOST_MINE]))
+    rejected = await parts.reviewing.rejections(mine[:MOST_MINE])
+    closed = await parts.reviewing.unreached(mine[:MOST_MINE])
+    return _told_needs(viewer, mine, status, waiting, rejected, closed)
 
 
 def _told_needs(
@@ -183,12 +185,15 @@ def _told_needs(
     status: RuntimeStatus,
     waiting: Mapping[Kind, int],
     rejected: Iterable[Review],
+    closed: Iterable[str],
 ) -> Iterator[Need]:
     for review in rejected:
         words = (
             f"The {TITLES[review.kind]} review of {review.server} was rejected: change what it asks for, or reopen it"
         )
         yield Need(words, f"/reviews/{review.id}")
+    for name in closed:
+        yield Need(f"Nobody can reach {name}: its page says why", f"/servers/{name}")
     for kind, count in waiting.items():
         yield Need(f"{count} {TITLES[kind]} review{'' if count == 1 else 's'} to decide", "/reviews")
     for server in mine:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.granting import Unreached
 from pegboard_hub.registry.reviews.model import TITLES, Review
 from pegboard_hub.registry.status import RuntimeStatus
 from pegboard_hub.web.pages.health_view import WORDS
@@ -69,12 +70,28 @@ def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
     return Standing(health.state, health.since_ms, why, health.checked_at_ms, process.restarts if process else 0)
 
 
-def banners(server: RegisteredServer, now: Standing, rejected: Iterable[Review] = ()) -> Iterator[Banner]:
-    """What must be known first; `rejected` are reviews of what it asks for now."""
+def banners(
+    server: RegisteredServer,
+    now: Standing,
+    rejected: Iterable[Review] = (),
+    closed: Unreached | None = None,
+    ask: str = "",
+) -> Iterator[Banner]:
+    """What must be known first.
+
+    Args:
+        server: whose page it is.
+        now: how it stands.
+        rejected: reviews of what it asks for now.
+        closed: why nobody gets in.
+        ask: where the one who looks asks for access to it; empty for those who may not.
+    """
     if server.stopped:
         yield Banner("bad", "Stopped for everybody.", now.why)
     if now.state in UNWELL and now.why:
         yield Banner("bad", "It does not run as it should.", now.why)
+    if closed is not None:
+        yield Banner("bad", "Nobody can reach it.", f"{closed.why} {closed.mend}", ask, "Ask for access")
     for review in rejected:
         title = f"Its {TITLES[review.kind]} review was rejected."
         text = "What it asks for stays out: its owners change that, or have it looked at again."

@@ -13,10 +13,12 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.asking import Asked, asks_the_same
 from pegboard_hub.registry.reviews.errors import NotYours
+from pegboard_hub.registry.reviews.granting import Unreached
+from pegboard_hub.registry.reviews.lifecycle import OWNERS_MAY
 from pegboard_hub.registry.reviews.model import TITLES, State, in_order
 from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
-from pegboard_hub.registry.reviews.service import OWNERS_MAY, Asked
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people
@@ -67,6 +69,7 @@ class AccessView:
         adds: whether it gives anybody more.
         takes: whether it ends something at once.
         same: whether it would change nothing at all.
+        closed: why nobody gets in, where it is approved all the same.
         unknown: groups of it that are new, and in which nobody is; `exhaustive` where everybody is known.
         moves: what may be done with its lifecycle, in words.
     """
@@ -83,6 +86,7 @@ class AccessView:
     adds: bool
     takes: bool
     same: bool
+    closed: Unreached | None
     unknown: tuple[str, ...]
     exhaustive: bool
     moves: tuple[tuple[str, str], ...]
@@ -180,7 +184,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         NotYours: somebody else asks.
     """
     server, reviewing = _known(parts, session, name), parts.reviewing
-    if not reviewing.owns(session.facts, server):
+    if not reviewing.rights.owns(session.facts, server):
         message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
         raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
     looking, problem = "look" in form, None
@@ -192,9 +196,10 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         looking, problem = False, problem_of(error)
     path = f"/servers/{name}/access"
     draft = server.lifecycle is Lifecycle.DRAFT
-    granted, reviewed = server.granted, reviewing.is_reviewed(server)
+    granted, reviewed = server.granted, reviewing.rights.is_reviewed(server)
     adds = not within(asked, granted) or draft
     before = await reviewing.approved_last(server)
+    closed = (await reviewing.unreached([server])).get(name)
     return AccessView(
         server=server,
         path=path,
@@ -206,7 +211,8 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         impact=await impact_view(parts, before, once_approved(server, asked)) if looking else None,
         kinds=tuple(TITLES[kind] for kind in needed_of(server)) if adds and reviewed else (),
         adds=adds,
-        same=not draft and asked == in_order(server.requested) and within(granted, asked),
+        same=not draft and asks_the_same(server, asked, closed),
+        closed=closed,
         unknown=await _unknown(parts, server, asked) if looking else (),
         exhaustive=parts.identity.demo is not None,
         takes=common(granted, asked) != in_order(granted),

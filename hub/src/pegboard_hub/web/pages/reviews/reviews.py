@@ -7,7 +7,7 @@ otherwise let itself in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,12 @@ from pegboard_hub.identity.person import PersonFacts, caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.reviews.deciding import Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
+from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
-from pegboard_hub.registry.reviews.rules import needed_of, together
-from pegboard_hub.registry.reviews.service import Place, Verdict
+from pegboard_hub.registry.reviews.rules import needed_of, together, within
+from pegboard_hub.registry.reviews.store import Place
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.knowing import knows
@@ -49,6 +51,7 @@ DECIDED = (State.APPROVED, State.REJECTED, State.SUPERSEDED)
 DONE = {
     "approve": "Approved. The other reviews of this are still wanted.",
     "granted": "Approved. It was the last one: what all reviews approved holds now.",
+    "vain": "Approved. It was the last one, and what all reviews approved lets nobody in.",
     "reject": "Rejected. What is asked for stays out.",
     "keep": "Kept as you filled it in. Nothing is decided yet.",
     "comment": "Said.",
@@ -60,11 +63,12 @@ DONE = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One review in a list."""
+    """One review in a list; `vain` where it is approved, and nobody gets into its server all the same."""
 
     review: Review
     title: str
     href: str
+    vain: bool = False
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -113,6 +117,9 @@ class ReviewView:
         differences: what is not as it was when it was last approved.
         impact: who would gain what beside then; None where nothing is to be decided.
         access: what is asked for beside what is granted, by kind of access.
+        bounds: what leaves out some of what is asked for or granted, beside this review, where it is to be decided.
+        hopeless: whether by them nobody would get in whatever this one approves.
+        unreached: why nobody gets in, where it was approved all the same.
         beside: the reviews of the same subject.
         first: whether nothing of the server was ever approved.
         uses_models: whether it sends data to a language model, as its author says.
@@ -130,6 +137,9 @@ class ReviewView:
     differences: tuple[Shown, ...]
     impact: ImpactView | None
     access: dict[str, tuple[AccessRow, ...]]
+    bounds: tuple[Bound, ...]
+    hopeless: bool
+    unreached: Unreached | None
     items: tuple[Item, ...]
     comments: tuple[Comment, ...]
     beside: tuple[Row, ...]
@@ -156,6 +166,11 @@ class ReviewView:
             return row.field in self.form if self.form else True
         name, _, value = row.field.partition(":")
         return value in getattr(self.kept.access, name)
+
+    def left_out_by(self, row: AccessRow) -> tuple[str, ...]:
+        """Whose approval has not got one value: then it is not granted, whatever this one approves."""
+        name, _, value = row.field.partition(":")
+        return tuple(bound.who for bound in self.bounds if value not in getattr(bound.access, name))
 
     @property
     def kept(self) -> Kept | None:
@@ -248,13 +263,15 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
     told = {review.id for review in waiting}
     mine = _unseen([*asked, *teams], told)
     others = _unseen(open_ones, told)
+    shown = _unseen(decided, told)
+    vain = await _in_vain(parts, [*mine, *shown])
     return InboxView(
         waiting=rows_of(waiting),
-        mine=rows_of(mine),
+        mine=rows_of(mine, vain),
         open=rows_of(others),
-        decided=rows_of(_unseen(decided, told)),
+        decided=rows_of(shown, vain),
         older=with_query(PATH, [("before", cursor_of(parts.cursors, last, caller, PATH))]) if last else "",
-        decides=bool(reviewing.kinds_of(person.groups)),
+        decides=bool(reviewing.rights.kinds_of(person.groups)),
     )
 
 
@@ -269,13 +286,15 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
     server = parts.registry.current.servers.get(review.server)
     if server is None or not knows(parts, caller_of(person, DEFAULT_SURFACE, CLIENT), server):
         raise UnknownReview(review_id)
-    involved = reviewing.roles.involve(person.groups, server)
+    involved = reviewing.rights.roles.involve(person.groups, server)
     every = await reviewing.listed(server=review.server, limit=MOST_EARLIER * 2)
     same = [each for each in every if each.subject == review.subject and each.state is not State.SUPERSEDED]
     current = review.subject == subject_of(server) and review.state is not State.SUPERSEDED
-    refused = reviewing.why_not(person, review, await reviewing.authors(server))
+    refused = reviewing.rights.why_not(person, review, await reviewing.authors(server))
+    decides = current and review.open
+    others = await reviewing.beside(server) if decides else {}
     newest = next((each for each in same if each.kind is review.kind), review)
-    kinds = reviewing.kinds_of(person.groups)
+    kinds = reviewing.rights.kinds_of(person.groups)
     return ReviewView(
         review=review,
         title=TITLES[review.kind],
@@ -283,8 +302,11 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         involved=involved,
         current=current,
         differences=await asyncio.to_thread(differing, review.changes) if involved else (),
-        impact=await _impact(parts, server) if involved and current and review.open else None,
+        impact=await _impact(parts, server) if involved and decides else None,
         access=access_rows(server.granted, review.subject.requested),
+        bounds=_narrower(others, server) if decides else (),
+        hopeless=decides and not reaches_somebody(at_most(others, server)),
+        unreached=(await reviewing.unreached([server])).get(review.server) if current else None,
         items=_items(parts, review),
         comments=tuple(await reviewing.comments(review.id)) if involved else (),
         beside=rows_of(each for each in same if each.id != review.id),
@@ -295,9 +317,8 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         reopens=current
         and newest.id == review.id
         and review.state is State.REJECTED
-        and (reviewing.owns(person, server) or review.kind in kinds),
-        asks_genai=current
-        and review.open
+        and (reviewing.rights.owns(person, server) or review.kind in kinds),
+        asks_genai=decides
         and review.kind is Kind.SECURITY
         and refused is None
         and not any(each.kind is Kind.GENAI for each in same),
@@ -312,7 +333,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
 async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
     """Approve, reject, or keep all of it for later, as the button says."""
     found = await parts.reviewing.find(review)
-    held = frozenset(item for item in parts.reviewing.checklist(found.kind) if item_field(item) in form)
+    held = frozenset(item for item in parts.reviewing.rights.checklist(found.kind) if item_field(item) in form)
     chosen, version = form.get("verdict", ""), version_of(form)
     verdict = Verdict(
         version=version,
@@ -325,8 +346,10 @@ async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) ->
     if chosen not in ("approve", "reject"):
         await parts.reviewing.put_down(person, review, verdict)
         return review, "keep"
-    holds = await parts.reviewing.decide(person, review, verdict)
-    return review, "granted" if holds else chosen
+    granted = await parts.reviewing.decide(person, review, verdict)
+    if granted is None:
+        return review, chosen
+    return review, "granted" if reaches_somebody(granted) else "vain"
 
 
 async def _comment(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
@@ -353,15 +376,30 @@ async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
     return await impact_view(parts, before, once_approved(server, together(server.granted, server.requested)))
 
 
+def _narrower(others: Mapping[Kind, Review], server: RegisteredServer) -> tuple[Bound, ...]:
+    """What leaves something out of what could be granted."""
+    whole = together(server.requested, server.granted)
+    return tuple(bound for bound in bounds_of(others, server) if not within(whole, bound.access))
+
+
 def _items(parts: Parts, review: Review) -> tuple[Item, ...]:
     """The list as it is to be ticked, or as it was when somebody decided."""
-    words = parts.reviewing.checklist(review.kind) if review.open else tuple(review.checklist)
+    words = parts.reviewing.rights.checklist(review.kind) if review.open else tuple(review.checklist)
     return tuple(Item(each, item_field(each), review.checklist.get(each, False)) for each in words)
 
 
-def rows_of(reviews: Iterable[Review]) -> tuple[Row, ...]:
-    """Reviews for a list."""
-    return tuple(Row(review, TITLES[review.kind], f"{PATH}/{review.id}") for review in reviews)
+def rows_of(reviews: Iterable[Review], vain: Collection[str] = ()) -> tuple[Row, ...]:
+    """Reviews for a list; `vain` are the ids of those approved in vain."""
+    return tuple(Row(each, TITLES[each.kind], f"{PATH}/{each.id}", each.id in vain) for each in reviews)
+
+
+async def _in_vain(parts: Parts, reviews: Iterable[Review]) -> frozenset[str]:
+    """The approved ones of what is asked for now, where nobody gets in all the same, by their ids."""
+    current = parts.registry.current.servers
+    approved = [each for each in reviews if each.state is State.APPROVED and each.server in current]
+    held = [each for each in approved if each.subject == subject_of(current[each.server])]
+    closed = await parts.reviewing.unreached({each.server: current[each.server] for each in held}.values())
+    return frozenset(each.id for each in held if each.server in closed)
 
 
 def _unseen(reviews: Iterable[Review], told: set[str]) -> list[Review]:

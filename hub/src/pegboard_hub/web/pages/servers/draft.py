@@ -224,7 +224,7 @@ def _record(parts: Parts, session: Session, form: Form) -> dict[str, Any]:
         ChangeRefused: a field cannot be read, or the owner is no team of theirs.
     """
     values = {field.name: _read(field, form.get(field.name, "").strip()) for field in RECORD}
-    if values["owner"] not in session.facts.groups and not parts.reviewing.roles.operate(session.facts.groups):
+    if values["owner"] not in session.facts.groups and not parts.reviewing.rights.roles.operate(session.facts.groups):
         raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
     return values
 
@@ -302,7 +302,7 @@ def _filled(fields: tuple[Field, ...], said: Mapping[str, str]) -> dict[str, str
 def _owners(parts: Parts, session: Session, said: Mapping[str, str]) -> tuple[str, ...]:
     """The teams that the form offers: one's own, and for operators every team that owns something."""
     groups = {*session.facts.groups}
-    if parts.reviewing.roles.operate(session.facts.groups):
+    if parts.reviewing.rights.roles.operate(session.facts.groups):
         groups |= {server.owner for server in parts.registry.current.servers.values()}
         groups |= {said.get("owner", "")}
     return tuple(sorted(filter(None, groups)))
@@ -326,7 +326,7 @@ def _mine(parts: Parts, session: Session, name: str) -> RegisteredServer:
 
 
 def _mine_of(parts: Parts, session: Session, server: RegisteredServer) -> RegisteredServer:
-    if not parts.reviewing.owns(session.facts, server):
+    if not parts.reviewing.rights.owns(session.facts, server):
         raise _not_theirs(server)
     if not editable(server):
         message = f"{server.name} is no draft any more, so its record is not written here."

@@ -140,7 +140,7 @@ async def _all(
     asked = {name: query.get(name, "").strip() for name in ("server", "person")}
     if caller is None:
         return HistoryView(None, asked, {}, none="Choose a person above: changes are shown to owners and reviewers.")
-    everything = oversees(parts.reviewing.roles, caller)
+    everything = oversees(parts.reviewing.rights.roles, caller)
     mine = [str(server.name) for server in owned(parts, caller)][:MOST_OWNED]
     if not everything and not mine:
         words = "Changes are shown to owners of servers, to reviewers, operators and security."

@@ -278,10 +278,12 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     here = f"/servers/{server.name}"
     links = {title: f"{here}/{tab}" if tab else here for tab, title in tabs.items()}
     drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
-    theirs = edits(parts.reviewing.roles, caller, server)
+    theirs = edits(parts.reviewing.rights.roles, caller, server)
     edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
     submit = f"{here}/access" if theirs else ""
-    said = tuple(banners(server, now, await parts.reviewing.rejections([server])))
+    closed = (await parts.reviewing.unreached([server])).get(str(server.name))
+    ask = f"{here}/access" if owns(caller, server) else ""
+    said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
     return Head(server, now, said, drawn, edit, submit)
 
 
@@ -358,7 +360,7 @@ async def security(parts: Parts, frame: Frame, server: RegisteredServer, _reques
     return SecurityView(
         head=await head(parts, frame, server),
         insides=insides,
-        reviewed=parts.reviewing.is_reviewed(server),
+        reviewed=parts.reviewing.rights.is_reviewed(server),
         isolation=parts.status.read().isolation,
         asked=tuple(_asked(server, insides)),
         reviews=tuple(reviews),

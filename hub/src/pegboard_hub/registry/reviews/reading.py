@@ -1,0 +1,231 @@
+"""Reading reviews: what there is, what waits for whom, and what was decided against somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, Unpack
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.registry import store as servers
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews import store
+from pegboard_hub.registry.reviews.errors import UnknownReview
+from pegboard_hub.registry.reviews.granting import Unreached, is_closed, unreached
+from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State
+from pegboard_hub.registry.reviews.rights import Rights
+from pegboard_hub.registry.reviews.rules import within
+from pegboard_hub.registry.reviews.store import Authors, Place, Which
+from pegboard_hub.registry.service import Registry
+from pegboard_hub.storage.database import Database
+
+LOOKED_AT = 500
+"""Reviews that are read at once, to find those that somebody may know of."""
+
+MOST_OPEN = 1000
+"""Open reviews that are looked through for those that wait for somebody."""
+
+UNASKED = (Lifecycle.DRAFT, Lifecycle.RETIRED)
+"""Lifecycles of servers whose reviews wait for nobody."""
+
+
+class Waiting(NamedTuple):
+    """An open review, and who may not decide on it.
+
+    Attributes:
+        moot: whether another review of the same was rejected: then it waits for the author first.
+    """
+
+    review: Review
+    authors: Authors
+    moot: bool
+
+
+class Reading:
+    """Everything that can be asked about reviews."""
+
+    def __init__(self, registry: Registry, database: Database, operators: Iterable[str]) -> None:
+        """Prepare.
+
+        Args:
+            registry: whose servers are reviewed.
+            database: of the reviews.
+            operators: groups whose people may do for any server what its owners may.
+        """
+        self._registry = registry
+        self._database = database
+        self._operators = frozenset(operators)
+        self._open: tuple[int, tuple[Waiting, ...]] = (-1, ())
+
+    @property
+    def rights(self) -> Rights:
+        """Who may do what, as the operator's files say now."""
+        return Rights.of(self._operators, self._registry.reviews)
+
+    async def find(self, review: str) -> Review:
+        """A review.
+
+        Raises:
+            UnknownReview: there is none.
+        """
+        async with self._database.read() as connection:
+            return await look_up(connection, review)
+
+    async def listed(
+        self,
+        *,
+        before: Place | None = None,
+        by_decision: bool = False,
+        limit: int = store.MOST_LISTED,
+        **which: Unpack[Which],
+    ) -> list[Review]:
+        """Reviews, those that were opened last first; the arguments are those of `store.list_reviews`."""
+        async with self._database.read() as connection:
+            return await store.list_reviews(connection, before=before, by_decision=by_decision, limit=limit, **which)
+
+    async def known(
+        self,
+        sees: Callable[[RegisteredServer], bool],
+        limit: int,
+        before: Place | None = None,
+        *,
+        by_decision: bool = False,
+        **which: Unpack[Which],
+    ) -> tuple[list[Review], Place | None]:
+        """A page of the reviews of servers that somebody may know of, in the order of `store.list_reviews`.
+
+        Args:
+            sees: whether they may know of a server.
+            limit: most reviews.
+            before: `next` of the page before.
+            by_decision: whether they come by when they were decided.
+            which: as in `store.list_reviews`.
+
+        Returns:
+            The reviews, and where the next page begins: a place that they have just read; None after the last.
+        """
+        found: list[Review] = []
+        place = place_of_decision if by_decision else place_in_time
+        current = self._registry.current.servers
+        while True:
+            batch = await self.listed(before=before, by_decision=by_decision, limit=LOOKED_AT, **which)
+            for review in batch:
+                server = current.get(review.server)
+                if server is None or not sees(server):
+                    continue
+                if len(found) == limit:
+                    return found, place(found[-1])
+                found.append(review)
+            if len(batch) < LOOKED_AT:
+                return found, None
+            before = place(batch[-1])
+
+    async def comments(self, review: str) -> list[Comment]:
+        """What was said of a review, oldest first."""
+        async with self._database.read() as connection:
+            return await store.comments(connection, review)
+
+    async def authors(self, server: RegisteredServer) -> Authors:
+        """Who does not decide on a server, because it is theirs."""
+        async with self._database.read() as connection:
+            return await store.authors_of(connection, server)
+
+    async def approved_last(self, server: RegisteredServer) -> RegisteredServer:
+        """The server as it was approved last: what anybody may have gained beside now that it waits."""
+        if server.release is not None or server.waiting is None:
+            return server
+        async with self._database.read() as connection:
+            digests = await servers.last_approved(connection, str(server.name))
+            if not digests:
+                return server
+            release = await servers.load_release(connection, str(server.name), digests[0])
+        return replace(server, release=release, lifecycle=Lifecycle.LIVE, sensitivity=release.manifest.sensitivity)
+
+    async def waiting_for(self, person: PersonFacts) -> list[Review]:
+        """The open reviews that somebody may decide on, those that wait longest first."""
+        rights = self.rights
+        if not rights.kinds_of(person.groups):
+            return []
+        found = [
+            each.review
+            for each in await self._all_open()
+            if not each.moot and rights.why_not(person, each.review, each.authors) is None
+        ]
+        return sorted(found, key=place_in_time)
+
+    async def rejections(self, asking: Iterable[RegisteredServer]) -> list[Review]:
+        """Rejections of what these servers still ask for: their authors change it, or have it looked at again."""
+        wanting = [each for each in asking if _asks(each)]
+        if not wanting:
+            return []
+        async with self._database.read() as connection:
+            return [review for server in wanting for review in await _rejected(connection, server)]
+
+    async def unreached(self, among: Iterable[RegisteredServer]) -> dict[str, Unreached]:
+        """Why nobody gets into servers that are approved, by the names of those."""
+        closed = [each for each in among if is_closed(each)]
+        if not closed:
+            return {}
+        async with self._database.read() as connection:
+            whys = {str(each.name): unreached(await store.round_of(connection, each), each) for each in closed}
+        return {name: why for name, why in whys.items() if why is not None}
+
+    async def beside(self, server: RegisteredServer) -> dict[Kind, Review]:
+        """The newest review of each kind that looks at what the server asks for now."""
+        async with self._database.read() as connection:
+            return await store.round_of(connection, server)
+
+    async def _all_open(self) -> tuple[Waiting, ...]:
+        """Every open review, read once after each change: every opening and decision is one of its server."""
+        snapshot = self._registry.current
+        if self._open[0] != snapshot.seq:
+            async with self._database.read() as connection:
+                self._open = (snapshot.seq, await _all_open(connection, snapshot.servers))
+        return self._open[1]
+
+
+async def _all_open(connection: AsyncConnection, current: Mapping[str, RegisteredServer]) -> tuple[Waiting, ...]:
+    found = await store.list_reviews(connection, states=[State.OPEN], limit=MOST_OPEN)
+    asking = {
+        name: current[name]
+        for name in {review.server for review in found} & current.keys()
+        if current[name].lifecycle not in UNASKED
+    }
+    authors = {name: await store.authors_of(connection, each) for name, each in asking.items()}
+    moot = {name for name, each in asking.items() if await _rejected(connection, each)}
+    return tuple(Waiting(each, authors[each.server], each.server in moot) for each in found if each.server in authors)
+
+
+async def look_up(connection: AsyncConnection, review: str) -> Review:
+    """A review, inside a transaction.
+
+    Raises:
+        UnknownReview: there is none.
+    """
+    found = await store.find(connection, review)
+    if found is None:
+        raise UnknownReview(review)
+    return found
+
+
+def place_in_time(review: Review) -> Place:
+    """Where a review stands in the order of time."""
+    return review.opened_at_ms, review.id
+
+
+def place_of_decision(review: Review) -> Place:
+    """Where a review stands in the order of decisions."""
+    return review.since_ms, review.id
+
+
+def _asks(server: RegisteredServer) -> bool:
+    """Whether a server asks for anything that it does not have."""
+    asks = server.waiting is not None or server.lifecycle is Lifecycle.IN_REVIEW
+    return asks or not within(server.requested, server.granted)
+
+
+async def _rejected(connection: AsyncConnection, server: RegisteredServer) -> list[Review]:
+    found = await store.round_of(connection, server)
+    return [review for review in found.values() if review.state is State.REJECTED]
