@@ -63,7 +63,7 @@ class _Unopened:
 def api_document() -> dict[str, Any]:
     """The document of an instance at `ORIGIN`."""
     app = FastAPI(openapi_url=None)
-    app.include_router(api_routes(cast(Parts, _Unopened())))
+    app.router.routes += api_routes(cast(Parts, _Unopened()))
     return document(app, ORIGIN)
 
 

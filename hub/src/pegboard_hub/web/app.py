@@ -37,12 +37,14 @@ def public_app(parts: Parts) -> FastAPI:
     identity = parts.identity
     framer = Framer(parts, Browsers(identity.sessions, identity.cookie, parts.public_url))
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
-    app.include_router(page_routes(parts, framer))
-    app.include_router(api_routes(parts))
-    app.include_router(official_routes(parts))
-    app.include_router(identity_routes(identity, unanswerable(parts, framer), led_here(framer)))
-    app.include_router(_probes(parts))
-    app.include_router(metrics_routes(parts.page))
+    app.router.routes += [
+        *page_routes(parts, framer),
+        *api_routes(parts),
+        *official_routes(parts).routes,
+        *identity_routes(identity, unanswerable(parts, framer), led_here(framer)).routes,
+        *_probes(parts).routes,
+        *metrics_routes(parts.page).routes,
+    ]
     app.mount("/static", StaticFiles(directory=HERE / "static"))
 
     @app.exception_handler(SignInNeeded)
@@ -58,14 +60,16 @@ def public_app(parts: Parts) -> FastAPI:
 def internal_app(parts: Parts) -> FastAPI:
     """The door that only this machine's processes reach: for records, reports of health, and the operator."""
     app = _app("Pegboard, internal", "internal", parts.meter, tell_as_json)
-    app.include_router(internal_routes(parts.ledger, parts.channels))
-    app.include_router(health_door(parts.health, prober_alone(parts)))
-    app.include_router(operator_routes(parts))
-    app.include_router(acknowledgement_routes(parts))
-    app.include_router(key_routes(parts))
-    app.include_router(session_door(parts))
-    app.include_router(registry_door(parts))
-    app.include_router(_probes(parts))
+    app.router.routes += [
+        *internal_routes(parts.ledger, parts.channels).routes,
+        *health_door(parts.health, prober_alone(parts)).routes,
+        *operator_routes(parts).routes,
+        *acknowledgement_routes(parts).routes,
+        *key_routes(parts).routes,
+        *session_door(parts).routes,
+        *registry_door(parts).routes,
+        *_probes(parts).routes,
+    ]
     return app
 
 

@@ -53,26 +53,23 @@ class Pages(Protocol):
         """The sign-in page, saying what went wrong at the last try."""
 
 
-def provider_routes(
-    login: ProviderLogin, sessions: Sessions, cookie: Callable[[str], Cookie], pages: Pages
-) -> APIRouter:
-    """The routes.
+def add_provider_routes(
+    router: APIRouter, login: ProviderLogin, sessions: Sessions, cookie: Callable[[str], Cookie], pages: Pages
+) -> None:
+    """Add the routes.
 
     Args:
+        router: gets them.
         login: the provider.
         sessions: ended when the provider says so.
         cookie: a cookie of this instance for a purpose.
         pages: what people see.
     """
-    router = APIRouter(include_in_schema=False)
-    router.include_router(_browser(login, cookie, pages))
-    router.include_router(_back_channel(login, sessions))
-    return router
+    _add_browser(router, login, cookie, pages)
+    _add_back_channel(router, login, sessions)
 
 
-def _browser(login: ProviderLogin, cookie: Callable[[str], Cookie], pages: Pages) -> APIRouter:
-    router = APIRouter()
-
+def _add_browser(router: APIRouter, login: ProviderLogin, cookie: Callable[[str], Cookie], pages: Pages) -> None:
     @router.get(START)
     async def start(request: Request) -> Response:
         then = pages.onward(request.query_params.get("continue"))
@@ -100,12 +97,8 @@ def _browser(login: ProviderLogin, cookie: Callable[[str], Cookie], pages: Pages
         own.clear(response)
         return response
 
-    return router
 
-
-def _back_channel(login: ProviderLogin, sessions: Sessions) -> APIRouter:
-    router = APIRouter()
-
+def _add_back_channel(router: APIRouter, login: ProviderLogin, sessions: Sessions) -> None:
     @router.post(BACK_CHANNEL)
     async def signed_out(request: Request) -> Response:
         """OpenID Connect Back-Channel Logout 1.0 §2.5, §2.8."""
@@ -120,8 +113,6 @@ def _back_channel(login: ProviderLogin, sessions: Sessions) -> APIRouter:
         await sessions.end_by_login(subject=told.subject, session=told.session, why="login")
         login.acted_on(told)
         return Response(status_code=200, headers=NO_STORE)
-
-    return router
 
 
 async def _told(pages: Pages, request: Request, error: LoginUnavailable | LoginRefused, then: str) -> Response:

@@ -42,9 +42,8 @@ _BODY = {
 """For OpenAPI. The body is read here, after the sign-in and within a limit, which FastAPI's own reading is not."""
 
 
-def access_routes(parts: Parts) -> APIRouter:
-    """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter(tags=["Access"])
+def add_access_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the route; the router sees to the sign-in."""
 
     @router.post(
         "/access:check",
@@ -63,8 +62,6 @@ def access_routes(parts: Parts) -> APIRouter:
                 for number, question in enumerate(questions)
             ]
         )
-
-    return router
 
 
 def _list(body: dict[str, Any]) -> list[Any]:

@@ -16,9 +16,8 @@ from pegboard_hub.web.knowing import not_an_operator
 from pegboard_hub.web.parts import Parts
 
 
-def client_routes(parts: Parts) -> APIRouter:
-    """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter(tags=["Clients"])
+def add_client_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the route; the router sees to the sign-in."""
     clients = parts.identity.clients
 
     @router.get("/clients", summary="Every client and who uses it; for operators only", responses=refusals())
@@ -27,8 +26,6 @@ def client_routes(parts: Parts) -> APIRouter:
             raise not_an_operator(parts)
         found = await clients.listed()
         return ClientsAnswer(clients=[_summary(each) for each in found.software], never_used=found.unused)
-
-    return router
 
 
 def _summary(found: Software) -> ClientSummary:

@@ -56,13 +56,11 @@ IfMatch = Annotated[
 """For the document; it is read from the request itself, where a header that comes twice is seen."""
 
 
-def draft_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(tags=["Drafts"])
+def add_draft_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
     _add_create(router, parts)
     _add_change(router, parts)
     _add_retire(router, parts)
-    return router
 
 
 def _add_create(router: APIRouter, parts: Parts) -> None:

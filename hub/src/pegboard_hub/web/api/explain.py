@@ -26,9 +26,8 @@ from pegboard_hub.web.questions import (
 )
 
 
-def explain_routes(parts: Parts) -> APIRouter:
-    """The routes that explain; whoever includes them sees to the sign-in."""
-    router = APIRouter(tags=["Access"])
+def add_explain_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes that explain; the router sees to the sign-in."""
 
     @router.get("/servers/{namespace}/{name}/access", summary="May you use this server?", responses=refusals(404))
     async def get_access(request: Request, namespace: str, name: str, caller: SignedIn) -> AccessAnswer:
@@ -64,8 +63,6 @@ def explain_routes(parts: Parts) -> APIRouter:
             tool=tool,
             steps=[step._asdict() for step in walk(decision, found, tool, state, url)],
         )
-
-    return router
 
 
 def _answer(request: Request, server: RegisteredServer, decision: Decision) -> dict[str, Any]:

@@ -46,9 +46,8 @@ class AskedHealth(AskedPage):
     limit: int = Field(default=20, ge=1, le=MOST_ENTRIES, description="most transitions of this page")
 
 
-def health_routes(parts: Parts) -> APIRouter:
-    """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter(tags=["Servers"])
+def add_health_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the route; the router sees to the sign-in."""
 
     @router.get(
         "/servers/{namespace}/{name}/health",
@@ -77,5 +76,3 @@ def health_routes(parts: Parts) -> APIRouter:
             next=cursor_of(parts.cursors, shown[-1].at_ms, caller, of, asked) if more else None,
         )
         return tagged(request, body, caller)
-
-    return router

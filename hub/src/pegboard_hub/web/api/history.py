@@ -30,9 +30,8 @@ MayRead = Callable[[str], RegisteredServer | None]
 """The server of that name, where the caller may read its history."""
 
 
-def history_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(tags=["History"])
+def add_history_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
 
     @router.get(
         "/servers/{namespace}/{name}/history",
@@ -66,8 +65,6 @@ def history_routes(parts: Parts) -> APIRouter:
             return server if server is not None and (everything or owns(caller, server)) else None
 
         return tagged(request, await _page(parts, caller, "/history", asked, may_read, None), caller)
-
-    return router
 
 
 async def _page(

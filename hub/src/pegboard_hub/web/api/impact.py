@@ -136,9 +136,8 @@ _BODY = {
 """For OpenAPI. The body is read here, after the sign-in and within a limit, which FastAPI's own reading is not."""
 
 
-def impact_routes(parts: Parts) -> APIRouter:
-    """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter(tags=["Reviews"])
+def add_impact_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the route; the router sees to the sign-in."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     @router.post(
@@ -152,8 +151,6 @@ def impact_routes(parts: Parts) -> APIRouter:
         change = _read(await read_body(request, BODY_LIMIT))
         async with turns:
             return _answer(await find_impact(parts, server, _after(server, change)))
-
-    return router
 
 
 def _find(parts: Parts, caller: Caller, name: str) -> RegisteredServer:

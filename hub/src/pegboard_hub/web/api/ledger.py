@@ -28,9 +28,8 @@ class AskedPage(Asked):
     cursor: str | None = Field(default=None, max_length=1024, description="`next` of the page before")
 
 
-def ledger_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(tags=["Calls"])
+def add_ledger_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
 
     @router.get(
         "/calls",
@@ -63,8 +62,6 @@ def ledger_routes(parts: Parts) -> APIRouter:
             where = ", ".join(life.call.server for life in found)
             raise refuse(409, "ambiguous_call", f"Several calls have this id: on {where}.", "Name the server.")
         return _life(found[0])
-
-    return router
 
 
 def _place(cursor: str | None) -> Place | None:

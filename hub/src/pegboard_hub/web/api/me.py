@@ -19,9 +19,8 @@ from pegboard_hub.web.paging import cursor_of, page_of, place_of
 from pegboard_hub.web.parts import Parts
 
 
-def me_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(prefix="/me", tags=["Me"])
+def add_me_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
 
     @router.get(
         "/servers",
@@ -59,8 +58,6 @@ def me_routes(parts: Parts) -> APIRouter:
             next=cursor_of(parts.cursors, last, caller, "/me/tools", asked) if last else None,
         )
         return tagged(request, body, caller)
-
-    return router
 
 
 def _tools(parts: Parts, caller: Caller, after: tuple[str, str] | None, limit: int) -> list[MyTool]:

@@ -49,9 +49,8 @@ class AskedReviews(AskedPage):
     waiting: bool = Field(default=False, description="only those that wait for you, those that wait longest first")
 
 
-def review_api_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(tags=["Reviews"])
+def add_review_api_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
 
     @router.get(
         "/reviews",
@@ -77,8 +76,6 @@ def review_api_routes(parts: Parts) -> APIRouter:
             return tagged(request, await _detail(parts, caller, review), caller)
         except UnknownReview as error:
             raise refusal_of(error) from error
-
-    return router
 
 
 def _page(waiting: list[Review], asked: AskedReviews, after: Place | None) -> tuple[list[Review], Place | None]:

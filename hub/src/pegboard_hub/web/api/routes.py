@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
+from starlette.routing import BaseRoute
 
-from pegboard_hub.web.api.access import access_routes
+from pegboard_hub.web.api.access import add_access_routes
 from pegboard_hub.web.api.auth import SignedIn, bearer
-from pegboard_hub.web.api.clients import client_routes
-from pegboard_hub.web.api.drafts import draft_routes
-from pegboard_hub.web.api.explain import explain_routes
-from pegboard_hub.web.api.health import health_routes
-from pegboard_hub.web.api.history import history_routes
-from pegboard_hub.web.api.impact import impact_routes
-from pegboard_hub.web.api.ledger import ledger_routes
-from pegboard_hub.web.api.me import me_routes
+from pegboard_hub.web.api.clients import add_client_routes
+from pegboard_hub.web.api.drafts import add_draft_routes
+from pegboard_hub.web.api.explain import add_explain_routes
+from pegboard_hub.web.api.health import add_health_routes
+from pegboard_hub.web.api.history import add_history_routes
+from pegboard_hub.web.api.impact import add_impact_routes
+from pegboard_hub.web.api.ledger import add_ledger_routes
+from pegboard_hub.web.api.me import add_me_routes
 from pegboard_hub.web.api.openapi import PREFIX, document, operation_id, refusals
-from pegboard_hub.web.api.reviews import review_api_routes
+from pegboard_hub.web.api.reviews import add_review_api_routes
 from pegboard_hub.web.api.schema import WhoAmI
-from pegboard_hub.web.api.servers import server_routes
-from pegboard_hub.web.api.teams import team_routes
-from pegboard_hub.web.api.validate import validate_routes
+from pegboard_hub.web.api.servers import add_server_routes
+from pegboard_hub.web.api.teams import add_team_routes
+from pegboard_hub.web.api.validate import add_validate_routes
 from pegboard_hub.web.parts import Parts
 
 
-def api_routes(parts: Parts) -> APIRouter:
+def api_routes(parts: Parts) -> list[BaseRoute]:
     """The routes under `/api/v1`. Every one needs a token bound to the API."""
     revocations = parts.identity.revocations
     signed_in = bearer(parts.api_tokens, parts.public_url, lambda: revocations.current)
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(signed_in)], generate_unique_id_function=operation_id)
-    for routes in (
-        server_routes,
-        draft_routes,
-        history_routes,
-        me_routes,
-        team_routes,
-        validate_routes,
-        explain_routes,
-        access_routes,
-        impact_routes,
-        ledger_routes,
-        client_routes,
-        health_routes,
-        review_api_routes,
-    ):
-        router.include_router(routes(parts))
+    found: list[BaseRoute] = []
+    for add, prefix, tag in SECTIONS:
+        router = APIRouter(
+            prefix=PREFIX + prefix,
+            tags=[tag],
+            dependencies=[Depends(signed_in)],
+            generate_unique_id_function=operation_id,
+        )
+        add(router, parts)
+        found += router.routes
+    return found
 
-    @router.get("/whoami", summary="Who this token says you are", tags=["Me"], responses=refusals())
+
+def _add_about_the_api(router: APIRouter, parts: Parts) -> None:
+    @router.get("/whoami", summary="Who this token says you are", responses=refusals())
     async def who_am_i(caller: SignedIn) -> WhoAmI:
         return WhoAmI(
             **{name: getattr(caller, name) for name in WhoAmI.model_fields if name != "groups"},
@@ -61,4 +59,21 @@ def api_routes(parts: Parts) -> APIRouter:
             kept = request.app.state.api_document = document(request.app, parts.public_url)
         return kept
 
-    return router
+
+SECTIONS: tuple[tuple[Callable[[APIRouter, Parts], None], str, str], ...] = (
+    (add_server_routes, "", "Servers"),
+    (add_draft_routes, "", "Drafts"),
+    (add_history_routes, "", "History"),
+    (add_me_routes, "/me", "Me"),
+    (add_team_routes, "/teams", "Teams"),
+    (add_validate_routes, "", "Access"),
+    (add_explain_routes, "", "Access"),
+    (add_access_routes, "", "Access"),
+    (add_impact_routes, "", "Reviews"),
+    (add_ledger_routes, "", "Calls"),
+    (add_client_routes, "", "Clients"),
+    (add_health_routes, "", "Servers"),
+    (add_review_api_routes, "", "Reviews"),
+    (_add_about_the_api, "", "Me"),
+)
+"""What adds routes, with their prefix under the API's own and their tag in its description."""

@@ -48,13 +48,11 @@ from pegboard_hub.web.parts import Parts
 ONE = "/servers/{namespace}/{name}"
 
 
-def server_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(tags=["Servers"])
+def add_server_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
     _add_servers(router, parts)
     _add_releases(router, parts)
     _add_tools(router, parts)
-    return router
 
 
 def _add_servers(router: APIRouter, parts: Parts) -> None:

@@ -21,9 +21,8 @@ from pegboard_hub.web.paging import AskedPage, page_of
 from pegboard_hub.web.parts import Parts
 
 
-def team_routes(parts: Parts) -> APIRouter:
-    """The routes; whoever includes them sees to the sign-in."""
-    router = APIRouter(prefix="/teams", tags=["Teams"])
+def add_team_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the routes; the router sees to the sign-in."""
 
     @router.get(
         "",
@@ -60,8 +59,6 @@ def team_routes(parts: Parts) -> APIRouter:
             next=page.next,
         )
         return tagged(request, body, caller)
-
-    return router
 
 
 def _owned(parts: Parts, caller: Caller) -> dict[str, list[RegisteredServer]]:

@@ -27,9 +27,8 @@ NOTHING_TO_HOLD = "nothing can be said of it, since the server is not known"
 _EXAMPLE = {"server": "prod/presto", "endpoint": "https://mcp.example.com/mcp/prod/presto", "release": "1.0.3"}
 
 
-def validate_routes(parts: Parts) -> APIRouter:
-    """The route; whoever includes it sees to the sign-in."""
-    router = APIRouter(tags=["Access"])
+def add_validate_routes(router: APIRouter, parts: Parts) -> None:
+    """Add the route; the router sees to the sign-in."""
 
     @router.post(
         "/servers:validate",
@@ -44,8 +43,6 @@ def validate_routes(parts: Parts) -> APIRouter:
             server = None
         verdicts = list(_unknown(claims) if server is None else _verdicts(parts, caller, server, claims))
         return Validation(server=claims.server, valid=all(each.holds for each in verdicts), verdicts=verdicts)
-
-    return router
 
 
 def _unknown(claims: Claims) -> Iterator[Verdict]:

@@ -128,17 +128,14 @@ class ExplainView:
     titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
 
 
-def explain_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The route of the page."""
-    router = APIRouter()
+def add_explain_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the route of the page."""
 
     @router.get(PATH)
     async def explained(request: Request) -> HTMLResponse:
         frame = framer.frame(request, PATH)
         view = await explain_view(parts, frame, request.query_params)
         return framer.answer("explain.html", frame, view, view.status)
-
-    return router
 
 
 async def explain_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> ExplainView:

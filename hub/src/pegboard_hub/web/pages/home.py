@@ -100,16 +100,13 @@ class HomeView:
     first_setting: str
 
 
-def home_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The route of the home page."""
-    router = APIRouter()
+def add_home_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the route of the home page."""
 
     @router.get(PATH)
     async def home(request: Request) -> HTMLResponse:
         frame = framer.frame(request, PATH)
         return framer.answer("home.html", frame, await home_view(parts, frame.viewer))
-
-    return router
 
 
 async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:

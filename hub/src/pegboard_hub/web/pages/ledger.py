@@ -125,9 +125,8 @@ class LifeView:
     question: Mapping[str, str] = field(default_factory=dict)
 
 
-def ledger_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the ledger's pages."""
-    router = APIRouter()
+def add_ledger_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the ledger's pages."""
 
     @router.get(PATH)
     async def search(request: Request) -> HTMLResponse:
@@ -140,8 +139,6 @@ def ledger_routes(parts: Parts, framer: Framer) -> APIRouter:
         frame = framer.frame(request, RECORD, "One call")
         view = await life_view(parts, frame.viewer, id, server)
         return framer.answer("call.html", frame, view, 200 if view.life or not frame.viewer else 404)
-
-    return router
 
 
 async def search_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> SearchView:

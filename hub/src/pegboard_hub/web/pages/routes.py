@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
+from starlette.routing import BaseRoute
 
 from pegboard_hub.web.pages.browser import visitor
-from pegboard_hub.web.pages.explain import explain_routes
+from pegboard_hub.web.pages.explain import add_explain_routes
 from pegboard_hub.web.pages.frame import Framer
 from pegboard_hub.web.pages.freshness import keep_fresh
-from pegboard_hub.web.pages.home import home_routes
-from pegboard_hub.web.pages.identity.clients import client_pages
-from pegboard_hub.web.pages.identity.company import company_routes
-from pegboard_hub.web.pages.identity.consent import consent_routes
-from pegboard_hub.web.pages.identity.device import device_routes
-from pegboard_hub.web.pages.identity.sessions import session_routes
-from pegboard_hub.web.pages.identity.sign_in import sign_in_routes
-from pegboard_hub.web.pages.ledger import ledger_routes
-from pegboard_hub.web.pages.reviews.access import access_page_routes
-from pegboard_hub.web.pages.reviews.reviews import review_routes
-from pegboard_hub.web.pages.servers.browse import browse_routes
-from pegboard_hub.web.pages.servers.draft import draft_routes
-from pegboard_hub.web.pages.servers.history import history_routes
-from pegboard_hub.web.pages.servers.server import server_routes
-from pegboard_hub.web.pages.servers.try_tool import try_routes
-from pegboard_hub.web.pages.team import team_routes
+from pegboard_hub.web.pages.home import add_home_routes
+from pegboard_hub.web.pages.identity.clients import add_client_pages
+from pegboard_hub.web.pages.identity.company import add_company_routes
+from pegboard_hub.web.pages.identity.consent import add_consent_routes
+from pegboard_hub.web.pages.identity.device import add_device_routes
+from pegboard_hub.web.pages.identity.sessions import add_session_routes
+from pegboard_hub.web.pages.identity.sign_in import add_sign_in_routes
+from pegboard_hub.web.pages.ledger import add_ledger_routes
+from pegboard_hub.web.pages.reviews.access import add_access_page_routes
+from pegboard_hub.web.pages.reviews.reviews import add_review_routes
+from pegboard_hub.web.pages.servers.browse import add_browse_routes
+from pegboard_hub.web.pages.servers.draft import add_draft_routes
+from pegboard_hub.web.pages.servers.history import add_history_routes
+from pegboard_hub.web.pages.servers.server import add_server_routes
+from pegboard_hub.web.pages.servers.try_tool import add_try_routes
+from pegboard_hub.web.pages.team import add_team_routes
 from pegboard_hub.web.parts import Parts
 
 
-def page_routes(parts: Parts, framer: Framer) -> APIRouter:
+def page_routes(parts: Parts, framer: Framer) -> list[BaseRoute]:
     """The routes of all pages. Those of signing in are open to everybody; `Framer.allow` guards the others.
 
     What a page shows by groups, it shows by those that the login tells. One can take back what one has, and see where
@@ -36,6 +40,9 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
     """
 
     async def fresh(request: Request) -> None:
+        await keep_fresh(parts, request)
+
+    async def fresh_of_a_company(request: Request) -> None:
         if parts.identity.demo is None:
             await keep_fresh(parts, request)
 
@@ -45,27 +52,42 @@ def page_routes(parts: Parts, framer: Framer) -> APIRouter:
         waiting = await parts.reviewing.waiting_for(session.facts) if session else ()
         request.state.reviews_waiting = len(waiting)
 
-    router = APIRouter(
-        include_in_schema=False,
-        default_response_class=HTMLResponse,
-        dependencies=[Depends(framer.browsers.visit), Depends(count)],
-    )
-    router.include_router(sign_in_routes(parts, framer))
-    router.include_router(company_routes(parts, framer))
-    allowed, by_groups = Depends(framer.allow), Depends(fresh)
-    for routes in (
-        home_routes,
-        browse_routes,
-        explain_routes,
-        ledger_routes,
-        server_routes,
-        try_routes,
-        draft_routes,
-        team_routes,
-        history_routes,
-        consent_routes,
-    ):
-        router.include_router(routes(parts, framer), dependencies=[allowed, by_groups])
-    for routes in (session_routes, device_routes, client_pages, review_routes, access_page_routes):
-        router.include_router(routes(parts, framer), dependencies=[allowed])
-    return router
+    guards: dict[Guard, tuple[Callable[..., Any], ...]] = {
+        "open": (),
+        "signed in": (framer.allow,),
+        "groups of now": (framer.allow, fresh_of_a_company),
+        "decides": (framer.allow, fresh),
+    }
+    found: list[BaseRoute] = []
+    for guard, additions in PAGES.items():
+        router = APIRouter(
+            include_in_schema=False,
+            default_response_class=HTMLResponse,
+            dependencies=[Depends(each) for each in (framer.browsers.visit, count, *guards[guard])],
+        )
+        for add in additions:
+            add(router, parts, framer)
+        found += router.routes
+    return found
+
+
+Guard = Literal["open", "signed in", "groups of now", "decides"]
+
+PAGES: dict[Guard, tuple[Callable[[APIRouter, Parts, Framer], None], ...]] = {
+    "open": (add_sign_in_routes, add_company_routes),
+    "groups of now": (
+        add_home_routes,
+        add_browse_routes,
+        add_explain_routes,
+        add_ledger_routes,
+        add_server_routes,
+        add_try_routes,
+        add_draft_routes,
+        add_team_routes,
+        add_history_routes,
+        add_consent_routes,
+    ),
+    "signed in": (add_session_routes, add_device_routes, add_client_pages),
+    "decides": (add_review_routes, add_access_page_routes),
+}
+"""What adds pages, by who may see them."""

@@ -77,9 +77,8 @@ class TeamView:
     first: str
 
 
-def team_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the pages."""
-    router = APIRouter()
+def add_team_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the pages."""
 
     @router.get(PATH)
     async def teams(request: Request) -> HTMLResponse:
@@ -91,8 +90,6 @@ def team_routes(parts: Parts, framer: Framer) -> APIRouter:
         frame = replace(framer.frame(request, f"{PATH}/{group}", f"Team {group}"), section=PATH)
         view = await team_view(parts, frame, group, request.query_params.get("cursor", ""))
         return framer.answer("team.html", frame, view)
-
-    return router
 
 
 def teams_view(parts: Parts, caller: Caller) -> TeamsView:

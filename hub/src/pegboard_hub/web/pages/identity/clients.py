@@ -112,9 +112,8 @@ class ClientView:
     problem: str
 
 
-def client_pages(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the page."""
-    router = APIRouter()
+def add_client_pages(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
 
     @router.get(PATH)
     async def look(request: Request, session: HereSession) -> HTMLResponse:
@@ -151,8 +150,6 @@ def client_pages(parts: Parts, framer: Framer) -> APIRouter:
             raise refuse(404, "not_found", "No client is known by that.", words)
         view = client_view(found, form or {}, done=done, problem=problem)
         return framer.answer("client.html", framer.frame(request, PATH, TITLE), view, status)
-
-    return router
 
 
 async def list_view(parts: Parts) -> ListView:

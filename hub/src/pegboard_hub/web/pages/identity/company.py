@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pegboard_hub.identity.person import SignedIn
-from pegboard_hub.identity.provider.api import provider_routes
+from pegboard_hub.identity.provider.api import add_provider_routes
 from pegboard_hub.identity.provider.login import ProviderLogin
 from pegboard_hub.identity.sessions.cookie import Cookie
 from pegboard_hub.web.pages.frame import Framer
@@ -40,13 +40,13 @@ class CompanyPages:
         return ask_to_sign_in(self._framer, request, view, status)
 
 
-def company_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the company's login; none where people are those of the demo directory."""
+def add_company_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the company's login; none where people are those of the demo directory."""
     login, own = parts.identity.sessions.login, parts.identity.cookie
     if not isinstance(login, ProviderLogin):
-        return APIRouter()
+        return
 
     def cookie(purpose: str) -> Cookie:
         return Cookie(f"{own.name}_{purpose}", own.secure)
 
-    return provider_routes(login, parts.identity.sessions, cookie, CompanyPages(parts, framer))
+    add_provider_routes(router, login, parts.identity.sessions, cookie, CompanyPages(parts, framer))

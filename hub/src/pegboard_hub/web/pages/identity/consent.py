@@ -138,9 +138,8 @@ class Unconsentable(Exception):
         super().__init__(words)
 
 
-def consent_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the page."""
-    router = APIRouter()
+def add_consent_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
     explain = unanswerable(parts, framer)
 
     @router.get(PATH)
@@ -171,8 +170,6 @@ def consent_routes(parts: Parts, framer: Framer) -> APIRouter:
         log.info("client allowed", extra={**said, "scope": scope})
         words = "You allowed it. The way goes on to the program."
         return framer.onward(request, "Connected", words, pending.onward(scope))
-
-    return router
 
 
 async def _pending(parts: Parts, query: str) -> Pending:

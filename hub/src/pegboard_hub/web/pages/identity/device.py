@@ -93,9 +93,9 @@ class ConfirmView:
     until_ms: int
 
 
-def device_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the page."""
-    router, identity = APIRouter(), parts.identity
+def add_device_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
+    identity = parts.identity
 
     def ask(request: Request, view: AskView, status: int = 200) -> Response:
         return framer.answer("device.html", framer.frame(request, PAGE, TITLE), view, status)
@@ -128,8 +128,6 @@ def device_routes(parts: Parts, framer: Framer) -> APIRouter:
         if not settled:
             return ask(request, AskView(problem=NO_CODE, what_to_do=LOOK_AGAIN), 404)
         return see_other(f"{PAGE}?done={'allowed' if allowed else 'denied'}")
-
-    return router
 
 
 async def _find(parts: Parts, typed: str, session: Session) -> tuple[Waiting, Client] | AskView:

@@ -82,9 +82,9 @@ class SessionsView:
     done: str
 
 
-def session_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the page."""
-    router, identity = APIRouter(), parts.identity
+def add_session_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
+    identity = parts.identity
 
     @router.get(PATH)
     async def where(request: Request, session: HereSession) -> HTMLResponse:
@@ -111,8 +111,6 @@ def session_routes(parts: Parts, framer: Framer) -> APIRouter:
         response = see_other("/sign-out")
         framer.browsers.sign_out(response)
         return response
-
-    return router
 
 
 async def _disconnect(parts: Parts, sub: str, named: str) -> str:

@@ -77,12 +77,10 @@ class SignOutView:
     there_too: bool = False
 
 
-def sign_in_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the pages of signing in and out; nobody need be signed in to see them."""
-    router = APIRouter()
-    router.include_router(_in(parts, framer))
-    router.include_router(_out(parts, framer))
-    return router
+def add_sign_in_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the pages of signing in and out; nobody need be signed in to see them."""
+    _add_in(router, parts, framer)
+    _add_out(router, parts, framer)
 
 
 def ask_to_sign_in(framer: Framer, request: Request, view: SignInView, status: int = 200) -> HTMLResponse:
@@ -126,8 +124,8 @@ async def _waiting(parts: Parts, then: str) -> tuple[str, str]:
     return shown(cleaned(client.name)) if client else "", server
 
 
-def _in(parts: Parts, framer: Framer) -> APIRouter:
-    router, demo = APIRouter(), parts.identity.demo
+def _add_in(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    demo = parts.identity.demo
 
     @router.get(SIGN_IN)
     async def ask(request: Request) -> Response:
@@ -142,7 +140,7 @@ def _in(parts: Parts, framer: Framer) -> APIRouter:
         return ask_to_sign_in(framer, request, view)
 
     if demo is None:
-        return router
+        return
 
     @router.post(SIGN_IN)
     async def sign_in(request: Request) -> Response:
@@ -153,11 +151,9 @@ def _in(parts: Parts, framer: Framer) -> APIRouter:
             return ask_to_sign_in(framer, request, view, 422)
         return await let_in(parts, framer, request, demo.sign_in(person), then)
 
-    return router
 
-
-def _out(parts: Parts, framer: Framer) -> APIRouter:
-    router, identity = APIRouter(), parts.identity
+def _add_out(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    identity = parts.identity
 
     @router.get(SIGN_OUT)
     async def ask(request: Request) -> HTMLResponse:
@@ -187,8 +183,6 @@ def _out(parts: Parts, framer: Framer) -> APIRouter:
                 framer.browsers.keep(away, response)
             framer.browsers.sign_out(response)
         return response
-
-    return router
 
 
 async def _way_out(parts: Parts, session: Session, state: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard.core.names import SURFACES
@@ -114,13 +114,11 @@ class AccessView:
         return [*texts, *((f"surfaces:{surface}", "on") for surface in self.asked.surfaces)]
 
 
-def access_page_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the page."""
+def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
 
     async def fresh(request: Request) -> None:
         await keep_fresh(parts, request)
-
-    router = APIRouter(dependencies=[Depends(fresh)])
 
     @router.get(PATH)
     async def look(request: Request, session: HereSession, namespace: str, name: str) -> HTMLResponse:
@@ -167,8 +165,6 @@ def access_page_routes(parts: Parts, framer: Framer) -> APIRouter:
         frame = framer.frame(request, view.path, f"Access to {view.server.name}")
         status = view.problem.status if view.problem else 200
         return framer.answer("access.html", frame, view, status)
-
-    return router
 
 
 def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:

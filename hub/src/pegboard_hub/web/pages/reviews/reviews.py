@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from pegboard_hub.identity.person import PersonFacts, caller_of
@@ -188,13 +188,11 @@ class ReviewView:
         return self.form.get("why", "") if self.form or self.kept is None else self.kept.why
 
 
-def review_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the pages."""
+def add_review_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the pages."""
 
     async def fresh(request: Request) -> None:
         await keep_fresh(parts, request)
-
-    router = APIRouter(dependencies=[Depends(fresh)])
 
     @router.get(PATH)
     async def inbox(request: Request, session: HereSession) -> HTMLResponse:
@@ -237,8 +235,6 @@ def review_routes(parts: Parts, framer: Framer) -> APIRouter:
         view = replace(view, form=form or {}, done=done, problem=problem)
         frame = framer.frame(request, PATH, f"{view.title} review of {view.server.name}")
         return framer.answer("review.html", frame, view, problem.status if problem else 200)
-
-    return router
 
 
 async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> InboxView:

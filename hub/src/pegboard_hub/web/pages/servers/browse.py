@@ -123,9 +123,8 @@ FIELDS = ("q", "owner", "namespace", "sensitivity", "status", "lifecycle", "use"
 """The form's fields, by their name in the page's address."""
 
 
-def browse_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The route of the page."""
-    router = APIRouter()
+def add_browse_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the route of the page."""
 
     @router.get(PATH)
     async def browse(request: Request) -> Response:
@@ -137,8 +136,6 @@ def browse_routes(parts: Parts, framer: Framer) -> APIRouter:
         response: HTMLResponse = framer.answer(template, frame, view, 422 if view.problems and not part else 200)
         response.headers.update({"Vary": "HX-Request-Type", **({"HX-Replace-Url": here} if part else {})})
         return response
-
-    return router
 
 
 async def browse_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> BrowseView:

@@ -138,9 +138,8 @@ class DraftView:
         return {field.name: field.label for field in self.fields}
 
 
-def draft_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the forms."""
-    router = APIRouter()
+def add_draft_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the forms."""
 
     def answer(frame: Frame, view: DraftView) -> HTMLResponse:
         status = 409 if view.clashes or view.by else 422 if view.problems else 200
@@ -181,8 +180,6 @@ def draft_routes(parts: Parts, framer: Framer) -> APIRouter:
         if view is None:
             return see_other(f"/servers/{server.name}")
         return answer(_frame(framer, request, f"Edit {server.name}", session), view)
-
-    return router
 
 
 async def _changed(parts: Parts, session: Session, server: RegisteredServer, form: Form) -> DraftView | None:

@@ -94,9 +94,8 @@ class ChangeView:
     all: str
 
 
-def history_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the pages."""
-    router = APIRouter()
+def add_history_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the pages."""
 
     @router.get(PATH)
     async def everything(request: Request) -> HTMLResponse:
@@ -129,8 +128,6 @@ def history_routes(parts: Parts, framer: Framer) -> APIRouter:
             newest=with_query(here, kept) if before else "",
         )
         return framer.answer("server_history.html", frame, view, 422 if problems else 200)
-
-    return router
 
 
 async def _all(

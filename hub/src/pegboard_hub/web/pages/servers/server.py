@@ -236,9 +236,8 @@ class ReleasesView:
 Page = Callable[[Parts, Frame, RegisteredServer, Request], Awaitable[Any]]
 
 
-def server_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of a server's pages."""
-    router = APIRouter()
+def add_server_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of a server's pages."""
 
     def page(tab: str, template: str, view: Page) -> None:
         async def shown(request: Request, namespace: str, name: str) -> HTMLResponse:
@@ -252,7 +251,6 @@ def server_routes(parts: Parts, framer: Framer) -> APIRouter:
     page("connect", "server_connect.html", connect)
     page("security", "server_security.html", security)
     page("releases", "server_releases.html", releases)
-    return router
 
 
 def framed(parts: Parts, framer: Framer, request: Request, name: str, tab: str) -> tuple[Frame, RegisteredServer]:

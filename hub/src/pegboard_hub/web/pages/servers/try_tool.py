@@ -66,9 +66,8 @@ class TryView:
         return tuple(field for field in self.fields if field.problem)
 
 
-def try_routes(parts: Parts, framer: Framer) -> APIRouter:
-    """The routes of the page."""
-    router = APIRouter()
+def add_try_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
 
     @router.get(PATH)
     async def form(request: Request, namespace: str, name: str, session: HereSession) -> HTMLResponse:
@@ -85,8 +84,6 @@ def try_routes(parts: Parts, framer: Framer) -> APIRouter:
         view = await _view(parts, frame, server, session, sent.get("tool", ""))
         view = await _tried(parts, server, session, view, sent)
         return framer.answer("try.html", frame, view, 422 if view.problems else 200)
-
-    return router
 
 
 def _as_themselves(request: Request, session: Session) -> None:
