@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -12,6 +13,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
@@ -205,6 +208,8 @@ async def serve(home: Home, settings: HubSettings) -> None:
     if not settings.database_url:
         schema_of(home.database).check()
     async with open_hub(home, settings) as parts:
+        parts.catalogue.follow()
+        _spare_what_stays()
         public = Door(public_app(parts))
         internal = LeadersDoor(lambda: Door(internal_app(parts)), home.internal_socket, lambda: parts.locks.leads)
         with listen(home.hub_door(settings.name)) as listener:
@@ -220,9 +225,7 @@ async def serve(home: Home, settings: HubSettings) -> None:
                 asyncio.create_task(parts.health.follow()),
             ]
             if not parts.database.embedded:
-                keepers += [
-                    asyncio.create_task(each) for each in (parts.locks.run(), parts.identity.revocations.follow())
-                ]
+                keepers += [asyncio.create_task(each) for each in _between_hubs(parts)]
             facts = {"public_url": settings.public_url, "home": str(home.root), "database": parts.database.shown}
             log.info("hub ready", extra=facts)
             await public.serve(sockets=[listener])
@@ -231,6 +234,16 @@ async def serve(home: Home, settings: HubSettings) -> None:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
     log.info("hub ended")
+
+
+def _spare_what_stays() -> None:
+    """Leave out of later garbage collections what was loaded.
+
+    It is some million objects for thousands of servers, and looking through them would hold everybody up for a second
+    now and then. What is replaced is freed all the same: by its count of references.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _on_signals(doors: list[Door]) -> None:
@@ -348,7 +361,7 @@ def main() -> int:
     try:
         home, settings = read_settings(sys.argv[1:])
         configure_logging(settings.log_level)
-        asyncio.run(serve(home, settings))
+        uvloop.run(serve(home, settings))
     except (PegboardError, OSError) as error:
         log.error("the hub cannot start: %s", error)
         return 1

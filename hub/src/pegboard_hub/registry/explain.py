@@ -11,7 +11,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision, decide
 from pegboard.core.release import ToolDeclaration
 from pegboard.core.scopes import SCOPE_TOOLS
-from pegboard_hub.registry.listing import LISTINGS
+from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import RegisteredServer
 
 
@@ -29,7 +29,7 @@ def reaches(caller: Caller, server: RegisteredServer, public_url: str) -> bool:
 
 def visible_tools(caller: Caller, server: RegisteredServer, public_url: str) -> list[ToolDeclaration]:
     """The tools this caller would find listed were the server not stopped; none where it is out of reach."""
-    return LISTINGS.tools(caller, server) if reaches(caller, server, public_url) else []
+    return LISTINGS.tools(Asker(caller), server) if reaches(caller, server, public_url) else []
 
 
 def explain(

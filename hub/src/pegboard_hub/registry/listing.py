@@ -101,11 +101,11 @@ class Listings:
             mask = deployed.masks[key] = self._mask(asker, server, deployed)
         return mask
 
-    def tools(self, caller: Caller, server: RegisteredServer) -> list[ToolDeclaration]:
+    def tools(self, asker: Asker, server: RegisteredServer) -> list[ToolDeclaration]:
         """The tools themselves; as `mask`."""
         if server.release is None:
             return []
-        mask = self.mask(Asker(caller), server)
+        mask = self.mask(asker, server)
         return [tool for number, tool in enumerate(server.release.tools) if mask >> number & 1]
 
     def _mask(self, asker: Asker, server: RegisteredServer, deployed: _Deployed) -> int:

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.explain import visible_tools
+from pegboard_hub.registry.listing import Asker
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
@@ -34,9 +35,9 @@ def add_me_routes(router: APIRouter, parts: Parts) -> None:
         there = at(caller, asked.surface)
         mine = parts.catalogue.reachable(there)
         page = page_of(mine, lambda server: str(server.name), parts.cursors, caller, "/me/servers", asked)
-        status = parts.status.read()
+        status, asker = parts.status.read(), Asker(there)
         body = CataloguePage(
-            servers=[entry(parts, there, server, status.standing(server)) for server in page.items], next=page.next
+            servers=[entry(parts, asker, server, status.standing(server)) for server in page.items], next=page.next
         )
         return tagged(request, body, caller)
 

@@ -12,6 +12,7 @@ from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry import releases, store
 from pegboard_hub.registry.explain import visible_tools
+from pegboard_hub.registry.listing import Asker
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
 from pegboard_hub.registry.releases import Pinned
 from pegboard_hub.registry.search import Query as Search
@@ -100,12 +101,12 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
         found = parts.catalogue.find(there, search)
     except QueryRefused as error:
         raise invalid("q" if error.field == "text" else error.field, error.message, error.mend) from error
-    status = parts.status.read()
+    status, asker = parts.status.read(), Asker(there)
     return CataloguePage(
         servers=[
             entry(
                 parts,
-                there,
+                asker,
                 hit.server,
                 status.standing(hit.server),
                 with_tools=asked.tools,

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
 from pegboard_hub.common.requests import refuse
+from pegboard_hub.registry.listing import Asker
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.etag import tagged
@@ -52,10 +53,10 @@ def add_team_routes(router: APIRouter, parts: Parts) -> None:
             message = "No such team here that owns a server which you may know of."
             raise refuse(404, "unknown_team", message, "List the teams that there are.")
         page = page_of(servers, lambda server: str(server.name), parts.cursors, caller, f"/teams {group}", asked)
-        status = parts.status.read()
+        status, asker = parts.status.read(), Asker(caller)
         body = Team(
             **_summary(caller, group, servers),
-            owned=[entry(parts, caller, each, status.standing(each), with_tools=False) for each in page.items],
+            owned=[entry(parts, asker, each, status.standing(each), with_tools=False) for each in page.items],
             next=page.next,
         )
         return tagged(request, body, caller)

@@ -11,7 +11,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.registry.explain import reaches
 from pegboard_hub.registry.history import Entry
-from pegboard_hub.registry.listing import LISTINGS
+from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.status import Health
@@ -62,7 +62,7 @@ def _told(server: RegisteredServer, health: Health, public_url: str) -> dict[str
 
 def entry(
     parts: Parts,
-    caller: Caller,
+    asker: Asker,
     server: RegisteredServer,
     health: Health,
     *,
@@ -71,8 +71,8 @@ def entry(
 ) -> CatalogueEntry:
     """One server of a list. `usable` is worked out where it is not told."""
     if usable is None:
-        usable = reaches(caller, server, parts.public_url)
-    tools = LISTINGS.tools(caller, server) if with_tools and usable else []
+        usable = reaches(asker.caller, server, parts.public_url)
+    tools = LISTINGS.tools(asker, server) if with_tools and usable else []
     # In one go: a page has hundreds of tools, and making a model of each by itself takes longer than all the rest.
     return CatalogueEntry.model_validate(
         {
