@@ -20,7 +20,7 @@ from pegboard_hub.registry.listing import Listings
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer, Snapshot
 from pegboard_hub.registry.search import Catalogue, Query, QueryRefused
 from pegboard_hub.registry.visibility import insider
-from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server
+from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server, snapshot
 
 RANKED = (
     server("prod/revenue"),
@@ -227,6 +227,26 @@ def test_in_one_request_so_many_servers_tools_are_worked_out_and_the_next_page_g
     again = catalogue(*RANKED)
     every_page(again, caller(), Query("revenue"))
     assert names(again.find(caller(), Query("revenue"))) == whole
+
+
+def test_what_was_worked_out_for_one_stranger_serves_the_next_but_whom_a_policy_names_and_from_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = server("prod/finance", {"revenue": "some"}, {"some": policy_of("finance")})
+    whole = names(catalogue(*RANKED, closed).find(caller(), Query("revenue")))
+    monkeypatch.setattr("pegboard_hub.registry.search.SERVERS_PER_REQUEST", 5)
+    now = dict(snapshot(*RANKED, closed).servers)
+    of = Catalogue(lambda: Snapshot(servers=now))
+
+    def pages(who: Caller) -> int:
+        return len(every_page(of, who, Query("revenue")))
+
+    assert [pages(caller()), pages(caller("fay", "sales")), pages(caller("kim", "finance"))] == [4, 1, 1]
+    assert names(of.find(caller("fay", "sales"), Query("revenue"))) == whole
+    assert "prod/finance" in names(of.find(caller("kim", "finance"), Query("revenue")))
+    assert pages(caller("fay", "sales", surface="chat")) == 4
+    now = now | {f"prod/b{letter}": server(f"prod/b{letter}", ["revenue"]) for letter in "abcd"}
+    assert "prod/bc" in names(of.find(caller("pat", "hr"), Query("revenue")))
 
 
 def test_a_cursor_is_of_one_query_alone() -> None:

@@ -6,7 +6,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+LOOKS = [
+    (1280, "light"),
+    (375, "dark"),
+    *(pytest.param(width, colours, marks=pytest.mark.heavy) for width, colours in ((1280, "dark"), (375, "light"))),
+]
+"""Widths of a window and schemes of colours in which every page is looked at: each of them in every run."""
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.system.chromium import looked_at
+from tests.system.chromium import LOOKS, looked_at
 from tests.system.instance import Instance
 from tests.tools.node import NodeTools, NodeToolsError, provide
 
@@ -176,8 +176,7 @@ def test_a_draft_is_registered_and_a_conflict_loses_nothing(pegboard: Instance, 
         page.context.close()
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(("width", "colours"), LOOKS)
 def test_every_page_can_be_read_by_everybody(
     pegboard: Instance, browser: Browser, tools: NodeTools, colours: str, width: int
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.oauth import StockClient, claims_of, query_of
-from tests.system.chromium import looked_at
+from tests.system.chromium import LOOKS, looked_at
 from tests.system.instance import Instance
 from tests.tools.node import NodeTools, provide
 
@@ -214,8 +214,7 @@ def test_a_wrong_choice_is_where_the_keyboard_begins(pegboard: Instance, page: P
     assert page.evaluate("document.activeElement.getAttribute('role')") == "alert"
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(("width", "colours"), LOOKS)
 def test_every_page_can_be_read_by_everybody(
     pegboard: Instance, browser: Browser, tools: NodeTools, colours: Any, width: int
 ) -> None:

@@ -85,6 +85,20 @@ class Listings:
             ConfigurationError: a policy of the release is not Cedar.
             ValueError: the server is not deployed.
         """
+        deployed = self._of(server)
+        key = (asker.principals & deployed.mentions, asker.place)
+        mask = deployed.masks.get(key)
+        if mask is None:
+            if len(deployed.masks) >= MOST_ALIKE:
+                deployed.masks.clear()
+            mask = deployed.masks[key] = self._mask(asker, server, deployed)
+        return mask
+
+    def named(self, server: RegisteredServer) -> Entities:
+        """All that the policies of a deployed server name; raises as `mask`."""
+        return self._of(server).mentions
+
+    def _of(self, server: RegisteredServer) -> _Deployed:
         name = str(server.name)
         deployed = self._deployed.get(name)
         if deployed is None or deployed.release is not server.release:
@@ -93,13 +107,7 @@ class Listings:
             if deployed is None and len(self._deployed) >= MOST_SERVERS:
                 del self._deployed[next(iter(self._deployed))]
             deployed = self._deployed[name] = _Deployed(server.release)
-        key = (asker.principals & deployed.mentions, asker.place)
-        mask = deployed.masks.get(key)
-        if mask is None:
-            if len(deployed.masks) >= MOST_ALIKE:
-                deployed.masks.clear()
-            mask = deployed.masks[key] = self._mask(asker, server, deployed)
-        return mask
+        return deployed
 
     def tools(self, asker: Asker, server: RegisteredServer) -> list[ToolDeclaration]:
         """The tools themselves; as `mask`."""

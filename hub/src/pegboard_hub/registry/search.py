@@ -40,7 +40,7 @@ from pegboard_hub.registry.indexing import (
     set_of,
     tool_texts,
 )
-from pegboard_hub.registry.listing import LISTINGS, Asker
+from pegboard_hub.registry.listing import LISTINGS, Asker, Entities
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 from pegboard_hub.registry.visibility import SECURITY
 
@@ -49,6 +49,9 @@ MOST_WORDS = 8
 MOST_ITEMS = 200
 SERVERS_PER_REQUEST = 400
 """Servers whose tools are worked out for a caller in one request; what is worked out stays known."""
+
+MOST_PLACES = 500
+"""Places to call from, a surface and its channel, of which is remembered what strangers are listed."""
 
 MOST_VIEWS = 4000
 """Kinds of callers that are remembered; some 5 KB each with 10,000 servers."""
@@ -97,17 +100,22 @@ class Query:
     limit: int = 50
 
 
-class Hit(NamedTuple):
+@dataclass(frozen=True)
+class Hit:
     """One server of a page.
 
     Attributes:
-        tools: names of the tools that matched, of those that the caller may know; in the author's order.
         reachable: whether the coarse rules let the caller reach it, were it not stopped.
     """
 
     server: RegisteredServer
-    tools: tuple[str, ...]
     reachable: bool
+    _tools: Callable[[], tuple[str, ...]] = field(repr=False, compare=False)
+
+    @cached_property
+    def tools(self) -> tuple[str, ...]:
+        """Names of the tools that matched, of those that the caller may know; in the author's order."""
+        return self._tools()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +206,7 @@ class Catalogue:
         self._index = Index()
         self._listings = LISTINGS
         self._views: OrderedDict[tuple[object, ...], _View] = OrderedDict()
+        self._strangers = _Strangers()
         self._status: tuple[Mapping[str, str] | None, int, dict[str, int]] = (None, 0, {})
 
     def follow(self) -> Index:
@@ -246,16 +255,19 @@ class Catalogue:
         return [index.servers[place] for place in members(self._view(caller).reachable)]
 
     def _hit(self, asker: Asker, view: _View, words: list[Word], place: int) -> Hit:
+        reachable = bool(view.reachable >> place & 1)
+        return Hit(self._index.servers[place], reachable, lambda: self._matching(asker, view, words, place))
+
+    def _matching(self, asker: Asker, view: _View, words: list[Word], place: int) -> tuple[str, ...]:
         server, text = self._index.servers[place], self._index.columns[TOOLS].piece(place)
         asked = [each.word for each in words if each.word in text]
-        names: tuple[str, ...] = ()
-        if asked and server.release is not None and (mask := self._mask(asker, view, place)):
-            names = tuple(
-                tool.name
-                for number, (tool, one) in enumerate(zip(server.release.tools, tool_texts(text), strict=True))
-                if mask >> number & 1 and any(kind_of(one, word) is not None for word in asked)
-            )
-        return Hit(server, names, bool(view.reachable >> place & 1))
+        if not asked or server.release is None or not (mask := self._mask(asker, view, place)):
+            return ()
+        return tuple(
+            tool.name
+            for number, (tool, one) in enumerate(zip(server.release.tools, tool_texts(text), strict=True))
+            if mask >> number & 1 and any(kind_of(one, word) is not None for word in asked)
+        )
 
     def _known(self, caller: Caller, view: _View) -> int:
         """Servers that a caller may know of: a service what it may reach, a person what others published too."""
@@ -327,12 +339,16 @@ class Catalogue:
 
     def _work_out(self, asker: Asker, view: _View) -> bool:
         """Work out what tools a caller is listed, of so many servers more; whether all are worked out."""
-        index, waiting = self._index, view.reachable & ~view.insider & ~view.known
+        index = self._index
+        if view.reachable & ~view.insider & ~view.known:
+            view.known |= self._strangers.known(index, asker)
+        waiting = view.reachable & ~view.insider & ~view.known
         if not waiting:
             return True
         now = list(islice(members(waiting), SERVERS_PER_REQUEST))
         for place in now:
             self._listings.mask(asker, index.servers[place])
+        self._strangers.learn(index, asker, {place: self._listings.named(index.servers[place]) for place in now})
         view.known |= set_of(now, len(index.servers))
         return waiting & ~view.known == 0
 
@@ -342,6 +358,52 @@ class Catalogue:
         if view.insider >> place & 1:
             return (1 << len(server.release.tools)) - 1 if server.release else 0
         return self._listings.mask(asker, server) if view.reachable >> place & 1 else 0
+
+
+class _Strangers:
+    """Servers whose tools are worked out for callers whom none of their policies names.
+
+    All such callers from one place are listed the same tools of a server. So what was worked out for the first of a
+    thousand people serves the others, but for the servers whose policies name one of their groups or themselves.
+    """
+
+    def __init__(self) -> None:
+        self._epoch, self._changes = -1, 0
+        self._named: dict[tuple[str, str], int] = {}
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def known(self, index: Index, asker: Asker) -> int:
+        """The servers to which this caller is a stranger, and whose tools are worked out for such."""
+        self._follow(index)
+        named = 0
+        for principal in asker.principals:
+            named |= self._named.get(principal, 0)
+        return self._known.get(asker.place, 0) & ~named
+
+    def learn(self, index: Index, asker: Asker, worked_out: Mapping[int, Entities]) -> None:
+        """Note what was worked out for a caller.
+
+        Args:
+            index: where the servers stand.
+            asker: the caller.
+            worked_out: what the policies of each server name, by its place.
+        """
+        self._follow(index)
+        strange = [place for place, names in worked_out.items() if names.isdisjoint(asker.principals)]
+        for place in strange:
+            for name in worked_out[place]:
+                self._named[name] = self._named.get(name, 0) | 1 << place
+        if len(self._known) >= MOST_PLACES:
+            self._known.clear()
+        self._known[asker.place] = self._known.get(asker.place, 0) | set_of(strange, len(index.servers))
+
+    def _follow(self, index: Index) -> None:
+        if index.epoch != self._epoch or not index.keeps_since(self._changes):
+            self._named.clear()
+            self._known.clear()
+        elif changed := set_of(index.changed_since(self._changes), len(index.servers)):
+            self._known = {place: known & ~changed for place, known in self._known.items()}
+        self._epoch, self._changes = index.epoch, index.changes
 
 
 class _Search:
