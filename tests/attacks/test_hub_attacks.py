@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +15,7 @@ import pytest
 from pegboard.core.names import ServerName
 from pegboard_hub.identity.demo import DEMO_GRANT
 from tests.attacks.wire import initialize, legacy, modern
+from tests.leaks import holding
 from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
@@ -279,12 +279,7 @@ def test_no_token_is_in_any_file_of_the_home(pegboard: Instance) -> None:
     modern(pegboard, token, "tools/call", {"name": token, "arguments": {}})
     signed = {pegboard.home.edge_bundle.name, "bundle.jws"}  # bundles are signed the same way and hold no secret
     signature = token.rpartition(".")[2].encode()
-    leaks: list[Path] = []
-    for path in pegboard.home.root.rglob("*"):
-        ours = path.name not in signed and "releases" not in path.relative_to(pegboard.home.root).parts
-        if ours and path.is_file() and signature in path.read_bytes():
-            leaks.append(path.relative_to(pegboard.home.root))
-    assert leaks == []
+    assert {path for path in holding(pegboard.home.root, [signature]) if path.name not in signed} == set()
 
 
 def test_a_path_is_not_logged_at_a_length_that_holds_a_token(pegboard: Instance) -> None:

@@ -30,6 +30,7 @@ from pegboard_hub.registry import key_rotation
 from pegboard_hub.upkeep.backup import back_up
 from tests.hub.company import OPERATOR, PRESTO, URL, Company, Hub, found_company, opened
 from tests.hub.test_key_rotation import CONSUMERS, Fleet, asked, awaited, states
+from tests.leaks import holding
 from tests.rings import key_in
 
 pytestmark = pytest.mark.anyio
@@ -201,12 +202,7 @@ async def test_a_key_that_does_not_sign_yet_is_verified_with_and_could_only_be_u
     assert Verifier(bundle.jwks).verify(Signer(coming).sign(claims, TOKEN_TYPE), TOKEN_TYPE) == claims
     secrets = [key_in(path, "next")["d"].encode() for path in (home.token_ring, home.bundle_ring)]
     rings = (home.token_ring, home.bundle_ring)
-    holding = [
-        path
-        for path in home.root.rglob("*")
-        if path.is_file() and any(secret in path.read_bytes() for secret in secrets)
-    ]
-    assert sorted(holding) == sorted(rings)
+    assert holding(home.root, secrets) == {ring.relative_to(home.root) for ring in rings}
     assert {path.stat().st_mode & 0o777 for path in rings} == {0o600}
     told = json.dumps(await asked(hub)).encode()
     assert b'"d"' not in told

@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, BrowserContext
 
 from pegboard.cli.app import run
 from pegboard_hub.identity.provider.fetch import WHOLE_S
+from tests.leaks import files, holding
 from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
 from tests.system.instance import Instance, free_port, running
 
@@ -231,7 +232,6 @@ def test_nobody_acts_as_somebody_of_the_demo(office: Office, capsys: pytest.Capt
 
 def test_no_secret_of_the_client_is_in_a_log_or_the_home(office: Office) -> None:
     home = office.pegboard.home.root
-    files = [path for path in home.rglob("*") if path.is_file() and "releases" not in path.parts]
-    assert len(files) > 10
-    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert len(list(files(home))) > 10
+    assert holding(home, [SECRET.encode()]) == set()
     assert SECRET not in office.pegboard.said
