@@ -127,7 +127,7 @@ def test_a_server_whose_process_is_dead_stays_in_every_list_with_its_tools(pegbo
         assert any(SCRATCH in line and "echo" in line for line in lines), lines
         page = httpx2.get(f"{pegboard.public_url}/", params={"as": "ana"}).text
         assert SCRATCH in page
-        assert "<code>echo</code>" in page
+        assert '<code><bdi class="theirs">echo</bdi></code>' in page
         own = httpx2.get(f"{pegboard.public_url}/servers/{SCRATCH}", params={"as": "ana"})
         assert own.status_code == 200
     finally:

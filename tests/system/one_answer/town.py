@@ -46,6 +46,9 @@ from tests.attacks.wire import ACCEPT, META, MODERN
 from tests.system.edge_rig import DEADLINE_S, Rig
 from tests.system.one_answer.worlds import CHANNELS, READ_ONLY, SERVERS, WHY, Call, Grant, World
 
+IN_FORCE_S = 2.0
+"""Seconds after which a change must be in force at the edge."""
+
 
 @dataclass
 class Desk:
@@ -90,6 +93,7 @@ class Town(Rig):
     """The rig of the edge, with the real hub in the place of a twin and real servers in the place of upstreams."""
 
     parts: Parts
+    in_force_at: float = 0.0
 
     def start(self, envoy: bool = True) -> None:
         """Open the hub on no server yet, and start Envoy."""
@@ -156,6 +160,7 @@ class Town(Rig):
                 await changing.apply(Change(server, PEGBOARD, "stand", "this world", **_standing(found, grant)))
         assert self.agent is not None
         await self.agent.refresh()
+        self.in_force_at = time.monotonic() + IN_FORCE_S
 
     def _publish(self, server: str, world: World) -> GovernedApp:
         """Write the project's folder, pin its declaration, and build its server."""
