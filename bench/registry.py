@@ -185,8 +185,10 @@ def questions(servers: int) -> dict[str, Callable[[random.Random], bytes]]:
     narrow = "namespace=prod&sensitivity=internal"
     return {
         "list, 20 of what I may use": lambda _: get("/servers?limit=20"),
+        "the same without their tools": lambda _: get("/servers?limit=20&tools=false"),
         "list, 20 of all": lambda _: get("/servers?limit=20&all=true"),
         "search, 20 of all": lambda dice: get(f"/servers?all=true&limit=20&q={words(dice)}"),
+        "search without tools": lambda dice: get(f"/servers?all=true&limit=20&tools=false&q={words(dice)}"),
         "search with filters": lambda dice: get(f"/servers?all=true&limit=20&{narrow}&q={words(dice)}"),
         "one server": lambda dice: get(f"/servers/{open_to_all(dice)}"),
         "its tools": lambda dice: get(f"/servers/{open_to_all(dice)}/tools"),
