@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 import pytest
@@ -320,6 +321,25 @@ async def test_what_an_earlier_release_was_approved_for_does_not_count_for_the_n
     assert set(found) == {Kind.SECURITY, Kind.PRIVACY}
     await decide(hub, "sol", found[Kind.SECURITY])
     assert not server(hub).reachable
+
+
+REQUESTED = {"business_groups": ["ads-eng", "search-eng"], "surfaces": ["cli"]}
+
+
+@pytest.mark.parametrize("again", [presto(), presto(description="As it was before")], ids=["the same", "another"])
+async def test_no_release_of_before_opens_to_those_who_were_let_into_a_harmless_one(
+    stage: Stage, again: dict[str, Any]
+) -> None:
+    harmless = presto(sensitivity="internal", requests=REQUESTED)
+    harmless["tools"] = harmless["tools"][:1]
+    await release(stage.hub, stage.company, harmless)
+    for person, kind in (("sol", Kind.SECURITY), ("lea", Kind.PRIVACY)):
+        await decide(stage.hub, person, (await open_ones(stage.hub))[kind])
+    assert "search-eng" in server(stage.hub).granted.groups
+    assert server(stage.hub).reachable
+    await release(stage.hub, stage.company, again)
+    assert not server(stage.hub).reachable
+    assert {*await open_ones(stage.hub)} == {Kind.SECURITY, Kind.PRIVACY}
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx2
 import pytest
 
+from pegboard.core.names import ServerName
+from pegboard.core.release import Declaration
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
-from pegboard_hub.registry.model import Access, Lifecycle
+from pegboard_hub.registry.impact import People, TooManyCases, impact
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
 from pegboard_hub.registry.reviews.model import Difference, Kind
 from pegboard_hub.web.pages.reviews.differences import differing
 from pegboard_hub.web.questions import strict_json
-from tests.hub.company import URL, Company, Hub
+from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
     PRESTO,
     ask,
@@ -186,6 +190,25 @@ async def test_no_owner_opens_what_nobody_reviews_to_a_surface_of_production(sta
     assert server(hub, "dev/wiki").granted == Access()
 
 
+@pytest.mark.parametrize("more", [{"groups": "tools-team sales"}, {"channels": "#ads #sales"}])
+async def test_what_the_operator_opened_to_production_unreviewed_is_opened_no_further_by_its_owner(
+    stage: Stage, more: dict[str, str]
+) -> None:
+    hub, company = stage
+    regroup(hub, "pat", "tools-team")
+    edit(company, 'surfaces = ["cli", "web"]', 'surfaces = ["bot", "cli"]\nchannels = ["#ads"]')
+    await hub.parts.registry.refresh()
+    before = server(hub, "dev/scratch")
+    assert before.granted.surfaces == ("bot", "cli")
+    asked = {"groups": "ads-eng", "channels": "#ads", "surfaces:bot": "on", "surfaces:cli": "on", **more}
+    answer = await post(hub, "pat", "/servers/dev/scratch/access", **asked, version=str(before.version))
+    assert answer.status_code == 422
+    assert server(hub, "dev/scratch") == before
+    del asked["surfaces:bot"]
+    answer = await post(hub, "pat", "/servers/dev/scratch/access", **asked, version=str(before.version))
+    assert answer.status_code == 303
+
+
 async def test_a_server_that_its_owner_retired_is_not_brought_back_by_a_file_that_lost_and_found_it(
     stage: Stage,
 ) -> None:
@@ -228,3 +251,41 @@ async def test_a_text_made_to_be_compared_slowly_takes_no_minutes(was: list[str]
 async def test_a_number_that_reads_as_infinite_is_no_argument(text: str) -> None:
     with pytest.raises(ValueError, match="too large"):
         strict_json(text)
+
+
+def test_so_much_asked_for_that_nobody_could_wait_for_who_would_gain_it_is_refused_at_once() -> None:
+    """Where nobody knows who is in a group, each is told of with each that policies name, from everywhere."""
+    declared = presto()
+    groups = ", ".join(f'Group::"g{number}"' for number in range(400))
+    declared["policies"]["granted"] = f"permit (principal, action, resource) when {{ principal in [{groups}] }};"
+    before = RegisteredServer(
+        name=ServerName.parse(PRESTO),
+        source="here",
+        granted=Access(),
+        requested=Access(),
+        reason="",
+        release=Release.of(Declaration.model_validate(declared)),
+        lifecycle=Lifecycle.LIVE,
+    )
+    many = [f"a{number}" for number in range(100)]
+    after = replace(before, granted=Access(tuple(many), ("bot", "cli"), tuple(many)))
+    began = time.monotonic()
+    with pytest.raises(TooManyCases):
+        impact(before, after, People(), URL)
+    assert time.monotonic() - began < 5
+
+
+async def test_who_would_gain_too_much_to_be_told_is_said_to_reviewers_and_they_can_reject_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, company = stage
+    await release(hub, company, changed())
+    monkeypatch.setattr("pegboard_hub.registry.impact.MOST_CASES", 0)
+    review = (await open_ones(hub))[Kind.SECURITY]
+    page = await (await signed_in(hub, "sol")).get(f"{URL}/reviews/{review.id}")
+    assert "It cannot be told who would gain what" in words(page)
+    headers = {"Authorization": f"Bearer {await hub.token('sol')}"}
+    answer = await hub.public.post(f"/api/v1/servers/{PRESTO}/impact", json={}, headers=headers)
+    assert answer.status_code == 422
+    await decide(hub, "sol", review, "reject", why="too much at once")
+    assert not await open_ones(hub)

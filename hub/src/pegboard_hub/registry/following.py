@@ -14,7 +14,7 @@ from typing import Any
 from pegboard.core.grants import Grant, GrantsFile
 from pegboard_hub.registry import store
 from pegboard_hub.registry.changes import Change, Changing
-from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD
+from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD, granted_with
 from pegboard_hub.registry.importing import entry_of, granted, held, merge, stops
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
 from pegboard_hub.registry.reviews.model import Difference, Kind, subject_of
@@ -171,7 +171,13 @@ class Following:
         name, connection = str(server.name), self._changing.connection
         if not reviewed(self._file, server) or server.takes_any:
             return {}
-        if await store.is_approved(connection, name, declared.digest):
+        # A release was approved for those who could call it: it is no way for others into what it was alone.
+        covers = {
+            each
+            for each, access in (await granted_with(connection, server)).items()
+            if within(server.granted, access)
+        }
+        if declared.digest in covers and await store.is_approved(connection, name, declared.digest):
             return {}
         approved = await store.last_approved(connection, name, MOST_COMPARED)
         if not approved and any(self.imported.get(name, {}).get(field) for field in Access._fields):
@@ -188,8 +194,9 @@ class Following:
                 self._changing.now_ms,
             )
             return {}
-        known = await store.load_releases(connection, {(name, digest) for digest in approved})
-        before = [known[name, digest] for digest in approved]
+        compared = [digest for digest in approved if digest in covers] or approved[:1]
+        known = await store.load_releases(connection, {(name, digest) for digest in compared})
+        before = [known[name, digest] for digest in compared]
         # Once all of a release was kept, what earlier ones did not keep is no excuse any more.
         whole = [release for release in before if not release.unrecorded]
         found = [differences(release, declared) for release in whole or before]

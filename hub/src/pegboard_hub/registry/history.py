@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.model import history
+from pegboard_hub.registry.model import Access, RegisteredServer, history
 
 ActorKind = Literal["person", "operator", "file", "system"]
 
@@ -114,6 +114,20 @@ async def since(connection: AsyncConnection, server: str, version: int) -> list[
     """What changed of a server after its `version`, oldest first."""
     query = select(history).where(history.c.server == server, history.c.version > version).order_by(history.c.seq)
     return [_entry(row) for row in await connection.execute(query)]
+
+
+async def granted_with(connection: AsyncConnection, server: RegisteredServer) -> dict[str, Access]:
+    """What was granted when each release of a server was called last, by digest; it undoes entry after entry."""
+    access = {f"granted_{kind}": values for kind, values in server.granted._asdict().items()}
+    release = server.release.digest if server.release else None
+    found: dict[str, Access] = {}
+    query = select(history.c.fields).where(history.c.server == str(server.name)).order_by(history.c.seq.desc())
+    for fields in [*await connection.scalars(query), {}]:
+        if release is not None:
+            found.setdefault(release, Access(*map(tuple, access.values())))
+        access |= {name: before for name, (before, _) in fields.items() if name in access}
+        release = fields.get("release", (release,))[0]
+    return found
 
 
 async def newest_seq(connection: AsyncConnection) -> int:

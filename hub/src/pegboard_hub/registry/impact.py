@@ -15,12 +15,15 @@ from typing import Literal, NamedTuple
 from pegboard.core.access import ServerAccess
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool, decide
-from pegboard.core.errors import ConfigurationError
+from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import PERSON_SURFACES
 from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.model import REACHABLE, Access, Lifecycle, RegisteredServer, Release
+
+MOST_CASES = 200_000
+"""Of groups, places and policies that one answer decides and compares: they take some ten seconds."""
 
 MOST_NAMED = 20
 """People of one row who are named; the rest are counted."""
@@ -200,11 +203,25 @@ def _with_policies(release: Release | None, texts: Mapping[str, str]) -> Release
     return Release(release.digest, release.manifest, release.tools, {**known, **texts})
 
 
+class TooManyCases(PegboardError):
+    """So many people, places and policies differ that nobody could wait for the answer."""
+
+    def __init__(self, cases: int) -> None:
+        super().__init__(
+            f"{cases:,} cases of groups, places and policies would be to decide, and {MOST_CASES:,} are the most"
+        )
+
+
 def impact(before: RegisteredServer, after: RegisteredServer, people: People, public_url: str) -> Impact:
-    """Everybody whose tools differ between two states of a server, as if nothing of it were stopped."""
+    """Everybody whose tools differ between two states of a server, as if nothing of it were stopped.
+
+    Raises:
+        TooManyCases: it would take too long.
+    """
     was, will = _Side(before, public_url), _Side(after, public_url)
     named = was.names | will.names
     places = _places(before.granted, after.granted)
+    _check_cases(people, named, {*before.granted.groups, *after.granted.groups}, len(places), was.kinds + will.kinds)
     compared: dict[Who, _Compared] = {}
 
     def of(who: Who) -> _Compared:
@@ -249,6 +266,7 @@ class _Side:
             access = server.access(public_url)
             self._access, self._tools = replace(access, stopped="", stopped_tools={}), self._release.governed
         self._alike = _alike(self._tools)
+        self.kinds = max(1, len(self._alike))
         self.names = frozenset(name for tool in self._tools.values() for name in tool.policy.names)
         self._known: dict[tuple[object, ...], dict[str, Level]] = {}
 
@@ -292,6 +310,22 @@ class _Side:
             channel=place.channel,
             scope=SCOPE_TOOLS,
         )
+
+
+def _check_cases(
+    people: People, named: frozenset[tuple[str, str]], granted: set[str], places: int, kinds: int
+) -> None:
+    """Keep an author's long lists from holding the hub up: count who is compared, and who is decided on."""
+    judged = {name for kind, name in named if kind == "Group"}
+    told = granted | judged
+    known = len({frozenset(told.intersection(groups)) for groups in {person.groups for person in people.known}})
+    guessed = decided = 0
+    if not people.exhaustive:
+        guessed = len(granted) * (1 + len(named))
+        decided = (1 + len(granted & judged)) * (1 + len(named))
+    cases = places * (known + guessed + (known + decided) * kinds)
+    if cases > MOST_CASES:
+        raise TooManyCases(cases)
 
 
 _SOMEBODY = "\x00"

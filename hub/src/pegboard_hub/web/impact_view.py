@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pegboard_hub.identity.person import PersonFacts
-from pegboard_hub.registry.impact import Impact, People, Row, ToolChange, Who, impact
+from pegboard_hub.registry.impact import Impact, People, Row, ToolChange, TooManyCases, Who, impact
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.web.parts import Parts
 
@@ -80,8 +80,12 @@ async def known_people(parts: Parts) -> tuple[list[PersonFacts], bool]:
 
 
 async def impact_view(parts: Parts, before: RegisteredServer, after: RegisteredServer) -> ImpactView:
-    """The same for a page."""
-    return view_of(await find_impact(parts, before, after))
+    """The same for a page; where it cannot be worked out, it says so."""
+    try:
+        return view_of(await find_impact(parts, before, after))
+    except TooManyCases as error:
+        words = f"It cannot be told who would gain what: {error}. Have its owners ask for less at once."
+        return ImpactView(str(after.name), words, after.sensitivity, (), (), 0)
 
 
 def view_of(found: Impact) -> ImpactView:

@@ -24,6 +24,9 @@ from pegboard_hub.registry.reviews.rules import (
     within,
 )
 
+OTHERS = tuple(field for field in Access._fields if field != "surfaces")
+"""What is granted beside surfaces: it holds on each of them."""
+
 
 class Wish(NamedTuple):
     """What somebody asks for, whose text was checked.
@@ -158,6 +161,12 @@ def _check_unreviewed(server: RegisteredServer, asked: Access) -> None:
         fault = f"production uses {', '.join(beyond)}, and nobody reviews what is in {server.name.namespace}"
         mend = f"Ask for {' or '.join(UNREVIEWED_SURFACES)}; more is the operator's grants file's to grant."
         raise ChangeRefused("surfaces", fault, mend)
+    kept = [surface for surface in asked.surfaces if surface not in UNREVIEWED_SURFACES]
+    more = [field for field in OTHERS if not set(getattr(asked, field)) <= set(getattr(server.granted, field))]
+    if kept and more:
+        fault = f"production uses {', '.join(kept)}, and nobody reviews who would get in from there"
+        mend = f"Give back {', '.join(kept)}, or ask for no more than is granted; the operator's grants file can."
+        raise ChangeRefused(more[0], fault, mend)
 
 
 def _adds(server: RegisteredServer, wish: Wish) -> bool:

@@ -17,7 +17,7 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name, Sensitivity, known_surfaces
 from pegboard.core.release import Declaration
 from pegboard_hub.common.requests import Refused, read_body, refuse
-from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, Words, proposed
+from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, TooManyCases, Words, proposed
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.openapi import refusals
@@ -150,7 +150,10 @@ def add_impact_routes(router: APIRouter, parts: Parts) -> None:
         server = _find(parts, caller, f"{namespace}/{name}")
         change = _read(await read_body(request, BODY_LIMIT))
         async with turns:
-            return _answer(await find_impact(parts, server, _after(server, change)))
+            try:
+                return _answer(await find_impact(parts, server, _after(server, change)))
+            except TooManyCases as error:
+                raise _invalid("granted", f"{error}: ask about less at once") from error
 
 
 def _find(parts: Parts, caller: Caller, name: str) -> RegisteredServer:
