@@ -227,6 +227,18 @@ async def test_what_happens_to_a_hidden_tool_changes_no_tag_and_no_answer(hub: H
     assert HIDDEN in (await hub.api("pat", "servers/prod/presto/history")).text
 
 
+async def test_why_a_server_is_stopped_is_told_to_nobody_who_could_not_use_it(hub: Hub) -> None:
+    why = f"{HIDDEN} is wrong"
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change("prod/presto", Actor("pat"), "stop", why, stops={"": why}))
+    for person, told in (("ana", True), ("pat", True), ("gus", False), ("sam", False)):
+        for path in ("servers?all=true", "servers/prod/presto", "teams/platform"):
+            assert (HIDDEN in (await sent(hub, person, "GET", path)).text) is told
+        answer = await sent(hub, person, "POST", "servers:validate", {"server": "prod/presto"})
+        assert ("it is stopped" in answer.text, HIDDEN in answer.text) == (True, told)
+        assert (HIDDEN in (await sent(hub, person, "GET", "servers/prod/presto/history")).text) is (person == "pat")
+
+
 # Fields that are nobody's to set
 
 

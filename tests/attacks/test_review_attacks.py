@@ -472,3 +472,27 @@ async def test_reviews_of_what_nobody_may_know_of_are_told_to_nobody(stage: Stag
             assert answered.status_code == (200 if told else 404), (person, about)
         assert ("prod/wiki" in (await hub.api(person, "servers", all="true")).text) is told, person
         assert ("prod/wiki" in (await browser.get(f"{URL}/servers")).text) is told, person
+
+
+@pytest.mark.parametrize("person", ["fay", "gus"])
+async def test_what_was_asked_for_and_not_given_and_on_which_conditions_is_told_to_no_outsider(
+    stage: Stage, person: str
+) -> None:
+    """Beside each other, in lists, in outcomes and in what waits: `secret` stands for what they may not know."""
+    hub = stage.hub
+    asked = {"business_groups": ["ads-eng", "secret-group"], "surfaces": ["cli"], "channels": ["#secret"]}
+    await release(hub, stage.company, changed(requests=asked, uses_models=True))
+    found = await open_ones(hub)
+    for kind, reviewer in ((Kind.PRIVACY, "lea"), (Kind.SECURITY, "sol")):
+        without = ["groups:secret-group"]
+        await decide(hub, reviewer, found[kind], without=without, conditions="keep secret_tool out")
+    assert found.keys() == {*Kind}
+    paths = [f"/reviews/{review.id}" for review in found.values()]
+    paths += ["/reviews", f"/servers/{PRESTO}", f"/servers/{PRESTO}/security", f"/servers/{PRESTO}/releases"]
+    for who, told in (("pat", True), (person, False)):
+        browser = await signed_in(hub, who)
+        pages = [(await browser.get(f"{URL}{path}")).text for path in paths]
+        pages += [(await hub.api(who, f"reviews/{review.id}")).text for review in found.values()]
+        pages += [(await hub.api(who, path)).text for path in ("reviews", f"servers/{PRESTO}")]
+        assert ("secret" in "".join(pages)) is told
+        assert ("waits for reviews" in "".join(pages)) is told

@@ -35,12 +35,22 @@ class ReleaseRow:
 
 
 async def releases_of(
-    connection: AsyncConnection, server: str, after: ReleasePlace | None = None, limit: int = 50
+    connection: AsyncConnection,
+    server: str,
+    after: ReleasePlace | None = None,
+    limit: int = 50,
+    *,
+    deployed_only: bool = False,
 ) -> tuple[list[ReleaseRow], ReleasePlace | None]:
-    """A server's releases, the newest first, and where to go on; None after the last."""
+    """A server's releases, the newest first, and where to go on; None after the last.
+
+    With `deployed_only` those are left out that nobody could ever call.
+    """
     order = (releases.c.seen_at_ms, releases.c.digest)
     names = (*ReleaseRow.__slots__,)
     query = select(*(releases.c[name] for name in names)).where(releases.c.server == server)
+    if deployed_only:
+        query = query.where(releases.c.deployed_at_ms.is_not(None))
     if after is not None:
         behind = and_(releases.c.seen_at_ms == after.seen_at_ms, releases.c.digest < after.digest)
         query = query.where(or_(releases.c.seen_at_ms < after.seen_at_ms, behind))

@@ -37,7 +37,6 @@ TOLD_TO_ALL = frozenset(
         "lifecycle",
         "lifecycle_why",
         "release",
-        "stopped",
         "granted_groups",
         "granted_surfaces",
     }

@@ -14,6 +14,9 @@ from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.visibility import in_circle, is_person, owns, sees
 from pegboard_hub.web.parts import Parts
 
+WHY_FOR_OTHERS = "why is for those who could use it"
+"""What is told of a stop to everybody else."""
+
 
 def knows(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
     """Whether somebody may know that there is this server."""
@@ -51,6 +54,18 @@ def no_server() -> Refused:
     """The one answer for a server that there is not, and for one that must not be known."""
     message = "No such server here for you: it does not exist, or you may not know of it."
     return refuse(404, "unknown_server", message, "List the servers that there are, or ask the platform team.")
+
+
+def knows_stop(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
+    """Whether somebody may know why a server is stopped: who could use it otherwise, and who looks after it."""
+    if looks_after(parts, caller, server) or reaches(caller, server, parts.public_url):
+        return True
+    return is_person(caller) and bool(open_from(parts, caller, server))
+
+
+def stop_told(parts: Parts, caller: Caller, server: RegisteredServer) -> str:
+    """Why a server is stopped, as this caller may know it; empty while it is not."""
+    return server.stopped if not server.stopped or knows_stop(parts, caller, server) else WHY_FOR_OTHERS
 
 
 def at(caller: Caller, surface: str | None) -> Caller:

@@ -17,7 +17,7 @@ from pegboard_hub.registry.record import (
 )
 from pegboard_hub.registry.search import LONGEST_TEXT
 from pegboard_hub.registry.status import ServerState
-from pegboard_hub.web.api.schema import ServerSummary, ToolSummary
+from pegboard_hub.web.api.schema import AccessLists, ServerSummary, ToolSummary
 from pegboard_hub.web.paging import MOST_ON_A_PAGE, AskedPage
 
 LifecycleWord = Literal["draft", "in review", "approved", "live", "deprecated", "retired"]
@@ -191,15 +191,6 @@ class ReviewOutcome(BaseModel):
     decided_by: str | None
     why: str | None = Field(description="in the reviewer's words; null for all but those who may know all of it")
     conditions: str | None = Field(description="under which it was approved; null as `why` is")
-
-
-class AccessLists(BaseModel):
-    """Who may use a server, and from where. Null: for those alone who look after it."""
-
-    groups: list[str]
-    surfaces: list[str]
-    channels: list[str] | None
-    services: list[str] | None
 
 
 class YourPart(BaseModel):

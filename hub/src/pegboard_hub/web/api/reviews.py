@@ -13,7 +13,6 @@ from pydantic import Field
 
 from pegboard.core.caller import Caller
 from pegboard_hub.identity.person import PersonFacts
-from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.registry.reviews.reading import place_in_time
@@ -23,7 +22,6 @@ from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.schema import (
-    AccessValues,
     ReviewChange,
     ReviewComment,
     ReviewDetail,
@@ -33,6 +31,7 @@ from pegboard_hub.web.api.schema import (
     ReviewState,
     ReviewSummary,
 )
+from pegboard_hub.web.api.views import lists
 from pegboard_hub.web.failures import refusal_of
 from pegboard_hub.web.knowing import knows, looks_after
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
@@ -106,7 +105,8 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
     if server is None or not knows(parts, caller, server):
         raise UnknownReview(review_id)
     waits = any(each.id == review.id for each in await _waiting(parts, caller))
-    told: dict[str, Any] = dict.fromkeys(("opened_why", "checklist", "changes", "comments")) | {"outcome_why": ""}
+    hidden = ("opened_why", "checklist", "changes", "comments", "requested")
+    told: dict[str, Any] = dict.fromkeys(hidden) | {"outcome_why": ""}
     if looks_after(parts, caller, server):
         words = reviewing.rights.checklist(review.kind) if review.open else tuple(review.checklist)
         said = await reviewing.comments(review.id)
@@ -115,12 +115,12 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
             "outcome_why": review.outcome_why,
             "checklist": [ReviewItem(item=each, holds=review.checklist.get(each, False)) for each in words],
             "changes": [ReviewChange(**change._asdict()) for change in review.changes],
+            "requested": lists(review.subject.requested),
             "comments": [ReviewComment(at=each.at_ms, author=each.author, text=each.text) for each in said],
         }
     return ReviewDetail(
         **_summary(parts, caller, review, waits),
         **told,
-        requested=_values(review.subject.requested),
         version=review.version,
     )
 
@@ -146,14 +146,10 @@ def _summary(parts: Parts, caller: Caller, review: Review, waits: bool) -> dict[
         "decided_at": review.decided_at_ms,
         "decided_by": review.decided_by,
         "conditions": review.conditions if inside else "",
-        "granted": None if review.granted is None else _values(review.granted),
+        "granted": None if review.granted is None else lists(review.granted, whole=inside),
         "waits_for_you": waits,
         "page": f"{parts.public_url}/reviews/{review.id}",
     }
-
-
-def _values(access: Access) -> AccessValues:
-    return AccessValues(**{name: list(values) for name, values in access._asdict().items()})
 
 
 def _fits(review: Review, asked: AskedReviews) -> bool:

@@ -242,13 +242,13 @@ ReviewKind = Literal["security", "privacy", "genai"]
 ReviewState = Literal["open", "approved", "rejected", "superseded"]
 
 
-class AccessValues(BaseModel):
-    """Values of each kind of access."""
+class AccessLists(BaseModel):
+    """Who may use a server, and from where. Null: for those alone who look after it."""
 
     groups: list[str]
     surfaces: list[str]
-    channels: list[str]
-    services: list[str]
+    channels: list[str] | None
+    services: list[str] | None
 
 
 class ReviewSummary(BaseModel):
@@ -264,7 +264,7 @@ class ReviewSummary(BaseModel):
     decided_at: int | None
     decided_by: str | None = Field(description="a person, or `grants file`")
     conditions: str
-    granted: AccessValues | None = Field(description="the access that was approved")
+    granted: AccessLists | None = Field(description="the access that was approved")
     waits_for_you: bool = Field(description="whether you may decide on it, at its page")
     page: str = Field(description="where it is decided: in a browser, by a person; never with a token")
 
@@ -302,7 +302,7 @@ class ReviewItem(BaseModel):
 class ReviewDetail(ReviewSummary):
     """One review, with all of it for the server's owners, reviewers and operators."""
 
-    requested: AccessValues
+    requested: AccessLists | None = Field(description="null for those who are not involved")
     outcome_why: str
     opened_why: str | None = Field(description="null for those who are not involved")
     checklist: list[ReviewItem] | None = Field(description="null for those who are not involved")

@@ -18,7 +18,7 @@ from pegboard_hub.web.api.bodies import body_of, read_model
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.registry_schema import Claims, Validation, Verdict
 from pegboard_hub.web.api.views import tools_digest
-from pegboard_hub.web.knowing import knows
+from pegboard_hub.web.knowing import knows, stop_told
 from pegboard_hub.web.parts import Parts
 
 NOT_HERE = "there is no such server here, or you may not know of it"
@@ -58,7 +58,7 @@ def _unknown(claims: Claims) -> Iterator[Verdict]:
 
 def _verdicts(parts: Parts, caller: Caller, server: RegisteredServer, claims: Claims) -> Iterator[Verdict]:
     yield Verdict(claim="server", holds=True, reason=f"{server.name} is registered here, owned by {server.owner}")
-    yield _approved(server)
+    yield _approved(parts, caller, server)
     if claims.endpoint is not None:
         url = server.name.resource_url(parts.public_url)
         holds = claims.endpoint == url
@@ -71,11 +71,11 @@ def _verdicts(parts: Parts, caller: Caller, server: RegisteredServer, claims: Cl
         yield _tools(parts, caller, server, claims.tools_digest)
 
 
-def _approved(server: RegisteredServer) -> Verdict:
+def _approved(parts: Parts, caller: Caller, server: RegisteredServer) -> Verdict:
     if not server.reachable:
         return Verdict(claim="approved", holds=False, reason=f"it is {server.lifecycle}, and cannot be called")
     if server.stopped:
-        return Verdict(claim="approved", holds=False, reason=f"it is stopped: {server.stopped}")
+        return Verdict(claim="approved", holds=False, reason=f"it is stopped: {stop_told(parts, caller, server)}")
     if server.lifecycle is Lifecycle.DEPRECATED:
         return Verdict(claim="approved", holds=True, reason=f"it is deprecated: {server.lifecycle_why}")
     return Verdict(claim="approved", holds=True, reason="its release is approved and deployed")

@@ -18,7 +18,6 @@ from pegboard_hub.registry.status import Health
 from pegboard_hub.registry.visibility import edits, insider, owns
 from pegboard_hub.web.api.etag import Version
 from pegboard_hub.web.api.registry_schema import (
-    AccessLists,
     CatalogueEntry,
     FieldChange,
     HistoryEntry,
@@ -30,7 +29,8 @@ from pegboard_hub.web.api.registry_schema import (
     ToolDetail,
     YourPart,
 )
-from pegboard_hub.web.knowing import looks_after
+from pegboard_hub.web.api.schema import AccessLists
+from pegboard_hub.web.knowing import looks_after, stop_told
 from pegboard_hub.web.parts import Parts
 
 
@@ -39,7 +39,7 @@ def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Versi
     return Version(str(server.name), server.version) if looks_after(parts, caller, server) else None
 
 
-def _told(server: RegisteredServer, health: Health, public_url: str) -> dict[str, Any]:
+def _told(parts: Parts, caller: Caller, server: RegisteredServer, health: Health) -> dict[str, Any]:
     """What a list and the whole of a server tell alike."""
     return {
         "server": str(server.name),
@@ -55,8 +55,8 @@ def _told(server: RegisteredServer, health: Health, public_url: str) -> dict[str
         "status": health.state,
         "status_since": health.since_ms,
         "status_why": health.why,
-        "stopped": server.stopped,
-        "resource_url": server.name.resource_url(public_url),
+        "stopped": stop_told(parts, caller, server),
+        "resource_url": server.name.resource_url(parts.public_url),
     }
 
 
@@ -76,7 +76,7 @@ def entry(
     # In one go: a page has hundreds of tools, and making a model of each by itself takes longer than all the rest.
     return CatalogueEntry.model_validate(
         {
-            **_told(server, health, parts.public_url),
+            **_told(parts, asker.caller, server, health),
             "usable": usable,
             "tools": [_tool_in_list(tool, server) for tool in tools],
         }
@@ -93,7 +93,7 @@ def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iter
         waiting=server.waiting.digest if server.waiting else None,
     )
     return ServerDetail(
-        **_told(server, health, parts.public_url),
+        **_told(parts, caller, server, health),
         links=dict(server.links),
         gallery=server.gallery,
         uses_models=server.uses_models,

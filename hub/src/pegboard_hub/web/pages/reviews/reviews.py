@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, Response
 from pegboard_hub.identity.person import PersonFacts, caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
-from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.reviews.deciding import Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
@@ -159,6 +159,12 @@ class ReviewView:
     def path(self) -> str:
         """Where its forms go."""
         return f"{PATH}/{self.review.id}"
+
+    @property
+    def approved(self) -> tuple[tuple[str, ...], ...]:
+        """What was approved, by kind: channels and services are for those who look after the server."""
+        granted = self.review.granted or Access()
+        return granted if self.involved else (granted.groups, granted.surfaces)
 
     def ticked(self, row: AccessRow) -> bool:
         """Whether the form approves one value: all of them, until somebody has sent or kept it otherwise."""

@@ -26,7 +26,7 @@ from pegboard_hub.registry.reading import ReleasePlace, ReleaseRow, releases_of
 from pegboard_hub.registry.reviews.model import Review
 from pegboard_hub.registry.status import Isolation
 from pegboard_hub.registry.visibility import edits, insider, owns
-from pegboard_hub.web.knowing import known_server, listed, looks_after, open_from
+from pegboard_hub.web.knowing import known_server, knows_stop, listed, looks_after, open_from
 from pegboard_hub.web.pages.frame import Frame, Framer, with_query
 from pegboard_hub.web.pages.health_view import HealthView, health_view_of_one
 from pegboard_hub.web.pages.servers import chart, schemas
@@ -270,7 +270,7 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     """What stands above a server's page."""
     caller = frame.caller
     now = standing(parts.status.read(), server)
-    if server.stopped and frame.viewer and not _knows_stop(parts, caller, server):
+    if server.stopped and frame.viewer and not knows_stop(parts, caller, server):
         now = replace(now, why="")
     tabs = TABS | (CHANGES if looks_after(parts, caller, server) else {})
     here = f"/servers/{server.name}"
@@ -283,11 +283,6 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     ask = f"{here}/access" if owns(caller, server) else ""
     said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
     return Head(server, now, said, drawn, edit, submit)
-
-
-def _knows_stop(parts: Parts, caller: Caller, server: RegisteredServer) -> bool:
-    """Why a server is stopped is for those who could use it otherwise, and for those who look after it."""
-    return looks_after(parts, caller, server) or bool(open_from(parts, caller, server))
 
 
 def editable(server: RegisteredServer) -> bool:
@@ -370,8 +365,9 @@ async def security(parts: Parts, frame: Frame, server: RegisteredServer, _reques
 async def releases(parts: Parts, frame: Frame, server: RegisteredServer, request: Request) -> ReleasesView:
     """What the page of releases shows."""
     after = _place(request.query_params.get("cursor", ""))
+    mine = looks_after(parts, frame.caller, server)
     async with parts.database.read() as connection:
-        found, rest = await releases_of(connection, str(server.name), after, PAGE_RELEASES)
+        found, rest = await releases_of(connection, str(server.name), after, PAGE_RELEASES, deployed_only=not mine)
     here = f"/servers/{server.name}/releases"
     query = frame.viewer.query if frame.viewer else ()
     return ReleasesView(
@@ -470,7 +466,9 @@ def _tool_view(
 def _asked(server: RegisteredServer, insides: bool) -> Iterator[Asked]:
     kinds = ("groups", "surfaces", "channels", "services") if insides else ("groups", "surfaces")
     for kind in kinds:
-        requested, granted = getattr(server.requested, kind), getattr(server.granted, kind)
+        granted = getattr(server.granted, kind)
+        # What was asked for and not given is for those who look after it.
+        requested = getattr(server.requested, kind) if insides else granted
         values = sorted({*requested, *granted})
         if values or kind in ("groups", "surfaces"):
             yield Asked(kind.capitalize(), tuple((value, value in requested, value in granted) for value in values))
