@@ -34,7 +34,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("the reason of a stop", "pegboard.core.grants:LONGEST_WHY", "characters"),
         Limit("a body of the API, but of the access check", "pegboard_hub.web.api.bodies:BODY_LIMIT", "bytes"),
         Limit("entries on a page of a list of the API", "pegboard_hub.web.paging:MOST_ON_A_PAGE", ""),
-        Limit("drafts of one team", "pegboard_hub.web.api.drafts:MOST_DRAFTS", ""),
+        Limit("drafts of one team", "pegboard_hub.registry.changes:MOST_DRAFTS", ""),
         Limit("arguments in a question to `explain`", "pegboard_hub.web.questions:MOST_ARGUMENTS", "characters"),
     ),
     "Declarations": (
@@ -48,6 +48,8 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("subschemas once every $ref is followed", "pegboard.core.schemas:MOST_FOLLOWED", ""),
     ),
     "Reviews": (
+        Limit("comments on one review", "pegboard_hub.registry.reviews.talking:MOST_COMMENTS", ""),
+        Limit("cases that one answer on who would gain what decides", "pegboard_hub.registry.impact:MOST_CASES", ""),
         Limit("since a person signed in, to decide", "pegboard_hub.web.pages.recent:RECENT_S", "s"),
         Limit(
             "values of one kind of access that are asked for", "pegboard_hub.registry.reviews.texts:MOST_VALUES", ""

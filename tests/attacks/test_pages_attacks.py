@@ -7,6 +7,7 @@ a page hides its parts hide too; a try goes to the edge alone, and of a tool tha
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -293,3 +294,18 @@ async def test_a_planted_session_cookie_tries_nothing(company: Company) -> None:
         answer = await planted.press(form, "Call it", **fields)
     assert answer.status_code in (303, 403)
     assert edge.asked == []
+
+
+async def test_why_a_release_cannot_be_started_is_told_to_those_who_look_after_the_server(
+    hub: Hub, company: Company
+) -> None:
+    """It is the machine's own word, and can name a tool that is hidden, or a file."""
+    fault = "is NOT started: tool get_revenue_metrics: see /srv/pegboard/logs/presto.log"
+    servers = {"prod/presto": "presto"}
+    told = {"at": time.time(), "isolation": {"mode": "user"}, "servers": servers, "faults": {"prod/presto": fault}}
+    company.report(**told)
+    for person, knows in (("pat", True), ("fay", False), ("gus", False)):
+        for path in ("/", "/servers/prod/presto", "/servers/prod/presto/tools", "/servers", "/teams/platform"):
+            page = (await hub.public.get(path, params={"as": person})).text
+            assert ("/srv/pegboard" in page) is (knows and path not in ("/servers", "/teams/platform")), path
+            assert "failed" in page

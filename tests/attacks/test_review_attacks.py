@@ -21,7 +21,7 @@ from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.web.pages.browser import Visitor
-from tests.hub.company import URL, Company, Hub, presto
+from tests.hub.company import URL, Company, Hub, opened, presto
 from tests.hub.reviewing import (
     PRESTO,
     ask,
@@ -38,6 +38,7 @@ from tests.hub.reviewing import (
     signed_in,
     words,
 )
+from tests.hub.test_registry import edge_bundle
 from tests.oauth import Browser
 
 pytestmark = pytest.mark.anyio
@@ -496,3 +497,47 @@ async def test_what_was_asked_for_and_not_given_and_on_which_conditions_is_told_
         pages += [(await hub.api(who, path)).text for path in ("reviews", f"servers/{PRESTO}")]
         assert ("secret" in "".join(pages)) is told
         assert ("waits for reviews" in "".join(pages)) is told
+
+
+async def test_nobody_talks_a_review_out_of_its_reviewers_hands(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pegboard_hub.registry.reviews.talking.MOST_COMMENTS", 2)
+    pat = await signed_in(stage.hub, "pat")
+    for status in (303, 303, 422):
+        answer = await send_form(stage.hub, pat, f"/reviews/{stage.review.id}/comment", comment="x" * 4000)
+        assert answer.status_code == status
+    assert len(await stage.hub.parts.reviewing.comments(stage.review.id)) == 2
+    await decide(stage.hub, "sol", stage.review)
+    assert server(stage.hub).reachable
+
+
+class Killed(BaseException):
+    """The hub is gone in the middle of something."""
+
+
+async def gone(*_args: object, **_more: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    ("step", "decided"),
+    [
+        ("pegboard_hub.registry.reviews.deciding._note", False),
+        ("pegboard_hub.registry.store.approve_release", False),
+        ("pegboard_hub.registry.store.write_server", False),
+        ("pegboard_hub.registry.store.stamp_server", False),
+        ("pegboard_hub.registry.bundles.BundleWriter.write_first", True),
+    ],
+)
+async def test_of_a_decision_in_which_the_hub_dies_all_is_kept_or_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str, *, decided: bool
+) -> None:
+    monkeypatch.setattr(step, gone)
+    with pytest.raises(Killed):
+        await decide(stage.hub, "sol", stage.review)
+    monkeypatch.undo()
+    async with opened(stage.company) as again:
+        review = await again.parts.reviewing.find(stage.review.id)
+        assert (review.state is State.APPROVED, server(again).reachable) == (decided, decided)
+        assert (PRESTO in {str(each.server) for each in edge_bundle(stage.company).servers}) is decided

@@ -23,6 +23,7 @@ from pegboard_hub.web.pages.reviews.differences import differing
 from pegboard_hub.web.questions import strict_json
 from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
+    DRAFT,
     PRESTO,
     ask,
     changed,
@@ -289,3 +290,50 @@ async def test_who_would_gain_too_much_to_be_told_is_said_to_reviewers_and_they_
     assert answer.status_code == 422
     await decide(hub, "sol", review, "reject", why="too much at once")
     assert not await open_ones(hub)
+
+
+async def test_a_team_fills_the_registry_with_no_names_by_giving_drafts_up_or_away_or_by_the_page(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, _ = stage
+    monkeypatch.setattr("pegboard_hub.registry.changes.MOST_DRAFTS", 3)
+    regroup(hub, "sam", "search-eng", "second-team")
+    headers = {"Authorization": f"Bearer {await hub.token('sam')}"}
+
+    async def made(name: str, owner: str = "search-eng") -> httpx2.Response:
+        body = {**DRAFT, "server": name, "owner": owner, "why": "x"}
+        return await hub.public.post("/api/v1/servers", json=body, headers=headers)
+
+    for number in range(3):
+        found = await made(f"prod/given-up-{number}")
+        tag = {"If-Match": found.headers["etag"]}
+        path = f"/api/v1/servers/prod/given-up-{number}"
+        assert (await hub.public.delete(path, params={"why": "x"}, headers=headers | tag)).status_code == 200
+    assert (await made("prod/one-more")).json()["error"]["code"] == "too_many_drafts"
+    page = await post(hub, "sam", "/servers/new", **DRAFT, namespace="prod", name="one-more")
+    assert (page.status_code, "as many as a team can have" in words(page)) == (422, True)
+    away = await made("prod/away", "second-team")
+    body = {"owner": "search-eng", "why": "x"}
+    tag = {"If-Match": away.headers["etag"]}
+    moved = await hub.public.patch("/api/v1/servers/prod/away", json=body, headers=headers | tag)
+    assert (moved.status_code, moved.json()["error"]["code"]) == (409, "too_many_drafts")
+    assert "prod/one-more" not in hub.parts.registry.current.servers
+
+
+@pytest.mark.parametrize("said", ['channels = ["#wiki"]', 'surfaces = ["cli"]'])
+async def test_what_reviewers_opened_without_code_is_not_covered_by_a_word_of_the_operator_on_something_else(
+    stage: Stage, said: str
+) -> None:
+    hub, company = stage
+    await register(hub)
+    await ask(hub, "sam", WIKI, Access(("finance", "search-eng"), ("cli",)))
+    found = await open_ones(hub, WIKI)
+    for kind, person in ((Kind.SECURITY, "sol"), (Kind.PRIVACY, "lea")):
+        await decide(hub, person, found[kind])
+    assert server(hub, WIKI).granted.groups
+    entry = f'\n[servers."{WIKI}"]\nsource = "wiki"\nreason = "its bot"\n{said}\n'
+    company.grants.write_text(company.grants.read_text() + entry)
+    company.deploy(WIKI, presto(name="wiki"))
+    await hub.parts.registry.refresh()
+    assert not server(hub, WIKI).reachable
+    assert {*await open_ones(hub, WIKI)} == {Kind.SECURITY, Kind.PRIVACY}

@@ -10,13 +10,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.declared import mistakable
 from pegboard_hub.registry import history, store
-from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
+from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Snapshot
 from pegboard_hub.registry.record import RECORD_FIELDS, check_record, check_server_name, record_of
 
 STATE_FIELDS = ("source", "reason", "lifecycle", "lifecycle_why", "takes_any")
 """What stands of a server beside its record, its access, its releases and its stops."""
+
+MOST_DRAFTS = 100
+"""Drafts of one team: whoever may register could otherwise fill the registry with names, which stay taken."""
+
+GIVEN_UP_MS = 86_400_000
+"""For how long a draft that was given up still counts, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ class Changing:
                 "server", f"{name} is mistaken for {alike[0]}", "Choose a name that reads differently."
             )
         values = check_record(record)
+        if actor.kind == "person":
+            self._check_room(values.get("owner", ""))
         draft = RegisteredServer(
             name=parsed,
             source=source,
@@ -128,6 +136,8 @@ class Changing:
         fields = _differences(before, after)
         if not fields:
             return before
+        if "owner" in fields and after.lifecycle is Lifecycle.DRAFT and change.actor.kind == "person":
+            self._check_room(after.owner)
         await store.write_server(self.connection, before, after)
         if after.release is not None and after.release is not before.release:
             await store.mark_release(self.connection, change.server, after.release.digest, self.now_ms)
@@ -145,6 +155,18 @@ class Changing:
             UnknownServer: there is no such server.
         """
         return await self._keep(self.server(server), actor, action, why, fields or {})
+
+    def _check_room(self, owner: str) -> None:
+        """Keep a team from having more drafts than it can have."""
+        since_ms = self.now_ms - GIVEN_UP_MS
+        drafts = sum(
+            server.owner == owner
+            and not server.published
+            and (server.lifecycle is Lifecycle.DRAFT or server.updated_at_ms > since_ms)
+            for server in {**self._snapshot.servers, **self.changed}.values()
+        )
+        if drafts >= MOST_DRAFTS:
+            raise TooManyDrafts(owner, MOST_DRAFTS)
 
     async def _keep(
         self, server: RegisteredServer, actor: Actor, action: str, why: str, fields: history.Fields

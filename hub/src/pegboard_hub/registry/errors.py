@@ -31,6 +31,14 @@ class ChangeRefused(PegboardError):
         self.mend = mend
 
 
+class TooManyDrafts(ChangeRefused):
+    """A team has as many drafts as it can have."""
+
+    def __init__(self, owner: str, most: int) -> None:
+        fault = f"{owner} has {most} drafts, with those given up in the last day, which is as many as a team can have"
+        super().__init__("owner", fault, "Finish some, or come back tomorrow.")
+
+
 class ChangeConflict(PegboardError):
     """Somebody changed the server since the editor saw it; nothing was written.
 

@@ -180,9 +180,10 @@ class Following:
         if declared.digest in covers and await store.is_approved(connection, name, declared.digest):
             return {}
         approved = await store.last_approved(connection, name, MOST_COMPARED)
-        if not approved and any(self.imported.get(name, {}).get(field) for field in Access._fields):
+        said = Access(*(tuple(self.imported.get(name, {}).get(field, ())) for field in Access._fields))
+        if not approved and any(said) and within(server.granted, said):
             # The operator granted it before it declared anything: that covers what it declares first. What reviewers
-            # granted it without code does not: they have not seen any.
+            # granted it without code, be it beside that, does not: they have not seen any.
             await record_approved(
                 connection,
                 name,

@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from pegboard.core.caller import Caller
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.registry.changes import Change, Changing
-from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownServer
+from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_why
@@ -32,9 +32,6 @@ from pegboard_hub.web.knowing import known_server, no_server
 from pegboard_hub.web.parts import Parts
 
 ONE = "/servers/{namespace}/{name}"
-
-MOST_DRAFTS = 100
-"""Drafts of one team: whoever may register could otherwise fill the registry with names."""
 
 _BODY = {
     "server": "prod/weather",
@@ -79,7 +76,7 @@ def _add_create(router: APIRouter, parts: Parts) -> None:
         with _told():
             why = check_why(body.why)
             async with parts.registry.changing() as changing:
-                _check_new(changing, parts, body)
+                _check_new(changing, body)
                 draft = await changing.register(body.server, record, Actor(caller.sub), why)
         return _answer(parts, request, caller, draft, 201)
 
@@ -174,14 +171,9 @@ def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
         raise invalid("owner", "It is none of your groups.", mend)
 
 
-def _check_new(changing: Changing, parts: Parts, body: DraftBody) -> None:
+def _check_new(changing: Changing, body: DraftBody) -> None:
     if changing.find(body.server) is not None:
         raise refuse(409, "name_taken", f"server: {body.server} is taken.", "Choose another name.")
-    servers = parts.registry.current.servers.values()
-    drafts = sum(each.owner == body.owner and each.lifecycle is Lifecycle.DRAFT for each in servers)
-    if drafts >= MOST_DRAFTS:
-        message = f"owner: {body.owner} has {drafts} drafts, which is as many as a team can have."
-        raise refuse(409, "too_many_drafts", message, "Finish some, or give them up.")
 
 
 @contextmanager
@@ -191,6 +183,8 @@ def _told() -> Iterator[None]:
         yield
     except ChangeConflict as error:
         raise conflict(error) from error
+    except TooManyDrafts as error:
+        raise refuse(409, "too_many_drafts", f"owner: {error.fault}.", error.mend) from error
     except ChangeRefused as error:
         raise not_so(error) from error
     except UnknownServer as error:

@@ -24,7 +24,7 @@ from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
 from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.calls import live_since, reader_of
-from pegboard_hub.web.knowing import owned
+from pegboard_hub.web.knowing import looks_after, owned
 from pegboard_hub.web.notices import current_notices
 from pegboard_hub.web.pages.frame import Framer, Viewer, with_query
 from pegboard_hub.web.pages.standing import UNWELL, Standing, standing
@@ -231,4 +231,5 @@ def _server_view(
         refused = decide_access(bound, replace(server.access(parts.public_url), stopped="")).refusal
         refusal = refused.message if refused else ""
         tools = tuple(visible_tools(caller, server, parts.public_url))
-    return ServerView(server, standing(status, server), figures, tools, refusal)
+    now = standing(status, server, whole=caller is None or looks_after(parts, caller, server))
+    return ServerView(server, now, figures, tools, refusal)

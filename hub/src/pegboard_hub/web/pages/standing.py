@@ -58,15 +58,22 @@ class Banner(NamedTuple):
     link: str = ""
 
 
-def standing(status: RuntimeStatus, server: RegisteredServer) -> Standing:
-    """How a server stands now."""
+def standing(status: RuntimeStatus, server: RegisteredServer, *, whole: bool = False) -> Standing:
+    """How a server stands now.
+
+    Args:
+        status: of the instance.
+        server: the server.
+        whole: whether to say why its release cannot be deployed or started, in words that can name its tools and this
+            machine's files.
+    """
     if server.stopped:
         return Standing("stopped", why=server.stopped)
     health, fault = status.standing(server), status.faults.get(str(server.name), "")
     if health.state == "not deployed" and server.lifecycle not in (*REACHABLE, Lifecycle.APPROVED):
         return Standing(server.lifecycle.value)
     process = status.processes.get(str(server.name))
-    why = fault if health.state == "failed" and fault else health.why
+    why = fault if whole and health.state == "failed" and fault else health.why
     return Standing(health.state, health.since_ms, why, health.checked_at_ms, process.restarts if process else 0)
 
 

@@ -269,7 +269,7 @@ def framed(parts: Parts, framer: Framer, request: Request, name: str, tab: str) 
 async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     """What stands above a server's page."""
     caller = frame.caller
-    now = standing(parts.status.read(), server)
+    now = standing(parts.status.read(), server, whole=frame.viewer is None or looks_after(parts, caller, server))
     if server.stopped and frame.viewer and not knows_stop(parts, caller, server):
         now = replace(now, why="")
     tabs = TABS | (CHANGES if looks_after(parts, caller, server) else {})
