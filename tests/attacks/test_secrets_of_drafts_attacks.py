@@ -337,3 +337,18 @@ async def test_what_reviewers_opened_without_code_is_not_covered_by_a_word_of_th
     await hub.parts.registry.refresh()
     assert not server(hub, WIKI).reachable
     assert {*await open_ones(hub, WIKI)} == {Kind.SECURITY, Kind.PRIVACY}
+
+
+async def test_no_owner_keeps_the_operator_from_taking_access_away_by_giving_something_back_before(
+    stage: Stage,
+) -> None:
+    """Then file and registry do not agree, and nothing else of the file is taken over."""
+    hub, company = stage
+    granted = server(hub).granted
+    await ask(hub, "pat", PRESTO, granted._replace(groups=tuple({*granted.groups} - {"platform"})))
+    edit(company, 'groups = ["ads-eng", "finance", "data-infra", "platform"]', 'groups = ["ads-eng", "sales"]')
+    await hub.parts.registry.refresh()
+    assert server(hub).granted.groups == ("ads-eng",)
+    assert hub.parts.registry.conflicting == (PRESTO,)
+    await hub.parts.registry.refresh()
+    assert server(hub).granted.groups == ("ads-eng",)

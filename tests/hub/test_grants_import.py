@@ -31,12 +31,15 @@ def test_a_field_is_taken_over_kept_or_told_of_as_a_conflict(last: Any, now: Any
     for name, empty in EMPTY.items():
         before = have[name] if last is None else last.get(name, empty)
         wanted = now.get(name, before if last is None else empty)
+        ended = [each for each in have[name] if each in before and each not in wanted] if empty == [] else []
+        after = found.take.get(name, have[name])
+        assert not ended or wanted == before or not set(ended) & set(after)
         if name in found.conflicts:
             assert have[name] not in (before, wanted)
-            assert name not in found.take
-            assert found.conflicts[name] == (wanted, have[name])
+            assert after == ([each for each in have[name] if each not in ended] if ended else have[name])
+            assert found.conflicts[name] == (wanted, after)
         elif name in found.take:
-            assert have[name] == before
+            assert have[name] == before or ended
             assert found.take[name] == wanted != before
         else:
             assert wanted in (before, have[name])

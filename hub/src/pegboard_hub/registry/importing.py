@@ -8,7 +8,8 @@ registry says now.
 | says the same   | anything               | nothing                                                   |
 | says another    | as the file said       | the file's is taken over                                  |
 | says another    | says the same          | nothing: they agree                                       |
-| says another    | says something else    | a conflict: nothing is taken over, and a problem tells it |
+| says another    | says something else    | a conflict, which a problem tells: of a list what the     |
+|                 |                        | file took out ends, and nothing else is taken over        |
 
 What the file never said is the registry's alone. A field that it no longer says is empty again.
 """
@@ -43,7 +44,7 @@ class Merge(NamedTuple):
     Attributes:
         take: fields to change, with what they are to be.
         accepted: the entry as it counts as taken over.
-        conflicts: fields that are not taken over, each with what the file says and what the registry says.
+        conflicts: fields that are not wholly taken over, each with what file and registry say.
     """
 
     take: dict[str, Any]
@@ -85,8 +86,11 @@ def merge(last: Entry | None, now: Entry, have: Entry) -> Merge:
         # A file that comes to a server for the first time is the operator's word on it, where it says anything.
         before = have[name] if last is None else last.get(name, empty)
         wanted = now.get(name, before if last is None else empty)
-        if wanted != before and wanted != have[name] and have[name] != before:
-            found.conflicts[name] = (wanted, have[name])
+        kept = _without_what_ends(before, wanted, have[name])
+        if wanted not in (before, have[name], kept) and have[name] != before:
+            found.conflicts[name] = (wanted, kept)
+            if kept != have[name]:
+                found.take[name] = kept
             if last is not None and name in last:
                 found.accepted[name] = last[name]
             continue
@@ -95,6 +99,16 @@ def merge(last: Entry | None, now: Entry, have: Entry) -> Merge:
         if name in now:
             found.accepted[name] = wanted
     return found
+
+
+def _without_what_ends(before: Any, wanted: Any, have: Any) -> Any:
+    """What the registry keeps where the two do not agree: of a list not what the operator has taken out.
+
+    Whoever may give something back could otherwise keep the operator from taking away more.
+    """
+    if not isinstance(have, list):
+        return have
+    return [value for value in have if value in wanted or value not in before]
 
 
 def granted(take: Entry, server: RegisteredServer) -> Access:
