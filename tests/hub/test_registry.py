@@ -51,8 +51,9 @@ async def test_what_an_author_requests_is_kept_beside_what_is_granted_and_opens_
     assert kept["sales"] == (True, False)
     assert kept["finance"] == (False, True)
     assert "sales" not in edge_bundle(company).servers[1].groups
-    page = await hub.public.get("/servers/prod/presto/security")
-    assert "sales: not granted" in plain(page.text)
+    for person, told in (("pat", True), ("fay", False)):
+        page = await hub.public.get("/servers/prod/presto/security", params={"as": person})
+        assert ("sales: not granted" in plain(page.text)) is told
 
 
 async def test_starting_again_changes_nothing(company: Company) -> None:

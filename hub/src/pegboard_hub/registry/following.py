@@ -171,29 +171,13 @@ class Following:
         name, connection = str(server.name), self._changing.connection
         if not reviewed(self._file, server) or server.takes_any:
             return {}
-        # A release was approved for those who could call it: it is no way for others into what it was alone.
-        covers = {
-            each
-            for each, access in (await granted_with(connection, server)).items()
-            if within(server.granted, access)
-        }
-        if declared.digest in covers and await store.is_approved(connection, name, declared.digest):
-            return {}
         approved = await store.last_approved(connection, name, MOST_COMPARED)
-        said = Access(*(tuple(self.imported.get(name, {}).get(field, ())) for field in Access._fields))
-        if not approved and any(said) and within(server.granted, said):
-            # The operator granted it before it declared anything: that covers what it declares first. What reviewers
-            # granted it without code, be it beside that, does not: they have not seen any.
-            await record_approved(
-                connection,
-                name,
-                needed(declared.manifest),
-                declared.digest,
-                server.granted,
-                GRANTS_FILE.sub,
-                server.reason,
-                self._changing.now_ms,
-            )
+        if not approved:
+            return await self._concerned_by_the_first(server, declared)
+        # A release was approved for those who could call it: it is no way for others into what it was alone.
+        access_of = await granted_with(connection, server)
+        covers = {digest for digest, access in access_of.items() if within(server.granted, access)}
+        if declared.digest in covers and await store.is_approved(connection, name, declared.digest):
             return {}
         compared = [digest for digest in approved if digest in covers] or approved[:1]
         known = await store.load_releases(connection, {(name, digest) for digest in compared})
@@ -201,9 +185,30 @@ class Following:
         # Once all of a release was kept, what earlier ones did not keep is no excuse any more.
         whole = [release for release in before if not release.unrecorded]
         found = [differences(release, declared) for release in whole or before]
-        if not all(found):
-            return {}  # as one that was approved, be it one that its author went back to
-        return found[0] if found else differences(None, declared)
+        # As one that was approved, be it one that its author went back to, it is deployed.
+        return found[0] if all(found) else {}
+
+    async def _concerned_by_the_first(
+        self, server: RegisteredServer, declared: Release
+    ) -> Mapping[Kind, Sequence[Difference]]:
+        """The same of a server of which no release was approved yet."""
+        name = str(server.name)
+        said = Access(*(tuple(self.imported.get(name, {}).get(field, ())) for field in Access._fields))
+        if not any(said) or not within(server.granted, said):
+            return differences(None, declared)
+        # The operator granted it before it declared anything: that covers what it declares first. What reviewers
+        # granted it without code, be it beside that, does not: they have not seen any.
+        await record_approved(
+            self._changing.connection,
+            name,
+            needed(declared.manifest),
+            declared.digest,
+            server.granted,
+            GRANTS_FILE.sub,
+            server.reason,
+            self._changing.now_ms,
+        )
+        return {}
 
     async def _apply(self, server: RegisteredServer, action: str, why: str, **what: Any) -> RegisteredServer:
         return await self._changing.apply(Change(str(server.name), PEGBOARD, action, why, **what))
