@@ -41,11 +41,12 @@ class Line(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One field of what differs; `more` lines of it are not shown."""
+    """One field of what differs; `more` lines of it are not shown. `listed` where its lines are single values."""
 
     label: str
     lines: tuple[Line, ...]
     more: int
+    listed: bool
 
 
 class Shown(NamedTuple):
@@ -58,7 +59,8 @@ class Shown(NamedTuple):
 
 def differing(changes: Iterable[Difference]) -> tuple[Shown, ...]:
     """What differs, as a page shows it."""
-    return tuple(_shown(change) for change in changes)
+    # What is empty and was not there before differs in nothing that one could read.
+    return tuple(found for found in map(_shown, changes) if any(part.lines for part in found.parts))
 
 
 def lines_of(value: Any) -> list[str]:
@@ -94,11 +96,12 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Par
 def _part(label: str, before: Any, after: Any) -> Part:
     was, now = lines_of(before), lines_of(after)
     # A list is read whole: a group that is left out of it would look like one that is not there.
-    around = MOST_COMPARED if _is_list(before) or _is_list(after) else AROUND
+    listed = _is_list(before) or _is_list(after)
+    around = MOST_COMPARED if listed else AROUND
     compared = _compared(was[:MOST_COMPARED], now[:MOST_COMPARED], around)
     lines = [Line(line.mark, shown(_short(line.text))) for line in compared]
     left_out = sum(max(0, len(each) - MOST_COMPARED) for each in (was, now))
-    return Part(label, tuple(lines[:MOST_LINES]), max(0, len(lines) - MOST_LINES) + left_out)
+    return Part(label, tuple(lines[:MOST_LINES]), max(0, len(lines) - MOST_LINES) + left_out, listed)
 
 
 def _compared(was: list[str], now: list[str], around: int) -> Iterator[Line]:
