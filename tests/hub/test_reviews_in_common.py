@@ -193,6 +193,23 @@ async def test_an_approval_that_can_let_nobody_in_says_so_before_and_after(hub: 
     assert "Nobody can reach it. No surface is granted" in after
 
 
+async def test_a_bot_without_a_channel_lets_nobody_in_and_the_page_and_the_operator_are_told(hub: Hub) -> None:
+    async with hub.parts.registry.changing() as changing:
+        mute = Access(("ads-eng",), ("bot",))
+        await changing.apply(Change(PRESTO, Actor("pat"), "grant", "x", granted=mute, requested=mute))
+    told = "No channel is granted, and surface bot is used in channels alone."
+    assert told in words(await (await signed_in(hub, "pat")).get(f"{URL}/servers/{PRESTO}"))
+    assert PRESTO in await hub.parts.reviewing.unreached(hub.parts.registry.current.servers.values())
+
+
+async def test_approvals_that_share_a_bot_and_none_of_its_channels_are_refused(hub: Hub) -> None:
+    await asked(hub, Access(("search-eng",), ("bot",), ("#one", "#two")))
+    found = await open_ones(hub, WIKI)
+    await decide(hub, "sol", found[Kind.SECURITY], without=["channels:#two"])
+    page = words(await decide(hub, "lea", found[Kind.PRIVACY], without=["channels:#one"]))
+    assert "no channel would be approved by all: Security by sol: #one" in page
+
+
 async def test_a_server_for_which_nothing_is_asked_says_so_and_blames_no_reviewer(hub: Hub, company: Company) -> None:
     await ask(hub, "pat", PRESTO, Access())
     pat = await signed_in(hub, "pat")

@@ -10,8 +10,12 @@ from pegboard_hub.registry.model import REACHABLE, Access, Lifecycle, Registered
 from pegboard_hub.registry.reviews.model import TITLES, Kind, Review, State
 from pegboard_hub.registry.reviews.rules import common, needed_of, together
 
-NOUNS = {"groups": "group", "surfaces": "surface", "services": "service"}
-"""The fields of an access that let somebody in: a group and a surface together, or a service."""
+NOUNS = {"groups": "group", "surfaces": "surface", "channels": "channel", "services": "service"}
+"""The fields of an access that let somebody in: a group and a surface together, or a service. Surface `bot` counts
+only with a channel."""
+
+BOT = "bot"
+"""The surface whose calls come from channels."""
 
 MOST_NAMED = 5
 """Values that a sentence names."""
@@ -78,7 +82,19 @@ def reason_of(found: Iterable[Review]) -> str:
 
 def reaches_somebody(access: Access) -> bool:
     """Whether an access lets anybody in: a service, or people of a group from a surface."""
-    return bool(access.services or (access.groups and access.surfaces))
+    return bool(access.services or (access.groups and _open_surfaces(access)))
+
+
+def _open_surfaces(access: Access) -> tuple[str, ...]:
+    """The surfaces that somebody can come from: `bot` is used in channels alone."""
+    return tuple(surface for surface in access.surfaces if surface != BOT or access.channels)
+
+
+def lacking_of(access: Access) -> tuple[str, ...]:
+    """The fields for want of which an access lets no person in."""
+    if access.surfaces and not _open_surfaces(access):
+        return ("channels",) if access.groups else ("groups", "channels")
+    return tuple(name for name in ("groups", "surfaces") if not getattr(access, name))
 
 
 def check_shares(found: Mapping[Kind, Review], server: RegisteredServer, access: Access) -> None:
@@ -96,11 +112,20 @@ def check_shares(found: Mapping[Kind, Review], server: RegisteredServer, access:
     shared = common(left, access)
     if reaches_somebody(shared) or not reaches_somebody(left):
         return
-    field = next(name for name in NOUNS if getattr(left, name) and not getattr(shared, name))
+    field = _unshared(left, shared)
     fault = f"nobody would get in, for no {NOUNS[field]} would be approved by all: {_told(field, found, server)}"
     one = f"Tick one of {_named(getattr(left, field))}"
     mend = f"{one}, or reject it and say why: its owners then ask for what all its reviewers can approve."
     raise ChangeRefused(field, fault, mend)
+
+
+def _unshared(left: Access, shared: Access) -> str:
+    """The field of which something is left, and nothing would be shared."""
+    found = [name for name in lacking_of(shared) if getattr(left, name)]
+    if found:
+        return found[0]
+    # Only a bot's surface is shared, and no channel is left for it: another surface is.
+    return "surfaces" if left.groups and _open_surfaces(left) else "services"
 
 
 def is_closed(server: RegisteredServer) -> bool:
@@ -117,8 +142,10 @@ def unreached(found: Mapping[Kind, Review], server: RegisteredServer) -> Unreach
     """
     if not is_closed(server):
         return None
-    lacking = [name for name in ("groups", "surfaces") if not getattr(server.granted, name)]
+    lacking = lacking_of(server.granted)
     nothing = f"No {' and no '.join(NOUNS[name] for name in lacking)} is granted"
+    if "channels" in lacking:
+        nothing += f", and surface {BOT} is used in channels alone"
     granted = granted_by(found, server)
     if any(review.open for review in found.values()):
         return Unreached(f"{nothing}.", "Its reviews are open: its reviewers decide.", False)

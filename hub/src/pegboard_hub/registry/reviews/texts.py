@@ -32,6 +32,8 @@ def check_access(access: Access) -> Access:
         for value in values:
             if fault := _VALUES[field](value):
                 raise ChangeRefused(field, f"{value[:64]!r} {fault}", _MENDS[field])
+    if "bot" in ordered.surfaces and not ordered.channels:
+        raise ChangeRefused("channels", "surface bot is used in channels alone", "Name a channel, or leave bot out.")
     return ordered
 
 
