@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -176,12 +177,13 @@ async def test_a_session_of_this_morning_decides_nothing_and_is_led_to_sign_in_a
     assert 'value="approve"' not in page.text
     answer = await stage.send(sol, form)
     assert answer.status_code == 303
-    assert answer.headers["location"] == f"/sign-in?again=1&continue=/reviews/{stage.review.id}"
+    kept = f"/reviews/{stage.review.id}?done=keep"
+    assert answer.headers["location"] == f"/sign-in?again=1&continue={quote(kept)}"
     assert await stage.untouched()
     asked = await sol.get(f"{URL}{answer.headers['location']}")
     assert "Say once more who you are" in words(asked)
     back = await sol.press(asked, "sol")
-    assert back.headers["location"] == f"/reviews/{stage.review.id}"
+    assert back.headers["location"] == kept
     # The form of before belongs to the session of before.
     assert (await stage.send(sol, form)).status_code == 403
     assert await stage.untouched()

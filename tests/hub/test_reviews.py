@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
+from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor, entries
 from pegboard_hub.registry.model import Access, Lifecycle
-from pegboard_hub.registry.reviews.model import Kind, State
+from pegboard_hub.registry.reviews.model import Difference, Kind, Review, State
 from pegboard_hub.web.pages.reviews.differences import differing
 from tests.hub.company import URL, Company, Hub, presto
 from tests.hub.reviewing import (
@@ -19,6 +21,7 @@ from tests.hub.reviewing import (
     ask,
     changed,
     decide,
+    move,
     open_ones,
     register,
     release,
@@ -46,6 +49,21 @@ def hub(both: tuple[Hub, Company]) -> Hub:
 @pytest.fixture
 def company(both: tuple[Hub, Company]) -> Company:
     return both[1]
+
+
+async def ask_genai(hub: Hub, review: Review) -> None:
+    sol = await signed_in(hub, "sol")
+    await sol.press(await sol.get(f"{URL}/reviews/{review.id}"), "Ask for it", why="It summarises")
+
+
+async def page_of(hub: Hub, name: str, kind: Kind) -> str:
+    return f"{URL}/reviews/{(await open_ones(hub, name))[kind].id}"
+
+
+async def decide_all(hub: Hub, name: str) -> None:
+    """Approve everything that is open."""
+    for kind, review in (await open_ones(hub, name)).items():
+        await decide(hub, "lea" if kind is Kind.PRIVACY else "sol", review)
 
 
 async def test_a_release_that_changes_a_tool_is_out_of_reach_until_its_review_approves_it(
@@ -102,10 +120,17 @@ async def test_a_rejection_keeps_it_out_and_wants_a_reason_and_can_be_looked_at_
     owner = await signed_in(hub, "pat")
     page = await owner.get(f"{URL}/reviews/{review.id}")
     assert "It deletes." in words(page)
-    await owner.press(page, "Reopen", why="It asks first now.")
+    assert 'href="/servers/prod/presto/access"' in page.text
+    sol = await signed_in(hub, "sol")
+    await sol.press(await sol.get(str(page.url)), "Reopen", why="It asks first now.")
     [again] = (await open_ones(hub)).values()
     assert again.id != review.id
-    assert "It was the last one" in words(await decide(hub, "sol", again))
+    after = words(await decide(hub, "sol", again))
+    assert "It was the last one" in after
+    assert "Asked for by sol on" in after
+    # The rejection that it replaces stands with the earlier ones, and not beside it.
+    assert "Beside this" not in after
+    assert "Security , " in after.partition("Other reviews of this server")[2]
     assert server(hub).reachable
 
 
@@ -197,18 +222,21 @@ async def test_a_release_that_goes_back_ends_the_reviews_of_the_one_before(hub: 
 
 
 async def test_reviews_without_code_cover_no_release(hub: Hub, company: Company) -> None:
-    """What reviewers grant a draft they grant without having seen a tool of it."""
+    """What reviewers grant a draft they grant without having seen a tool of it, the review that one asked for too."""
     await register(hub, "prod/presto2", "pat", owner="platform")
     await ask(hub, "pat", "prod/presto2", Access(("ads-eng",), ("cli",)))
+    await ask_genai(hub, (await open_ones(hub, "prod/presto2"))[Kind.SECURITY])
     found = await open_ones(hub, "prod/presto2")
-    await decide(hub, "sol", found[Kind.SECURITY])
-    await decide(hub, "lea", found[Kind.PRIVACY])
+    assert set(found) == set(Kind)
+    await decide_all(hub, "prod/presto2")
     text = '\n[servers."prod/presto2"]\nsource = "../presto2"\n'
     company.grants.write_text(company.grants.read_text() + text)
     company.deploy("prod/presto2", presto(name="presto2"))
     assert await hub.parts.registry.refresh()
     assert not server(hub, "prod/presto2").reachable
-    assert set(await open_ones(hub, "prod/presto2")) == {Kind.SECURITY, Kind.PRIVACY}
+    assert set(await open_ones(hub, "prod/presto2")) == set(Kind)
+    genai = words(await (await signed_in(hub, "sol")).get(await page_of(hub, "prod/presto2", Kind.GENAI)))
+    assert "tool run_query" in genai
 
 
 async def test_the_operators_file_counts_as_an_approval_and_the_reviews_say_so(hub: Hub, company: Company) -> None:
@@ -451,12 +479,115 @@ async def test_what_is_given_back_is_called_that_in_the_history(hub: Hub) -> Non
     assert entry.action == "give back"
 
 
-async def test_a_record_that_is_in_review_is_changed_by_asking(hub: Hub) -> None:
+async def test_what_was_submitted_is_taken_back_to_draft_mended_and_submitted_anew(hub: Hub) -> None:
+    wiki = "prod/wiki"
+    await register(hub)
+    await ask(hub, "sam", wiki, Access(("search-eng",), ("cli",)))
+    found = await open_ones(hub, wiki)
+    await decide(hub, "sol", found[Kind.SECURITY], "reject", why="Describe what data it reads.")
+    sam, lea = await signed_in(hub, "sam"), await signed_in(hub, "lea")
+    page = words(await sam.get(f"{URL}/servers/{wiki}/edit"))
+    assert "Take it back to draft at /servers/prod/wiki/access first." in page
+    assert "pegboard.toml" not in page
+    rejected = await sam.get(f"{URL}/reviews/{found[Kind.SECURITY].id}")
+    assert 'href="/servers/prod/wiki/access#moves"' in rejected.text
+    await move(hub, "sam", wiki, "take back to draft")
+    assert server(hub, wiki).lifecycle is Lifecycle.DRAFT
+    assert await open_ones(hub, wiki) == {}
+    assert "Nothing waits for you." in words(await lea.get(f"{URL}/reviews"))
+    form = await sam.get(f"{URL}/servers/{wiki}/edit")
+    await sam.press(form, "Save", description="Search the wiki, all of it", why="as security wants it")
+    await ask(hub, "sam", wiki, Access(("search-eng",), ("cli",)))
+    assert set(await open_ones(hub, wiki)) == {Kind.SECURITY, Kind.PRIVACY}
+    await decide_all(hub, wiki)
+    assert server(hub, wiki).granted == Access(("search-eng",), ("cli",))
+    # What was approved is no draft any more.
+    sent = {"action": "take back to draft", "version": str(server(hub, wiki).version), "why": "x"}
+    assert (await send_form(hub, sam, f"/servers/{wiki}/lifecycle", **sent)).status_code == 422
+
+
+async def test_a_draft_that_is_brought_back_leaves_no_review_open(hub: Hub) -> None:
     await register(hub)
     await ask(hub, "sam", "prod/wiki", Access(("search-eng",), ("cli",)))
-    page = words(await (await signed_in(hub, "sam")).get(f"{URL}/servers/prod/wiki/edit"))
-    assert "Ask for other access at /servers/prod/wiki/access." in page
-    assert "pegboard.toml" not in page
+    await move(hub, "sam", "prod/wiki", "retire")
+    await move(hub, "sam", "prod/wiki", "bring back")
+    assert server(hub, "prod/wiki").lifecycle is Lifecycle.DRAFT
+    assert await open_ones(hub, "prod/wiki") == {}
+
+
+async def test_a_decision_that_comes_too_late_is_kept_as_it_was_filled_in(hub: Hub, company: Company) -> None:
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(f"{URL}/reviews/{review.id}")
+    unticked = page.text.replace('name="groups:ads-eng" checked', 'name="groups:ads-eng"')
+    box, *_ = re.findall(r'name="(item:\w+)"', page.text)
+    async with hub.parts.database.write() as connection:
+        await connection.execute(update(sessions).where(sessions.c.sub == "sol").values(authenticated_at_ms=0))
+    form = httpx2.Response(200, text=unticked, request=page.request)
+    answer = await sol.press(form, "approve", conditions="Until the next audit", **{box: "on"})
+    back = await sol.press(await sol.get(f"{URL}{answer.headers['location']}"), "sol")
+    again = await sol.get(f"{URL}{back.headers['location']}")
+    assert "Kept as you filled it in. Nothing is decided yet." in words(again)
+    assert 'name="groups:ads-eng">' in again.text
+    assert 'name="groups:platform" checked' in again.text
+    assert re.findall(r'name="(item:\w+)" checked', again.text) == [box]
+    assert ">Until the next audit</textarea>" in again.text
+    assert not server(hub).reachable
+
+
+async def test_who_unticks_what_is_granted_is_told_before_and_after_that_it_ends(hub: Hub) -> None:
+    held = server(hub).granted
+    ends = held.surfaces[0]
+    await ask(hub, "pat", PRESTO, held._replace(groups=(*held.groups, "search-eng")))
+    found = await open_ones(hub)
+    sol, lea = await signed_in(hub, "sol"), await signed_in(hub, "lea")
+    page = await sol.get(f"{URL}/reviews/{found[Kind.SECURITY].id}")
+    assert f"{ends} granted now; unticking ends it" in words(page)
+    assert "left unticked is taken from everybody" in words(page)
+    text = page.text.replace(f'name="surfaces:{ends}" checked', f'name="surfaces:{ends}"')
+    await sol.press(httpx2.Response(200, text=text, request=page.request), "keep")
+    kept = words(await sol.get(str(page.url)))
+    assert "Who would lose what, by what is left out until now" in kept
+    await decide(hub, "sol", found[Kind.SECURITY])
+    before = words(await lea.get(f"{URL}/reviews/{found[Kind.PRIVACY].id}"))
+    assert f"Granted now, and left out by another approval: {ends} . It ends for everybody" in before
+    after = words(await decide(hub, "lea", found[Kind.PRIVACY]))
+    assert f"With this approval ended, for everybody who had it: {ends} ." in after
+    assert ends not in server(hub).granted.surfaces
+
+
+async def test_a_bot_without_a_channel_cannot_be_asked_for(hub: Hub) -> None:
+    await register(hub)
+    sam = await signed_in(hub, "sam")
+    query = {"look": "1", "groups": "search-eng", "surfaces:bot": "on"}
+    page = words(await sam.get(str(httpx2.URL(f"{URL}/servers/prod/wiki/access", params=query))))
+    assert "channels: surface bot is used in channels alone. Name a channel, or leave bot out." in page
+    assert "What it would change" not in page
+
+
+async def test_a_look_refuses_what_nobody_reviews_and_production_uses(hub: Hub) -> None:
+    await register(hub, "dev/wiki")
+    sam = await signed_in(hub, "sam")
+    query = {"look": "1", "groups": "search-eng", "surfaces:chat": "on"}
+    page = words(await sam.get(str(httpx2.URL(f"{URL}/servers/dev/wiki/access", params=query))))
+    assert "production uses chat, and nobody reviews what is in dev" in page
+    assert "it holds" not in page
+    assert "its reviewers decide" not in page
+    assert "for review" not in words(await sam.get(f"{URL}/servers/dev/wiki"))
+
+
+async def test_a_review_shows_nothing_of_what_is_empty_and_blames_no_author_for_access(
+    hub: Hub, company: Company
+) -> None:
+    await ask(hub, "pat", PRESTO, server(hub).granted._replace(groups=("search-eng",)))
+    sol = await signed_in(hub, "sol")
+    page = words(await sol.get(await page_of(hub, PRESTO, Kind.SECURITY)))
+    assert "Everything below is its author" not in page
+    await release(hub, company, changed(egress=[]))
+    assert differing([Difference("requested channels", None, []), Difference("egress", None, {})]) == ()
+    page = words(await sol.get(await page_of(hub, PRESTO, Kind.SECURITY)))
+    assert "Everything below is its author" in page
 
 
 async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_too(
@@ -464,14 +595,22 @@ async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_
 ) -> None:
     await release(hub, company, changed())
     [review] = (await open_ones(hub)).values()
-    sol = await signed_in(hub, "sol")
-    await sol.press(await sol.get(f"{URL}/reviews/{review.id}"), "Ask for it", why="It summarises")
-    found = await open_ones(hub)
+    await ask_genai(hub, review)
+    sol, found = await signed_in(hub, "sol"), await open_ones(hub)
     assert set(found) == {Kind.SECURITY, Kind.GENAI}
     await decide(hub, "sol", found[Kind.SECURITY])
     assert not server(hub).reachable
+    # Who asks for a review is told as that, and does not become an author by it.
+    page = words(await sol.get(await page_of(hub, PRESTO, Kind.GENAI)))
+    assert "Asked for by sol on" in page
+    assert "Why It summarises" in page
     await decide(hub, "sol", found[Kind.GENAI])
     assert server(hub).reachable
+    # It looks at what changes later, too.
+    declaration = changed()
+    declaration["tools"][0]["description"] = "Run SQL.\nAlso asks a model."
+    await release(hub, company, declaration)
+    assert set(await open_ones(hub)) == {Kind.SECURITY, Kind.GENAI}
 
 
 @pytest.mark.parametrize(

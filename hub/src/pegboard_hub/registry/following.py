@@ -19,7 +19,14 @@ from pegboard_hub.registry.importing import entry_of, granted, held, merge, stop
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
 from pegboard_hub.registry.reviews.model import Difference, Kind, subject_of
 from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, differences, needed, within
-from pegboard_hub.registry.reviews.store import asked_still, open_reviews, record_approved, round_of, supersede
+from pegboard_hub.registry.reviews.store import (
+    also_needed,
+    asked_still,
+    open_reviews,
+    record_approved,
+    round_of,
+    supersede,
+)
 
 NAMED_NO_MORE = "the grants file no longer names it"
 _AGREE = "Let the file say what holds, which pegboard registry export prints, or change it in the registry"
@@ -134,7 +141,7 @@ class Following:
             kind: [*(each for each in review.changes if not each.what.startswith(ACCESS)), *access]
             for kind, review in found.items()
         }
-        subject, by = subject_of(server), next(iter(found.values())).opened_by
+        subject, by = subject_of(server), GRANTS_FILE.sub
         why = "the operator took access away meanwhile"
         await open_reviews(
             connection, str(server.name), opened, subject.release, subject.requested, by, why, self._changing.now_ms
@@ -184,7 +191,8 @@ class Following:
         before = [known[name, digest] for digest in compared]
         # Once all of a release was kept, what earlier ones did not keep is no excuse any more.
         whole = [release for release in before if not release.unrecorded]
-        found = [differences(release, declared) for release in whole or before]
+        also = await also_needed(connection, name)
+        found = [differences(release, declared, also) for release in whole or before]
         # As one that was approved, be it one that its author went back to, it is deployed.
         return found[0] if all(found) else {}
 
@@ -195,7 +203,7 @@ class Following:
         name = str(server.name)
         said = Access(*(tuple(self.imported.get(name, {}).get(field, ())) for field in Access._fields))
         if not any(said) or not within(server.granted, said):
-            return differences(None, declared)
+            return differences(None, declared, await also_needed(self._changing.connection, name))
         # The operator granted it before it declared anything: that covers what it declares first. What reviewers
         # granted it without code, be it beside that, does not: they have not seen any.
         await record_approved(

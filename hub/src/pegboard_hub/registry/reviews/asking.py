@@ -20,7 +20,6 @@ from pegboard_hub.registry.reviews.rules import (
     UNREVIEWED_SURFACES,
     access_differences,
     common,
-    needed_of,
     within,
 )
 
@@ -62,12 +61,12 @@ async def submit(changing: Changing, rights: Rights, name: str, wish: Wish) -> A
     _check_draft(server)
     change = Change(name, Actor(wish.by.sub), "submit", wish.why, wish.expected, requested=wish.asked)
     if not rights.is_reviewed(server):
-        _check_unreviewed(server, wish.asked)
+        check_unreviewed(server, wish.asked)
         values = {"lifecycle": Lifecycle.APPROVED, "reason": _reason(wish)}
         await changing.apply(replace(change, values=values, granted=wish.asked))
         return Asked((), wish.asked)
     await changing.apply(replace(change, values={"lifecycle": Lifecycle.IN_REVIEW}))
-    return await _ask_reviewers(changing, name, needed_of(server), wish)
+    return await _ask_reviewers(changing, name, await store.kinds_of(changing.connection, server), wish)
 
 
 async def ask_access(changing: Changing, rights: Rights, name: str, wish: Wish) -> Asked:
@@ -77,12 +76,12 @@ async def ask_access(changing: Changing, rights: Rights, name: str, wish: Wish) 
     _check_asks_otherwise(server, wish.asked, found)
     reviewed = rights.is_reviewed(server)
     if not reviewed:
-        _check_unreviewed(server, wish.asked)
+        check_unreviewed(server, wish.asked)
     # Reviews look at exactly what is asked for: those of a release that waits begin anew with it.
     again = found if server.waiting is not None else {}
     after = await changing.apply(_change_of_access(server, wish, reviewed=reviewed))
     await store.supersede(changing.connection, name, tuple(Kind))
-    fresh = needed_of(server) if reviewed and _adds(server, wish) else ()
+    fresh = await store.kinds_of(changing.connection, server) if reviewed and _adds(server, wish) else ()
     kinds = tuple(dict.fromkeys((*again, *fresh)))
     if not kinds:
         return Asked((), after.granted)
@@ -154,8 +153,12 @@ def _check_asks_otherwise(server: RegisteredServer, asked: Access, found: Mappin
         raise ChangeRefused("access", "it is what is asked for already", "Change what it asks for.")
 
 
-def _check_unreviewed(server: RegisteredServer, asked: Access) -> None:
-    """Keep what nobody reviews out of reach of production's surfaces; what is granted already may stay."""
+def check_unreviewed(server: RegisteredServer, asked: Access) -> None:
+    """Keep what nobody reviews out of reach of production's surfaces; what is granted already may stay.
+
+    Raises:
+        ChangeRefused: production uses a surface of it.
+    """
     beyond = sorted({*asked.surfaces} - {*UNREVIEWED_SURFACES, *server.granted.surfaces})
     if beyond:
         fault = f"production uses {', '.join(beyond)}, and nobody reviews what is in {server.name.namespace}"

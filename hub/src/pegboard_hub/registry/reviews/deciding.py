@@ -83,7 +83,7 @@ async def _conclude(changing: Changing, name: str, actor: Actor) -> Access | Non
         Change(
             name,
             actor,
-            "grant",
+            store.GRANT,
             str(values["reason"]),
             values=values,
             granted=granted,
@@ -130,12 +130,21 @@ async def decidable(
 def _check_open(review: Review, server: RegisteredServer) -> None:
     if review.state is State.SUPERSEDED or (review.open and review.subject != subject_of(server)):
         raise ReviewConflict("What this review looks at is not asked for any more: something else is.")
+    check_asked(server)
+    if not review.open:
+        raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
+
+
+def check_asked(server: RegisteredServer) -> None:
+    """Check that somebody asks for the server now.
+
+    Raises:
+        ReviewConflict: nobody does.
+    """
     if server.lifecycle is Lifecycle.RETIRED:
         raise ReviewConflict("The server is retired: its owners may bring it back, and then it goes on.")
     if server.lifecycle is Lifecycle.DRAFT:
         raise ReviewConflict("The server is a draft again: its owners submit it anew.")
-    if not review.open:
-        raise ReviewConflict(f"{review.decided_by} has {review.state} it already.")
 
 
 def _approval(
@@ -144,7 +153,8 @@ def _approval(
     access = _asked_at_most(review, server, verdict.access)
     if reaches_somebody(together(review.subject.requested, server.granted)) and not reaches_somebody(access):
         mend = "Tick a group and a surface, or a service, or else reject it."
-        raise ChangeRefused("access", "nobody would get in: a person needs a group and a surface", mend)
+        fault = "nobody would get in: a person needs a group and a surface, and a bot a channel"
+        raise ChangeRefused("access", fault, mend)
     check_shares(beside, server, access)
     items = rights.checklist(review.kind)
     if wanting := [item for item in items if item not in verdict.held]:

@@ -9,14 +9,33 @@ from pegboard_hub.registry.changes import Change, Changing
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews import store
+from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.reviews.rights import Rights
+
+TAKE_BACK = "take back to draft"
 
 OWNERS_MAY = {
     "deprecate": (Lifecycle.APPROVED, Lifecycle.LIVE),
     "retire": (Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.APPROVED, Lifecycle.LIVE, Lifecycle.DEPRECATED),
     "bring back": (Lifecycle.DEPRECATED, Lifecycle.RETIRED),
+    TAKE_BACK: (Lifecycle.IN_REVIEW,),
 }
 """What owners and operators do with a server's lifecycle, each with where it must stand for it."""
+
+
+def moves_of(server: RegisteredServer) -> tuple[str, ...]:
+    """What owners and operators may do with a server's lifecycle now."""
+    return tuple(
+        action
+        for action, stands in OWNERS_MAY.items()
+        if server.lifecycle in stands and (action != TAKE_BACK or _unwritten(server))
+    )
+
+
+def _unwritten(server: RegisteredServer) -> bool:
+    """Whether only its record describes a server: it never had code, and nothing is granted."""
+    return server.first_live_at_ms is None and not server.released and not any(server.granted)
 
 
 async def move(
@@ -25,13 +44,16 @@ async def move(
     """Deprecate or retire a server, or bring it back."""
     server = await rights.owned(changing, person, name, expected)
     _check_may(server, action)
-    told = "" if action == "bring back" else why
+    told = why if action in ("deprecate", "retire") else ""
     values = {"lifecycle": _MOVES[action](server), "lifecycle_why": told}
+    if values["lifecycle"] is Lifecycle.DRAFT:
+        # What a draft will ask for is reviewed once it is submitted.
+        await store.supersede(changing.connection, name, tuple(Kind))
     return await changing.apply(Change(name, Actor(person.sub), action, why, expected, values))
 
 
 def _check_may(server: RegisteredServer, action: str) -> None:
-    if server.lifecycle not in OWNERS_MAY.get(action, ()):
+    if action not in moves_of(server):
         fault = f"what is {server.lifecycle} cannot be moved like that"
         raise ChangeRefused("lifecycle", fault, "Look at the server again.")
     if action == "bring back" and server.release is not None and not server.source:
@@ -51,4 +73,5 @@ _MOVES: dict[str, Callable[[RegisteredServer], Lifecycle]] = {
     "deprecate": lambda _server: Lifecycle.DEPRECATED,
     "retire": lambda _server: Lifecycle.RETIRED,
     "bring back": _back,
+    TAKE_BACK: lambda _server: Lifecycle.DRAFT,
 }

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry import store as servers
-from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews import store
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.granting import Unreached, is_closed, unreached
 from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State
 from pegboard_hub.registry.reviews.rights import Rights
-from pegboard_hub.registry.reviews.rules import within
+from pegboard_hub.registry.reviews.rules import left_of, together, within
 from pegboard_hub.registry.reviews.store import Authors, Place, Which
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.storage.database import Database
@@ -177,6 +177,23 @@ class Reading:
         async with self._database.read() as connection:
             return await store.round_of(connection, server)
 
+    async def kinds_of(self, server: RegisteredServer) -> tuple[Kind, ...]:
+        """The reviews that a server needs."""
+        async with self._database.read() as connection:
+            return await store.kinds_of(connection, server)
+
+    async def ended_by(self, review: Review) -> Access:
+        """What had been granted until an approval, which was the last one, and ended with it."""
+        ended = Access()
+        if review.state is not State.APPROVED:
+            return ended
+        async with self._database.read() as connection:
+            grants = await store.grants_at(connection, review.server, review.decided_at_ms or 0)
+        for fields in grants:
+            told = {name: fields.get(f"granted_{name}", ((), ())) for name in Access._fields}
+            ended = together(ended, left_of(*(Access(*each) for each in zip(*told.values(), strict=True))))
+        return ended
+
     async def _all_open(self) -> tuple[Waiting, ...]:
         """Every open review, read once after each change: every opening and decision is one of its server."""
         snapshot = self._registry.current
@@ -222,6 +239,8 @@ def place_of_decision(review: Review) -> Place:
 
 def _asks(server: RegisteredServer) -> bool:
     """Whether a server asks for anything that it does not have."""
+    if server.lifecycle in UNASKED:
+        return False
     asks = server.waiting is not None or server.lifecycle is Lifecycle.IN_REVIEW
     return asks or not within(server.requested, server.granted)
 

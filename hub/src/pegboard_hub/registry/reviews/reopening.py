@@ -8,7 +8,7 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.changes import Changing
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.reviews import store
-from pegboard_hub.registry.reviews.deciding import decidable
+from pegboard_hub.registry.reviews.deciding import check_asked, decidable
 from pegboard_hub.registry.reviews.errors import NotYours, ReviewConflict
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.registry.reviews.reading import look_up
@@ -21,10 +21,11 @@ async def reopen(changing: Changing, rights: Rights, person: PersonFacts, review
     server = changing.server(review.server)
     if not rights.owns(person, server) and review.kind not in rights.kinds_of(person.groups):
         raise NotYours("not_an_owner", "Its owners and its reviewers reopen a review.", "Ask one of them.")
+    check_asked(server)
     newest = (await store.round_of(changing.connection, server)).get(review.kind)
     if newest is None or newest.id != review.id or review.state is not State.REJECTED:
         raise ReviewConflict("Only a rejection of what is still asked for can be looked at again.")
-    return await _open_again(changing, review, person.sub, why, "reopen")
+    return await _open_again(changing, review, person.sub, why, store.REOPEN)
 
 
 async def ask_genai(changing: Changing, rights: Rights, person: PersonFacts, review_id: str, why: str) -> str:
@@ -34,20 +35,19 @@ async def ask_genai(changing: Changing, rights: Rights, person: PersonFacts, rev
         raise NotYours("not_a_reviewer", "A security review asks for it.", "Open the security review.")
     if Kind.GENAI in await store.round_of(changing.connection, server):
         raise ReviewConflict("There is a GenAI review of this already.")
-    return await _open_again(changing, replace(review, kind=Kind.GENAI), person.sub, why, "ask for genai review")
+    return await _open_again(changing, replace(review, kind=Kind.GENAI), person.sub, why, store.ASK_GENAI)
 
 
 async def _open_again(changing: Changing, like: Review, by: str, why: str, action: str) -> str:
-    """Open a review of the same as another; whose wish the subject is stays the same."""
-    words = f"{by}: {why}"
+    """Open a review of the same as another. It makes nobody an author: `store.authors_of` leaves it out."""
     await store.open_reviews(
         changing.connection,
         like.server,
         {like.kind: like.changes},
         like.subject.release,
         like.subject.requested,
-        like.opened_by,
-        words,
+        by,
+        why,
         changing.now_ms,
     )
     opened = (await store.round_of(changing.connection, changing.server(like.server)))[like.kind]

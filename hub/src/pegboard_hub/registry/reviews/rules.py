@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -93,6 +93,11 @@ def common(*several: Access) -> Access:
     return Access(*(tuple(sorted(set.intersection(*map(set, values)))) for values in zip(*several, strict=True)))
 
 
+def left_of(whole: Access, other: Access) -> Access:
+    """What one access gives and another does not."""
+    return Access(*(tuple(sorted({*some} - {*others})) for some, others in zip(whole, other, strict=True)))
+
+
 class _Aspect(NamedTuple):
     """A side of a release: how it is read, and whom a change of it concerns."""
 
@@ -131,13 +136,18 @@ ASPECTS: tuple[_Aspect, ...] = (
 )
 
 
-def differences(before: Release | None, after: Release) -> dict[Kind, list[Difference]]:
+def differences(before: Release | None, after: Release, also: Collection[Kind] = ()) -> dict[Kind, list[Difference]]:
     """What of `after` concerns which review, beside the last release that was approved; nothing where none does.
+
+    Args:
+        before: the release that was approved last; None where none was.
+        after: the one to look at.
+        also: kinds that look at the server beside those that `after` needs by itself.
 
     With nothing approved before, everything is new to every review that `after` needs. What of `before` was not kept
     when it was pinned makes no difference by itself, and is shown beside one that is.
     """
-    wanted = needed(after.manifest)
+    wanted = dict.fromkeys((*needed(after.manifest), *also))
     found: dict[Kind, list[Difference]] = {kind: [] for kind in wanted}
     completed = _completed(before, after) if before else None
     for aspect in ASPECTS:

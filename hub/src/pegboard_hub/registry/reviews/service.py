@@ -126,7 +126,7 @@ class Reviewing(Reading):
             return await reopening.ask_genai(changing, self.rights, person, review_id, why)
 
     async def move(self, person: PersonFacts, name: str, action: str, why: str, expected: int) -> RegisteredServer:
-        """Deprecate or retire a server, or bring it back.
+        """Deprecate or retire a server, bring it back, or take what was submitted back to a draft.
 
         Args:
             person: of the team that owns it, or an operator.

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
@@ -25,9 +25,12 @@ from pegboard_hub.registry.reviews.model import (
     reviews,
     subject_of,
 )
-from pegboard_hub.registry.reviews.rules import ACCESS, access_differences
+from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, needed_of
 
-DECIDING = ("approve", "reject", "reopen", "ask for genai review", "grant")
+GRANT = "grant"
+REOPEN = "reopen"
+ASK_GENAI = "ask for genai review"
+DECIDING = ("approve", "reject", REOPEN, ASK_GENAI, GRANT)
 """What reviewers do, as the history calls it: it makes nobody the author of what they look at."""
 
 ASKING = ("register", "submit", "ask for access", "give back")
@@ -184,6 +187,41 @@ async def round_of(connection: AsyncConnection, server: RegisteredServer) -> dic
     return {review.kind: review for review in found if review.subject == subject}
 
 
+async def also_needed(connection: AsyncConnection, server: str) -> tuple[Kind, ...]:
+    """The kinds of reviews that a server needs whatever its author declares.
+
+    GenAI, where a security reviewer asked for it; and until a release is approved, where it was looked at without
+    code: what was decided on a description does not cover the tools.
+    """
+    asked = select(history.c.seq).where(history.c.server == server, history.c.action == ASK_GENAI).limit(1)
+    without_code = (
+        select(reviews.c.id)
+        .where(
+            reviews.c.server == server,
+            reviews.c.kind == Kind.GENAI,
+            reviews.c.release == "",
+            ~exists().where(releases.c.server == server, releases.c.approved_at_ms.is_not(None)),
+        )
+        .limit(1)
+    )
+    if await connection.scalar(asked) is not None or await connection.scalar(without_code) is not None:
+        return (Kind.GENAI,)
+    return ()
+
+
+async def kinds_of(connection: AsyncConnection, server: RegisteredServer) -> tuple[Kind, ...]:
+    """The reviews that a server needs: by what its author says, and by what reviewers asked for."""
+    return tuple(dict.fromkeys((*needed_of(server), *await also_needed(connection, str(server.name)))))
+
+
+async def grants_at(connection: AsyncConnection, server: str, at_ms: int) -> list[Mapping[str, Any]]:
+    """What changed with the grants of a moment, by field, as the history tells it."""
+    query = select(history.c.fields).where(
+        history.c.server == server, history.c.at_ms == at_ms, history.c.action == GRANT
+    )
+    return list(await connection.scalars(query))
+
+
 async def asked_still(
     connection: AsyncConnection, server: RegisteredServer, asked: Access
 ) -> dict[Kind, list[Difference]]:
@@ -242,14 +280,19 @@ async def authors_of(connection: AsyncConnection, server: RegisteredServer) -> A
     counted = [row for row in pinned if row.approved_at_ms in (None, last)]
     groups = {server.owner, *(row.manifest["owner"] for row in counted)}
     people = set()
+    again = set()
     written = select(history.c.actor, history.c.actor_kind, history.c.action, history.c.fields, history.c.at_ms)
     for row in await connection.execute(written.where(history.c.server == name)):
         if row.at_ms > last or not last:
             groups |= set(row.fields.get("owner", ()))
+        if row.action in (REOPEN, ASK_GENAI):
+            again |= {told.rpartition(" ")[2] for told in row.fields}
         edits = row.action not in DECIDING and not _AUTHORED.isdisjoint(row.fields)
         if row.actor_kind == "person" and (row.action in ASKING or edits):
             people.add(row.actor)
-    asked = await connection.scalars(select(reviews.c.opened_by).where(reviews.c.server == name).distinct())
+    # Who has a review opened again wishes nothing of the server: whose wish it is opened the one before.
+    opened = await connection.execute(select(reviews.c.id, reviews.c.opened_by).where(reviews.c.server == name))
+    asked = {row.opened_by for row in opened if row.id not in again}
     return Authors(frozenset(groups - {"", None}), frozenset({*people, *asked}))
 
 

@@ -155,7 +155,11 @@ def _check_editable(parts: Parts, caller: Caller, server: RegisteredServer) -> N
         return
     if server.lifecycle is not Lifecycle.DRAFT:
         message = f"{server.name} is {server.lifecycle}: drafts alone are edited here."
-        mend = "Change its pegboard.toml, and make a new release; its page leads to what else can be changed."
+        mend = (
+            "Change its pegboard.toml, and make a new release; its page leads to what else can be changed."
+            if server.released
+            else f"Its owners take it back to a draft, or ask for other access, at /servers/{server.name}/access."
+        )
         raise refuse(409, "not_a_draft", message, mend)
     ask = f"Ask {server.owner}." if server.owner else "Ask the platform team."
     raise refuse(403, "not_owner", f"The draft {server.name} is for its owner's team and operators to edit.", ask)

@@ -199,7 +199,7 @@ def _told_needs(
             yield Need(f"{server.name} is {now.word}", here)
         elif server.lifecycle is Lifecycle.DRAFT:
             submit = f"/servers/{server.name}/access"
-            yield Need(f"{server.name} is a draft: submit it for review once it is whole", submit)
+            yield Need(f"{server.name} is a draft: submit it once it is whole", submit)
         elif server.waiting is not None:
             yield Need(f"A release of {server.name} waits for reviews", f"{here.partition('?')[0]}/security")
 

@@ -13,18 +13,18 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
-from pegboard_hub.registry.reviews.asking import Asked, asks_the_same
+from pegboard_hub.registry.reviews.asking import Asked, asks_the_same, check_unreviewed
 from pegboard_hub.registry.reviews.errors import NotYours
 from pegboard_hub.registry.reviews.granting import Unreached
-from pegboard_hub.registry.reviews.lifecycle import OWNERS_MAY
+from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
 from pegboard_hub.registry.reviews.model import TITLES, State, in_order
-from pegboard_hub.registry.reviews.rules import common, needed_of, together, within
+from pegboard_hub.registry.reviews.rules import common, together, within
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people
 from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.pages.browser import Form, HereSession
-from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer
+from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
 from pegboard_hub.web.pages.freshness import keep_fresh, told_now
 from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
 from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
@@ -47,12 +47,14 @@ DONE = {
     "deprecate": "Deprecated. It can still be called, and says that it should not be for long.",
     "retire": "Retired. Nobody can call it any more.",
     "bring-back": "Brought back.",
+    "take-back-to-draft": "Taken back. It is a draft again: edit it, and submit it anew.",
 }
 
 MOVES = {
     "deprecate": "Deprecate: it stays callable, and says why it will go",
     "retire": "Retire: nobody can call it any more",
     "bring back": "Bring back, as it was before",
+    TAKE_BACK: "Take back to draft: its reviews end, and its record can be edited and submitted anew",
 }
 
 
@@ -61,6 +63,7 @@ class AccessView:
     """What the page shows.
 
     Attributes:
+        reviewed: whether its namespace is one that is reviewed.
         now: what is granted and asked for.
         asked: what the form asks for.
         looked: what it would change, once somebody has looked; empty before.
@@ -77,6 +80,7 @@ class AccessView:
     server: RegisteredServer
     path: str
     draft: bool
+    reviewed: bool
     now: dict[str, tuple[AccessRow, ...]]
     asked: Access
     surfaces: tuple[str, ...]
@@ -155,7 +159,7 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
         form = await framer.browsers.form(request)
         session = await told_now(parts, request, session, at_most_s=0)
         _known(parts, session, server)
-        return form, recently_authenticated(request, session, f"/servers/{server}/access")
+        return form, recently_authenticated(request, session, _looked_at(f"/servers/{server}/access", form))
 
     async def again(request: Request, session: Session, server: str, form: Form, problem: Problem) -> HTMLResponse:
         view = await access_view(parts, session, server, form)
@@ -165,6 +169,12 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
         frame = framer.frame(request, view.path, f"Access to {view.server.name}")
         status = view.problem.status if view.problem else 200
         return framer.answer("access.html", frame, view, status)
+
+
+def _looked_at(path: str, form: Form) -> str:
+    """The address of the page that shows again what a form asks for."""
+    fields = [(name, value) for name, value in form.items() if name.partition(":")[0] in Access._fields]
+    return with_query(path, [("look", "1"), *fields]) if fields else path
 
 
 def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:
@@ -184,15 +194,17 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         message = f"Access for {name} is asked for by its owners, people in {server.owner}, and by operators."
         raise NotYours("not_an_owner", message, f"Ask {server.owner} in {server.support_channel}.")
     looking, problem = "look" in form, None
+    granted, reviewed = server.granted, reviewing.rights.is_reviewed(server)
     open_ones = await reviewing.listed(server=name, states=[State.OPEN])
     asked = in_order(written_access(form) if looking else _to_begin_with(server, bool(open_ones)))
     try:
-        asked = check_access(asked)
+        asked = check_access(asked) if looking else asked
+        if looking and not reviewed:
+            check_unreviewed(server, asked)
     except ChangeRefused as error:
         looking, problem = False, problem_of(error)
     path = f"/servers/{name}/access"
     draft = server.lifecycle is Lifecycle.DRAFT
-    granted, reviewed = server.granted, reviewing.rights.is_reviewed(server)
     adds = not within(asked, granted) or draft
     before = await reviewing.approved_last(server)
     closed = (await reviewing.unreached([server])).get(name)
@@ -200,22 +212,23 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         server=server,
         path=path,
         draft=draft,
+        reviewed=reviewed,
         now=access_rows(granted, server.requested),
         asked=asked,
         surfaces=SURFACES,
         looked=access_rows(granted, asked) if looking else {},
         impact=await impact_view(parts, before, once_approved(server, asked)) if looking else None,
-        kinds=tuple(TITLES[kind] for kind in needed_of(server)) if adds and reviewed else (),
+        kinds=tuple(TITLES[kind] for kind in await reviewing.kinds_of(server)) if adds and reviewed else (),
         adds=adds,
         same=not draft and asks_the_same(server, asked, closed),
         closed=closed,
         unknown=await _unknown(parts, server, asked) if looking else (),
         exhaustive=parts.identity.demo is not None,
         takes=common(granted, asked) != in_order(granted),
-        moves=tuple((name, MOVES[name]) for name, stands in OWNERS_MAY.items() if server.lifecycle in stands),
+        moves=tuple((action, MOVES[action]) for action in moves_of(server)),
         open=rows_of(open_ones),
         recent=is_recent(session),
-        again=sign_in_again_path(path),
+        again=sign_in_again_path(_looked_at(path, form) if looking else path),
         form={},
         done="",
         problem=problem,

@@ -18,11 +18,13 @@ from pegboard_hub.identity.person import PersonFacts, caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, RegisteredServer
-from pegboard_hub.registry.reviews.deciding import Verdict
+from pegboard_hub.registry.reviews.deciding import NOTHING, Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
+from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
-from pegboard_hub.registry.reviews.rules import needed_of, together, within
+from pegboard_hub.registry.reviews.reading import UNASKED
+from pegboard_hub.registry.reviews.rules import ACCESS, common, left_of, needed_of, together, within
 from pegboard_hub.registry.reviews.store import Place
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view
@@ -120,9 +122,14 @@ class ReviewView:
         bounds: what leaves out some of what is asked for or granted, beside this review, where it is to be decided.
         hopeless: whether by them nobody would get in whatever this one approves.
         unreached: why nobody gets in, where it was approved all the same.
-        beside: the reviews of the same subject.
+        ending: what is granted now, and another approval has left out: it ends with the last one.
+        losses: who would lose what by that and by what is kept of this one; None where nobody would.
+        ended: what ended with this approval, where it was the last one.
+        beside: the newest review of each kind of the same subject, without this one.
         first: whether nothing of the server was ever approved.
         uses_models: whether it sends data to a language model, as its author says.
+        owns: whether the person is one of its owners, or an operator.
+        takes_back: whether they may take it back to a draft.
         refused: why the person does not decide on it; None where they do.
         recent: whether the person has just said who they are.
         again: where they say it again.
@@ -140,6 +147,9 @@ class ReviewView:
     bounds: tuple[Bound, ...]
     hopeless: bool
     unreached: Unreached | None
+    ending: Access
+    losses: ImpactView | None
+    ended: Access
     items: tuple[Item, ...]
     comments: tuple[Comment, ...]
     beside: tuple[Row, ...]
@@ -147,6 +157,8 @@ class ReviewView:
     first: bool
     uses_models: bool
     refused: NotYours | None
+    owns: bool
+    takes_back: bool
     reopens: bool
     asks_genai: bool
     recent: bool
@@ -177,6 +189,11 @@ class ReviewView:
         """Whose approval has not got one value: then it is not granted, whatever this one approves."""
         name, _, value = row.field.partition(":")
         return tuple(bound.who for bound in self.bounds if value not in getattr(bound.access, name))
+
+    @property
+    def authored(self) -> bool:
+        """Whether anything that differs is an author's text, and not the names of access asked for on our page."""
+        return any(not change.what.startswith(ACCESS) for change in self.review.changes)
 
     @property
     def kept(self) -> Kept | None:
@@ -217,9 +234,14 @@ def add_review_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
         form = await framer.browsers.form(request)
         # What the login says now: who has left a group a moment ago decides no more.
         session = await told_now(parts, request, session, at_most_s=0)
-        if what != "comment":
-            recently_authenticated(request, session, f"{PATH}/{review}")
+        then = f"{PATH}/{review}"
         try:
+            if what == "decide" and not is_recent(session):
+                # A long look at it is no reason to lose what was filled in: it is kept, and decides nothing.
+                await _decide(parts, session.facts, review, form | {"verdict": "keep"})
+                then = f"{then}?done=keep"
+            if what != "comment":
+                recently_authenticated(request, session, then)
             found, done = await _ACTS[what](parts, session.facts, review, form)
         except FAILURES as error:
             return await page(request, session, review, form=form, problem=problem_of(error))
@@ -295,7 +317,10 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
     refused = reviewing.rights.why_not(person, review, await reviewing.authors(server))
     decides = current and review.open
     others = await reviewing.beside(server) if decides else {}
-    newest = next((each for each in same if each.kind is review.kind), review)
+    newest_of = {each.kind: each for each in reversed(same)}
+    newest, beside = newest_of.get(review.kind, review), [each for each in newest_of.values() if each.id != review.id]
+    told = {review.id, *(each.id for each in beside)}
+    granted = at_most(others, server)
     kinds = reviewing.rights.kinds_of(person.groups)
     return ReviewView(
         review=review,
@@ -307,16 +332,22 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         impact=await _impact(parts, server) if involved and decides else None,
         access=access_rows(server.granted, review.subject.requested),
         bounds=_narrower(others, server) if decides else (),
-        hopeless=decides and not reaches_somebody(at_most(others, server)),
+        hopeless=decides and not reaches_somebody(granted),
+        ending=left_of(server.granted, granted) if decides else NOTHING,
+        losses=await _losses(parts, server, review, granted) if involved and decides else None,
+        ended=await reviewing.ended_by(review),
         unreached=(await reviewing.unreached([server])).get(review.server) if current else None,
         items=_items(parts, review),
         comments=tuple(await reviewing.comments(review.id)) if involved else (),
-        beside=rows_of(each for each in same if each.id != review.id),
-        earlier=rows_of(each for each in every if each not in same and each.id != review.id)[:MOST_EARLIER],
+        beside=rows_of(beside),
+        earlier=rows_of(each for each in every if each.id not in told)[:MOST_EARLIER],
         first=not any(server.granted) and not any(each.state is State.APPROVED for each in every if each not in same),
         uses_models=Kind.GENAI in needed_of(server),
         refused=refused,
+        owns=reviewing.rights.owns(person, server),
+        takes_back=TAKE_BACK in moves_of(server),
         reopens=current
+        and server.lifecycle not in UNASKED
         and newest.id == review.id
         and review.state is State.REJECTED
         and (reviewing.rights.owns(person, server) or review.kind in kinds),
@@ -376,6 +407,14 @@ async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
     """Who would gain what if all of it were approved."""
     before = await parts.reviewing.approved_last(server)
     return await impact_view(parts, before, once_approved(server, together(server.granted, server.requested)))
+
+
+async def _losses(parts: Parts, server: RegisteredServer, review: Review, granted: Access) -> ImpactView | None:
+    """Who would lose what, if it were granted as others approved and this one is kept until now."""
+    left = common(granted, review.kept.access) if review.kept else granted
+    if within(server.granted, left) or server.release is None:
+        return None
+    return await impact_view(parts, server, once_approved(server, common(server.granted, left)))
 
 
 def _narrower(others: Mapping[Kind, Review], server: RegisteredServer) -> tuple[Bound, ...]:

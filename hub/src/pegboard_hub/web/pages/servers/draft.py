@@ -30,6 +30,7 @@ from pegboard_hub.registry.record import (
     NAME_MEND,
     check_why,
 )
+from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
 from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, Viewer
@@ -332,7 +333,9 @@ def _mine_of(parts: Parts, session: Session, server: RegisteredServer) -> Regist
         mend = (
             _CODED
             if coded
-            else f"Its reviewers look at what was submitted. Ask for other access at {access_of(server)}."
+            else f"Its reviewers look at what was submitted. Take it back to draft at {access_of(server)} first."
+            if TAKE_BACK in moves_of(server)
+            else f"Ask for other access at {access_of(server)}."
         )
         raise refuse(409, "not_a_draft", message, mend)
     return server

@@ -67,7 +67,8 @@ class Head:
 
     Attributes:
         edit: address of the form that changes it; empty where this person cannot.
-        submit: address of the page that submits it for review; empty where it is no draft or not this person's.
+        reviewed: whether servers of its namespace need reviews.
+        submit: address of the page that submits it; empty where it is no draft or not this person's.
     """
 
     server: RegisteredServer
@@ -76,6 +77,7 @@ class Head:
     tabs: tuple[Tab, ...]
     edit: str = ""
     submit: str = ""
+    reviewed: bool = True
 
     @property
     def ask(self) -> str:
@@ -282,7 +284,7 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     closed = (await parts.reviewing.unreached([server])).get(str(server.name))
     ask = f"{here}/access" if owns(caller, server) else ""
     said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
-    return Head(server, now, said, drawn, edit, submit)
+    return Head(server, now, said, drawn, edit, submit, parts.reviewing.rights.is_reviewed(server))
 
 
 def editable(server: RegisteredServer) -> bool:
