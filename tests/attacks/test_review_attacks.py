@@ -187,7 +187,8 @@ async def test_a_session_of_this_morning_decides_nothing_and_is_led_to_sign_in_a
     # The form of before belongs to the session of before.
     assert (await stage.send(sol, form)).status_code == 403
     assert await stage.untouched()
-    assert (await stage.send(sol, stage.form(sol, await stage.look(sol)))).status_code == 303
+    version = str(stage.review.version + 1)
+    assert (await stage.send(sol, stage.form(sol, await stage.look(sol), version=version))).status_code == 303
     assert server(stage.hub).reachable
 
 

@@ -18,7 +18,7 @@ from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.impact import People, TooManyCases, impact
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
-from pegboard_hub.registry.reviews.model import Difference, Kind
+from pegboard_hub.registry.reviews.model import Difference, Kind, Review
 from pegboard_hub.web.pages.reviews.differences import differing
 from pegboard_hub.web.questions import strict_json
 from tests.hub.company import URL, Company, Hub, presto
@@ -124,20 +124,21 @@ async def test_a_draft_that_was_given_up_stays_unknown_to_health_and_impact(stag
     assert answer.status_code == 404
 
 
-async def brought_back(hub: Hub) -> None:
-    """A draft that was submitted, retired and brought back: its reviews are open still."""
+async def brought_back(hub: Hub) -> dict[Kind, Review]:
+    """A draft that was submitted, retired and brought back; gives its reviews of before."""
     await register(hub)
     await ask(hub, "sam", WIKI, Access(("search-eng",), ("cli",)))
+    found = await open_ones(hub, WIKI)
     await move(hub, "sam", WIKI, "retire")
     await move(hub, "sam", WIKI, "bring back")
     assert server(hub, WIKI).lifecycle is Lifecycle.DRAFT
+    return found
 
 
 async def test_what_is_a_draft_again_is_granted_nothing(stage: Stage) -> None:
     """Who may edit it without a review could otherwise have another thing approved than what is granted."""
     hub, _ = stage
-    await brought_back(hub)
-    found = await open_ones(hub, WIKI)
+    found = await brought_back(hub)
     for kind, person in ((Kind.SECURITY, "sol"), (Kind.PRIVACY, "lea")):
         boxes = {"groups:search-eng": "on", "surfaces:cli": "on", "verdict": "approve"}
         answer = await post(hub, person, f"/reviews/{found[kind].id}/decide", **boxes)

@@ -412,9 +412,10 @@ async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
 async def _losses(parts: Parts, server: RegisteredServer, review: Review, granted: Access) -> ImpactView | None:
     """Who would lose what, if it were granted as others approved and this one is kept until now."""
     left = common(granted, review.kept.access) if review.kept else granted
-    if within(server.granted, left) or server.release is None:
+    before = replace(await parts.reviewing.approved_last(server), waiting=None)
+    if within(server.granted, left) or before.release is None:
         return None
-    return await impact_view(parts, server, once_approved(server, common(server.granted, left)))
+    return await impact_view(parts, before, once_approved(before, common(server.granted, left)))
 
 
 def _narrower(others: Mapping[Kind, Review], server: RegisteredServer) -> tuple[Bound, ...]:
