@@ -28,7 +28,18 @@ MOST_OFFERED = 200
 MOST_SORTED = 2000
 """Servers that are put in another order than the search's own."""
 
-STATES = ("live", "starting", "down", "flapping", "stopped", "failed", "unknown", "not deployed")
+STATES = (
+    "live",
+    "starting",
+    "down",
+    "flapping",
+    "stopped",
+    "preparing",
+    "failed",
+    "not started",
+    "unknown",
+    "not deployed",
+)
 LIFECYCLES = tuple(each.value for each in Lifecycle)
 SORTS = {"": "relevance", "name": "name", "usage": "most used"}
 
