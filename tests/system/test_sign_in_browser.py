@@ -187,12 +187,14 @@ def test_what_a_servers_page_shows_is_copied_by_a_button_and_can_be_read_without
         page.keyboard.press("Enter")
         page.wait_for_selector("[role=status]:text('Copied')", state="attached")
         copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied == "pegboard connect CLIENT --server prod/presto"
+        assert copied == f"{pegboard.public_url}/mcp/prod/presto"
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(address)
         assert page.locator(".copied button").count() == 0
-        assert page.locator("#connect-any").input_value() == copied
+        assert page.locator("#address").input_value() == copied
+        command = page.locator("#connect-any").input_value()
+        assert command == f"pegboard connect CLIENT --server prod/presto --url {pegboard.public_url}"
 
 
 def test_the_navigation_takes_one_row_and_stays_where_it_is_from_page_to_page(pegboard: Instance, page: Page) -> None:
