@@ -111,22 +111,28 @@ def _route(method: str, path: str, operation: Mapping[str, Any]) -> str:
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, str, str, str]:
     name = code(parameter["name"]) + (" (needed)" if parameter.get("required") and parameter["in"] == "query" else "")
-    return name, parameter["in"], _type(parameter["schema"]), parameter.get("description", "")
+    schema = parameter["schema"]
+    default = schema.get("default")
+    taken = f"; {code(json.dumps(default))} where it is left out" if default not in (None, "", [], False) else ""
+    return name, parameter["in"], _asked(schema) + taken, parameter.get("description", "")
 
 
 def _body(content: Mapping[str, Any]) -> str:
     schema = content["schema"]
     [first, *_] = schema.get("oneOf", [schema])
-    rows = [
-        (
-            code(name) + (" (needed)" if name in first.get("required", ()) else ""),
-            _type(field),
-            field.get("description", ""),
-        )
-        for name, field in first["properties"].items()
-    ]
+    rows = [*_fields(first)]
     shown = "\n\n".join(_json(example["value"]) for example in content["examples"].values())
     return f"Body:\n\n{table(('field', 'type', 'meaning'), rows)}\n{shown}\n"
+
+
+def _fields(schema: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str, str]]:
+    """A body's fields, and those of a table in one of them, by `FIELD.FIELD`."""
+    for name, field in schema["properties"].items():
+        needed = " (needed)" if name in schema.get("required", ()) else ""
+        yield code(within + name) + needed, _asked(field), field.get("description", "")
+        for inner in field.get("anyOf", [field]) if not within else ():
+            if "properties" in inner:
+                yield from _fields(inner, f"{name}.")
 
 
 def _answers(responses: Mapping[str, Any]) -> str:
@@ -147,6 +153,28 @@ def _shapes(schemas: Mapping[str, Any]) -> str:
         parts.append(f"### {name}\n\n{about}\n\n{table(('field', 'type', 'meaning'), rows)}")
         parts += [f"{_json(example)}\n" for example in schema["examples"]]
     return "\n".join(parts)
+
+
+def _asked(schema: Mapping[str, Any]) -> str:
+    """What a request may say: the type, and its bounds."""
+    told = [
+        words.format(each[key])
+        for each in (schema, *schema.get("anyOf", ()))
+        for key, words in _BOUNDS.items()
+        if key in each and (key, each[key]) != ("minLength", 1)
+    ]
+    return "; ".join([_type(schema), *told])
+
+
+_BOUNDS = {
+    "minimum": "from {}",
+    "maximum": "{} at most",
+    "minLength": "from {} characters",
+    "maxLength": "{} characters at most",
+    "maxItems": "{} at most",
+    "maxProperties": "{} at most",
+}
+"""A schema's bounds in words, by keyword."""
 
 
 def _type(schema: Mapping[str, Any]) -> str:

@@ -60,7 +60,8 @@ async def test_a_draft_is_registered_and_nobody_can_call_it(hub: Hub) -> None:
         ({"links": "docs http://plain.example"}, "links", "must be an https:// address"),
         ({"links": "https://nameless.example"}, "links", "no name and an address"),
         ({"sensitivity": "secret"}, "sensitivity", "no such sensitivity"),
-        ({"why": ""}, "why", "empty"),
+        ({"why": ""}, "why", "Say why, in a sentence."),
+        ({"name": "", "description": "", "why": ""}, "why", "Description: It is empty."),
     ],
 )
 async def test_what_cannot_be_is_refused_by_its_field_and_nothing_typed_is_lost(

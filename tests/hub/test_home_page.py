@@ -48,7 +48,7 @@ async def test_every_server_is_shown_with_whose_it_is_and_how_it_stands(hub: Hub
 
 async def test_nobody_in_particular_sees_no_tool(hub: Hub) -> None:
     page = await hub.page()
-    assert "Choose a person to see the tools they may use." in page
+    assert "Choose a person to see this page as they see it." in page
     for words in ("run_query", "get_revenue_metrics", "echo", "Run SQL.", "Recent calls"):
         assert words not in page
 

@@ -113,7 +113,9 @@ async def test_a_rejection_keeps_it_out_and_wants_a_reason_and_can_be_looked_at_
 ) -> None:
     await release(hub, company, changed())
     [review] = (await open_ones(hub)).values()
-    assert "why: it is empty" in words(await decide(hub, "sol", review, "reject"))
+    assert "the reason is empty" in words(await decide(hub, "sol", review, "reject"))
+    opened_again = await (await signed_in(hub, "sol")).get(f"{URL}/reviews/{review.id}/decide")
+    assert opened_again.headers["location"] == f"/reviews/{review.id}"
     assert "Rejected." in words(await decide(hub, "sol", review, "reject", why="It deletes."))
     assert not server(hub).reachable
     assert await open_ones(hub) == {}

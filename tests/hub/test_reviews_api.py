@@ -40,6 +40,21 @@ async def test_reviews_are_found_by_server_kind_and_state_and_by_what_waits(hub:
     assert await found("pat", waiting="true") == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"server": "foo"}, "server: 'foo' names no namespace"),
+        ({"state": "closed"}, "state: choose one of 'open'"),
+        ({"whose": "mine"}, "whose: nothing here has that name"),
+        ({"limit": "201"}, "limit: it is more than 200"),
+    ],
+)
+async def test_what_cannot_be_asked_is_said_in_words(hub: Hub, asked: dict[str, str], words: str) -> None:
+    refused = await hub.api("ana", "reviews", **asked)
+    assert refused.status_code == 422
+    assert words in refused.json()["error"]["message"]
+
+
 async def test_a_list_goes_on_where_its_page_ended(hub: Hub) -> None:
     seen: list[str] = []
     cursor: dict[str, str] = {}

@@ -13,6 +13,7 @@ import pytest
 from pegboard.core.client_configs import BY_ID
 from pegboard_hub.registry.history import Actor
 from tests.hub.company import PRESTO, URL, Company, Hub, opened, plain, presto
+from tests.hub.reviewing import changed, release, reviewed_company
 from tests.oauth import Browser
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,25 @@ async def test_a_draft_is_shown_to_its_owners_and_says_that_it_is_one(hub: Hub) 
     page = plain(await shown(hub, "ana", server="dev/planned"))
     assert "A draft. Nobody can call it, and few know of it." in page
     assert "Edit the draft" in page
+    assert "Reachesnothing is declared yet: there is no code" in plain(
+        await shown(hub, "ana", "security", "dev/planned")
+    )
+
+
+async def test_a_release_that_waits_is_shown_to_owners_on_every_page() -> None:
+    async with reviewed_company() as (hub, company):
+        await release(hub, company, changed())
+        for tab in ("", "tools", "connect"):
+            page = plain(await shown(hub, "pat", tab))
+            assert re.search(r"Nobody can call it: it is [a-z ]+, and its release 1\.0\.1 waits for reviews\.", page)
+        assert "get_revenue_metrics" in await shown(hub, "pat", "tools")
+        assert "get_revenue_metrics" not in await shown(hub, "ana", "tools")
+
+
+async def test_what_the_operator_granted_without_a_review_is_not_called_out_of_reach(hub: Hub) -> None:
+    page = plain(await shown(hub, tab="security"))
+    assert "What is granted to it was granted without one, by the operator." in page
+    assert "Nothing of it is reachable" not in page
 
 
 async def draft(hub: Hub) -> None:

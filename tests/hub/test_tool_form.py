@@ -85,10 +85,10 @@ def test_a_field_says_its_argument(described: Any, text: str, value: Any) -> Non
 @pytest.mark.parametrize(
     ("described", "text", "problem"),
     [
-        ({"type": "integer"}, "seven", "it is not JSON"),
+        ({"type": "integer"}, "seven", "write a whole number, such as 200"),
         ({"type": "integer"}, "7.5", "a whole number"),
-        ({"type": "integer"}, "true", "write a number"),
-        ({"type": "number"}, "NaN", "not JSON"),
+        ({"type": "integer"}, "true", "write a whole number"),
+        ({"type": "number"}, "NaN", "write a number, such as 2.5"),
         ({"type": "boolean"}, "yes", "true or false"),
         ({"enum": ["a"]}, '"b"', "choose one"),
         ({"type": "array"}, "{}", "a JSON list"),

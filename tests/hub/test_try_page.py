@@ -65,7 +65,9 @@ async def test_a_tool_that_may_change_things_wants_a_second_click(company: Compa
         sure = await browser.press(page, "Go on")
         assert "Call it for real?" in sure.text
         assert edge.asked == []
-        await browser.press(sure, "Call it")
+        done = await browser.press(sure, "Call it")
+        assert (await browser.get(str(done.url))).status_code == 200  # the address of a result can be opened again
+        assert (await browser.get(TRY)).headers["location"] == "/servers/prod/presto/tools"
     assert [request.headers["mcp-name"] for request in edge.asked] == ["get_revenue_metrics"]
 
 
@@ -73,7 +75,7 @@ async def test_a_tool_that_may_change_things_wants_a_second_click(company: Compa
     ("fields", "words"),
     [
         ({"a0": "", "a1": "5"}, "sql: it is required."),
-        ({"a0": "x", "a1": "many"}, "rows: it is not JSON"),
+        ({"a0": "x", "a1": "many"}, "rows: write a whole number, such as 200."),
         ({"a0": "x", "a2": "{"}, "deep: it is not JSON"),
     ],
 )

@@ -129,6 +129,8 @@ def test_a_client_is_connected_and_taken_back_by_keyboard_alone(pegboard: Instan
     assert scope_of(client, arrived[0]) == "tools:read"
 
     page.goto(pegboard.public_url)
+    tab_to(page, "Signed in as Ana")
+    page.keyboard.press("Enter")
     tab_to(page, "Where am I signed in")
     page.keyboard.press("Enter")
     heading(page, "Where am I signed in")
@@ -185,24 +187,29 @@ def test_what_a_servers_page_shows_is_copied_by_a_button_and_can_be_read_without
         page.keyboard.press("Enter")
         page.wait_for_selector("[role=status]:text('Copied')", state="attached")
         copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied == "pegboard connect CLIENT --server prod/presto"
+        assert copied == f"{pegboard.public_url}/mcp/prod/presto"
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(address)
         assert page.locator(".copied button").count() == 0
-        assert page.locator("#connect-any").input_value() == copied
+        assert page.locator("#address").input_value() == copied
+        command = page.locator("#connect-any").input_value()
+        assert command == f"pegboard connect CLIENT --server prod/presto --url {pegboard.public_url}"
 
 
-def test_the_navigation_stays_where_it_is_from_page_to_page(pegboard: Instance, page: Page) -> None:
+def test_the_navigation_takes_one_row_and_stays_where_it_is_from_page_to_page(pegboard: Instance, page: Page) -> None:
     page.goto(f"{pegboard.public_url}/sign-in")
     page.get_by_role("button", name="Pat").click()
     page.wait_for_url(f"{pegboard.public_url}/")
-    for width in (1280, 375):
+    for width, highest in ((1280, 48), (1024, 48), (375, 96)):
         page.set_viewport_size({"width": width, "height": 800})
         places = set()
         for path in ("/", "/explain", "/ledger", "/clients", "/sessions", "/sign-in", "/nothing"):
             page.goto(pegboard.public_url + path)
             places.add(str([box for link in page.locator("nav a").all() if (box := link.bounding_box())]))
+            header = page.locator("header.top").bounding_box()
+            assert header is not None
+            assert header["height"] <= highest, path
         assert len(places) == 1, width
 
 

@@ -77,7 +77,7 @@ def _text(name: str, value: Any, longest: int, *, empty: bool = False) -> str:
         raise ChangeRefused(name, "it is no text", "Write text.")
     text = unicodedata.normalize("NFC", value.strip())
     if not text and not empty:
-        raise ChangeRefused(name, "it is empty", "Say something.")
+        raise ChangeRefused(name, "it is empty", "Say why, in a sentence." if name == "why" else "Say something.")
     if len(text) > longest:
         raise ChangeRefused(name, f"it has {len(text)} characters", f"Use {longest} at most.")
     if hidden := hidden_in(text):

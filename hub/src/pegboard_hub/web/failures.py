@@ -31,13 +31,20 @@ def problem_of(error: Exception) -> Problem:
     """
     match error:
         case ChangeRefused():
-            return Problem(422, f"Nothing was done: {error.field}: {error.fault}.", error.mend)
+            return Problem(422, f"Nothing was done: {_said(error)}.", error.mend)
         case ReviewConflict():
             return Problem(409, f"Nothing was done. {error.message}", "Look at it as it is now.")
         case ChangeConflict():
             return Problem(409, f"Nothing was done: {error}.", "Look at it as it is now, and send it again.")
         case _:
             raise refusal_of(error) from error
+
+
+def _said(error: ChangeRefused) -> str:
+    """A fault with what it is about: "the reason is empty"."""
+    if error.field == "why" and error.fault.startswith("it "):
+        return f"the reason {error.fault.removeprefix('it ')}"
+    return f"{error.field}: {error.fault}"
 
 
 def refusal_of(error: Exception) -> Refused:

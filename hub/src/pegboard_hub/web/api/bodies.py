@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from pegboard.core.text import sentence
+from pegboard_hub.common.faults import words
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.web.questions import strict_json
@@ -61,7 +62,7 @@ def checked(model: type[M], value: Any, place: str = "") -> M:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part)[:64] for part in fault["loc"])
-        raise invalid((place + field).rstrip(".") or "body", f"{fault['msg']}.") from error
+        raise invalid((place + field).rstrip(".") or "body", sentence(words(fault))) from error
 
 
 def invalid(field: str, message: str, mend: str = MEND) -> Refused:

@@ -16,6 +16,7 @@ from pegboard.core.declared import MOST_BYTES, declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name, Sensitivity, known_surfaces
 from pegboard.core.release import Declaration
+from pegboard_hub.common.faults import words
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, TooManyCases, Words, proposed
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
@@ -45,7 +46,7 @@ class ProposedAccess(_Strict):
     """What would be granted. A kind that is left out stays as it is; an empty list grants nobody."""
 
     groups: tuple[Name, ...] | None = Field(default=None, max_length=200)
-    surfaces: Annotated[tuple[str, ...], AfterValidator(known_surfaces)] | None = Field(default=None, max_length=20)
+    surfaces: Annotated[tuple[str, ...], Field(max_length=20), AfterValidator(known_surfaces)] | None = None
     channels: tuple[_Channel, ...] | None = Field(default=None, max_length=200)
     services: tuple[_Service, ...] | None = Field(default=None, max_length=200)
 
@@ -173,7 +174,7 @@ def _read(body: bytes) -> ProposedChange:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part)[:64] for part in fault["loc"]) or "body"
-        raise _invalid(field, fault["msg"].removeprefix("Value error, ")) from error
+        raise _invalid(field, words(fault)) from error
     except ValueError as error:
         raise refuse(400, "invalid_request", f"The body is not JSON: {error}.", "Send one JSON object.") from error
     if change.declaration is not None and change.release is not None:

@@ -75,7 +75,7 @@ class AskedServers(AskedPage):
     namespace: list[Name] = Field(default=[], max_length=20)
     sensitivity: list[Sensitivity] = Field(default=[], max_length=len(get_args(Sensitivity)))
     lifecycle: list[LifecycleWord] = Field(default=[], max_length=len(get_args(LifecycleWord)))
-    status: list[ServerState] = Field(default=[], max_length=len(get_args(ServerState)))
+    status: list[ServerState | Literal["stopped"]] = Field(default=[], max_length=len(get_args(ServerState)) + 1)
     usable_from: Surface | None = Field(default=None, description="only those that you may use from there")
     surface: Surface | None = Field(default=None, description="the same; what older clients ask with")
     all: bool = Field(

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pegboard.core.caller import Caller
+from pegboard.core.names import ServerName
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.model import Kind, Review, State
@@ -39,10 +40,16 @@ from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import LONGEST
 
 
+def _server(text: str) -> str:
+    return str(ServerName.parse(text))
+
+
 class AskedReviews(AskedPage):
     """Which reviews, and which part of them."""
 
-    server: str | None = Field(default=None, max_length=LONGEST, description="only of this one: NAMESPACE/NAME")
+    server: Annotated[str, AfterValidator(_server)] | None = Field(
+        default=None, max_length=LONGEST, description="only of this one: NAMESPACE/NAME"
+    )
     state: ReviewState | None = Field(default=None, description="only in this state")
     kind: ReviewKind | None = Field(default=None, description="only of this kind")
     waiting: bool = Field(default=False, description="only those that wait for you, those that wait longest first")

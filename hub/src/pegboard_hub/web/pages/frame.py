@@ -152,8 +152,8 @@ class Frame:
         return self.people is not None
 
     def form_token(self, action: str) -> str:
-        """What makes a form of this page count that is sent to `action`."""
-        return self.visitor.form_token(action)
+        """What makes a form of this page count that is sent to `action`, whatever that asks for."""
+        return self.visitor.form_token(action.partition("?")[0])
 
     @property
     def navigation(self) -> Iterator[Link]:
@@ -173,6 +173,7 @@ class RefusalView:
     Attributes:
         facts: what the request said, by label; a stranger's text.
         whom: whom the message ends with; a stranger's word, too.
+        nearest: address and name of the page of the navigation that the address belongs to; None where there is none.
     """
 
     message: str
@@ -182,6 +183,7 @@ class RefusalView:
     request_id: str
     facts: Mapping[str, str] = field(default_factory=dict)
     whom: str = ""
+    nearest: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,8 @@ class Framer:
             request.state.visitor = NOBODY
         told = refused.refusal
         said = NO_PAGE if isinstance(refused, NoRoute) else (told.message, told.what_to_do)
-        view = RefusalView(*said, told.code, told.reason, request_id(request))
+        nearest = _nearest(request.url.path)
+        view = RefusalView(*said, told.code, told.reason, request_id(request), nearest=nearest)
         title = TITLES.get(refused.status, "This cannot be done")
         response = self.answer("refused.html", self.bare(request, title), view, refused.status)
         response.headers.update(refused.headers)
@@ -307,6 +310,13 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
+def _nearest(path: str) -> tuple[str, str] | None:
+    """The page of the navigation under which an address is."""
+    first = "/" + path.split("/")[1]
+    title = PAGES.get(first)
+    return (first, title) if title and first != "/" else None
+
+
 def _as_themselves(session: Session, surface: str) -> tuple[Viewer | None, str]:
     if surface not in PERSON_SURFACES:
         return None, f"Unknown surface {surface!r}; known are {', '.join(PERSON_SURFACES)}."
@@ -337,6 +347,7 @@ def _templates() -> Environment:
     environment.filters["unindented"] = cleandoc
     environment.filters["shown_block"] = shown_block
     environment.filters["day"] = day
+    environment.filters["sentence"] = sentence
     environment.filters["moment"] = moment
     environment.filters["number"] = number
     environment.filters["review_title"] = REVIEW_TITLES.__getitem__

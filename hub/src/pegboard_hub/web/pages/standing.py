@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pegboard.core.text import sentence
 from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.granting import Unreached
 from pegboard_hub.registry.reviews.model import TITLES, Review
@@ -105,10 +106,14 @@ def banners(
         yield Banner("bad", title, text, f"/reviews/{review.id}", "Look at the review")
     if said := _LIFECYCLES.get(server.lifecycle):
         kind, title, text = said
-        yield Banner(kind, title, " ".join(filter(None, (server.lifecycle_why, text, _next_step(server)))))
+        yield Banner(kind, title, " ".join(filter(None, (_said(server.lifecycle_why), text, _next_step(server)))))
     if server.waiting is not None and server.lifecycle in REACHABLE:
         text = "The release before it goes on until then."
         yield Banner("warn", "A new release waits for reviews.", text)
+
+
+def _said(why: str) -> str:
+    return sentence(why) if why else ""
 
 
 def _next_step(server: RegisteredServer) -> str:

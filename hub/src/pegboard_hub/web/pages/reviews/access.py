@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -131,7 +132,9 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
             view = await access_view(parts, session, f"{namespace}/{name}", form)
         except FAILURES as error:
             raise refusal_of(error) from error
-        return page(request, replace(view, done=DONE.get(form.get("done", ""), "")))
+        done = form.get("done", "")
+        # What was asked for is told of until it is decided, however long its address is kept.
+        return page(request, replace(view, done=DONE.get(done if view.open or done != "asked" else "", "")))
 
     @router.post(PATH)
     async def ask(request: Request, session: HereSession, namespace: str, name: str) -> Response:
@@ -143,6 +146,11 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
         except FAILURES as error:
             return await again(request, session, server, form | {"look": "1"}, problem_of(error))
         return see_other(f"/servers/{server}/access?done={_outcome(parts, server, came)}")
+
+    @router.get(LIFECYCLE)
+    async def back(_session: HereSession, namespace: str, name: str) -> Response:
+        """Where the form of the lifecycle was sent to, opened again."""
+        return see_other(f"/servers/{quote(namespace, safe='')}/{quote(name, safe='')}/access")
 
     @router.post(LIFECYCLE)
     async def move(request: Request, session: HereSession, namespace: str, name: str) -> Response:

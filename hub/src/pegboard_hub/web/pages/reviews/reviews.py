@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -226,6 +227,13 @@ def add_review_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
     async def look(request: Request, session: HereSession, review: str) -> HTMLResponse:
         done = DONE.get(request.query_params.get("done", ""), "")
         return await page(request, session, review, done=done)
+
+    @router.get(f"{PATH}/{{review}}/{{what}}")
+    async def back(_session: HereSession, review: str, what: str) -> Response:
+        """Where a form was sent to, opened again: the review has it."""
+        if what not in _ACTS:
+            raise refusal_of(UnknownReview(review))
+        return see_other(f"{PATH}/{quote(review, safe='')}")
 
     @router.post(f"{PATH}/{{review}}/{{what}}")
     async def act(request: Request, session: HereSession, review: str, what: str) -> Response:

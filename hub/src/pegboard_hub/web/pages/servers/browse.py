@@ -28,9 +28,27 @@ MOST_OFFERED = 200
 MOST_SORTED = 2000
 """Servers that are put in another order than the search's own."""
 
-STATES = ("live", "starting", "down", "flapping", "stopped", "failed", "unknown", "not deployed")
+STATES = (
+    "live",
+    "starting",
+    "down",
+    "flapping",
+    "stopped",
+    "preparing",
+    "failed",
+    "not started",
+    "unknown",
+    "not deployed",
+)
 LIFECYCLES = tuple(each.value for each in Lifecycle)
 SORTS = {"": "relevance", "name": "name", "usage": "most used"}
+
+
+FIELDS = ("q", "owner", "namespace", "sensitivity", "status", "lifecycle", "use", "sort")
+"""The form's fields, by their name in the page's address."""
+
+BESIDE = frozenset({"as", "surface", "cursor"})
+"""What else may stand in it: whom the page is shown as, and where the list goes on."""
 
 
 class Choice(NamedTuple):
@@ -95,6 +113,7 @@ class BrowseView:
         older: address of the next page; empty on the last.
         newest: address of the first page; empty on it.
         cut: whether only the first of what was found are in the order that was asked for.
+        unknown: what the address asks for that the page knows nothing of; `known_fields` are what it knows.
     """
 
     asked: Mapping[str, str]
@@ -107,6 +126,8 @@ class BrowseView:
     newest: str = ""
     cut: bool = False
     narrower: tuple[Facet, ...] = ()
+    unknown: tuple[str, ...] = ()
+    known_fields: tuple[str, ...] = FIELDS
 
     @property
     def kept(self) -> list[tuple[str, str]]:
@@ -119,17 +140,14 @@ class BrowseView:
         return any(value for name, value in self.asked.items() if name != "sort")
 
 
-FIELDS = ("q", "owner", "namespace", "sensitivity", "status", "lifecycle", "use", "sort")
-"""The form's fields, by their name in the page's address."""
-
-
 def add_browse_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
     """Add the route of the page."""
 
     @router.get(PATH)
     async def browse(request: Request) -> Response:
         frame = framer.frame(request, PATH)
-        view = await browse_view(parts, frame, request.query_params)
+        unknown = tuple(each[:64] for each in request.query_params if each not in {*FIELDS, *BESIDE})
+        view = replace(await browse_view(parts, frame, request.query_params), unknown=unknown[:8])
         part = request.headers.get("hx-request-type") == "partial"
         template = "browse_results.html" if part else "browse.html"
         here = with_query(PATH, [*(frame.viewer.query if frame.viewer else ()), *view.asked.items()])

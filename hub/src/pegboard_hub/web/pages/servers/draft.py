@@ -6,8 +6,9 @@ shown beside it instead of being lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 from fastapi import APIRouter, Request
@@ -28,6 +29,8 @@ from pegboard_hub.registry.record import (
     LONGEST_DESCRIPTION,
     LONGEST_WHY,
     NAME_MEND,
+    check_record,
+    check_server_name,
     check_why,
 )
 from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
@@ -92,10 +95,10 @@ RECORD = (
 )
 NAMES = (
     Field("namespace", "Namespace", "dev to try things, prod for everybody’s work", "text", 32),
-    Field("name", "Name", "2 to 32 of a-z, 0-9 and single -", "text", 32),
+    Field("name", "Name", "what it is for in a word or two, for example presto", "text", 32),
 )
-MENDS_HERE = {NAME_MEND: "Write 2 to 32 of a-z, 0-9 and single - in each of the two fields, as prod and presto."}
-"""What is said elsewhere of a name that is written as one."""
+NO_NAME = "Write 2 to 32 of a-z, 0-9 and single - in each of the two fields, as prod and presto."
+"""What is said of a name that cannot be, which elsewhere is written as one."""
 
 WHY = Field("why", "Why, for whoever looks at it later", "", "text", LONGEST_WHY)
 
@@ -156,6 +159,8 @@ def add_draft_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
         form = await framer.browsers.form(request)
         session = await told_now(parts, request, session)
         name = f"{form.get('namespace', '').strip()}/{form.get('name', '').strip()}"
+        if problems := _faults(parts, session, form, name):
+            return answer(_frame(framer, request, TITLE, session), _new_view(parts, session, form, problems))
         try:
             record, why = _record(parts, session, form), check_why(form.get("why", ""))
             async with parts.registry.changing() as changing:
@@ -186,6 +191,8 @@ def add_draft_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
 async def _changed(parts: Parts, session: Session, server: RegisteredServer, form: Form) -> DraftView | None:
     """The form again, where the change was not made; None where it was."""
     expected = _version(form.get("version", ""))
+    if problems := _faults(parts, session, form):
+        return _edit_view(parts, session, server, form, expected, problems)
     try:
         record, why = _record(parts, session, form), check_why(form.get("why", ""))
         async with parts.registry.changing() as changing:
@@ -222,9 +229,36 @@ def _record(parts: Parts, session: Session, form: Form) -> dict[str, Any]:
         ChangeRefused: a field cannot be read, or the owner is no team of theirs.
     """
     values = {field.name: _read(field, form.get(field.name, "").strip()) for field in RECORD}
-    if values["owner"] not in session.facts.groups and not parts.reviewing.rights.roles.operate(session.facts.groups):
-        raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
+    _check_owner(parts, session, values["owner"])
     return values
+
+
+def _faults(parts: Parts, session: Session, form: Form, name: str = "") -> dict[str, str]:
+    """What is wrong with each field on its own, all of it at once; with the name, too, where one is given."""
+    checks: list[tuple[str, Callable[[], object]]] = [
+        *([("name", partial(check_server_name, name))] if name else []),
+        *((field.name, partial(_check, parts, session, form, field)) for field in RECORD),
+        ("why", partial(check_why, form.get("why", ""))),
+    ]
+    found: dict[str, str] = {}
+    for field, check in checks:
+        try:
+            check()
+        except ChangeRefused as error:
+            found |= _problem(field, error)
+    return found
+
+
+def _check(parts: Parts, session: Session, form: Form, field: Field) -> None:
+    value = _read(field, form.get(field.name, "").strip())
+    if field.name == "owner":
+        _check_owner(parts, session, value)
+    check_record({field.name: value})
+
+
+def _check_owner(parts: Parts, session: Session, owner: str) -> None:
+    if owner not in session.facts.groups and not parts.reviewing.rights.roles.operate(session.facts.groups):
+        raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
 
 
 def _read(field: Field, text: str) -> Any:
@@ -265,8 +299,7 @@ def _by(error: ChangeConflict) -> str:
 def _problem(field: str, error: ChangeRefused) -> dict[str, str]:
     known = {each.name for each in (*RECORD, *NAMES, WHY)}
     field = field.partition(".")[0].removesuffix(" name")
-    mend = MENDS_HERE.get(error.mend, error.mend)
-    words = f"{sentence(error.fault)} {mend}".strip()
+    words = NO_NAME if error.mend == NAME_MEND else f"{sentence(error.fault)} {error.mend}".strip()
     return {field if field in known else "": words}
 
 

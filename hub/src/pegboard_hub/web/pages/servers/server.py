@@ -20,6 +20,7 @@ from pegboard.core.names import WEB, ServerName
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.model import DAY_MS, Figures
+from pegboard_hub.registry import store
 from pegboard_hub.registry.explain import bound_to
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reading import ReleasePlace, ReleaseRow, releases_of
@@ -69,6 +70,7 @@ class Head:
         edit: address of the form that changes it; empty where this person cannot.
         reviewed: whether servers of its namespace need reviews.
         submit: address of the page that submits it; empty where it is no draft or not this person's.
+        waiting: version of the release that waits for reviews; empty where none does.
     """
 
     server: RegisteredServer
@@ -78,6 +80,18 @@ class Head:
     edit: str = ""
     submit: str = ""
     reviewed: bool = True
+    waiting: str = ""
+
+    @property
+    def closed(self) -> str:
+        """Why nobody can call it, where nobody can, in words that follow a colon."""
+        server = self.server
+        lifecycle = "a draft" if server.lifecycle is Lifecycle.DRAFT else server.lifecycle.value
+        if server.release:
+            return f"it is {lifecycle}"
+        if server.waiting:
+            return f"it is {lifecycle}, and its release {self.waiting} waits for reviews"
+        return f"it is {lifecycle}, without a release"
 
     @property
     def ask(self) -> str:
@@ -178,18 +192,24 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class ConnectView:
-    """How clients are connected; no ways where the person does not reach the server."""
+    """How clients are connected; no ways where the person does not reach the server.
+
+    Attributes:
+        url: the server's address.
+        origin: this instance's, for commands.
+    """
 
     head: Head
     url: str
     surfaces: tuple[str, ...]
     refusal: str
     ways: tuple[Way, ...]
+    origin: str
 
     @property
     def connect(self) -> str:
         """The command that writes any client's file."""
-        return f"pegboard connect CLIENT --server {self.head.server.name}"
+        return f"pegboard connect CLIENT --server {self.head.server.name} --url {self.origin}"
 
 
 class Asked(NamedTuple):
@@ -206,7 +226,8 @@ class SecurityView:
     Attributes:
         insides: whether the person may read what reviewers and owners wrote.
         reviewed: whether servers of its namespace need reviews.
-        egress: what it may reach outside, as it declares; for those who may know.
+        egress: what it may reach outside, as it declares; None before it declares anything, and for those who may
+            not know.
         ask: address of the page where its owners ask for access and submit it for review; empty for others.
     """
 
@@ -216,8 +237,13 @@ class SecurityView:
     isolation: Isolation
     asked: tuple[Asked, ...]
     reviews: tuple[Review, ...]
-    egress: tuple[str, ...]
+    egress: tuple[str, ...] | None
     ask: str = ""
+
+    @property
+    def granted(self) -> bool:
+        """Whether anything is granted."""
+        return any(self.head.server.granted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +310,16 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     closed = (await parts.reviewing.unreached([server])).get(str(server.name))
     ask = f"{here}/access" if owns(caller, server) else ""
     said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
-    return Head(server, now, said, drawn, edit, submit, parts.reviewing.rights.is_reviewed(server))
+    needs = parts.reviewing.rights.is_reviewed(server)
+    return Head(server, now, said, drawn, edit, submit, needs, await _waiting(parts, server))
+
+
+async def _waiting(parts: Parts, server: RegisteredServer) -> str:
+    """The version of the release that waits for reviews; empty where none does."""
+    if server.waiting is None:
+        return ""
+    async with parts.database.read() as connection:
+        return await store.semver(connection, str(server.name), server.waiting.digest)
 
 
 def editable(server: RegisteredServer) -> bool:
@@ -320,7 +355,8 @@ async def tools(parts: Parts, frame: Frame, server: RegisteredServer, _request: 
     where = _listed_anywhere(parts, caller, server, surfaces)
     since = int(time.time() * 1000) - chart.DAYS * DAY_MS
     _, figures = await parts.ledger.usage_of(str(server.name), since)
-    declared = server.release.tools if server.release else ()
+    known = server.release or server.waiting
+    declared = known.tools if known else ()
     may_try, why_not = tries(parts, frame, server)
     views = {
         tool.name: _tool_view(tool, where.get(tool.name, ()), server, figures, may_try=may_try)
@@ -343,7 +379,8 @@ async def connect(parts: Parts, frame: Frame, server: RegisteredServer, _request
     surfaces = open_from(parts, caller, server)
     url = server.name.resource_url(parts.public_url) if server.reachable else ""
     ways = tuple(_way(client, server.name, url, surfaces) for client in CLIENTS) if surfaces else ()
-    return ConnectView(await head(parts, frame, server), url, surfaces, refusal(parts, frame, server, surfaces), ways)
+    refused = refusal(parts, frame, server, surfaces)
+    return ConnectView(await head(parts, frame, server), url, surfaces, refused, ways, parts.public_url)
 
 
 async def security(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> SecurityView:
@@ -359,7 +396,7 @@ async def security(parts: Parts, frame: Frame, server: RegisteredServer, _reques
         isolation=parts.status.read().isolation,
         asked=tuple(_asked(server, insides)),
         reviews=tuple(reviews),
-        egress=shown.manifest.egress if shown and insides else (),
+        egress=shown.manifest.egress if shown and insides else None,
         ask=f"/servers/{server.name}/access" if owns(caller, server) else "",
     )
 

@@ -149,11 +149,15 @@ def _text(_field: Field, text: str) -> str:
 
 
 def _number(field: Field, text: str) -> int | float:
-    value = _json(text.strip())
+    wanted = "write a whole number, such as 200." if field.kind == "integer" else "write a number, such as 2.5."
+    try:
+        value = strict_json(text.strip())
+    except ValueError:
+        raise ValueError(wanted) from None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("write a number.")
+        raise ValueError(wanted)
     if field.kind == "integer" and not (isinstance(value, int) or value.is_integer()):
-        raise ValueError("write a whole number.")
+        raise ValueError(wanted)
     return int(value) if field.kind == "integer" else value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import WEB
@@ -25,6 +25,7 @@ from pegboard_hub.web.edge_call import Outcome
 from pegboard_hub.web.knowing import listed
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, Frame, Framer, Viewer, with_query
+from pegboard_hub.web.pages.onward import see_other
 from pegboard_hub.web.pages.servers.schemas import written
 from pegboard_hub.web.pages.servers.server import PATH as SERVER
 from pegboard_hub.web.pages.servers.server import Head, framed, head, hints
@@ -70,10 +71,12 @@ def add_try_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
     """Add the routes of the page."""
 
     @router.get(PATH)
-    async def form(request: Request, namespace: str, name: str, session: HereSession) -> HTMLResponse:
+    async def form(request: Request, namespace: str, name: str, session: HereSession) -> Response:
         _as_themselves(request, session)
         frame, server = _framed(parts, framer, request, f"{namespace}/{name}", session)
-        view = await _view(parts, frame, server, session, request.query_params.get("tool", ""))
+        if "tool" not in request.query_params:
+            return see_other(f"/servers/{server.name}/tools")
+        view = await _view(parts, frame, server, session, request.query_params["tool"])
         return framer.answer("try.html", frame, view)
 
     @router.post(PATH)
@@ -81,7 +84,7 @@ def add_try_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
         sent = await framer.browsers.form(request)
         _as_themselves(request, session)
         frame, server = _framed(parts, framer, request, f"{namespace}/{name}", session)
-        view = await _view(parts, frame, server, session, sent.get("tool", ""))
+        view = await _view(parts, frame, server, session, request.query_params.get("tool", ""))
         view = await _tried(parts, server, session, view, sent)
         return framer.answer("try.html", frame, view, 422 if view.problems else 200)
 
@@ -121,7 +124,8 @@ async def _view(parts: Parts, frame: Frame, server: RegisteredServer, session: S
         tool=found,
         hints=tuple(hints(found)),
         fields=fields_of(found.input_schema),
-        action=f"/servers/{server.name}/try",
+        # The tool stands in the address, so that the page of a result can be opened again, too.
+        action=with_query(f"/servers/{server.name}/try", [("tool", name)]),
     )
 
 
