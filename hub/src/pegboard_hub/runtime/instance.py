@@ -158,13 +158,14 @@ class Instance:
         wanted = self._following.wanted
         prepare(home, self.isolation, wanted)
         self._write_instance()
-        releases = await self.servers.make_all(wanted)
-        credentials.issue(home, self.isolation, releases)
-        home.gathered.unlink(missing_ok=True)  # of a run that was killed
         url = self._settings.database_url
         if url:
             self._report.step(f"data is kept in {self._settings.database}")
+        # Before releases are made, which takes long: a database that cannot be used ends the start.
         await bring_up_to_date(home, self.isolation, self._schema, self._report, url)
+        releases = await self.servers.make_all(wanted)
+        credentials.issue(home, self.isolation, releases)
+        home.gathered.unlink(missing_ok=True)  # of a run that was killed
         for name in self._hubs:  # the first one leads
             spec = hub_process(home, self.isolation, public_url, self._sign_in.secrets, url, name)
             await self._supervisor.require(self._supervisor.start(spec), HUB_LIMIT_S)

@@ -19,6 +19,7 @@ class GrantsWord(BaseModel):
 
     fault: str = Field(description="why the file is not the one in force; empty when it is")
     unusable: tuple[str, ...] = Field(description="declarations that cannot be used, a line each")
+    conflicts: tuple[str, ...] = Field(description="those of them that say where file and registry conflict")
     notices: tuple[str, ...] = Field(description="what is hardly meant, a line each")
 
 
@@ -38,7 +39,12 @@ def operator_routes(parts: Parts) -> APIRouter:
     async def grants(request: Request) -> GrantsWord:
         check_operator(parts, request)
         snapshot = parts.registry.current
-        return GrantsWord(fault=snapshot.fault, unusable=snapshot.unusable, notices=current_notices(parts))
+        return GrantsWord(
+            fault=snapshot.fault,
+            unusable=snapshot.unusable,
+            conflicts=parts.registry.conflicts,
+            notices=current_notices(parts),
+        )
 
     @router.get("/prober")
     async def prober(request: Request) -> ProberStanding:
