@@ -30,7 +30,7 @@ from pegboard_hub.registry.record import (
     NAME_MEND,
     check_why,
 )
-from pegboard_hub.web.knowing import known_server
+from pegboard_hub.web.knowing import known_server, owners_for
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, Viewer
 from pegboard_hub.web.pages.freshness import told_now
@@ -221,7 +221,10 @@ def _record(parts: Parts, session: Session, form: Form) -> dict[str, Any]:
         ChangeRefused: a field cannot be read, or the owner is no team of theirs.
     """
     values = {field.name: _read(field, form.get(field.name, "").strip()) for field in RECORD}
-    if values["owner"] not in session.facts.groups and not parts.reviewing.rights.roles.operate(session.facts.groups):
+    owners = owners_for(parts, session.facts.groups)
+    if owners is not None and values["owner"] not in owners:
+        if owners > frozenset(session.facts.groups):
+            raise ChangeRefused("owner", "nobody here is in that group", "Choose a team that there is.")
         raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
     return values
 
@@ -297,11 +300,11 @@ def _filled(fields: tuple[Field, ...], said: Mapping[str, str]) -> dict[str, str
 
 
 def _owners(parts: Parts, session: Session, said: Mapping[str, str]) -> tuple[str, ...]:
-    """The teams that the form offers: one's own, and for operators every team that owns something."""
-    groups = {*session.facts.groups}
-    if parts.reviewing.rights.roles.operate(session.facts.groups):
-        groups |= {server.owner for server in parts.registry.current.servers.values()}
-        groups |= {said.get("owner", "")}
+    """The teams that the form offers: those that its reader may choose, or of any those that own something."""
+    groups = owners_for(parts, session.facts.groups)
+    if groups is None:
+        owning = (server.owner for server in parts.registry.current.servers.values())
+        groups = frozenset((*session.facts.groups, *owning, said.get("owner", "")))
     return tuple(sorted(filter(None, groups)))
 
 
