@@ -124,12 +124,17 @@ class Instance:
         self._supervisor = Supervisor(self._status.write)
         hosts = (settings.bind,) if settings.bind else None
         self._agent = EdgeAgent(self.home, settings.public_url, settings.port, hosts, hubs=self._hubs)
+        self._grants_watch = GrantsWatch(self.home, report, self._status)
         place = Place(
-            self.home, preflight.find_uv(), settings.public_url, settings.grants.parent, self._agent.routes_to
+            self.home,
+            preflight.find_uv(),
+            settings.public_url,
+            settings.grants.parent,
+            self._agent.routes_to,
+            self._grants_watch,
         )
         self.servers = Servers(place, self.isolation, self._supervisor, self._status, report)
         self._following = Following(grants, self.servers)
-        self._grants_watch = GrantsWatch(self.home, report)
         self._tasks: list[asyncio.Task[None]] = []
         self._follow: asyncio.Task[None] | None = None
 

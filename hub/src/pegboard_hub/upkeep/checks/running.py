@@ -95,6 +95,8 @@ def processes(facts: Facts) -> Iterator[Finding]:
     yield from faults
     if not faults:
         yield well(f"all are live: {', '.join(process['name'] for process in status['processes'])}")
+    for name in {process["name"] for process in status["processes"]} & status["closed"].keys():
+        yield well(f"{name} runs; {status['closed'][name]}")
 
 
 def prober(facts: Facts) -> Iterator[Finding]:
