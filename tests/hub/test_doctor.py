@@ -253,19 +253,45 @@ async def test_a_silent_prober_is_found(
 
 
 @pytest.mark.parametrize(
-    ("servers", "state", "found"),
+    ("servers", "differing", "state", "found"),
     [
-        ([], State.WELL, "the grants file and the registry agree"),
-        (["prod/presto"], State.WARNING, "1 conflict of the grants file with the registry: prod/presto"),
+        ([], [], State.WELL, "the grants file and the registry agree"),
+        (
+            [],
+            ["dev/scratch"],
+            State.WELL,
+            "nothing of the grants file conflicts with the registry, which has decided otherwise since and holds, on "
+            "dev/scratch: `pegboard registry import --dry-run grants.toml` shows both sides",
+        ),
+        (["prod/presto"], [], State.WARNING, "1 conflict of the grants file with the registry: prod/presto"),
     ],
 )
 async def test_a_conflict_of_file_and_registry_is_found(
-    held: Company, monkeypatch: pytest.MonkeyPatch, servers: list[str], state: State, found: str
+    held: Company,
+    monkeypatch: pytest.MonkeyPatch,
+    servers: list[str],
+    differing: list[str],
+    state: State,
+    found: str,
 ) -> None:
     held.report(at=time.time(), started=1, processes=[], supervisor={"pid": os.getpid(), "since": 0})
-    monkeypatch.setattr(running.HubDoor, "ask", lambda *_: {"servers": servers, "grants": "grants.toml"})
+    word = {"servers": servers, "differing": differing, "grants": "grants.toml"}
+    monkeypatch.setattr(running.HubDoor, "ask", lambda *_: word)
     told = worst(held, "conflicts")
     assert (told.state, told.found) == (state, found)
+
+
+async def test_what_the_home_page_shows_of_the_grants_file_is_found(
+    held: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.report(at=time.time(), started=1, processes=[], supervisor={"pid": os.getpid(), "since": 0})
+    word: dict[str, Any] = {"fault": "", "unusable": ["conflict"], "conflicts": ["conflict"], "notices": []}
+    monkeypatch.setattr(running.HubDoor, "ask", lambda *_: word)
+    assert worst(held, "notices").state is State.WELL
+    word |= {"unusable": ["prod/x: its declaration", "conflict"], "notices": ["prod/x: group 'y' has no member here"]}
+    told = look_at(held, "notices")
+    assert [finding.found for finding in told] == ["prod/x: its declaration", "prod/x: group 'y' has no member here"]
+    assert {finding.state for finding in told} == {State.WARNING}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor, entries
-from pegboard_hub.registry.importing import EMPTY, merge
+from pegboard_hub.registry.importing import BY_FILE, EMPTY, merge
 from pegboard_hub.registry.model import Access, Lifecycle
 from tests.hub.company import Company, Hub, opened
 
@@ -29,6 +29,8 @@ def test_a_field_is_taken_over_kept_or_told_of_as_a_conflict(last: Any, now: Any
     have = EMPTY | held
     found = merge(last, now, have)
     for name, empty in EMPTY.items():
+        if name == "reason":
+            continue  # it comes with an access, as below
         before = have[name] if last is None else last.get(name, empty)
         wanted = now.get(name, before if last is None else empty)
         ended = [each for each in have[name] if each in before and each not in wanted] if empty == [] else []
@@ -49,6 +51,9 @@ def test_a_field_is_taken_over_kept_or_told_of_as_a_conflict(last: Any, now: Any
 def test_taking_over_what_was_taken_over_changes_nothing(last: Any, now: Any, held: Any) -> None:
     have = EMPTY | held
     found = merge(last, now, have)
+    adds = any({*found.take.get(name, ())} - {*have[name]} for name in Access._fields)
+    if found.grants:
+        assert (have | found.take)["reason"] == (now.get("reason") or (BY_FILE if adds else have["reason"]))
     again = merge(found.accepted, now, have | found.take)
     assert not again.take
     assert again.conflicts.keys() == found.conflicts.keys()
@@ -155,6 +160,19 @@ async def test_a_server_that_comes_back_brings_no_conflict_to_an_end_by_itself(h
     await hub.parts.registry.refresh()
     server = hub.parts.registry.current.servers["prod/presto"]
     assert (server.reachable, server.granted.groups) == (True, ("sales",))
+
+
+async def test_the_history_tells_why_the_file_stopped_something_and_not_why_it_grants(
+    hub: Hub, company: Company
+) -> None:
+    text = company.grants.read_text()
+    for stop in ('stopped = "it is ill"\n', 'stopped_tools = { run_query = "it is ill" }\n', ""):
+        company.grants.write_text(text.replace("# Shown to people who ask why", f"{stop}# Shown to", 1))
+        await hub.parts.registry.refresh()
+    async with hub.parts.database.read() as connection:
+        told = [entry.why for entry in await entries(connection, "prod/presto", limit=3)]
+    go_on = "the grants file lets go on what it stopped"
+    assert told == [go_on, f"it is ill; {go_on}", "it is ill"]
 
 
 async def test_whoever_asks_why_is_told_of_the_files_reason_once_the_file_has_granted(

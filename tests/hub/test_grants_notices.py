@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Lifecycle
 from tests.hub.company import OPERATOR, Company, Hub, opened
 
 pytestmark = pytest.mark.anyio
@@ -116,3 +119,11 @@ async def test_only_the_operators_own_process_is_told(hub: Hub, headers: dict[st
     answer = await hub.internal.get("/internal/v1/grants", headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
     assert (await hub.public.get("/internal/v1/grants", headers=headers)).status_code == 404
+
+
+async def test_the_operator_s_process_is_told_which_servers_run_for_nobody_and_why(hub: Hub) -> None:
+    assert (await word(hub))["closed"] == {}
+    async with hub.parts.registry.changing() as changing:
+        values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": "secret why"}
+        await changing.apply(Change("prod/presto", Actor("pat"), "retire", "secret why", values=values))
+    assert (await word(hub))["closed"] == {"prod/presto": "it is retired: nobody can call it"}

@@ -167,6 +167,16 @@ async def test_a_retired_server_is_deleted_and_one_that_comes_back_is_not(hub: H
     assert names(await listed(hub)) == [PRESTO]
 
 
+async def test_a_stopped_server_stays_as_it_was(hub: Hub) -> None:
+    before = await listed(hub, include_deleted="true")
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change("prod/presto", OPERATOR, "stop", "secret why", stops={"": "secret why"}))
+    [entry] = await listed(hub)
+    assert entry["_meta"][OFFICIAL]["status"] == "active"
+    assert entry["server"] == before[0]["server"]
+    assert "secret" not in json.dumps(entry)
+
+
 async def test_a_draft_and_a_release_that_waits_are_nobody_s_to_know(company: Company) -> None:
     grant(company, "prod/presto")
     async with opened(company) as hub:

@@ -40,6 +40,7 @@ from pegboard_hub.upkeep.restore import restore
 from tests.hub.company import Company, beside, call, opened
 from tests.postgres import Postgres, execute
 from tests.postgres import running as running_postgres
+from tests.system.instance import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -401,3 +402,11 @@ def test_several_hubs_are_refused_on_sqlite(tmp_path: Path) -> None:
 def test_a_home_whose_data_is_at_a_server_does_not_start_on_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "instance.json").write_text('{"database": "postgresql://db/x", "hubs": 2}')
     assert "kept its data in postgresql://db/x, and nothing names it now" in up(tmp_path)
+
+
+def test_a_server_that_is_away_ends_the_start_before_anything_is_built(tmp_path: Path) -> None:
+    url = f"postgresql://hub:x@127.0.0.1:{free_port()}/none"
+    options = ("--port", str(free_port()))
+    said = up(tmp_path / "home", *options, PEGBOARD_DATABASE_URL=url, PEGBOARD_ISOLATION="off")
+    assert "the database cannot be used" in said
+    assert "prod/presto" not in said

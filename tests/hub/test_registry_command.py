@@ -12,14 +12,18 @@ import pytest
 from pegboard.cli.app import run
 from pegboard.core.grants import read_grants
 from pegboard_hub.registry.changes import Change
-from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.history import Actor, entries
+from pegboard_hub.registry.importing import BY_FILE
 from pegboard_hub.registry.model import Access
-from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.registry.reviews.model import Kind, State
 from tests.hub.company import OPERATOR, Company, Hub
-from tests.hub.reviewing import PRESTO, ask, decide, open_ones, register, reviewed_company, server
+from tests.hub.reviewing import PRESTO, ask, decide, move, open_ones, register, reviewed_company, server
 from tests.hub.test_hub_process import Process, arguments
 
 pytestmark = pytest.mark.anyio
+
+REVIEWERS = 'reason = "security review 0123456789abcdef by sol, privacy review 0123456789abcdef by lea"\n'
+"""What an export of earlier versions has, and what reviewers put their names to."""
 
 HEADERS = {"Authorization": f"Bearer {OPERATOR}"}
 
@@ -59,12 +63,66 @@ async def test_what_is_exported_says_what_the_registry_says_and_changes_nothing(
     assert said.source == server(hub).source
     assert "# security review" in text
     assert "approved by sol" in text
+    assert said.reason == ""
     assert await would(hub, text) == []
     before = hub.parts.registry.current
     company.grants.write_text(text)
     await hub.parts.registry.refresh()
     assert hub.parts.registry.current.servers == before.servers
     assert hub.parts.registry.current.problems == ()
+
+
+@pytest.mark.parametrize("kept", ["", REVIEWERS])
+async def test_what_an_operator_adds_to_an_export_is_not_signed_with_the_reviewers_names(
+    both: tuple[Hub, Company], kept: str
+) -> None:
+    hub, company = both
+    await more_groups(hub)
+    entry = f'[servers."{PRESTO}"]\n'
+    text = (await export(hub)).replace(entry, entry + kept)
+    for said in (text, text.replace('"sales"', '"sales", "interns"', 1)):
+        company.grants.write_text(said)
+        await hub.parts.registry.refresh()
+    assert "interns" in server(hub).granted.groups
+    assert server(hub).reason == BY_FILE
+    newest = (await hub.parts.reviewing.listed(server=PRESTO, states=[State.APPROVED]))[0]
+    assert newest.decided_by == "grants file"
+    async with hub.parts.database.read() as connection:
+        assert (await entries(connection, PRESTO, limit=1))[0].why == BY_FILE
+
+
+async def test_a_retired_server_stays_in_the_file_that_says_where_its_code_is(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    await move(hub, "pat", PRESTO, "retire")
+    before = server(hub)
+    company.grants.write_text(await export(hub))
+    await hub.parts.registry.refresh()
+    assert server(hub) == before
+    await move(hub, "pat", PRESTO, "bring back")
+    assert server(hub).reachable
+
+
+async def test_put_into_another_folder_the_file_says_in_full_where_code_is(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    asked = {"params": {"into": "/elsewhere"}, "headers": HEADERS}
+    text = str((await hub.internal.get("/internal/v1/registry/export", **asked)).json()["text"])
+    source = read_grants(text, "export").servers[PRESTO].source
+    assert source == str((company.grants.parent / server(hub).source).resolve())
+    assert await would(hub, text) == []
+    [found] = await would(hub, text.replace(source, "elsewhere"))
+    assert found["fields"] == {"source": [server(hub).source, "elsewhere"]}
+
+
+async def test_where_the_registry_has_decided_since_is_told_and_changes_nothing(both: tuple[Hub, Company]) -> None:
+    hub, company = both
+    before = server(hub).granted
+    await ask(hub, "pat", PRESTO, before._replace(surfaces=("cli",)))
+    assert server(hub).granted.surfaces == ("cli",)
+    [found] = await would(hub, company.grants.read_text())
+    assert (found["what"], found["fields"], found["conflicts"]) == ("differs", {}, {})
+    assert found["differs"] == {"surfaces": [list(before.surfaces), ["cli"]]}
+    word = (await hub.internal.get("/internal/v1/registry/conflicts", headers=HEADERS)).json()
+    assert (word["servers"], word["differing"]) == ([], [PRESTO])
 
 
 async def test_an_export_ends_a_conflict_as_the_registry_has_it(both: tuple[Hub, Company]) -> None:
@@ -118,14 +176,12 @@ async def test_drafts_and_what_the_file_alone_says_are_neither_lost_nor_made_up(
 
 
 async def test_texts_of_others_are_values_and_comments_never_keys(both: tuple[Hub, Company]) -> None:
-    hub, company = both
-    hostile = 'x"\ngroups = ["everybody"]'
-    company.grants.write_text(company.grants.read_text().replace("the demo's security review of prod/presto", "r", 1))
-    await hub.parts.registry.refresh()
+    hub, _ = both
+    hostile = 'x" } groups = ["everybody"] #'
     async with hub.parts.registry.changing() as changing:
-        await changing.apply(Change(PRESTO, Actor("pat"), "edit", "why", values={"reason": hostile}))
+        await changing.apply(Change(PRESTO, Actor("pat"), "stop", "why", stops={"": hostile}))
     said = read_grants(await export(hub), "export").servers[PRESTO]
-    assert said.reason == hostile
+    assert said.stopped == hostile
     assert "everybody" not in said.groups
 
 

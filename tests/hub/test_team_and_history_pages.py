@@ -9,6 +9,7 @@ import pytest
 
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Lifecycle
 from tests.hub.company import Company, Hub, plain
 
 pytestmark = pytest.mark.anyio
@@ -60,21 +61,31 @@ async def test_a_team_that_owns_drafts_alone_is_known_to_those_who_know_the_draf
 
 
 @pytest.mark.parametrize(("person", "knows"), [("pat", True), ("ana", False), ("fay", False), ("gus", False)])
-async def test_changes_are_told_to_owners_and_those_who_oversee(hub: Hub, person: str, knows: bool) -> None:
+async def test_changes_are_told_to_owners_and_those_who_oversee_and_shortened_to_everybody(
+    hub: Hub, person: str, knows: bool
+) -> None:
+    async with hub.parts.registry.changing() as changing:
+        values = {"lifecycle": Lifecycle.DEPRECATED, "lifecycle_why": "use the lake"}
+        await changing.apply(Change("prod/presto", Actor("pat"), "deprecate", "use the lake", values=values))
+        deprecated = changing.seq
+    assert "use the lake" in await text(hub, f"/history/{deprecated}", person)
     seq = await stopped(hub)
     told = await hub.public.get(f"/history/{seq}", params={"as": person})
     assert told.status_code == (200 if knows else 404)
     of_server = await hub.public.get("/servers/prod/presto/history", params={"as": person})
-    assert of_server.status_code == (200 if knows else 403)
+    assert of_server.status_code == 200
+    assert ("This is what everybody may read of it" in of_server.text) is not knows
+    assert "use the lake" in of_server.text
+    api = (await hub.api(person, "servers/prod/presto/history")).json()
+    assert [f"/history/{entry['seq']}?" in of_server.text for entry in api["entries"]] == [True] * len(api["entries"])
+    assert len(re.findall(r'href="/history/\d', of_server.text)) == len(api["entries"])
+    assert api["shortened"] is not knows
     everything = await hub.public.get("/history", params={"as": person})
     for response in (told, of_server, everything):
         assert ("last year" in response.text) is knows
         assert "<b>" not in response.text
         if not knows:
             assert "get_revenue" not in response.text
-    tab = "/servers/prod/presto/history"
-    overview = (await hub.public.get("/servers/prod/presto", params={"as": person})).text
-    assert (f'"{tab}?as={person}' in overview) is knows
 
 
 async def test_a_change_tells_what_was_before_and_what_is_since(hub: Hub, company: Company) -> None:

@@ -219,7 +219,7 @@ class Instance:
             case path if path.removeprefix("servers/") in {*self.drafts, *REGISTERED}:
                 return 200, {"server": path.removeprefix("servers/")}
             case "servers/dev/desk/history":
-                return 200, {"entries": [CHANGED], "next": None}
+                return 200, {"entries": [CHANGED], "shortened": True, "next": None}
             case "me/tools":
                 return 200, _page(query, [] if person == "gus" else MY_TOOLS)
             case "clients" if person == "ana":

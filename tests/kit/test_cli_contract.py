@@ -44,6 +44,7 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (0, "owner platform, #desk", ["servers", "dev/desk", "--as", "ana"]),
     (0, "security approved", ["servers", "dev/desk", "--as", "ana"]),
     (0, f"pat edit description say {HARMLESS}", ["history", "dev/desk", "--as", "ana"]),
+    (0, "This is what everybody may read", ["history", "dev/desk", "--as", "ana"]),
     (0, "dev/desk echo2 (stopped)", ["tools", "--all", "--as", "ana"]),
     (0, "No tool is open to gus from cli", ["tools", "--all", "--as", "gus"]),
     (0, "echo: Echo", ["tools", "dev/desk", "--as", "ana"]),

@@ -79,8 +79,9 @@ def test_a_release_that_changes_a_tool_is_reachable_once_two_reviewers_approve_i
         hear(process, f"{TWO} is withdrawn and has ended")
         declare(company, "Looks, and deletes what it saw.", 'sensitivity = "restricted"\n')
         company.grant("one", "two")
-        hear(process, f"{TWO} is live")
+        hear(process, f"{TWO} runs; it waits for security and privacy")
         assert company.ask(TWO) != httpx2.codes.OK
+        assert company.status()[1]["closed"] == {TWO: "it waits for security and privacy"}
         first = approve(browser, url, "sol", 1280)
         assert "still wanted" in first.inner_text("[role=status]")
         assert "deletes what it saw" in first.inner_text("#main")

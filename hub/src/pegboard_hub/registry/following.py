@@ -15,7 +15,7 @@ from pegboard.core.grants import Grant, GrantsFile
 from pegboard_hub.registry import store
 from pegboard_hub.registry.changes import Change, Changing
 from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD, granted_with
-from pegboard_hub.registry.importing import entry_of, granted, held, merge, stops
+from pegboard_hub.registry.importing import Merge, entry_of, granted, held, merge, stops
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
 from pegboard_hub.registry.reviews.model import Difference, Kind, subject_of
 from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, differences, needed, within
@@ -90,8 +90,6 @@ class Following:
         if "releases" in merged.take:
             values["takes_any"] = merged.take["releases"] == "any"
         access = granted(merged.take, server)
-        if access != server.granted:
-            values["reason"] = grant.reason  # whoever asks why is told of the file's, not of the reviews before
         if server.lifecycle is Lifecycle.DRAFT and (any(access) or not reviewed(self._file, server)):
             # The operator's own word is an approval; where nothing is reviewed none is wanted.
             values["lifecycle"] = Lifecycle.APPROVED
@@ -99,14 +97,14 @@ class Following:
             str(server.name),
             GRANTS_FILE,
             "import",
-            grant.reason or "the grants file was saved",
+            _why(merged, server),
             values=values,
             granted=access,
             stops=stops(merged.take, server),
         )
         after = await self._changing.apply(told)
         if access != server.granted:
-            await self._note_approval(server, access, grant.reason)
+            await self._note_approval(server, access, after.reason)
         if not within(server.granted, access):
             await self._review_anew(after)
         self._tell(name, merged.conflicts)
@@ -243,6 +241,15 @@ def _asked(server: RegisteredServer, declared: Release) -> Access:
     if before is not None and before.manifest.requests == declared.manifest.requests:
         return server.requested
     return Access(*(declared.manifest.requests.model_dump()[field] for field in _REQUESTS))
+
+
+def _why(merged: Merge, server: RegisteredServer) -> str:
+    """Why the file changes something: for an access its reason, for a stop what the stop says."""
+    reason = merged.take.get("reason", server.reason) if merged.grants else ""
+    before, after = stops({}, server), stops(merged.take, server)
+    begun = [why for name, why in after.items() if before.get(name) != why]
+    ended = "the grants file lets go on what it stopped" if before.keys() - after.keys() else ""
+    return "; ".join(dict.fromkeys(filter(None, [reason, *begun, ended]))) or "the grants file was saved"
 
 
 def _told(value: Any) -> str:

@@ -160,6 +160,11 @@ class Registry:
         """Servers of which the grants file says something else than the registry, which was changed since."""
         return self._sources.conflicting
 
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        """What the grants file says otherwise than the registry, which was changed since, a line each."""
+        return self._sources.conflicts
+
     async def follow_tables(self) -> bool:
         """Take over what another replica changed; true when it changed something."""
         async with self._database.read() as connection:

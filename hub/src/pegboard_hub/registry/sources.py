@@ -203,6 +203,11 @@ class Sources:
         named = self.file.servers if self.file else {}
         return tuple(sorted(name for name in self._conflicts if name in named))
 
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        """What of file and registry is not the same since the registry changed it, a line each."""
+        return tuple(line for name in self.conflicting for line in self._conflicts[name])
+
     def problems(self, looked: Looked, conflicts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         """What is not taken over after a look, a line each.
 
@@ -217,8 +222,7 @@ class Sources:
             if problem := self.declarations.read(name).problem:
                 self._unusable[name] = problem
         self._conflicts |= conflicts
-        told = [line for name in sorted(self._conflicts) if name in named for line in self._conflicts[name]]
-        return (*(self._unusable[name] for name in sorted(self._unusable) if name in named), *told)
+        return (*(self._unusable[name] for name in sorted(self._unusable) if name in named), *self.conflicts)
 
     def took(self, looked: Looked, snapshot: Snapshot) -> None:
         """Take note that what a look found was taken over, and is what `snapshot` says."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
+from pegboard_hub.runtime.status import StatusFile
 
 DOOR = "/internal/v1/grants"
 
 LOOK_S = 2.0
 """How often the hub is asked, in seconds."""
+
+NEWS_S = 0.5
+"""For how long an answer serves all who ask about one server, in seconds."""
 
 
 class Reporter(Protocol):
@@ -35,6 +41,7 @@ class Word(BaseModel):
     fault: str = ""
     unusable: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    closed: Mapping[str, str] = {}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -50,8 +57,11 @@ class GrantsWatch:
         word: the hub's last answer. While it does not answer, that one stands.
     """
 
-    def __init__(self, home: Home, report: Reporter) -> None:
+    def __init__(self, home: Home, report: Reporter, status: StatusFile) -> None:
         self.word = Word()
+        self._status = status
+        self._looked = 0.0
+        self._asking = asyncio.Lock()
         self._report = report
         self._operator_token = home.operator_token
         self._client = httpx2.AsyncClient(
@@ -67,6 +77,14 @@ class GrantsWatch:
         finally:
             await self._client.aclose()
 
+    async def closed(self, server: ServerName) -> str:
+        """Why nobody can call a server that runs, as far as the hub says; empty where people can."""
+        async with self._asking:
+            if time.monotonic() - self._looked > NEWS_S:
+                await self.look()
+                self._looked = time.monotonic()
+        return self.word.closed.get(str(server), "")
+
     async def look(self) -> None:
         """Ask once and report the difference. That the hub does not answer is for its supervisor to say."""
         try:
@@ -77,6 +95,7 @@ class GrantsWatch:
         except (httpx2.HTTPError, OSError, ValidationError):
             return
         before, self.word = self.word, word
+        self._status.closed = dict(word.closed)
         self._tell(before, word)
 
     def _tell(self, before: Word, now: Word) -> None:

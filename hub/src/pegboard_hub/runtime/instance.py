@@ -124,12 +124,17 @@ class Instance:
         self._supervisor = Supervisor(self._status.write)
         hosts = (settings.bind,) if settings.bind else None
         self._agent = EdgeAgent(self.home, settings.public_url, settings.port, hosts, hubs=self._hubs)
+        self._grants_watch = GrantsWatch(self.home, report, self._status)
         place = Place(
-            self.home, preflight.find_uv(), settings.public_url, settings.grants.parent, self._agent.routes_to
+            self.home,
+            preflight.find_uv(),
+            settings.public_url,
+            settings.grants.parent,
+            self._agent.routes_to,
+            self._grants_watch,
         )
         self.servers = Servers(place, self.isolation, self._supervisor, self._status, report)
         self._following = Following(grants, self.servers)
-        self._grants_watch = GrantsWatch(self.home, report)
         self._tasks: list[asyncio.Task[None]] = []
         self._follow: asyncio.Task[None] | None = None
 
@@ -158,13 +163,14 @@ class Instance:
         wanted = self._following.wanted
         prepare(home, self.isolation, wanted)
         self._write_instance()
-        releases = await self.servers.make_all(wanted)
-        credentials.issue(home, self.isolation, releases)
-        home.gathered.unlink(missing_ok=True)  # of a run that was killed
         url = self._settings.database_url
         if url:
             self._report.step(f"data is kept in {self._settings.database}")
+        # Before releases are made, which takes long: a database that cannot be used ends the start.
         await bring_up_to_date(home, self.isolation, self._schema, self._report, url)
+        releases = await self.servers.make_all(wanted)
+        credentials.issue(home, self.isolation, releases)
+        home.gathered.unlink(missing_ok=True)  # of a run that was killed
         for name in self._hubs:  # the first one leads
             spec = hub_process(home, self.isolation, public_url, self._sign_in.secrets, url, name)
             await self._supervisor.require(self._supervisor.start(spec), HUB_LIMIT_S)

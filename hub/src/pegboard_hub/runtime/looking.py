@@ -108,6 +108,7 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "processes": told.get("processes", []),
         "not_started": _not_started(told),
         "faults": told.get("faults", {}),
+        "closed": told.get("closed", {}),
         "edge_bundle_age_s": _age(home.edge_bundle, now),
         "edge_bundle_ages_s": _ages(home)._asdict(),
         "disk_free_bytes": shutil.disk_usage(home.root).free,
@@ -204,6 +205,8 @@ def _remarks(found: dict[str, Any]) -> list[str]:
         if failure := process.get("last_failure"):
             lines.append(f"{process['name']}: {failure['what']}, {_moment(failure['at'])}")
     lines += [f"{name} {fault}" for name, fault in sorted(found["faults"].items())]
+    live = {process["name"] for process in found["processes"] if process["state"] == "live"}
+    lines += [f"{name} runs; {why}" for name, why in sorted(found["closed"].items()) if name in live]
     preparing = [name for name in found["not_started"] if name not in found["faults"]]
     lines += [f"{name} is being prepared; see {found['logs']}" for name in preparing]
     disk = _disk(found)

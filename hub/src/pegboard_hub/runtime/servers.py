@@ -20,7 +20,7 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.registry.model import Access
 from pegboard_hub.runtime import credentials
 from pegboard_hub.runtime.confined import ReleaseFailed
-from pegboard_hub.runtime.grants_watch import Reporter
+from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.permissions import prepare_server
 from pegboard_hub.runtime.probes import calls_under_way
@@ -38,6 +38,9 @@ LIVE_S = 60.0
 DRAIN_S = 30.0
 """How long the calls under way at a withdrawn server may take to their end, in seconds."""
 
+HUB_LOOKS_S = 1.0
+"""After so many seconds the hub has taken over a release that was made while it ran, and can say who may call it."""
+
 LOOK_S = 0.2
 """How often it is asked whether they have ended, in seconds."""
 
@@ -52,6 +55,7 @@ class Place:
         public_url: the edge's origin.
         grants: the folder that sources are relative to.
         routed: whether the edge sends calls to a server.
+        watch: asks the hub whether people can call one.
     """
 
     home: Home
@@ -59,6 +63,7 @@ class Place:
     public_url: str
     grants: Path
     routed: Callable[[ServerName], bool]
+    watch: GrantsWatch
 
     def source(self, grant: Grant) -> Path:
         """The folder of a server's project."""
@@ -98,7 +103,7 @@ class Servers:
         process = self._supervisor.process(str(server))
         if str(server) in self._status.faults and process is not None and process.was_live.is_set():
             del self._status.faults[str(server)]
-            self._report.step(f"{server} is live")
+            self._come_up(server, self._place.watch.word.closed.get(str(server), ""))
         return str(server) in self._status.faults
 
     def compare(self, server: ServerName, grant: Grant) -> None:
@@ -130,7 +135,7 @@ class Servers:
             release = await self._make(server, grant)
             if release is not None:
                 credentials.open_channel(self._place.home, self._isolation, release)
-                await self._start(release, grant)
+                await self._start(release, grant, HUB_LOOKS_S)
         except Exception as error:
             logger.exception("%s could not be brought up", server)
             self._fault(server, f"is NOT started: {type(error).__name__}: {error}")
@@ -181,7 +186,7 @@ class Servers:
         self._report.step(f"{server}: release {release.digest[:12]} with {tools} is ready ({took:.1f} s)")
         return release
 
-    async def _start(self, release: Release, grant: Grant) -> None:
+    async def _start(self, release: Release, grant: Grant, hub_looks_s: float = 0.0) -> None:
         server, place = release.server, self._place
         try:
             spec = server_process(place.home, self._isolation, release, place.public_url, grant.egress)
@@ -192,9 +197,13 @@ class Servers:
         process = self._supervisor.start(spec)
         if await self._supervisor.live(process, LIVE_S):
             self.live[server] = Access(grant.groups, grant.surfaces, grant.channels, grant.services)
-            self._report.step(f"{server} is live")
+            await asyncio.sleep(hub_looks_s)
+            self._come_up(server, await place.watch.closed(server))
         else:
             self._fault(server, f"is NOT live: it {process.last_error or 'does not answer'}; see {spec.log}")
+
+    def _come_up(self, server: ServerName, closed: str) -> None:
+        self._report.step(f"{server} runs; {closed}" if closed else f"{server} is live")
 
     def _fault(self, server: ServerName, words: str) -> None:
         self._status.note_fault(str(server), words)

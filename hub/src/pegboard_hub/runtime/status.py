@@ -29,6 +29,7 @@ class StatusFile:
         servers: the servers that were taken on, each with the source that it is made from. What the grants file says
             beyond that is not in force yet, and whoever reads this can tell.
         faults: servers that do not run as they should, each with why.
+        closed: servers that nobody can call, whether they run or not, each with why, as the hub last said.
         started: when everything had been started, in seconds since the epoch; None before.
     """
 
@@ -37,6 +38,7 @@ class StatusFile:
         self._isolation = isolation
         self.servers: dict[str, str] = {}
         self.faults: dict[str, str] = {}
+        self.closed: dict[str, str] = {}
         self._since = time.time()
         self.started: float | None = None
 
@@ -58,6 +60,7 @@ class StatusFile:
             "isolation": {"mode": self._isolation.mode, "why": self._isolation.why},
             "servers": self.servers,
             "faults": self.faults,
+            "closed": self.closed,
             "processes": [_process(each) for each in processes],
         }
         replace_file(self._path, json.dumps(document) + "\n")

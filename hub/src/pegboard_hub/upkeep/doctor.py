@@ -40,6 +40,7 @@ CHECKS: dict[str, Check] = {
     "bundles": trust.bundles,
     "grants": records.grants,
     "conflicts": running.conflicts,
+    "notices": running.notices,
     "reach": running.reach,
     "sign-in": login.sign_in,
     "schema": records.schema,

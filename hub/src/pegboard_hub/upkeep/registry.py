@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -17,7 +18,13 @@ from pegboard_hub.runtime.looking import JsonOption
 from pegboard_hub.upkeep.hub_door import HubDoor
 
 DOOR = "/internal/v1/registry"
-WORDS = {"new": "is new", "changes": "changes", "retires": "is retired", "conflicts": "CONFLICTS"}
+WORDS = {
+    "new": "is new",
+    "changes": "changes",
+    "retires": "is retired",
+    "conflicts": "CONFLICTS",
+    "differs": "differs, and the registry decides: nothing would change",
+}
 
 registry = typer.Typer(
     name="registry",
@@ -39,14 +46,17 @@ def export(
 
     Reviews are named in comments; order, layout and comments of your own are not kept. Saved as the grants file it
     changes nothing, and whatever the file and the registry disagreed on is as the registry has it. Where code comes
-    from is the file's alone, and is kept. What differs in substance, `pegboard registry import --dry-run` tells.
+    from is the file's alone, and is kept; put into another folder, it is written in full. Reasons that reviewers
+    gave are left out: what you then add is yours, and wants one of your own. What differs in substance,
+    `pegboard registry import --dry-run` tells.
 
     \b
     Examples:
       pegboard registry export --output grants.toml
     """
     with HubDoor(Home.at(home)) as hub:
-        found = hub.ask("GET", f"{DOOR}/export")
+        into = f"?{urlencode({'into': output.absolute().parent})}" if output is not None else ""
+        found = hub.ask("GET", f"{DOOR}/export{into}")
     text = json.dumps(found, indent=2) + "\n" if as_json else str(found["text"])
     if output is None:
         print(text, end="")
@@ -66,8 +76,9 @@ def import_(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what a grants file would change in the registry of a running instance, and what conflicts.
+    """Tell what a grants file would change in the registry of a running instance, what conflicts and what differs.
 
+    It is taken as if it were saved as the instance's grants file: its sources are relative to where that lies.
     The exit status is 1 where something conflicts: the registry was changed since the file was last taken over, and
     the file says something else. A file is imported by saving it as the instance's grants file.
 
@@ -105,6 +116,8 @@ def _lines(servers: Any) -> Iterator[str]:
             yield f"  {field}: {_told(before)} → {_told(after)}"
         for field, (file, here) in each["conflicts"].items():
             yield f"  {field}: the file says {_told(file)}, and the registry, changed since, {_told(here)}"
+        for field, (file, here) in each["differs"].items():
+            yield f"  {field}: the file says {_told(file)}, as ever; the registry has decided on {_told(here)}"
 
 
 def _told(value: Any) -> str:

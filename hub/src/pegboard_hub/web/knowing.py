@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from pegboard.core.caller import Caller
@@ -36,6 +36,22 @@ def known(parts: Parts, caller: Caller) -> Iterator[RegisteredServer]:
 def owned(parts: Parts, caller: Caller) -> Iterator[RegisteredServer]:
     """Every server of a person's teams, of whatever lifecycle, in order of name."""
     return (server for server in parts.registry.current.servers.values() if owns(caller, server))
+
+
+def owners_for(parts: Parts, groups: Collection[str]) -> frozenset[str] | None:
+    """The teams for which people in these groups may register a server; None: any.
+
+    It is their own; for operators every one that somebody here is in, or that owns something already. Where the
+    company's login alone knows who is in which group, operators may name any.
+    """
+    if not parts.reviewing.rights.roles.operate(groups):
+        return frozenset(groups)
+    demo = parts.identity.demo
+    if demo is None:
+        return None
+    of_people = (group for person in demo.directory.people.values() for group in person.groups)
+    owning = (server.owner for server in parts.registry.current.servers.values() if server.owner)
+    return frozenset((*groups, *of_people, *owning))
 
 
 def known_server(parts: Parts, caller: Caller, name: str) -> RegisteredServer:

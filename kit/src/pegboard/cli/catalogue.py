@@ -206,6 +206,9 @@ def history(
 ) -> None:
     """Show who changed what of a server, and why; the newest first. Times are UTC.
 
+    Who is neither of its owners nor a reviewer, operator or of `security` is told what everybody may read, and that
+    it is shortened.
+
     \b
     Example:
       pegboard history prod/presto --as pat
@@ -215,19 +218,21 @@ def history(
 
     with HubClient(options) as hub:
         try:
-            found = hub.every(f"servers/{name}/history", "entries", most=limit)
+            found, answer = hub.every_of(f"servers/{name}/history", "entries", most=limit)
         except Failure as failure:
             if failure.error["code"] == "unknown_server":
                 raise hub.no_such_server(name) from failure
             raise
     if options.as_json:
-        render.document({"server": str(name), "entries": found})
+        render.document({"server": str(name), "entries": found, "shortened": answer.get("shortened", False)})
         return
     rows = [
         (_moment(each.get("at")), each.get("actor", ""), each.get("action", ""), _fields(each), each.get("why") or "")
         for each in found
     ]
     render.table(("time (UTC)", "who", "what", "fields", "why"), rows)
+    if answer.get("shortened"):
+        render.hint("This is what everybody may read: the rest is for its owners, reviewers, operators and security.")
 
 
 def _fields(entry: Mapping[str, Any]) -> str:

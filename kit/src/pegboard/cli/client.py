@@ -94,12 +94,22 @@ class HubClient:
         Raises:
             Failure: as `get`.
         """
-        answer = self.get(path, **query)
+        return self.every_of(path, key, most, **query)[0]
+
+    def every_of(
+        self, path: str, key: str, most: int | None = None, **query: str | None
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """As `every`, with the first answer for what else it says.
+
+        Raises:
+            Failure: as `get`.
+        """
+        answer = first = self.get(path, **query)
         found: list[dict[str, Any]] = list(answer.get(key, ()))
         while isinstance(answer.get("next"), str) and (most is None or len(found) < most):
             answer = self.get(path, **query, cursor=answer["next"], limit=str(PAGE))
             found += answer.get(key, ())
-        return found[:most]
+        return found[:most], first
 
     def with_server(self, server: ServerName, use: Callable[[Token], T]) -> T:
         """What `use` makes of a token for a server.

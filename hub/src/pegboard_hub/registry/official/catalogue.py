@@ -67,7 +67,8 @@ def status_of(server: RegisteredServer) -> Status | None:
     """What a server is listed as; None for one that is not.
 
     Only production servers that could once be called are, and not those whose authors hold them back
-    (`gallery = false`). One that cannot be called any more is told of as deleted, to those who ask for such.
+    (`gallery = false`). One that is withdrawn, or waits for reviews, is told of as deleted, to who asks for such.
+    One that is stopped stays: a stop is short, and who is told that a server is deleted forgets it.
     """
     if server.name.namespace != NAMESPACE or not server.gallery or server.first_live_at_ms is None:
         return None

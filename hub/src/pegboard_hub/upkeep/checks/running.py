@@ -95,6 +95,8 @@ def processes(facts: Facts) -> Iterator[Finding]:
     yield from faults
     if not faults:
         yield well(f"all are live: {', '.join(process['name'] for process in status['processes'])}")
+    for name in {process["name"] for process in status["processes"]} & status["closed"].keys():
+        yield well(f"{name} runs; {status['closed'][name]}")
 
 
 def prober(facts: Facts) -> Iterator[Finding]:
@@ -126,6 +128,11 @@ def conflicts(facts: Facts) -> Iterator[Finding]:
     yield from _asked(facts, "conflicts", "whether file and registry agree", _conflicts)
 
 
+def notices(facts: Facts) -> Iterator[Finding]:
+    """What the home page says of the grants file and of declarations; `grants` and `conflicts` tell of the rest."""
+    yield from _told(facts, "grants", "what is hardly meant in the grants file", _notices)
+
+
 def reach(facts: Facts) -> Iterator[Finding]:
     """Whether somebody gets into every server that is approved."""
     yield from _asked(facts, "unreached", "whether somebody gets into every server", _reach)
@@ -133,6 +140,13 @@ def reach(facts: Facts) -> Iterator[Finding]:
 
 def _asked(facts: Facts, path: str, what: str, tell: Callable[[dict[str, Any]], Finding]) -> Iterator[Finding]:
     """What the registry of the running hub says at a path of its own, told."""
+    yield from _told(facts, f"registry/{path}", what, lambda word: iter((tell(word),)))
+
+
+def _told(
+    facts: Facts, path: str, what: str, tell: Callable[[dict[str, Any]], Iterator[Finding]]
+) -> Iterator[Finding]:
+    """What the running hub says at a path of its internal door, told."""
     if not facts.running:
         yield well("nothing runs, so there is nothing to ask")
         return
@@ -140,18 +154,39 @@ def _asked(facts: Facts, path: str, what: str, tell: Callable[[dict[str, Any]], 
         return  # `processes` says so
     try:
         with HubDoor(facts.home) as hub:
-            yield tell(hub.ask("GET", f"/internal/v1/registry/{path}"))
+            word = hub.ask("GET", f"/internal/v1/{path}")
     except (Unreachable, HubRefused) as error:
         yield warning(f"{what} cannot be asked: {error}", "see what `processes` says")
+        return
+    yield from tell(word)
 
 
 def _conflicts(word: dict[str, Any]) -> Finding:
     if not word["servers"]:
-        return well("the grants file and the registry agree")
+        return well(_agreeing(word))
     return warning(
         f"{plural(len(word['servers']), 'conflict')} of the grants file with the registry: {_shown(word['servers'])}",
         f"`pegboard registry import --dry-run {word['grants']}` shows both sides; make them agree",
     )
+
+
+def _agreeing(word: dict[str, Any]) -> str:
+    if not word["differing"]:
+        return "the grants file and the registry agree"
+    return (
+        "nothing of the grants file conflicts with the registry, which has decided otherwise since and holds, on "
+        f"{_shown(word['differing'])}: `pegboard registry import --dry-run {word['grants']}` shows both sides"
+    )
+
+
+def _notices(word: dict[str, Any]) -> Iterator[Finding]:
+    for line in word["unusable"]:
+        if line not in word["conflicts"]:
+            yield warning(line, "mend it where the server's code is, and start again")
+    for line in word["notices"]:
+        yield warning(line, "see whether the grants file means that")
+    if not word["notices"] and word["unusable"] == word["conflicts"]:
+        yield well("all that the grants file names is there")
 
 
 def _reach(word: dict[str, Any]) -> Finding:

@@ -28,7 +28,7 @@ from pegboard_hub.web.api.etag import conflict, expected_version, tagged
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.registry_schema import AskedRetire, DraftBody, DraftChange, ServerDetail
 from pegboard_hub.web.api.views import detail, version_for
-from pegboard_hub.web.knowing import known_server, no_server
+from pegboard_hub.web.knowing import known_server, no_server, owners_for
 from pegboard_hub.web.parts import Parts
 
 ONE = "/servers/{namespace}/{name}"
@@ -168,11 +168,15 @@ def _check_editable(parts: Parts, caller: Caller, server: RegisteredServer) -> N
 def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
     if caller.sub_type != "person":
         raise refuse(403, "not_a_person", "Servers are registered by people.", "Have somebody of the team do it.")
-    if owner not in caller.groups and not parts.reviewing.rights.roles.operate(caller.groups):
-        mend = f"Use one of {', '.join(caller.groups)}."
-        if not caller.groups:
-            mend = "You are in no group: ask whoever looks after your company’s groups."
-        raise invalid("owner", "It is none of your groups.", mend)
+    owners = owners_for(parts, caller.groups)
+    if owners is None or owner in owners:
+        return
+    if owners > frozenset(caller.groups):
+        raise invalid("owner", "Nobody here is in that group.", f"Use one of {', '.join(sorted(owners))}.")
+    mend = f"Use one of {', '.join(caller.groups)}."
+    if not caller.groups:
+        mend = "You are in no group: ask whoever looks after your company’s groups."
+    raise invalid("owner", "It is none of your groups.", mend)
 
 
 def _check_new(changing: Changing, body: DraftBody) -> None:

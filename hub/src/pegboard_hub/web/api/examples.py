@@ -220,7 +220,7 @@ EXAMPLES: dict[str, Any] = {
     "FieldChange": _FIELD,
     "FoundCalls": _FOUND,
     "HistoryEntry": _CHANGE,
-    "HistoryPage": {"entries": [_CHANGE], "next": None},
+    "HistoryPage": {"entries": [_CHANGE], "shortened": False, "next": None},
     "Inside": _INSIDE,
     "MissedChange": _MISSED,
     "MyTool": _MY_TOOL,

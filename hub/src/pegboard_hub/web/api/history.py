@@ -19,7 +19,7 @@ from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.registry_schema import AskedHistory, HistoryEntry, HistoryPage
 from pegboard_hub.web.api.views import history_entry
-from pegboard_hub.web.knowing import known_server
+from pegboard_hub.web.knowing import known_server, looks_after
 from pegboard_hub.web.paging import cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 
@@ -71,6 +71,8 @@ async def _page(
     parts: Parts, caller: Caller, of: str, asked: AskedHistory, may_read: MayRead, server: str | None
 ) -> HistoryPage:
     before = place_of(parts.cursors, asked.cursor, caller, of, asked)
+    known_one = may_read(server) if server is not None else None
+    shortened = known_one is not None and not looks_after(parts, caller, known_one)
     shown: list[HistoryEntry] = []
     async with parts.database.read() as connection:
         looked = await _look(connection, server, asked, before)
@@ -84,7 +86,8 @@ async def _page(
         if known is not None and told is not None:
             shown.append(history_entry(parts, caller, known, told))
     more = last is not None and (last != looked[-1].seq or len(looked) == LOOKED_AT)
-    return HistoryPage(entries=shown, next=cursor_of(parts.cursors, last, caller, of, asked) if more else None)
+    onward = cursor_of(parts.cursors, last, caller, of, asked) if more else None
+    return HistoryPage(entries=shown, shortened=shortened, next=onward)
 
 
 async def _look(

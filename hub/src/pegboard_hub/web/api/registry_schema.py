@@ -115,7 +115,7 @@ class DraftBody(_Strict):
         min_length=NAME_LENGTH[0],
         max_length=NAME_LENGTH[1],
         pattern=NAME,
-        description="the owning team; one of yours",
+        description="the owning team: one of yours; operators may name any that has people or servers here",
     )
     support_channel: str = Field(min_length=1, max_length=LONGEST_CHANNEL, description="where people ask")
     links: dict[str, str] = Field(default={}, max_length=MOST_LINKS, description="name to https address")
@@ -315,6 +315,9 @@ class HistoryPage(BaseModel):
     """Changes, the newest first."""
 
     entries: list[HistoryEntry]
+    shortened: bool = Field(
+        description="true where you are not in the circle of the server: what not everybody may read is left out"
+    )
     next: str | None = Field(
         description="cursor of the next page, which may be empty and have a next; null where nothing is further back"
     )

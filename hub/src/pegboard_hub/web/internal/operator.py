@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -10,8 +10,16 @@ from pydantic import BaseModel, Field
 
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.errors import DeliveryRefused
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.reviews.model import Kind, State
 from pegboard_hub.web.notices import current_notices
 from pegboard_hub.web.parts import Parts
+
+MOST_OPEN = 10_000
+"""Open reviews that are looked at; servers of others are told as in review."""
+
+_CLOSED = frozenset({Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.RETIRED})
+"""Of what somebody else has decided; what is approved and not reachable just comes up."""
 
 
 class GrantsWord(BaseModel):
@@ -19,7 +27,9 @@ class GrantsWord(BaseModel):
 
     fault: str = Field(description="why the file is not the one in force; empty when it is")
     unusable: tuple[str, ...] = Field(description="declarations that cannot be used, a line each")
+    conflicts: tuple[str, ...] = Field(description="those of them that say where file and registry conflict")
     notices: tuple[str, ...] = Field(description="what is hardly meant, a line each")
+    closed: dict[str, str] = Field(description="servers that may run and that nobody can call, each with why")
 
 
 class ProberStanding(BaseModel):
@@ -38,7 +48,13 @@ def operator_routes(parts: Parts) -> APIRouter:
     async def grants(request: Request) -> GrantsWord:
         check_operator(parts, request)
         snapshot = parts.registry.current
-        return GrantsWord(fault=snapshot.fault, unusable=snapshot.unusable, notices=current_notices(parts))
+        return GrantsWord(
+            fault=snapshot.fault,
+            unusable=snapshot.unusable,
+            conflicts=parts.registry.conflicts,
+            notices=current_notices(parts),
+            closed=await _closed(parts),
+        )
 
     @router.get("/prober")
     async def prober(request: Request) -> ProberStanding:
@@ -47,6 +63,22 @@ def operator_routes(parts: Parts) -> APIRouter:
         return ProberStanding(standing=word.standing, heard_at=word.heard_at_ms, servers=len(word.servers))
 
     return router
+
+
+async def _closed(parts: Parts) -> dict[str, str]:
+    shut = {str(s.name): s for s in parts.registry.current.shut if s.source and s.lifecycle in _CLOSED}
+    if not shut:
+        return {}
+    waits: dict[str, set[Kind]] = {}
+    for review in await parts.reviewing.listed(states=[State.OPEN], limit=MOST_OPEN):
+        waits.setdefault(review.server, set()).add(review.kind)
+    return {name: _why_closed(server, waits.get(name, set())) for name, server in shut.items()}
+
+
+def _why_closed(server: RegisteredServer, waits: Collection[Kind]) -> str:
+    if server.lifecycle is Lifecycle.IN_REVIEW and waits:
+        return f"it waits for {' and '.join(kind.value for kind in Kind if kind in waits)}"
+    return f"it is {server.lifecycle.value}: nobody can call it"
 
 
 def check_operator(parts: Parts, request: Request) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,8 +13,7 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.grants import GrantsFile, read_grants
 from pegboard_hub.common.requests import read_json, refuse
 from pegboard_hub.registry import store
-from pegboard_hub.registry.exporting import expected, exported
-from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.registry.exporting import Expected, expected, exported
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.web.internal.operator import check_operator
 from pegboard_hub.web.parts import Parts
@@ -32,9 +33,12 @@ class ExpectedWord(BaseModel):
     """What would come of one server's entry."""
 
     server: str
-    what: str = Field(description="new, changes, retires or conflicts")
+    what: str = Field(description="new, changes, retires, conflicts or differs")
     fields: dict[str, tuple[Any, Any]] = Field(description="what it is, and what it would be")
     conflicts: dict[str, tuple[Any, Any]] = Field(description="what the file says, and what the registry says")
+    differs: dict[str, tuple[Any, Any]] = Field(
+        description="the same, where the registry has decided since and holds"
+    )
 
 
 class ImportWord(BaseModel):
@@ -48,6 +52,9 @@ class ConflictsWord(BaseModel):
     """Where file and registry do not agree."""
 
     servers: list[str]
+    differing: list[str] = Field(
+        description="servers in which the registry has decided since the file said otherwise"
+    )
     grants: str = Field(description="path of the file that is followed")
 
 
@@ -60,19 +67,26 @@ class UnreachedWord(BaseModel):
 def registry_door(parts: Parts) -> APIRouter:
     """The routes under `/internal/v1/registry`."""
     router = APIRouter(prefix="/internal/v1/registry", include_in_schema=False)
-    grants = str(parts.settings.grants)
+    grants, folder = str(parts.settings.grants), parts.settings.grants.parent
+
+    async def would(file: GrantsFile) -> list[Expected]:
+        async with parts.database.read() as connection:
+            imported = await store.imported(connection)
+        return expected(file, imported, parts.registry.current, folder)
 
     @router.get("/export")
-    async def export(request: Request) -> ExportWord:
+    async def export(request: Request, into: Path = folder) -> ExportWord:
         check_operator(parts, request)
-        snapshot = parts.registry.current
-        text = exported(parts.registry.grants_file or GrantsFile(), snapshot, await _approved(parts))
+        file, snapshot = parts.registry.grants_file or GrantsFile(), parts.registry.current
+        text = exported(file, snapshot, await _approved(parts), _moved_from(folder, into))
         return ExportWord(text=text, grants=grants)
 
     @router.get("/conflicts")
     async def conflicts(request: Request) -> ConflictsWord:
         check_operator(parts, request)
-        return ConflictsWord(servers=list(parts.registry.conflicting), grants=grants)
+        found = await would(parts.registry.grants_file or GrantsFile())
+        differing = [each.server for each in found if each.differs]
+        return ConflictsWord(servers=list(parts.registry.conflicting), differing=differing, grants=grants)
 
     @router.get("/unreached")
     async def unreached(request: Request) -> UnreachedWord:
@@ -91,16 +105,14 @@ def registry_door(parts: Parts) -> APIRouter:
             file = read_grants(text, "the file")
         except ConfigurationError as error:
             raise refuse(422, "invalid_request", f"{error}.", "Mend the file.") from error
-        async with parts.database.read() as connection:
-            imported = await store.imported(connection)
-        found = expected(file, imported, parts.registry.current, frozenset({Lifecycle.RETIRED}))
-        words = [
-            ExpectedWord(server=each.server, what=each.what, fields=dict(each.fields), conflicts=dict(each.conflicts))
-            for each in found
-        ]
+        words = [ExpectedWord.model_validate(asdict(each)) for each in await would(file)]
         return ImportWord(servers=words, grants=grants)
 
     return router
+
+
+def _moved_from(folder: Path, into: Path) -> Path | None:
+    return None if into.resolve() == folder.resolve() else folder
 
 
 async def _approved(parts: Parts) -> dict[str, list[Review]]:

@@ -34,7 +34,7 @@ from pegboard_hub.registry.record import (
     check_why,
 )
 from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
-from pegboard_hub.web.knowing import known_server
+from pegboard_hub.web.knowing import known_server, owners_for
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, Viewer
 from pegboard_hub.web.pages.freshness import told_now
@@ -257,8 +257,12 @@ def _check(parts: Parts, session: Session, form: Form, field: Field) -> None:
 
 
 def _check_owner(parts: Parts, session: Session, owner: str) -> None:
-    if owner not in session.facts.groups and not parts.reviewing.rights.roles.operate(session.facts.groups):
-        raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
+    owners = owners_for(parts, session.facts.groups)
+    if owners is None or owner in owners:
+        return
+    if owners > frozenset(session.facts.groups):
+        raise ChangeRefused("owner", "nobody here is in that group", "Choose a team that there is.")
+    raise ChangeRefused("owner", "it is no team of yours", "Choose one of your own.")
 
 
 def _read(field: Field, text: str) -> Any:
@@ -331,11 +335,11 @@ def _filled(fields: tuple[Field, ...], said: Mapping[str, str]) -> dict[str, str
 
 
 def _owners(parts: Parts, session: Session, said: Mapping[str, str]) -> tuple[str, ...]:
-    """The teams that the form offers: one's own, and for operators every team that owns something."""
-    groups = {*session.facts.groups}
-    if parts.reviewing.rights.roles.operate(session.facts.groups):
-        groups |= {server.owner for server in parts.registry.current.servers.values()}
-        groups |= {said.get("owner", "")}
+    """The teams that the form offers: those that its reader may choose, or of any those that own something."""
+    groups = owners_for(parts, session.facts.groups)
+    if groups is None:
+        owning = (server.owner for server in parts.registry.current.servers.values())
+        groups = frozenset((*session.facts.groups, *owning, said.get("owner", "")))
     return tuple(sorted(filter(None, groups)))
 
 

@@ -12,11 +12,12 @@ from fastapi.responses import HTMLResponse
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
-from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.common.requests import refuse
 from pegboard_hub.registry.history import Entry, Fields, entries
 from pegboard_hub.registry.history import entry as read_entry
-from pegboard_hub.registry.visibility import oversees
-from pegboard_hub.web.knowing import looks_after, no_server, owned
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.visibility import oversees, told_history
+from pegboard_hub.web.knowing import knows, looks_after, owned
 from pegboard_hub.web.pages.frame import Framer, with_query
 from pegboard_hub.web.pages.servers.server import PATH as SERVER
 from pegboard_hub.web.pages.servers.server import Head, framed, head
@@ -24,6 +25,9 @@ from pegboard_hub.web.parts import Parts
 
 PATH = "/history"
 PAGE_ENTRIES = 50
+LOOKED_AT = 1000
+"""Entries that one page looks at for somebody who is told some of them alone."""
+
 LONGEST_ACTOR = 255
 MOST_OWNED = 500
 """Servers of a person's teams that one list looks at; those of more are listed by server."""
@@ -72,6 +76,7 @@ class HistoryView:
         problems: what is wrong with it, by field.
         scope: whose changes these are, in words.
         none: why there is nothing to be seen at all; empty where there may be.
+        shortened: some of it is left out, for who looks is not in the server's circle.
     """
 
     head: Head | None
@@ -82,16 +87,18 @@ class HistoryView:
     none: str = ""
     older: str = ""
     newest: str = ""
+    shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One change in full; `all` is the address of the server's other ones."""
+    """One change, `shortened` to what everybody may read; `all` is the address of the server's other ones."""
 
     entry: Entry
     kind: str
     told: tuple[Told, ...]
     all: str
+    shortened: bool
 
 
 def add_history_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
@@ -113,18 +120,21 @@ def add_history_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
     @router.get(f"{SERVER}/history")
     async def of_server(request: Request, namespace: str, name: str) -> HTMLResponse:
         frame, server = framed(parts, framer, request, f"{namespace}/{name}", "history")
-        if not looks_after(parts, frame.caller, server):
-            raise _not_yours(str(server.name), server.owner)
         here, kept = f"/servers/{server.name}/history", frame.viewer.query if frame.viewer else ()
         before, problems = _before(request.query_params.get("cursor", ""))
+        whole = looks_after(parts, frame.caller, server)
+        limit = PAGE_ENTRIES + 1 if whole else LOOKED_AT
         async with parts.database.read() as connection:
-            found = await entries(connection, server=str(server.name), before_seq=before, limit=PAGE_ENTRIES + 1)
+            looked = await entries(connection, server=str(server.name), before_seq=before, limit=limit)
+        found = [told for entry in looked if (told := _told_to(parts, frame.caller, server, entry))]
+        cut = not whole and len(looked) == limit and len(found) <= PAGE_ENTRIES
         view = HistoryView(
             await head(parts, frame, server),
             {},
             problems,
             tuple(_view(entry, kept) for entry in found[:PAGE_ENTRIES]),
-            older=_older(here, kept, found),
+            older=with_query(here, [*kept, ("cursor", str(looked[-1].seq))]) if cut else _older(here, kept, found),
+            shortened=not whole,
             newest=with_query(here, kept) if before else "",
         )
         return framer.answer("server_history.html", frame, view, 422 if problems else 200)
@@ -188,10 +198,17 @@ async def _one(parts: Parts, caller: Caller, text: str, link: Any) -> ChangeView
         async with parts.database.read() as connection:
             found = await read_entry(connection, int(text))
     server = parts.registry.current.servers.get(found.server) if found else None
-    if found is None or server is None or not looks_after(parts, caller, server):
+    if found is not None:
+        found = _told_to(parts, caller, server, found) if server and knows(parts, caller, server) else None
+    if found is None or server is None:
         message = "No such change is here for you: there is none, or it is not shown to you."
         raise refuse(404, "unknown_change", message, "Look for it on the page of changes.")
-    return ChangeView(found, KINDS[found.actor_kind], told(found.fields), link(f"/servers/{found.server}/history"))
+    all_of_it, shortened = link(f"/servers/{found.server}/history"), not looks_after(parts, caller, server)
+    return ChangeView(found, KINDS[found.actor_kind], told(found.fields), all_of_it, shortened)
+
+
+def _told_to(parts: Parts, caller: Caller, server: RegisteredServer, entry: Entry) -> Entry | None:
+    return told_history(parts.reviewing.rights.roles, caller, server, entry)
 
 
 def told(fields: Fields) -> tuple[Told, ...]:
@@ -249,10 +266,3 @@ def _older(path: str, kept: tuple[tuple[str, str], ...], found: list[Entry]) -> 
     if len(found) <= PAGE_ENTRIES:
         return ""
     return with_query(path, [*kept, ("cursor", str(found[PAGE_ENTRIES - 1].seq))])
-
-
-def _not_yours(server: str, owner: str) -> Refused:
-    if not owner:
-        return no_server()
-    message = f"Changes of {server} are shown to its owners, to reviewers, operators and security."
-    return refuse(403, "not_owner", message, f"Ask {owner}.")

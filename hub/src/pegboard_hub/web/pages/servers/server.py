@@ -49,9 +49,8 @@ TABS = {
     "connect": "Connect",
     "security": "Security and reviews",
     "releases": "Releases",
+    "history": "History",
 }
-CHANGES = {"history": "History"}
-"""A tab of those who may read what changed."""
 
 
 class Tab(NamedTuple):
@@ -289,7 +288,7 @@ def framed(parts: Parts, framer: Framer, request: Request, name: str, tab: str) 
     """
     frame = framer.frame(request, request.url.path, name)
     found = known_server(parts, frame.caller, name)
-    shown = {**TABS, **CHANGES}.get(tab, "")
+    shown = TABS.get(tab, "")
     title = f"{name}: {shown}" if tab and shown else name
     return replace(frame, title=title, section="/servers"), found
 
@@ -300,9 +299,8 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     now = standing(parts.status.read(), server, whole=frame.viewer is None or looks_after(parts, caller, server))
     if server.stopped and frame.viewer and not knows_stop(parts, caller, server):
         now = replace(now, why="")
-    tabs = TABS | (CHANGES if looks_after(parts, caller, server) else {})
     here = f"/servers/{server.name}"
-    links = {title: f"{here}/{tab}" if tab else here for tab, title in tabs.items()}
+    links = {title: f"{here}/{tab}" if tab else here for tab, title in TABS.items()}
     drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
     theirs = edits(parts.reviewing.rights.roles, caller, server)
     edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
