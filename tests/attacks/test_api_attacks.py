@@ -367,6 +367,7 @@ async def test_an_odd_body_is_refused_in_the_one_shape_and_changes_nothing(hub: 
     tag = {"If-Match": got.headers["etag"]}
     for method, path in (
         ("POST", "servers"),
+        ("POST", "drafts:check"),
         ("PATCH", "servers/prod/secret-plan"),
         ("POST", "servers:validate"),
     ):

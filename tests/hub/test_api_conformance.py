@@ -31,6 +31,7 @@ MET = {
     "POST /api/v1/servers:validate 200",
     "POST /api/v1/servers:validate 422",
     "POST /api/v1/servers 422",
+    "POST /api/v1/drafts:check 422",
     "GET /api/v1/history 200",
     "GET /api/v1/teams/{group} 200",
 }

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from pegboard.core.access import RULES
-from tests.hub.company import Company, Hub, call, denial, edge_refusal, opened, presto
+from pegboard_hub.registry.history import Actor
+from tests.hub.company import URL, Company, Hub, call, denial, edge_refusal, opened, presto
 
 pytestmark = pytest.mark.anyio
 
@@ -51,12 +52,15 @@ async def test_without_a_question_there_is_one_to_begin_with(hub: Hub) -> None:
     text = await page(hub, **{"as": "ana"})
     link = re.search(r'<a href="([^"]+)">May Ana use prod/presto from cli\?</a>', text)
     assert link
-    assert "Allowed: every rule holds." in (await hub.public.get(html.unescape(link[1]))).text
+    assert "Allowed: no rule refuses it." in (await hub.public.get(html.unescape(link[1]))).text
 
 
-async def test_an_allowed_call_is_walked_through_every_layer(hub: Hub) -> None:
+async def test_an_allowed_call_is_walked_through_every_layer(hub: Hub, company: Company) -> None:
+    live = {"name": "prod/presto", "state": "live", "since": 1}
+    company.report(at=time.time(), isolation={"mode": "user", "why": ""}, processes=[live])
     text = await page(hub, server="prod/presto", tool="run_query", **{"as": "ana"})
-    for words in ("Allowed: every rule holds.", "Layer 1: the edge", "Layer 2: the server", "The tool run_query"):
+    assert "holds, with a good token" in text
+    for words in ("Allowed: no rule refuses it.", "Layer 1: the edge", "Layer 2: the server", "The tool run_query"):
         assert words in text
     assert outcomes(text) | {"token": "", "server": ""} == dict.fromkeys(
         ("route", *(rule.name for rule in RULES), "gate", "tool", *OF_THE_TOOL), "holds"
@@ -93,7 +97,7 @@ async def test_arguments_decide_where_a_policy_reads_them(company: Company) -> N
     assert "Allowed, if its arguments are." in without
     assert "Give limit above to know." in without
     assert outcomes(without)["policy:call"] == "depends"
-    assert "Allowed: every rule holds." in small
+    assert "Allowed: no rule refuses it." in small
     assert "You may use run_query, but not with these arguments." in large
     assert "{&#34;limit&#34;: 30}</textarea>" in large
 
@@ -112,6 +116,18 @@ async def test_owners_may_ask_about_anybody_and_see_why(hub: Hub) -> None:
     assert "<code>fay from chat → prod/presto get_revenue_metrics</code>" in text
     assert "policy ads-revenue does not permit it" in text
     assert "policies/ads-revenue.cedar, version " in text
+
+
+async def test_a_server_that_nobody_can_call_says_why_to_those_alone_who_may_know_of_it(hub: Hub) -> None:
+    draft = {"description": "Menus", "owner": "platform", "support_channel": "#menu", "sensitivity": "internal"}
+    async with hub.parts.registry.changing() as changing:
+        await changing.register("prod/menu", draft, Actor("pat"), "a plan")
+    assert f"prod/menu is a draft: submit it at {URL}/servers/prod/menu/access." in await page(
+        hub, 404, server="prod/menu", **{"as": "pat"}
+    )
+    hidden = await page(hub, 404, server="prod/menu", **{"as": "ana"})
+    absent = await page(hub, 404, server="prod/oven", **{"as": "ana"})
+    assert hidden.replace("menu", "X") == absent.replace("oven", "X")
 
 
 async def test_others_are_for_owners_and_security_alone(hub: Hub) -> None:

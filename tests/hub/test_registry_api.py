@@ -15,8 +15,9 @@ import pytest
 
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
-from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.registry.model import Access, Lifecycle
 from tests.hub.company import PRESTO, Company, Hub, found_company, opened, presto
+from tests.hub.reviewing import ask
 
 pytestmark = pytest.mark.anyio
 
@@ -339,6 +340,55 @@ async def test_a_draft_that_is_given_up_stays_among_those_who_knew_it(drafted: H
     assert (await drafted.api("sam", path)).json()["lifecycle_why"] == "nobody needs it"
     again = await sent(drafted, "sam", "POST", "servers", DRAFT)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "name_taken")
+
+
+@pytest.mark.parametrize(
+    ("person", "change", "status", "words"),
+    [
+        ("sam", {"server": "prod/forecast"}, 200, ""),
+        ("sam", {}, 409, "server: prod/weather is taken."),
+        ("sam", {"server": "prod/presto"}, 409, "server: prod/presto is taken."),
+        ("sam", {"server": "prod/presto0"}, 200, ""),
+        ("sam", {"server": "prod/forecast", "description": "a\u202eb"}, 422, "description: "),
+        ("sam", {"server": "prod/forecast", "owner": "finance"}, 422, "owner: It is none of your groups."),
+        ("gus", {"server": "prod/forecast"}, 422, "owner: It is none of your groups."),
+        ("ana", {"owner": "ads-eng"}, 200, ""),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_draft_is_checked_as_it_would_be_made_and_hidden_names_stay_hidden(
+    drafted: Hub, person: str, change: dict[str, Any], status: int, words: str
+) -> None:
+    before = drafted.parts.registry.current.servers
+    checked = await sent(drafted, person, "POST", "drafts:check", DRAFT | change)
+    assert checked.status_code == status, checked.text
+    assert words in checked.text
+    assert drafted.parts.registry.current.servers == before
+
+
+OUT_OF_REACH = [
+    (Lifecycle.APPROVED, "", "approved, and not deployed yet"),
+    (Lifecycle.RETIRED, "nobody eats here", "retired: nobody eats here"),
+]
+
+
+async def test_who_may_know_of_a_server_that_nobody_can_call_is_told_why(drafted: Hub) -> None:
+    async def told(person: str) -> str:
+        answer = await drafted.api(person, "servers/prod/weather")
+        assert (await drafted.api(person, "explain", server="prod/weather")).status_code == 404
+        return str(answer.json().get("out_of_reach", answer.status_code))
+
+    assert (await told("sam")).endswith("/servers/prod/weather/access")
+    assert (await told("sam")).startswith("a draft: submit it at ")
+    assert await told("ana") == "404"
+    await ask(drafted, "sam", "prod/weather", Access(("search-eng",), ("cli",)))
+    assert await told("ana") == "in review: privacy is open, security is open"
+    for lifecycle, why, words in OUT_OF_REACH:
+        async with drafted.parts.registry.changing() as changing:
+            values = {"lifecycle": lifecycle, "lifecycle_why": why}
+            await changing.apply(Change("prod/weather", Actor("sam"), "move", "because", values=values))
+        assert await told("sam") == words
+    assert (await drafted.api("sam", "servers/prod/presto")).json()["out_of_reach"] == ""
 
 
 async def test_what_is_no_draft_is_not_edited_here(still: Hub) -> None:

@@ -11,7 +11,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from pegboard.core.client_configs import BY_ID
+from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
+from pegboard_hub.registry.model import Lifecycle
 from tests.hub.company import PRESTO, URL, Company, Hub, opened, plain, presto
 from tests.hub.reviewing import changed, release, reviewed_company
 from tests.oauth import Browser
@@ -89,6 +91,16 @@ async def test_links_add_the_server_to_the_clients_that_take_one(hub: Hub) -> No
     assert cursor.startswith("cursor://anysphere.cursor-deeplink/mcp/install?")
     assert query["name"] == ["pegboard-prod-presto"]
     assert json.loads(base64.b64decode(query["config"][0])) == {"url": PRESTO}
+
+
+async def test_a_deprecated_server_says_so_beside_its_state(hub: Hub) -> None:
+    assert '<span class="state deprecated">' not in await shown(hub)
+    async with hub.parts.registry.changing() as changing:
+        values = {"lifecycle": Lifecycle.DEPRECATED, "lifecycle_why": "use the lake"}
+        await changing.apply(Change("prod/presto", Actor("pat"), "deprecate", "use the lake", values=values))
+    page = await shown(hub, tab="tools")
+    assert '<span class="state deprecated">deprecated</span>' in page
+    assert "Deprecated. use the lake" in plain(page)
 
 
 @pytest.mark.parametrize("tab", ["", "/tools", "/connect", "/security", "/releases", "/history", "/edit", "/try"])

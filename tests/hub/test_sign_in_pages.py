@@ -198,7 +198,7 @@ async def test_with_a_companys_login_pages_show_what_it_told_and_nobody_else(wit
 async def test_with_a_companys_login_the_explanation_is_of_ones_own_calls(with_login: Browser, hub: Hub) -> None:
     await signed_in(with_login, hub)
     page = await with_login.get(f"{URL}/explain?server=prod/presto&tool=run_query&on=chat")
-    assert "Allowed: every rule holds." in page.text
+    assert "Allowed: no rule refuses it." in page.text
     other = await with_login.get(f"{URL}/explain?server=prod/presto&person=ana")
     assert other.status_code == 403
 
@@ -211,4 +211,4 @@ async def test_owners_are_told_of_whom_the_login_has_told(with_login: Browser, h
     assert unknown.status_code == 404
     assert "u-17 is not signed in" in unknown.text
     await hub.parts.identity.sessions.open(SignedIn(FACTS, FACTS.sub), "a phone")
-    assert "Allowed: every rule holds." in (await with_login.get(asked)).text
+    assert "Allowed: no rule refuses it." in (await with_login.get(asked)).text

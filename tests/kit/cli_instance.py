@@ -214,8 +214,12 @@ class Instance:
                 return self._draft(json.loads(body), claims)
             case "servers":
                 return 200, {"servers": [] if person == "gus" else self.listed.get(query.get("surface", ""), [])}
+            case "drafts:check":
+                return self._draft(json.loads(body), claims, makes=False)
             case "servers/dev/desk":
                 return 200, DETAIL
+            case "servers/dev/gone" if person == "ana":
+                return 200, GONE
             case path if path.removeprefix("servers/") in {*self.drafts, *REGISTERED}:
                 return 200, {"server": path.removeprefix("servers/")}
             case "servers/dev/desk/history":
@@ -227,7 +231,8 @@ class Instance:
             case "clients":
                 return 403, {"error": refusal("access_denied", "not_an_operator").as_json()}
             case "reviews":
-                return 200, {"reviews": [] if "waiting" in query else [REVIEW], "next": None}
+                none = "waiting" in query or query.get("state") == "rejected"
+                return 200, {"reviews": [] if none else [REVIEW], "next": None}
             case "reviews/4bf92f3577b34da6":
                 return 200, REVIEW
             case "reviews/decided":
@@ -238,7 +243,9 @@ class Instance:
                 return 200, explained(query.get("person", person), query)
         return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
 
-    def _draft(self, body: dict[str, Any], claims: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _draft(
+        self, body: dict[str, Any], claims: dict[str, Any], *, makes: bool = True
+    ) -> tuple[int, dict[str, Any]]:
         """Register a draft, as the hub's API does."""
         wanted = {"server", "description", "owner", "support_channel", "links", "sensitivity", "why"}
         assert body.keys() - {"title"} == wanted
@@ -246,6 +253,8 @@ class Instance:
             return 422, {"error": refusal("invalid_request", "invalid_request").as_json()}
         if body["server"] in self.drafts or body["server"] in REGISTERED:
             return 409, {"error": refusal("name_taken", "name_taken").as_json()}
+        if not makes:
+            return 200, {"server": body["server"]}
         self.drafts[body["server"]] = body
         return 201, {"server": body["server"], "lifecycle": "draft"}
 
@@ -290,26 +299,32 @@ LISTED = {
     "release": "0123",
     "status": "live",
     "stopped": "moved \x1b[31m",
+    "lifecycle": "deprecated",
+    "lifecycle_why": f"use {HOSTILE}",
     "resource_url": "http://127.0.0.1/mcp/dev/desk",
     "tools": [{"name": "echo", "title": "Echo", "description": "", "minutes_saved": 1, "stopped": "moved"}],
 }
 
 DETAIL = {
     **{name: value for name, value in LISTED.items() if name != "tools"},
-    "lifecycle": "deprecated",
-    "lifecycle_why": f"use {HOSTILE}",
+    "out_of_reach": "",
     "semver": "1.0.3",
     "links": {"docs": "https://wiki.example/desk"},
     "granted": {"groups": ["ads-eng"], "surfaces": ["cli"], "channels": None, "services": None},
     "reviews": [{"kind": "security", "state": "approved"}],
     "you": {"usable": True},
 }
+GONE = {"server": "dev/gone", "lifecycle": "retired", "out_of_reach": f"retired: {HOSTILE}", "you": {"usable": False}}
 CHANGED = {
     "at": 1_800_000_000_000,
     "actor": "pat",
     "action": "edit",
     "why": f"say {HOSTILE}",
-    "fields": [{"field": "description", "before": "a", "after": "b"}],
+    "fields": [
+        {"field": "description", "before": "a", "after": HOSTILE + "b" * 50},
+        {"field": "takes_any", "before": False, "after": True},
+        {"field": "granted_surfaces", "before": ["cli"], "after": ["cli", "ide"]},
+    ],
 }
 MY_TOOLS = [{**LISTED["tools"][0], "server": "dev/desk", "name": f"echo{n}"} for n in range(3)]  # type: ignore[index]
 

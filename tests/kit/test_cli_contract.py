@@ -38,13 +38,19 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (0, "stopped: moved", ["servers", "--as", "ana"]),
     (0, "echo (stopped)", ["servers", "--as", "ana"]),
     (0, "dev/desk", ["servers", "--as", "ana", "--search", "desk"]),
-    (0, "No server here is so", ["servers", "--as", "gus", "--search", "desk"]),
+    (0, f"deprecated: use {HARMLESS}", ["servers", "--as", "ana"]),
+    (0, f"dev/desk is deprecated: use {HARMLESS}.", ["tools", "dev/desk", "--as", "ana"]),
+    (0, f"for you not open from here: it is retired: {HARMLESS}", ["servers", "dev/gone", "--as", "ana"]),
+    (0, "No server that you may know of fits", ["servers", "--as", "gus", "--search", "desk"]),
     (0, f"lifecycle deprecated: use {HARMLESS}", ["servers", "dev/desk", "--as", "ana"]),
     (0, "release 1.0.3 (0123)", ["servers", "dev/desk", "--as", "ana"]),
     (0, "owner platform, #desk", ["servers", "dev/desk", "--as", "ana"]),
     (0, "security approved", ["servers", "dev/desk", "--as", "ana"]),
-    (0, f"pat edit description say {HARMLESS}", ["history", "dev/desk", "--as", "ana"]),
     (0, "This is what everybody may read", ["history", "dev/desk", "--as", "ana"]),
+    (0, f"pat edit Description: a → {HARMLESS}bbbb", ["history", "dev/desk", "--as", "ana"]),
+    (0, "Takes every release: no → yes", ["history", "dev/desk", "--as", "ana"]),
+    (0, "Granted surfaces: none → ide", ["history", "dev/desk", "--as", "ana"]),
+    (0, "No review that you may see fits.", ["reviews", "list", "--state", "rejected", "--as", "ana"]),
     (0, "dev/desk echo2 (stopped)", ["tools", "--all", "--as", "ana"]),
     (0, "No tool is open to gus from cli", ["tools", "--all", "--as", "gus"]),
     (0, "echo: Echo", ["tools", "dev/desk", "--as", "ana"]),
@@ -98,7 +104,12 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (3, "There is no server dev/dsk here. Did you mean dev/desk?", ["call", "dev/dsk", "echo", "--as", "ana"]),
     (3, "There is no server prod/desk here. Did you mean dev/desk?", ["tools", "prod/desk", "--as", "ana"]),
     (3, "Did you mean dev/desk?", ["explain", "--server", "dev/dsek", "--as", "ana"]),
-    (1, "not_found", ["reviews", "show", "nothing", "--as", "ana"]),
+    (3, "There is no review nothing here for you.", ["reviews", "show", "nothing", "--as", "ana"]),
+    (3, f"dev/gone is retired: {HARMLESS}.", ["explain", "--server", "dev/gone", "--as", "ana"]),
+    (3, f"dev/gone is retired: {HARMLESS}.", ["call", "dev/gone", "echo", "--as", "ana"]),
+    (3, f"dev/gone is retired: {HARMLESS}.", ["tools", "dev/gone", "--as", "ana"]),
+    (3, "There is no server dev/gone here", ["tools", "dev/gone", "--as", "fay"]),
+    (3, "edge: sam would read: Not for you", ["explain", "--server", "dev/desk", "--person", "sam", "--as", "ana"]),
     (1, "It is approved already", ["reviews", "approve", "decided", "--as", "ana"]),
     (4, "never by a command", ["reviews", "approve", "4bf92f3577b34da6", "--no-browser", "--as", "ana"]),
     (4, "/reviews/4bf92f3577b34da6", ["reviews", "reject", "4bf92f3577b34da6", "--no-browser", "--as", "ana"]),
@@ -344,7 +355,7 @@ def test_a_rule_that_reads_arguments_is_neither_held_nor_failed(capsys: pytest.C
     out = capsys.readouterr().out
     assert "? depends" in out
     assert "Allowed, if the call's arguments are" in out
-    assert "every rule holds" not in out
+    assert "no rule refuses it" not in out
 
 
 def test_interrupting_a_call_ends_it_without_a_trace(instance: Instance) -> None:

@@ -293,6 +293,19 @@ def test_where_nothing_is_open_that_is_said_and_nothing_written(
     assert not file_of(home, "cursor").exists()
 
 
+def test_a_chosen_server_that_is_not_open_from_the_client_says_so_and_whom_to_ask(
+    home: Path, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_to(instance, "dev/desk", on=("", "cli"))
+    connect("vscode", "--yes", "--server", "dev/desk", expected=3)
+    assert "dev/desk is not open to you from ide; ask platform in #desk." in capsys.readouterr().err
+    connect("vscode", "--yes", "--server", "dev/gone", expected=3)
+    assert "dev/gone is retired: " in capsys.readouterr().err
+    assert run(["connect", "vscode", "--as", "gus"]) == 3
+    assert "See what you may use: pegboard servers --as gus --surface ide" in capsys.readouterr().err
+    assert not file_of(home, "vscode").exists()
+
+
 def test_chosen_servers_alone_get_an_entry(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     connect("claude-code", "--yes", "--server", PRESTO)
     assert entries(home, "claude-code").keys() == {"pegboard-prod-presto"}

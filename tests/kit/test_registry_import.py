@@ -188,7 +188,7 @@ def test_a_dry_run_makes_nothing_and_needs_no_sign_in(here: Instance, capsys: py
         assert run(["registry", "import-drafts", *words, other.url]) == 0
     shown = capsys.readouterr()
     assert "60 drafts would be made" in shown.out + shown.err
-    assert "Whether the names are taken was not looked up: You are not signed in." in shown.out + shown.err
+    assert "would take them was not looked up: You are not signed in." in shown.out + shown.err
     assert here.drafts == {}
 
 
@@ -199,8 +199,13 @@ def test_a_dry_run_leaves_out_what_the_real_run_would(here: Instance, capsys: py
         assert here.drafts == {}
         real = told(capsys, other.url, *words, status=3)
     assert [each["server"] for each in dry["drafts"]] == [each["server"] for each in real["drafts"]] == ["dev/fresh"]
-    assert why(dry) == {"com.acme/desk": "server: dev/desk is taken."}
+    assert why(dry) == why(real)
     assert why(real).keys() == {"com.acme/desk"}
+    others = ["--owner", "finance", "--name", "com.acme/fresh"]
+    with elsewhere(entry("com.acme/fresh")) as other:
+        dry, real = (told(capsys, other.url, *others, *more, status=3) for more in (["--dry-run"], []))
+    assert why(dry) == why(real)
+    assert dry["drafts"] == []
 
 
 def test_many_are_not_made_unasked(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +219,8 @@ def test_many_are_not_made_unasked(here: Instance, capsys: pytest.CaptureFixture
 def test_only_servers_of_a_pattern_are_taken(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:
     with elsewhere(entry("com.acme/a1"), entry("com.acme/b1"), entry("org.other/a2")) as other:
         document = told(capsys, other.url, "--name", "com.acme/a*", "--name", "*/b?", "--namespace", "dev")
+        assert run(["registry", "import-drafts", *WHO, other.url, "--name", "zzz"]) == 0
+        assert f"{other.url} tells of no server that fits zzz." in capsys.readouterr().err
     assert sorted(here.drafts) == ["dev/a1", "dev/b1"]
     assert document["left_out"] == []
 
@@ -347,7 +354,8 @@ def test_what_is_no_registry_ends_it_before_anything_is_made(
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(capsys: pytest.CaptureFixture[str], source: str, status: int) -> None:
-    told(capsys, source, status=status)
+    error = told(capsys, source, status=status)["error"]
+    assert "make up" not in error["what_to_do"], "that starts Pegboard, and no other registry"
 
 
 @pytest.mark.parametrize("words", [["--sensitivity", "secret"], ["--namespace", "Prod"], ["--server", "x"]])

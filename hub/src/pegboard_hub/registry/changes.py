@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.declared import mistakable
 from pegboard_hub.registry import history, store
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Snapshot
-from pegboard_hub.registry.record import RECORD_FIELDS, check_record, check_server_name, record_of
+from pegboard_hub.registry.record import RECORD_FIELDS, check_apart, check_record, check_server_name, record_of
 
 STATE_FIELDS = ("source", "reason", "lifecycle", "lifecycle_why", "takes_any")
 """What stands of a server beside its record, its access, its releases and its stops."""
@@ -53,6 +52,28 @@ class Change:
     undeploys: bool = False
     waiting: Release | None = None
     waits_no_more: bool = False
+
+
+def check_room(owner: str, servers: Iterable[RegisteredServer], now_ms: int) -> None:
+    """Keep a team from having more drafts than it can have.
+
+    Args:
+        owner: the team.
+        servers: all of them.
+        now_ms: the time, in milliseconds since the epoch.
+
+    Raises:
+        TooManyDrafts: it has as many.
+    """
+    since_ms = now_ms - GIVEN_UP_MS
+    drafts = sum(
+        server.owner == owner
+        and not server.published
+        and (server.lifecycle is Lifecycle.DRAFT or server.updated_at_ms > since_ms)
+        for server in servers
+    )
+    if drafts >= MOST_DRAFTS:
+        raise TooManyDrafts(owner, MOST_DRAFTS)
 
 
 class Changing:
@@ -98,10 +119,8 @@ class Changing:
         if self.find(name) is not None:
             raise ChangeRefused("server", f"{name} is registered already", "Choose another name, or change that one.")
         known = (server.name for server in self._snapshot.servers.values())
-        if actor.kind == "person" and (alike := mistakable(parsed, known)):
-            raise ChangeRefused(
-                "server", f"{name} is mistaken for {alike[0]}", "Choose a name that reads differently."
-            )
+        if actor.kind == "person":
+            check_apart(parsed, known)
         values = check_record(record)
         if actor.kind == "person":
             self._check_room(values.get("owner", ""))
@@ -158,15 +177,7 @@ class Changing:
 
     def _check_room(self, owner: str) -> None:
         """Keep a team from having more drafts than it can have."""
-        since_ms = self.now_ms - GIVEN_UP_MS
-        drafts = sum(
-            server.owner == owner
-            and not server.published
-            and (server.lifecycle is Lifecycle.DRAFT or server.updated_at_ms > since_ms)
-            for server in {**self._snapshot.servers, **self.changed}.values()
-        )
-        if drafts >= MOST_DRAFTS:
-            raise TooManyDrafts(owner, MOST_DRAFTS)
+        check_room(owner, {**self._snapshot.servers, **self.changed}.values(), self.now_ms)
 
     async def _keep(
         self, server: RegisteredServer, actor: Actor, action: str, why: str, fields: history.Fields

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
-from pegboard.core.declared import LONGEST_TITLE
+from pegboard.core.declared import LONGEST_TITLE, mistakable
 from pegboard.core.manifest import LONGEST_LINK, MOST_LINKS, Manifest, Sensitivity, link_problem
 from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, ServerName
 from pegboard.core.text import hidden_in, mixed_in
@@ -61,6 +61,16 @@ def check_server_name(text: str) -> ServerName:
         return ServerName.parse(text)
     except ValueError as error:
         raise ChangeRefused("server", str(error)[:300], NAME_MEND) from None
+
+
+def check_apart(name: ServerName, known: Iterable[ServerName]) -> None:
+    """Keep people from naming a server so that it is taken for another.
+
+    Raises:
+        ChangeRefused: it is.
+    """
+    if alike := mistakable(name, known):
+        raise ChangeRefused("server", f"{name} is mistaken for {alike[0]}", "Choose a name that reads differently.")
 
 
 def check_why(text: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import cleandoc
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import clean, line
 from pegboard.core.names import ServerName
 from pegboard.core.text import sentence
+
+if TYPE_CHECKING:
+    from pegboard.cli.client import HubClient
 
 EraOption = Annotated[
     str, typer.Option("--era", help="MCP revision to speak: auto, modern (2026-07-28) or legacy (2025-11-25).")
@@ -68,13 +71,13 @@ def servers(
         )
     else:
         columns = ("server", "description", "owner", "support_channel")
-        rows = [[*(each.get(name, "") for name in columns), _status(each), _tool_names(each)] for each in found]
+        rows = [[*(each.get(name, "") for name in columns), _state(each), _tool_names(each)] for each in found]
         render.table(("server", "description", "owner", "support", "status", "tools"), rows)
 
 
 def _none(options: Options, asked: bool) -> None:
     if asked:
-        render.text("No server here is so.")
+        render.text("No server that you may know of fits.")
         return
     render.text(f"No server is open to {options.person or 'you'} from {options.surface or 'cli'}.")
     render.hint("What is missing, and whom to ask: pegboard explain --server NAMESPACE/NAME" + options.as_arguments())
@@ -98,6 +101,8 @@ def _one(options: Options, name: ServerName, *, chosen: bool) -> None:
     title = line(found.get("title") or "")
     render.text(line(found.get("server", "")) + (f": {title}" if title else ""))
     render.text("\n".join(f"  {label:<12}{line(value)}" for label, value in _facts(found) if value))
+    if not (found.get("you") or {}).get("usable") and not found.get("out_of_reach"):
+        render.hint(f"Why it is not open: pegboard explain --server {name}{options.as_arguments()}")
 
 
 def _facts(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -115,13 +120,15 @@ def _facts(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "reviews", ", ".join(f"{each.get('kind')} {each.get('state')}" for each in server.get("reviews") or ())
     yield "endpoint", str(server.get("resource_url", ""))
     yield "links", ", ".join(f"{name} {url}" for name, url in (server.get("links") or {}).items())
-    yield "for you", "open from here" if you.get("usable") else "not open from here"
+    why_not = server.get("out_of_reach")
+    closed = "not open from here" + (f": it is {why_not}" if why_not else "")
+    yield "for you", "open from here" if you.get("usable") else closed
 
 
 def _wide(server: Mapping[str, Any]) -> list[Any]:
     return [
         server.get("server", ""),
-        server.get("lifecycle", ""),
+        _deprecation(server) or server.get("lifecycle", ""),
         _status(server),
         server.get("owner", ""),
         server.get("semver", "") or "none",
@@ -165,12 +172,23 @@ def tools(
 
     with HubClient(options) as hub:
         found = hub.with_server(name, lambda token: converse(token, chosen, talk))
+        leaving = "" if options.as_json else _leaving(hub, name)
+    if leaving:
+        render.hint(f"{name} is {leaving}.")
     if options.as_json:
         render.document({"server": str(name), "tools": found})
     elif not found:
         render.text(f"{name} has no tool for {options.person or 'you'} from {options.surface or 'cli'}.")
     else:
         render.text("\n\n".join(_tool_text(tool) for tool in found))
+
+
+def _leaving(hub: HubClient, name: ServerName) -> str:
+    """That a server is deprecated, and why; empty of another, and where the hub does not say."""
+    try:
+        return _deprecation(hub.record(name) or {})
+    except Failure:  # the tools are there all the same
+        return ""
 
 
 def _all_tools(options: Options, server: str | None) -> None:
@@ -196,6 +214,10 @@ def _marked(tool: Mapping[str, Any]) -> str:
 def _first_line(text: Any) -> str:
     """The first line of a description: a docstring says there what it is about."""
     return next((line(each) for each in clean(text).splitlines() if each.strip()), "")
+
+
+LONGEST_VALUE = 40
+"""Characters of a value in the history."""
 
 
 @with_options
@@ -227,16 +249,33 @@ def history(
         render.document({"server": str(name), "entries": found, "shortened": answer.get("shortened", False)})
         return
     rows = [
-        (_moment(each.get("at")), each.get("actor", ""), each.get("action", ""), _fields(each), each.get("why") or "")
+        (_moment(each.get("at")), each.get("actor", ""), _action(each), _fields(each), each.get("why") or "")
         for each in found
     ]
-    render.table(("time (UTC)", "who", "what", "fields", "why"), rows)
+    render.table(("time (UTC)", "who", "what", "before → after", "why"), rows)
     if answer.get("shortened"):
         render.hint("This is what everybody may read: the rest is for its owners, reviewers, operators and security.")
 
 
+def _action(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("action", "")).replace("_", " ")
+
+
 def _fields(entry: Mapping[str, Any]) -> str:
-    return ", ".join(line(each.get("field", "")) for each in entry.get("fields", ()))
+    """What changed, a line for each field."""
+    from pegboard.core.changed import told
+
+    fields = {str(each.get("field", "")): (each.get("before"), each.get("after")) for each in entry.get("fields", ())}
+    return "\n".join(f"{line(each.field)}: {_values(each.gone)} → {_values(each.new)}" for each in told(fields))
+
+
+def _values(lines: Sequence[str]) -> str:
+    """Values on one line, shortened: --json has them whole."""
+    return _shortened(", ".join(_shortened(line(each), LONGEST_VALUE) for each in lines), 2 * LONGEST_VALUE) or "none"
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _moment(at_ms: Any) -> str:
@@ -274,6 +313,18 @@ def _status(server: Mapping[str, Any]) -> str:
         return f"stopped: {stopped}"
     status, why = line(server.get("status", "")), line(server.get("status_why", ""))
     return f"{status}{_since(server)}: {why}" if why else status
+
+
+def _state(server: Mapping[str, Any]) -> str:
+    """How a server does, and that it is to be left."""
+    return "; ".join(filter(None, (_status(server), _deprecation(server))))
+
+
+def _deprecation(server: Mapping[str, Any]) -> str:
+    """That a server is deprecated, and why; empty of another."""
+    if server.get("lifecycle") != "deprecated":
+        return ""
+    return ": ".join(filter(None, ("deprecated", line(server.get("lifecycle_why", "")))))
 
 
 def _since(server: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import httpx2
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.http import API_S, CONNECT_S, Token, document, failure_of, reaching, trusts_proxies
 from pegboard.cli.options import Options
+from pegboard.cli.text import line
 from pegboard.core.names import ServerName, api_audience
 
 DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
@@ -127,26 +128,32 @@ class HubClient:
                 failure.hints = ("The token is renewed: run it again.",)
             raise
 
-    def knows(self, server: str) -> bool:
-        """Whether a server of that name is registered, as far as this caller may know: others' drafts are hidden.
+    def record(self, server: ServerName) -> dict[str, Any] | None:
+        """All of a server of that name; None where there is none that this caller may know of.
 
         Raises:
             Failure: as `get`.
         """
         try:
-            self.get(f"servers/{server}")
+            return self.get(f"servers/{server}")
         except Failure as failure:
             if failure.error["code"] == "unknown_server":
-                return False
+                return None
             raise
-        return True
 
     def no_such_server(self, server: ServerName) -> Failure:
-        """The failure for a server that nobody can call; the nearest one that this caller may use is named."""
+        """The failure for a server that nobody can call.
+
+        It says why, where this caller may know of the server; else it names the nearest one that they may use.
+        """
         mine: list[str] = []
+        with suppress(Failure):
+            why = line((self.record(server) or {}).get("out_of_reach") or "")
+            if why:
+                return Failure.here(ExitStatus.DENIED, "out_of_reach", f"{server} is {why}.")
         with suppress(Failure):  # a suggestion is worth no second error
             mine = [str(each.get("server", "")) for each in self.every("servers", "servers")]
-        near = get_close_matches(str(server), mine, n=1, cutoff=NEAR)
+        near = get_close_matches(str(server), set(mine) - {str(server)}, n=1, cutoff=NEAR)
         if near:
             message, mend = f"There is no server {server} here.", f"Did you mean {near[0]}?"
         else:

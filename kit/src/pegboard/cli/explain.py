@@ -66,7 +66,7 @@ def explain(
     if options.as_json:
         render.document(answer)
     else:
-        _show(answer, str(name))
+        _show(answer, str(name), other=person or "")
     raise typer.Exit(ExitStatus.DONE if answer.get("allowed") is True else ExitStatus.DENIED)
 
 
@@ -82,7 +82,8 @@ def _arguments(tool: str | None, pairs: list[str] | None, whole: str | None) -> 
     return json.dumps(parse_json(sys.stdin.read() if whole == "-" else whole))
 
 
-def _show(answer: Mapping[str, Any], server: str) -> None:
+def _show(answer: Mapping[str, Any], server: str, other: str) -> None:
+    """Print the walk and what comes of it. `other` is whose call it is, where it is not the asker's own."""
     what = f"{server} {answer['tool']}" if answer.get("tool") else server
     render.text(line(f"{answer.get('person', '')} from {answer.get('surface', '')} → {what}"))
     print()
@@ -94,7 +95,8 @@ def _show(answer: Mapping[str, Any], server: str) -> None:
     if answer.get("allowed") is True:
         render.text(_verdict(steps))
         return
-    render.text(f"Denied by the {line(refusal.get('layer', ''))}: {line(refusal.get('message', ''))}")
+    told = f"{line(other)} would read: " if other else ""
+    render.text(f"Denied by the {line(refusal.get('layer', ''))}: {told}{line(refusal.get('message', ''))}")
     to_do = line(refusal.get("what_to_do", ""))
     if to_do and to_do not in line(refusal.get("message", "")):
         render.text(to_do)
@@ -107,7 +109,7 @@ def _verdict(steps: Sequence[Mapping[str, Any]]) -> str:
             return f"No rule refuses it, but it would fail now: {line(step['fact'])}. {line(step.get('ask', ''))}"
     if any(step.get("outcome") == "depends" and step.get("rule") == "policy:call" for step in steps):
         return _ALLOWED_SO_FAR
-    return "Allowed: every rule holds."
+    return "Allowed: no rule refuses it."
 
 
 _COLUMNS = ("rule", "layer", "fact", "source")

@@ -42,13 +42,20 @@ class Token:
         return claims
 
 
+START = "Start it with: make up. Is it on another port? Name it with PEGBOARD_PORT or --url."
+
+
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to `url` into the one failure that says so."""
+def reaching(url: str, mend: str = START) -> Iterator[None]:
+    """Turn what goes wrong on the way to `url` into the one failure that says so.
+
+    Args:
+        url: where the way leads.
+        mend: what to do where nothing answers; without it, what there is to do for an instance.
+    """
     try:
         yield
     except httpx2.ConnectError as error:
-        mend = "Start it with: make up. Is it on another port? Name it with PEGBOARD_PORT or --url."
         raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"Nothing answers at {url}.", mend) from error
     except httpx2.TimeoutException as error:
         raise Failure.here(ExitStatus.UNREACHABLE, "unreachable", f"{url} did not answer in time.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from typer.main import get_command
 
@@ -24,38 +24,38 @@ is no refusal: its document is a result with `"isError": true`, and the exit sta
 Text that servers wrote is printed without control characters and escape sequences.
 `pegboard --version` names the version; `-h` is short for `--help`.
 """
-ADDED = """
-## Commands of other distributions
-
-`pegboard NAME --help` tells their options.
-
-| command | what it does | added by |
-|---|---|---|
-"""
 
 
 def page() -> str:
     """The whole page as Markdown."""
     group: Any = get_command(app)
-    parts, added = [HEAD, _statuses()], []
+    parts = [HEAD, _statuses()]
     with group.make_context("pegboard", [], resilient_parsing=True) as top:
-        for name, command, above in _commands(group, top):
-            if isinstance(command, Deferred):
-                added.append(f"| `{name}` | {command.help} | `{command.distribution}` |\n")
-            else:
-                text = _help(name.rpartition(" ")[2], command, above)
-                parts.append(f"## `pegboard {name}`\n\n```text\n{text}\n```\n")
-    return "\n".join(parts) + ADDED + "".join(added)
+        for command in _commands(group, top):
+            text = _help(command.name.rpartition(" ")[2], command.command, command.above)
+            by = f"Added by `{command.added_by}`.\n\n" if command.added_by else ""
+            parts.append(f"## `pegboard {command.name}`\n\n{by}```text\n{text}\n```\n")
+    return "\n".join(parts)
 
 
-def _commands(group: Any, above: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each command with its name and the context above it; of a group those in it."""
-    for name, command in group.commands.items():
+class _Command(NamedTuple):
+    """A command with the context above it, and the distribution that adds it; empty where it is the kit's own."""
+
+    name: str
+    command: Any
+    above: Any
+    added_by: str
+
+
+def _commands(group: Any, above: Any, prefix: str = "", added_by: str = "") -> Iterator[_Command]:
+    """Each command; of a group those in it."""
+    for name, found in group.commands.items():
+        by, command = (found.distribution, found.load()) if isinstance(found, Deferred) else (added_by, found)
         if hasattr(command, "commands"):
             with command.context_class(command, info_name=name, parent=above) as context:
-                yield from _commands(command, context, f"{prefix}{name} ")
+                yield from _commands(command, context, f"{prefix}{name} ", by)
         else:
-            yield prefix + name, command, above
+            yield _Command(prefix + name, command, above, by)
 
 
 def _help(name: str, command: Any, top: Any) -> str:

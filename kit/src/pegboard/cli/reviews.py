@@ -60,7 +60,7 @@ def list_reviews(
         return
     found = answer.get("reviews", [])
     if not found:
-        render.hint("Nothing waits for you." if waiting else "There is no such review.")
+        render.hint("Nothing waits for you." if waiting else "No review that you may see fits.")
         return
     heads = ("server", "review", "state", "asked for by", "since", "decided by", "id")
     render.table(heads, [_row(each) for each in found])
@@ -135,7 +135,9 @@ def _found(options: Options, review: str) -> Mapping[str, Any]:
             return hub.get(f"reviews/{quote(review, safe='')}")
         except Failure as failure:
             if failure.error["code"] == "not_found":
-                raise Failure(ExitStatus.FAILED, failure.error) from failure
+                message = f"There is no review {line(review)} here for you."
+                mend = f"Look for it: pegboard reviews list{options.as_arguments()}"
+                raise Failure.here(ExitStatus.DENIED, "not_found", message, mend) from failure
             raise
 
 

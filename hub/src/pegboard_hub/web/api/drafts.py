@@ -7,28 +7,29 @@ lifecycle, releases, grants and where its code is are no fields of a draft, and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
-from pegboard_hub.common.requests import refuse
-from pegboard_hub.registry.changes import Change, Changing
+from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.registry.changes import Change, Changing, check_room
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
-from pegboard_hub.registry.record import check_why
+from pegboard_hub.registry.record import check_apart, check_record, check_server_name, check_why
 from pegboard_hub.registry.visibility import edits
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.bodies import body_of, invalid, not_so, read_model
 from pegboard_hub.web.api.etag import conflict, expected_version, tagged
 from pegboard_hub.web.api.openapi import refusals
-from pegboard_hub.web.api.registry_schema import AskedRetire, DraftBody, DraftChange, ServerDetail
+from pegboard_hub.web.api.registry_schema import AskedRetire, DraftBody, DraftChange, DraftChecked, ServerDetail
 from pegboard_hub.web.api.views import detail, version_for
-from pegboard_hub.web.knowing import known_server, no_server, owners_for
+from pegboard_hub.web.knowing import known, known_server, no_server, owners_for
 from pegboard_hub.web.parts import Parts
 
 ONE = "/servers/{namespace}/{name}"
@@ -55,9 +56,32 @@ IfMatch = Annotated[
 
 def add_draft_routes(router: APIRouter, parts: Parts) -> None:
     """Add the routes; the router sees to the sign-in."""
+    _add_check(router, parts)
     _add_create(router, parts)
     _add_change(router, parts)
     _add_retire(router, parts)
+
+
+def _add_check(router: APIRouter, parts: Parts) -> None:
+    @router.post(
+        "/drafts:check",
+        summary="Would a server be registered as a draft? Nothing is made; of names you learn what you may know",
+        responses=refusals(400, 409, 413),
+        openapi_extra=body_of(DraftBody, {"weather": _BODY}),
+    )
+    async def check_draft(request: Request, caller: SignedIn) -> DraftChecked:
+        body = await read_model(request, DraftBody)
+        _check_owner(parts, caller, body.owner)
+        names = [server.name for server in known(parts, caller)]
+        with _told():
+            check_why(body.why)
+            name = check_server_name(body.server)
+            if name in names:
+                raise _taken(body.server)
+            check_apart(name, names)
+            check_record(_record(body))
+            check_room(body.owner, parts.registry.current.servers.values(), now_ms=int(time.time() * 1000))
+        return DraftChecked(server=body.server)
 
 
 def _add_create(router: APIRouter, parts: Parts) -> None:
@@ -72,12 +96,11 @@ def _add_create(router: APIRouter, parts: Parts) -> None:
     async def create_draft(request: Request, caller: SignedIn) -> Response:
         body = await read_model(request, DraftBody)
         _check_owner(parts, caller, body.owner)
-        record = body.model_dump(exclude={"server", "why"})
         with _told():
             why = check_why(body.why)
             async with parts.registry.changing() as changing:
                 _check_new(changing, body)
-                draft = await changing.register(body.server, record, Actor(caller.sub), why)
+                draft = await changing.register(body.server, _record(body), Actor(caller.sub), why)
         return _answer(parts, request, caller, draft, 201)
 
 
@@ -144,6 +167,10 @@ async def _apply(parts: Parts, caller: Caller, change: Change) -> RegisteredServ
         return await changing.apply(change)
 
 
+def _record(body: DraftBody) -> dict[str, Any]:
+    return body.model_dump(exclude={"server", "why"})
+
+
 def _draft(parts: Parts, caller: Caller, namespace: str, name: str) -> RegisteredServer:
     server = known_server(parts, caller, f"{namespace}/{name}")
     _check_editable(parts, caller, server)
@@ -181,7 +208,11 @@ def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
 
 def _check_new(changing: Changing, body: DraftBody) -> None:
     if changing.find(body.server) is not None:
-        raise refuse(409, "name_taken", f"server: {body.server} is taken.", "Choose another name.")
+        raise _taken(body.server)
+
+
+def _taken(server: str) -> Refused:
+    return refuse(409, "name_taken", f"server: {server} is taken.", "Choose another name.")
 
 
 @contextmanager

@@ -129,6 +129,12 @@ class DraftBody(_Strict):
     why: str = Field(min_length=1, max_length=LONGEST_WHY, description="for the history")
 
 
+class DraftChecked(BaseModel):
+    """A draft that could be made."""
+
+    server: str = Field(description="what it would be called")
+
+
 class DraftChange(_Strict):
     """What of a draft is to be another; what is left out stays."""
 
@@ -225,6 +231,9 @@ class ServerDetail(BaseModel):
     uses_models: bool = Field(description="it sends data to a language model")
     lifecycle: LifecycleWord
     lifecycle_why: str
+    out_of_reach: str = Field(
+        description="what keeps everybody from calling it, after “it is”; empty where it can be"
+    )
     status: ServerState
     status_since: int | None = Field(description="milliseconds since the epoch; null where nobody says")
     status_why: str = Field(description="why it is not live; empty when it is")

@@ -13,6 +13,7 @@ from pegboard_hub.registry.explain import reaches
 from pegboard_hub.registry.history import Entry
 from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.out_of_reach import out_of_reach
 from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.status import Health
 from pegboard_hub.registry.visibility import edits, insider, owns
@@ -86,6 +87,7 @@ def entry(
 def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iterable[Outcome]) -> ServerDetail:
     """Everything of a server."""
     whole, health = looks_after(parts, caller, server), parts.status.read().standing(server)
+    reviews = tuple(reviews)
     inside = Inside(
         version=server.version,
         updated_at=server.updated_at_ms,
@@ -94,6 +96,7 @@ def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iter
     )
     return ServerDetail(
         **_told(parts, caller, server, health),
+        out_of_reach=out_of_reach(server, reviews, parts.public_url),
         links=dict(server.links),
         gallery=server.gallery,
         uses_models=server.uses_models,

@@ -16,8 +16,11 @@ from pegboard.core.names import PERSON_SURFACES
 from pegboard.core.refusal import Refusal
 from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.out_of_reach import out_of_reach
+from pegboard_hub.registry.releases import outcomes
 from pegboard_hub.registry.visibility import insider
 from pegboard_hub.registry.walk import Outcome, Step, walk
+from pegboard_hub.web.knowing import knows
 from pegboard_hub.web.pages.frame import Frame, Framer, Viewer, with_query
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import LONGEST, Answer, Question, Unanswerable, answer, read_arguments
@@ -66,9 +69,20 @@ class Stage(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome of its steps. That a token must come with a call goes without saying."""
-        outcomes = [step.outcome for step in self.steps if step.rule != "token" or step.outcome != "depends"]
-        return next((found for found in _WORST_FIRST if found in outcomes), "holds")
+        """The worst outcome of its steps, but that a token must come with a call: `word` says that."""
+        found = [step.outcome for step in self.steps if not self._needs_token(step)]
+        return next((outcome for outcome in _WORST_FIRST if outcome in found), "holds")
+
+    @property
+    def word(self) -> str:
+        """The outcome as it is read."""
+        if self.outcome == "holds" and any(map(self._needs_token, self.steps)):
+            return "holds, with a good token"
+        return self.outcome
+
+    @staticmethod
+    def _needs_token(step: Step) -> bool:
+        return step.rule == "token" and step.outcome == "depends"
 
 
 _WORST_FIRST: tuple[Outcome, ...] = ("fails", "not reached", "depends")
@@ -154,11 +168,22 @@ async def explain_view(parts: Parts, frame: Frame, query: Mapping[str, str]) -> 
         try:
             found = await answer(parts, viewer.caller, question)
         except Unanswerable as error:
-            problems, status = {error.field: error.refusal.message} | problems, error.status
+            said = await _why_out_of_reach(parts, viewer.caller, asked["server"], error)
+            problems, status = {error.field: said} | problems, error.status
     if problems:
         return ExplainView(asked, problems, offers, kept=kept, status=status)
     view = ExplainView(asked, {}, offers, command=_command(asked, viewer), kept=kept)
     return _answered(parts, view, found)
+
+
+async def _why_out_of_reach(parts: Parts, asker: Caller, name: str, error: Unanswerable) -> str:
+    """What the page says of a question without an answer: of a server that the asker may know of, why it has none."""
+    found = parts.registry.current.servers.get(name)
+    if error.refusal.code != "unknown_server" or found is None or not knows(parts, asker, found):
+        return error.refusal.message
+    async with parts.database.read() as connection:
+        reviews = await outcomes(connection, name)
+    return f"{name} is {out_of_reach(found, reviews, parts.public_url)}."
 
 
 def _read(asked: Mapping[str, str]) -> tuple[Question | None, dict[str, str]]:
@@ -220,7 +245,7 @@ def _verdict(decision: Decision, steps: list[Step]) -> Verdict:
     if decision.depends_on:
         names = " and ".join(decision.depends_on)
         return Verdict("open", "Allowed, if its arguments are.", f"Give {names} above to know.")
-    return Verdict("allowed", "Allowed: every rule holds.")
+    return Verdict("allowed", "Allowed: no rule refuses it.")
 
 
 def _stages(server: RegisteredServer, tool: str | None, steps: list[Step]) -> Iterator[Stage]:
@@ -233,7 +258,7 @@ def _stages(server: RegisteredServer, tool: str | None, steps: list[Step]) -> It
 
 
 _LAYERS = (
-    ("edge", "Layer 1: the edge", "Envoy, before the server hears of the call. Decides by the operator’s grants."),
+    ("edge", "Layer 1: the edge", "Envoy, before the server hears of the call. Decides by what was granted."),
     ("server", "Layer 2: the server", "The server itself, which does not trust the edge."),
 )
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,11 +138,13 @@ class _Found:
         usable: the servers that are worth an entry.
         left_out: those that are open to the person from the command and not from there, each with whom to ask.
         place: the surfaces, in words.
+        asked: the part of a command line that says who looks, and from where.
     """
 
     usable: list[ServerName]
     left_out: tuple[tuple[str, str], ...]
     place: str
+    asked: str
 
     def words(self) -> list[str]:
         """What to say of what is left out."""
@@ -150,7 +152,7 @@ class _Found:
 
     def nothing_open(self) -> Failure:
         """The failure where no server is open."""
-        mend = " ".join(self.words()) or "See what you may use: pegboard servers"
+        mend = " ".join(self.words()) or f"See what you may use: pegboard servers{self.asked}"
         return Failure.here(ExitStatus.DENIED, "nothing_open", f"No server is open to you from {self.place}.", mend)
 
 
@@ -170,9 +172,19 @@ def _found(options: Options, client: ClientConfig, chosen: Iterable[ServerName])
         here = {} if options.surface else _servers(hub, options, None)
         for name in chosen:
             if name not in usable:
-                raise hub.no_such_server(name)
+                raise _not_open(hub, name, " or ".join(surfaces))
     left_out = tuple((str(name), here[name]) for name in sorted(here) if name not in usable)
-    return _Found(sorted(usable), left_out, " or ".join(surfaces))
+    who = replace(options, surface=surfaces[0]) if options.person else options
+    return _Found(sorted(usable), left_out, " or ".join(surfaces), who.as_arguments())
+
+
+def _not_open(hub: HubClient, name: ServerName, place: str) -> Failure:
+    """The failure for a server that was named and is not open from there, or is not there at all."""
+    found = hub.record(name)
+    if found is None or found.get("out_of_reach"):
+        return hub.no_such_server(name)
+    message = f"{name} is not open to you from {place}{_whom(found)}."
+    return Failure.here(ExitStatus.DENIED, "not_open", message)
 
 
 def _servers(hub: HubClient, options: Options, surface: str | None) -> dict[ServerName, str]:

@@ -106,7 +106,7 @@ def import_drafts(
         work.look(options)
     else:
         work.make(options)
-    work.show(source, dry_run=dry_run, as_json=options.as_json)
+    work.show(source, wanted, dry_run=dry_run, as_json=options.as_json)
     if work.status is not ExitStatus.DONE:
         raise typer.Exit(work.status)
 
@@ -123,7 +123,7 @@ class _Work:
     """What is to be made, and what became of it.
 
     Attributes:
-        not_looked_up: why a dry run does not know which names are taken; empty where it does.
+        not_looked_up: why a dry run does not know what the registry says; empty where it does.
     """
 
     drafts: list[Draft]
@@ -147,32 +147,36 @@ class _Work:
             raise Failure.usage(f"That would make {len(self.drafts)} drafts.", mend)
 
     def look(self, options: Options) -> None:
-        """Leave out the drafts whose names are taken, as far as this caller may know."""
+        """Leave out the drafts that the registry would refuse, as far as this caller may know."""
         from pegboard.cli.client import HubClient
         from pegboard.cli.registry.drafts import LeftOut
 
-        free: list[Draft] = []
+        fine: list[Draft] = []
         if not self.drafts:
             return
         with HubClient(options) as hub:
             for draft in self.drafts:
-                if self._is_taken(hub, draft.server):
-                    self.left_out.append(LeftOut(draft.official, f"server: {draft.server} is taken."))
+                if refused := self._refused(hub, draft):
+                    self.left_out.append(LeftOut(draft.official, refused))
                     self.status = ExitStatus.DENIED
                 else:
-                    free.append(draft)
-        self.drafts = free
+                    fine.append(draft)
+        self.drafts = fine
 
-    def _is_taken(self, hub: HubClient, server: str) -> bool:
+    def _refused(self, hub: HubClient, draft: Draft) -> str:
+        """Why the registry would refuse a draft; empty where it would not, or cannot be asked."""
         if self.not_looked_up:
-            return False
+            return ""
         try:
-            return hub.knows(server)
+            hub.post("drafts:check", draft.body)
         except Failure as failure:
-            if failure.status is not ExitStatus.UNREACHABLE:
+            if failure.status is ExitStatus.UNREACHABLE:
+                self.not_looked_up = failure.error["message"]
+                return ""
+            if not failure.refused:
                 raise
-            self.not_looked_up = failure.error["message"]
-            return False
+            return failure.error["message"]
+        return ""
 
     def make(self, options: Options) -> None:
         """Make the drafts, one by one. One that the hub refuses is left out, and the others go on."""
@@ -193,7 +197,7 @@ class _Work:
                     self.status = ExitStatus.DENIED
         self.drafts = made
 
-    def show(self, source: str, *, dry_run: bool, as_json: bool) -> None:
+    def show(self, source: str, wanted: Wanted, *, dry_run: bool, as_json: bool) -> None:
         """Tell of it."""
         if as_json:
             render.document(self._as_json(source, dry_run))
@@ -205,8 +209,11 @@ class _Work:
             render.table(("left out", "why"), [[line(each.official), line(each.why)] for each in self.left_out])
         made = "would be made" if dry_run else "made"
         render.hint(f"{_count(self.drafts, 'draft')} {made}, {_count(self.left_out, 'server')} left out.")
+        if not (self.drafts or self.left_out):
+            fits = f" that fits {' or '.join(wanted.names)}" if wanted.names else ""
+            render.hint(f"{source} tells of no server{fits}.")
         if self.not_looked_up:
-            render.hint(f"Whether the names are taken was not looked up: {self.not_looked_up}")
+            render.hint(f"Whether the registry here would take them was not looked up: {self.not_looked_up}")
 
     def _as_json(self, source: str, dry_run: bool) -> dict[str, Any]:
         return {

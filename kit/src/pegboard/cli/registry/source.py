@@ -17,6 +17,8 @@ import httpx2
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.http import API_S, CONNECT_S, reaching, trusts_proxies
 
+CHECK = "Is that the registry's address, and does it answer from here?"
+
 PAGE = 100
 """Servers that are asked for at once; a registry may give fewer."""
 
@@ -89,7 +91,7 @@ def _address(source: str) -> str:
 
 def _get(client: httpx2.Client, address: str, query: Mapping[str, str]) -> bytes:
     headers = {"accept": "application/json"}
-    with reaching(address), client.stream("GET", address, params=query, headers=headers) as got:
+    with reaching(address, CHECK), client.stream("GET", address, params=query, headers=headers) as got:
         if got.has_redirect_location:
             mend = f"If you trust that address, give it instead: {got.headers['location']}"
             raise _broken(f"{address} leads elsewhere", mend)

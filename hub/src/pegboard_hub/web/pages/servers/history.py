@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,9 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from pegboard.core.caller import Caller
+from pegboard.core.changed import Told, told, words
 from pegboard.core.names import ServerName
 from pegboard_hub.common.requests import refuse
-from pegboard_hub.registry.history import Entry, Fields, entries
+from pegboard_hub.registry.history import Entry, entries
 from pegboard_hub.registry.history import entry as read_entry
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.visibility import oversees, told_history
@@ -32,29 +32,7 @@ LONGEST_ACTOR = 255
 MOST_OWNED = 500
 """Servers of a person's teams that one list looks at; those of more are listed by server."""
 
-WORDS = {
-    "lifecycle_why": "Why so",
-    "takes_any": "Takes every release",
-    "uses_models": "Sends data to models",
-    "gallery": "In the public list",
-    "reason": "Granted by",
-    "stopped": "Stopped for everybody",
-    "stopped_tools": "Stopped tools",
-    "waiting": "Release that waits",
-    "release": "Deployed release",
-    "source": "Where its code is",
-}
-"""Fields that read badly with their own name."""
-
 KINDS = {"person": "", "operator": "operator at the machine", "file": "grants file", "system": "Pegboard itself"}
-
-
-class Told(NamedTuple):
-    """One field's change: what was taken away, and what was put there."""
-
-    field: str
-    gone: tuple[str, ...]
-    new: tuple[str, ...]
 
 
 class EntryView(NamedTuple):
@@ -209,43 +187,6 @@ async def _one(parts: Parts, caller: Caller, text: str, link: Any) -> ChangeView
 
 def _told_to(parts: Parts, caller: Caller, server: RegisteredServer, entry: Entry) -> Entry | None:
     return told_history(parts.reviewing.rights.roles, caller, server, entry)
-
-
-def told(fields: Fields) -> tuple[Told, ...]:
-    """Changes of fields as people read them: of lists and tables only what came and what went."""
-    return tuple(_told(name, before, after) for name, (before, after) in fields.items())
-
-
-def words(field: str) -> str:
-    """What pages call a field."""
-    return WORDS.get(field, field.replace("_", " ").capitalize())
-
-
-def _told(name: str, before: Any, after: Any) -> Told:
-    was, now = _lines(before), _lines(after)
-    if isinstance(before, list | dict) or isinstance(after, list | dict):
-        return Told(
-            words(name),
-            tuple(line for line in was if line not in now),
-            tuple(line for line in now if line not in was),
-        )
-    return Told(words(name), was, now)
-
-
-def _lines(value: Any) -> tuple[str, ...]:
-    if value is None or value == "":
-        return ()
-    if isinstance(value, bool):
-        return ("yes" if value else "no",)
-    if isinstance(value, list):
-        return tuple(_text(each) for each in value)
-    if isinstance(value, dict):
-        return tuple(f"{key}: {_text(each)}" for key, each in value.items())
-    return (_text(value),)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _view(entry: Entry, kept: tuple[tuple[str, str], ...]) -> EntryView:

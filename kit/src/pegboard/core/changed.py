@@ -1,0 +1,66 @@
+"""What changed of a server, in words: pages and command tell it alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+WORDS = {
+    "lifecycle_why": "Why so",
+    "takes_any": "Takes every release",
+    "uses_models": "Sends data to models",
+    "gallery": "In the public list",
+    "reason": "Granted by",
+    "stopped": "Stopped for everybody",
+    "stopped_tools": "Stopped tools",
+    "waiting": "Release that waits",
+    "release": "Deployed release",
+    "source": "Where its code is",
+}
+"""Fields that read badly with their own name."""
+
+
+class Told(NamedTuple):
+    """One field's change: what was taken away, and what was put there."""
+
+    field: str
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def told(fields: Mapping[str, tuple[Any, Any]]) -> tuple[Told, ...]:
+    """Changes of fields as people read them: of lists and tables only what came and what went."""
+    return tuple(_told(name, before, after) for name, (before, after) in fields.items())
+
+
+def words(field: str) -> str:
+    """What a field is called."""
+    return WORDS.get(field, field.replace("_", " ").capitalize())
+
+
+def _told(name: str, before: Any, after: Any) -> Told:
+    was, now = _lines(before), _lines(after)
+    if isinstance(before, list | dict) or isinstance(after, list | dict):
+        return Told(
+            words(name),
+            tuple(line for line in was if line not in now),
+            tuple(line for line in now if line not in was),
+        )
+    return Told(words(name), was, now)
+
+
+def _lines(value: Any) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, bool):
+        return ("yes" if value else "no",)
+    if isinstance(value, list):
+        return tuple(_text(each) for each in value)
+    if isinstance(value, dict):
+        return tuple(f"{key}: {_text(each)}" for key, each in value.items())
+    return (_text(value),)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
