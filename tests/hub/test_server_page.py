@@ -100,7 +100,7 @@ async def test_a_deprecated_server_says_so_beside_its_state(hub: Hub) -> None:
         await changing.apply(Change("prod/presto", Actor("pat"), "deprecate", "use the lake", values=values))
     page = await shown(hub, tab="tools")
     assert '<span class="state deprecated">deprecated</span>' in page
-    assert "Deprecated. use the lake" in plain(page)
+    assert "Deprecated. Use the lake." in plain(page)
 
 
 @pytest.mark.parametrize("tab", ["", "/tools", "/connect", "/security", "/releases", "/history", "/edit", "/try"])
