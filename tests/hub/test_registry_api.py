@@ -399,10 +399,10 @@ async def test_what_is_no_draft_is_not_edited_here(still: Hub) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (409, "not_a_draft")
 
 
-async def test_an_operator_registers_for_any_team_that_there_is_and_no_other(still: Hub) -> None:
+async def test_an_operator_registers_for_any_team_that_there_is_and_no_other(hub: Hub) -> None:
     for owner, status in (("finance", 201), ("tools-team", 201), ("madeup", 422)):
         body = {**DRAFT, "server": f"dev/for-{owner}", "owner": owner}
-        response = await sent(still, "pat", "POST", "servers", body)
+        response = await sent(hub, "pat", "POST", "servers", body)
         assert response.status_code == status, response.text
     assert response.json()["error"]["message"] == "owner: Nobody here is in that group."
     assert "finance" in response.json()["error"]["what_to_do"]
