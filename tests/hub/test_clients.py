@@ -23,7 +23,7 @@ from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 EDITOR = {"client_name": "Editor", "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback"]}
 TERMINAL = {"client_name": "Terminal", "redirect_uris": ["http://127.0.0.1:4321/callback"]}

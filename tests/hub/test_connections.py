@@ -27,7 +27,7 @@ from tests.hub.test_full_disk import Way, full_tmpfs, limited_files
 from tests.hub.test_hub_process import Process, arguments
 from tests.oauth import Browser, StockClient, claims_of, query_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 DAY_S = 24 * 3600
 MOST_TRIES = 2000

@@ -16,7 +16,7 @@ from pegboard_hub.identity.connections.model import Connection, connections
 from tests.hub.company import API, PRESTO, URL, Hub
 from tests.oauth import Browser, claims_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 ADDRESS = {"X-Forwarded-For": "203.0.113.7"}

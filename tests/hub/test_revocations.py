@@ -22,7 +22,7 @@ from tests.hub.company import GRANTED, PRESTO, URL, Company, Hub, beside, opened
 from tests.hub.test_registry import edge_bundle, own_bundle
 from tests.oauth import Browser, StockClient, claims_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 KINDS: dict[Kind, str] = {"session": "sid", "token": "jti", "client": "client_id"}
 READ_ONLY = {"name": "run_query", "policy": "granted", "read_only": True}

@@ -17,7 +17,7 @@ from pegboard_hub.demo.steps import bad_tokens, chat_may_not_reach_dev
 from pegboard_hub.demo.wire import Wire
 from tests.system.instance import REPOSITORY, running
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("opened")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.heavy]
 
 EVERYONE = "permit (principal, action, resource);\n"
 

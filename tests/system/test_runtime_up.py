@@ -122,7 +122,7 @@ def gone(pids: list[int]) -> bool:
     return not any(alive(pid) for pid in pids)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.heavy)])
 def test_it_serves_says_how_servers_are_kept_apart_and_leaves_nothing(place: Place, number: signal.Signals) -> None:
     with place.running() as (process, said):
         assert "isolation is " in said
@@ -141,6 +141,7 @@ def test_it_serves_says_how_servers_are_kept_apart_and_leaves_nothing(place: Pla
     assert not place.home.status.exists()
 
 
+@pytest.mark.heavy
 def test_each_killed_process_comes_back_and_killing_the_supervisor_ends_them_all(place: Place) -> None:
     with place.running() as (process, _):
         for name, each in status_of(place.home).items():
@@ -156,6 +157,7 @@ def test_each_killed_process_comes_back_and_killing_the_supervisor_ends_them_all
         assert httpx2.get(f"http://localhost:{place.port}/healthz").json() == {"status": "ok"}
 
 
+@pytest.mark.heavy
 def test_a_second_ctrl_c_does_not_wait_for_a_server_that_does_not_stop(place: Place) -> None:
     with place.running() as (process, _):
         stubborn = status_of(place.home)[str(ONE)]["pid"]
@@ -172,7 +174,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_server_that_does_not_stop(place: Pl
         until(lambda: gone(started))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy)])
 def test_ending_make_ends_what_make_started(place: Place, number: signal.Signals) -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
@@ -206,6 +208,7 @@ def test_a_server_that_cannot_be_deployed_does_not_keep_the_others_down(place: P
         assert status_of(place.home)[str(ONE)]["state"] == "live"
 
 
+@pytest.mark.heavy
 def test_with_other_grants_than_the_demos_there_is_no_story_and_the_commands_fit(place: Place) -> None:
     with place.running([*UP[:-1]]) as (_, said):
         assert "story" not in said
@@ -219,6 +222,7 @@ def test_with_other_grants_than_the_demos_there_is_no_story_and_the_commands_fit
         assert said.count("story") == 1
 
 
+@pytest.mark.heavy
 def test_the_same_home_on_another_port_starts_without_alarm(place: Place) -> None:
     with place.running():
         pass
@@ -343,6 +347,7 @@ def test_a_grants_file_that_is_not_there_is_refused(place: Place) -> None:
     assert "name another with --grants" in ended.stderr
 
 
+@pytest.mark.heavy
 def test_a_hub_that_does_not_start_ends_everything_and_shows_its_log(place: Place) -> None:
     (place.home.keys / "token-signing.jwk.json").write_text("no key")
     (place.home.keys / "token-signing.jwk.json").chmod(0o600)

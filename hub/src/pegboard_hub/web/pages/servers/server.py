@@ -69,7 +69,7 @@ class Head:
         edit: address of the form that changes it; empty where this person cannot.
         reviewed: whether servers of its namespace need reviews.
         submit: address of the page that submits it; empty where it is no draft or not this person's.
-        waiting: version of the release that waits for reviews; empty where none does.
+        waiting: version of the release that waits for reviews; empty where none does, and for outsiders.
     """
 
     server: RegisteredServer
@@ -88,7 +88,7 @@ class Head:
         lifecycle = "a draft" if server.lifecycle is Lifecycle.DRAFT else server.lifecycle.value
         if server.release:
             return f"it is {lifecycle}"
-        if server.waiting:
+        if self.waiting:
             return f"it is {lifecycle}, and its release {self.waiting} waits for reviews"
         return f"it is {lifecycle}, without a release"
 
@@ -309,12 +309,12 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     ask = f"{here}/access" if owns(caller, server) else ""
     said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
     needs = parts.reviewing.rights.is_reviewed(server)
-    return Head(server, now, said, drawn, edit, submit, needs, await _waiting(parts, server))
+    return Head(server, now, said, drawn, edit, submit, needs, await _waiting(parts, caller, server))
 
 
-async def _waiting(parts: Parts, server: RegisteredServer) -> str:
-    """The version of the release that waits for reviews; empty where none does."""
-    if server.waiting is None:
+async def _waiting(parts: Parts, caller: Caller, server: RegisteredServer) -> str:
+    """The version of the release that waits for reviews; empty where none does, and for outsiders."""
+    if server.waiting is None or not looks_after(parts, caller, server):
         return ""
     async with parts.database.read() as connection:
         return await store.semver(connection, str(server.name), server.waiting.digest)
