@@ -76,17 +76,23 @@ def _edge(kept: dict[str, Any]) -> list[Budget]:
     ]
 
 
+_ASKED = {
+    "List": "list, 20 of all",
+    "List of what I may use, with their tools": "list, 20 of what I may use",
+    "Search": "search, 20 of all",
+    "Access check": "access check",
+}
+"""Rows of the registry's bench that have a budget, by what the table calls them."""
+
+
 def _registry(kept: dict[str, Any]) -> list[Budget]:
-    what = {"List": "list, ", "Search": "search", "Access check": "access check"}
-    found = []
-    for label, start in what.items():
-        slowest = max(row["p99_ms"] for row in kept["rows"] if row["what"].startswith(start) and not row["faults"])
-        found.append(
-            Budget(f"{label}, p99 at 32 clients, 10,000 servers", "< 50 ms", f"{slowest:.0f} ms", slowest < 50)
-        )
+    took = {row["what"]: row["p99_ms"] for row in kept["rows"] if not row["faults"]}
     changed = max(kept["changes_s"])
     return [
-        *found,
+        *(
+            Budget(f"{label}, p99 at 32 clients, 10,000 servers", "< 50 ms", f"{took[row]:.0f} ms", took[row] < 50)
+            for label, row in _ASKED.items()
+        ),
         Budget("A saved change is in force at the edge, 10,000 servers", "< 2 s", f"{changed:.1f} s", changed < 2),
     ]
 
