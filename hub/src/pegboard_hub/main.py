@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,15 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
     directory = open_directory(settings.directory, settings.public_url) if opened.demo else NOBODY
     keys = open_keys(home, settings.token_lifetime_s)
     meter = HubMeter()
-    database = _database(home, settings, meter)
-    edge_calls: EdgeCalls | None = None
-    company = open_company_login(opened, settings.public_url, open_sealing_key(home))
-    locks: Locks | None = None
-    try:
+    async with AsyncExitStack() as ended:
+        database = _database(home, settings, meter)
+        ended.push_async_callback(database.close)
+        company = open_company_login(opened, settings.public_url, open_sealing_key(home))
+        if company is not None:
+            ended.push_async_callback(company.close)
         await migrate(database)
         locks = Locks(database)
+        ended.push_async_callback(locks.close)
         await locks.look()
         revocations = Revocations(database)
         await revocations.reload()
@@ -105,6 +107,7 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
         )
         sign_in = DemoSignIn(directory, issuer)
         edge_calls = EdgeCalls(settings.edge or settings.public_url, settings.public_url)
+        ended.push_async_callback(edge_calls.close)
         identity = await _identity(
             home, settings, keys, database, issuer, company or sign_in, opened, revocations, locks
         )
@@ -133,14 +136,6 @@ async def open_hub(home: Home, settings: HubSettings) -> AsyncIterator[Parts]:
                 lambda: reviewing.rights.roles.overseers,
             ),
         )
-    finally:
-        if edge_calls is not None:
-            await edge_calls.close()
-        if locks is not None:
-            await locks.close()
-        if company is not None:
-            await company.close()
-        await database.close()
 
 
 def _deployed(registry: Registry) -> list[str]:
