@@ -244,6 +244,7 @@ async def test_the_probers_credential_opens_nothing_else(hub: tuple[Hub, Company
         ("POST", "/internal/v1/edge/refusals"),
         ("GET", "/internal/v1/grants"),
         ("GET", "/internal/v1/prober"),
+        ("GET", "/internal/v1/registry/taken?server=prod/one&release=0"),
     ):
         answer = await found.internal.request(
             method, path, json={"records": []} if method == "POST" else None, headers=headers

@@ -77,6 +77,7 @@ ROUTINE_PATHS = (
     "/readyz",
     "/metrics",
     "/internal/v1/grants",
+    "/internal/v1/registry/taken",
     "/internal/v1/keys",
     "/internal/v1/acknowledgement",
     "/internal/v1/edge/acknowledgement",

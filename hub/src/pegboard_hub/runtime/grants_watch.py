@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import httpx2
@@ -15,9 +16,13 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.status import StatusFile
 
 DOOR = "/internal/v1/grants"
+TAKEN = "/internal/v1/registry/taken"
 
 LOOK_S = 2.0
 """How often the hub is asked, in seconds."""
+
+TAKEN_LOOK_S = 0.1
+"""How often the hub is asked whether it has taken a release over, in seconds."""
 
 NEWS_S = 0.5
 """For how long an answer serves all who ask about one server, in seconds."""
@@ -50,6 +55,12 @@ class Word(BaseModel):
         return (*fault, *self.unusable, *self.notices)
 
 
+class Taken(BaseModel):
+    """The hub's answer about one release."""
+
+    taken: bool
+
+
 class GrantsWatch:
     """Asks the hub now and then, and reports what was not so before and what is no longer so.
 
@@ -77,6 +88,14 @@ class GrantsWatch:
         finally:
             await self._client.aclose()
 
+    async def taken_over(self, server: ServerName, release: str, limit: float) -> None:
+        """Wait until the hub has taken a release over, `limit` seconds at most: it may refuse to."""
+        deadline = time.monotonic() + limit
+        # Another process sets no event here.
+        while not await self._has(server, release) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(TAKEN_LOOK_S)
+        self._looked = 0.0  # what it said before does not know of it
+
     async def closed(self, server: ServerName) -> str:
         """Why nobody can call a server that runs, as far as the hub says; empty where people can."""
         async with self._asking:
@@ -88,15 +107,22 @@ class GrantsWatch:
     async def look(self) -> None:
         """Ask once and report the difference. That the hub does not answer is for its supervisor to say."""
         try:
-            token = self._operator_token.read_text(encoding="utf-8").strip()
-            answer = await self._client.get(DOOR, headers={"authorization": f"Bearer {token}"})
-            answer.raise_for_status()
-            word = Word.model_validate_json(answer.content)
+            word = Word.model_validate_json(await self._ask(DOOR))
         except (httpx2.HTTPError, OSError, ValidationError):
             return
         before, self.word = self.word, word
         self._status.closed = dict(word.closed)
         self._tell(before, word)
+
+    async def _has(self, server: ServerName, release: str) -> bool:
+        with suppress(httpx2.HTTPError, OSError, ValidationError):
+            return Taken.model_validate_json(await self._ask(TAKEN, server=str(server), release=release)).taken
+        return False
+
+    async def _ask(self, door: str, **query: str) -> bytes:
+        token = self._operator_token.read_text(encoding="utf-8").strip()
+        answer = await self._client.get(door, params=query, headers={"authorization": f"Bearer {token}"})
+        return answer.raise_for_status().content
 
     def _tell(self, before: Word, now: Word) -> None:
         if before.fault and not now.fault:

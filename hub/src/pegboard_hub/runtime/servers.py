@@ -38,8 +38,8 @@ LIVE_S = 60.0
 DRAIN_S = 30.0
 """How long the calls under way at a withdrawn server may take to their end, in seconds."""
 
-HUB_LOOKS_S = 1.0
-"""After so many seconds the hub has taken over a release that was made while it ran, and can say who may call it."""
+HUB_LOOKS_S = 5.0
+"""The hub takes a release over that was made while it ran, and can say then who may call it; in seconds, at most."""
 
 LOOK_S = 0.2
 """How often it is asked whether they have ended, in seconds."""
@@ -135,7 +135,7 @@ class Servers:
             release = await self._make(server, grant)
             if release is not None:
                 credentials.open_channel(self._place.home, self._isolation, release)
-                await self._start(release, grant, HUB_LOOKS_S)
+                await self._start(release, grant, while_it_runs=True)
         except Exception as error:
             logger.exception("%s could not be brought up", server)
             self._fault(server, f"is NOT started: {type(error).__name__}: {error}")
@@ -160,6 +160,7 @@ class Servers:
         credentials.close_channel(self._place.home, self._isolation, server)
         self.live.pop(server, None)
         self._egress.pop(server, None)
+        self._supervisor.publish()
         self._report.step(f"{server} is withdrawn and has ended")
 
     async def _drained(self, server: ServerName) -> None:
@@ -186,7 +187,7 @@ class Servers:
         self._report.step(f"{server}: release {release.digest[:12]} with {tools} is ready ({took:.1f} s)")
         return release
 
-    async def _start(self, release: Release, grant: Grant, hub_looks_s: float = 0.0) -> None:
+    async def _start(self, release: Release, grant: Grant, *, while_it_runs: bool = False) -> None:
         server, place = release.server, self._place
         try:
             spec = server_process(place.home, self._isolation, release, place.public_url, grant.egress)
@@ -197,14 +198,17 @@ class Servers:
         process = self._supervisor.start(spec)
         if await self._supervisor.live(process, LIVE_S):
             self.live[server] = Access(grant.groups, grant.surfaces, grant.channels, grant.services)
-            await asyncio.sleep(hub_looks_s)
+            if while_it_runs:
+                await place.watch.taken_over(server, release.digest, HUB_LOOKS_S)
             self._come_up(server, await place.watch.closed(server))
         else:
             self._fault(server, f"is NOT live: it {process.last_error or 'does not answer'}; see {spec.log}")
 
     def _come_up(self, server: ServerName, closed: str) -> None:
+        self._supervisor.publish()  # so that the status is never behind what was said
         self._report.step(f"{server} runs; {closed}" if closed else f"{server} is live")
 
     def _fault(self, server: ServerName, words: str) -> None:
         self._status.note_fault(str(server), words)
+        self._supervisor.publish()
         self._report.problem(f"{server} {words}")

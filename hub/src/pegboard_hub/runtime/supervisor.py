@@ -57,7 +57,7 @@ class Supervisor:
 
     def start(self, spec: ProcessSpec) -> Supervised:
         """Start a process and keep it running."""
-        process = Supervised(spec, self._timing, self._changed)
+        process = Supervised(spec, self._timing, self.publish)
         self._processes[spec.name] = process
         self._lives[spec.name] = asyncio.create_task(process.run(), name=f"supervise {spec.name}")
         self.tell()
@@ -103,12 +103,23 @@ class Supervisor:
         if name in self._processes:
             await self._stop(name)
             del self._processes[name]
-            self._changed()
+            self.publish()
 
     def kill(self) -> None:
         """End all processes at once, without asking."""
         for process in self._processes.values():
             process.kill()
+
+    def publish(self) -> None:
+        """Tell the world now. That it cannot be told, as on a full disk, keeps no process from being kept alive."""
+        fault = ""
+        try:
+            self._publish(self.processes)
+        except OSError as error:
+            fault = error.strerror or str(error)
+        if fault and fault != self._untold:
+            logger.error("the status cannot be written, and is tried every second: %s", fault)
+        self._untold = fault
 
     async def _stop(self, name: str) -> None:
         await self._processes[name].stop()
@@ -119,20 +130,9 @@ class Supervisor:
             with suppress(asyncio.CancelledError):
                 await life
 
-    def _changed(self) -> None:
-        """Tell the world. That it cannot be told, as on a full disk, keeps no process from being kept alive."""
-        fault = ""
-        try:
-            self._publish(self.processes)
-        except OSError as error:
-            fault = error.strerror or str(error)
-        if fault and fault != self._untold:
-            logger.error("the status cannot be written, and is tried every second: %s", fault)
-        self._untold = fault
-
     async def _tell(self) -> None:
         while True:
-            self._changed()
+            self.publish()
             await asyncio.sleep(STATUS_EVERY_S)
 
 

@@ -58,6 +58,12 @@ class ConflictsWord(BaseModel):
     grants: str = Field(description="path of the file that is followed")
 
 
+class TakenWord(BaseModel):
+    """Whether the registry has a release."""
+
+    taken: bool = Field(description="it is the one deployed, or the one that waits")
+
+
 class UnreachedWord(BaseModel):
     """Servers that are approved, and into which nobody gets."""
 
@@ -87,6 +93,13 @@ def registry_door(parts: Parts) -> APIRouter:
         found = await would(parts.registry.grants_file or GrantsFile())
         differing = [each.server for each in found if each.differs]
         return ConflictsWord(servers=list(parts.registry.conflicting), differing=differing, grants=grants)
+
+    @router.get("/taken")
+    async def taken(request: Request, server: str, release: str) -> TakenWord:
+        check_operator(parts, request)
+        found = parts.registry.current.servers.get(server)
+        has = [each.digest for each in (found.release, found.waiting) if each] if found else []
+        return TakenWord(taken=release in has)
 
     @router.get("/unreached")
     async def unreached(request: Request) -> UnreachedWord:
