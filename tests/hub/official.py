@@ -2,15 +2,13 @@
 
 The models are closed on every level: a field that is not here is one that nobody decided to publish. The official
 server.json schema is the file itself, out of a package that has an exact copy of it. The official OpenAPI document
-comes in no package: `OPENAPI` names a copy of it, where somebody has one, and every run says whether it had
-(`docs/decisions/0027`).
+comes in no package, so a copy of it lies beside the other schemas (`docs/decisions/0027`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from functools import cache
 from importlib.metadata import distribution
@@ -30,8 +28,8 @@ SERVER_SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/serve
 _SERVER_SCHEMA_SHA256 = "3fba09590c99f61735d234822279f4223fab9e300c0a81e81c91ab62a4114de0"
 """Of the file at that address, as published on 2025-12-12 (modelcontextprotocol/static at a9ba437)."""
 
-OPENAPI = os.environ.get("MCP_REGISTRY_OPENAPI")
-"""A copy of docs/reference/api/openapi.yaml of modelcontextprotocol/registry, as JSON."""
+OPENAPI = Path(__file__).parent / "schemas" / "registry-openapi-2025-12-01.json"
+"""docs/reference/api/openapi.yaml of modelcontextprotocol/registry at its version 1.6.0, as JSON; MIT, as it says."""
 
 Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 Web = Annotated[str, StringConstraints(pattern=r"^https?://[^\s{}]+$")]
@@ -160,20 +158,17 @@ def _without_status_changes(document: Any) -> Any:
     return [_without_status_changes(each) for each in document] if isinstance(document, list) else document
 
 
-@cache
-def _openapi(path: str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
 def _check_openapi(name: str, document: Any) -> None:
-    if OPENAPI is None:
-        return
-    api = _openapi(OPENAPI)
-    schema = (
-        api["paths"]["/v0.1/servers/{serverName}/versions"]["get"]["responses"]["404"]["content"]["application/json"][
-            "schema"
-        ]
-        if name == "error"
-        else {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
-    )
-    jsonschema.Draft202012Validator(schema).validate(document)
+    _openapi_validator(name).validate(document)
+
+
+@cache
+def _openapi_validator(name: str) -> jsonschema.Draft202012Validator:
+    """What the official document says of one of its schemas, or of an `error`, which has no name in it."""
+    api = json.loads(OPENAPI.read_text(encoding="utf-8"))
+    if name != "error":
+        return jsonschema.Draft202012Validator(
+            {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
+        )
+    unknown = api["paths"]["/v0.1/servers/{serverName}/versions"]["get"]["responses"]["404"]
+    return jsonschema.Draft202012Validator(unknown["content"]["application/json"]["schema"])
