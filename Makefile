@@ -41,7 +41,7 @@ debian:  # as root on Debian they are installed; elsewhere that is said, and lef
 	echo "Not here:$$missing. Tests that need them are skipped. On Debian: sudo apt-get install $(DEBIAN)"
 
 test: check debian test-servers  ## everything that must hold before a change goes in
-	$(IN)pytest -n 2 --dist loadgroup -m "not heavy"
+	$(IN)pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not heavy"
 
 test-servers: install  # each server is a project of its own, with its own lock file
 	@set -e; for server in servers/*/; do echo "== $$server"; \

@@ -11,9 +11,7 @@ import base64
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,6 +19,7 @@ import pytest
 
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
+from tests.folders import new_folder
 from tests.hub.company import Hub, found_company, opened, presto
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +39,7 @@ LISTS = ("servers", "me/servers", "me/tools", "teams", "history", "servers/prod/
 
 @pytest.fixture(scope="module")
 async def hub() -> AsyncIterator[Hub]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     async with opened(found_company(root)) as found:
         made = await sent(found, "sam", "POST", "servers", DRAFT)
         assert made.status_code == 201, made.text
@@ -195,7 +194,7 @@ async def told(hub: Hub, person: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("person", ["fay", "sam", "gus"])
 async def test_a_registry_with_a_hidden_tool_looks_as_one_without(hub: Hub, person: str) -> None:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     try:
         company = found_company(root)
         without = presto()

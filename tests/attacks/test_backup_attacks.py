@@ -17,7 +17,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ from pegboard_hub.upkeep.backup import back_up
 from pegboard_hub.upkeep.errors import BackupRefused
 from pegboard_hub.upkeep.files import working_folder
 from pegboard_hub.upkeep.restore import restore
+from tests.folders import new_folder
 from tests.hub.company import Company, found_company, opened
 
 PRESTO = ServerName("prod", "presto")
@@ -45,7 +45,7 @@ def silent(_line: str) -> None:
 @contextmanager
 def an_instance() -> Iterator[Company]:
     """A company whose hub has run."""
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     made = found_company(root)
 
     async def run() -> None:

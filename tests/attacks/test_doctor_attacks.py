@@ -9,15 +9,14 @@ import asyncio
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pegboard.core.names import ServerName
 from pegboard_hub.upkeep.checks import records
 from pegboard_hub.upkeep.doctor import _lines, _row, examine, gather
+from tests.folders import new_folder
 from tests.hub.company import Company, found_company, opened
 from tests.rings import key_in
 from tests.system.instance import free_port
@@ -28,7 +27,7 @@ SECRETS = ("channel-token-of-presto", "digest-key-of-presto", "operator-token-of
 
 @pytest.fixture
 def company() -> Iterator[Company]:
-    made = found_company(Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp")))
+    made = found_company(new_folder())
 
     async def run() -> None:
         async with opened(made):

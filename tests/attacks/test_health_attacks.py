@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from pegboard_hub.health.probe import look
+from tests.folders import new_folder
 from tests.hub.company import OPERATOR, Company, Hub, found_company, opened
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @pytest.fixture
 def socket() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    folder = new_folder()
     yield folder / "mcp.sock"
     shutil.rmtree(folder)
 
@@ -189,7 +189,7 @@ def test_a_file_where_a_socket_should_be_is_no_socket(socket: Path) -> None:
 
 @pytest.fixture
 async def hub() -> AsyncIterator[tuple[Hub, Company]]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     company = found_company(root)
     company.home.prober_digest.write_text(hashlib.sha256(PROBER.encode()).hexdigest())
     async with opened(company) as found:

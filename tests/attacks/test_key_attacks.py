@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.standing import EdgeStanding
 from pegboard_hub.registry import key_rotation
 from pegboard_hub.upkeep.backup import back_up
+from tests.folders import new_folder
 from tests.hub.company import OPERATOR, PRESTO, URL, Company, Hub, found_company, opened
 from tests.hub.test_key_rotation import CONSUMERS, Fleet, asked, awaited, states
 from tests.leaks import holding
@@ -41,7 +41,7 @@ EVERYBODY = {"groups": ("everyone",), "surfaces": ("cli",)}
 
 @pytest.fixture
 def company() -> Iterator[Company]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     yield found_company(root)
     shutil.rmtree(root)
 

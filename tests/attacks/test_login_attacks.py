@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +26,7 @@ from pegboard_hub.identity.provider.api import MOST_ATTEMPTS
 from pegboard_hub.identity.provider.login import ProviderLogin
 from pegboard_hub.identity.provider.metadata import Place
 from pegboard_hub.identity.sessions.model import Session, sessions
+from tests.folders import new_folder
 from tests.hub.company import URL, Company, Hub, found_company, opened
 from tests.oauth import StockClient, onward_of
 from tests.providers.scripted import CLIENT, EVENT, SECRET, Change, Scripted, changed
@@ -74,7 +74,7 @@ class Browser:
 
 @pytest.fixture
 def company() -> Iterator[Company]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     yield found_company(root)
     shutil.rmtree(root)
 
@@ -97,7 +97,7 @@ def provider(serving: Scripted) -> Scripted:
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     """Where the hub of most cases has its home."""
-    found = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    found = new_folder()
     yield found
     shutil.rmtree(found)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from pegboard_hub.runtime import gathering
 from pegboard_hub.runtime.gathering import PAGE_BYTES, ask, samples_of
 from pegboard_hub.telemetry.exposition import write
 from tests.attacks.wire import ACCEPT, PRESTO, send
+from tests.folders import new_folder
 from tests.system.edge_rig import Rig, running_edge, tool_call
 from tests.system.instance import Instance
 
@@ -83,8 +83,7 @@ def test_credential_counts_in_its_one_place_alone(pegboard: Instance) -> None:
 
 @pytest.fixture
 def socket_path() -> Iterator[Path]:
-    # Not tmp_path: a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    folder = new_folder()
     yield folder / "mcp.sock"
     shutil.rmtree(folder)
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.system.chromium import launched
 from tests.system.instance import Instance
@@ -44,11 +44,18 @@ def evil() -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The browser of these tests; what a test leaves in it goes with its page."""
+    with launched() as found:
+        yield found
+
+
 @pytest.fixture
-def page(pegboard: Instance) -> Iterator[Page]:
-    """A browser in which Ana is signed in."""
-    with launched() as browser:
-        opened = browser.new_page()
+def page(pegboard: Instance, browser: Browser) -> Iterator[Page]:
+    """A window in which Ana is signed in, with cookies and storage of its own."""
+    with browser.new_context() as own:
+        opened = own.new_page()
         opened.set_default_timeout(PATIENCE_MS)
         opened.goto(f"{pegboard.public_url}/sign-in")
         opened.get_by_role("button", name="Ana").click()

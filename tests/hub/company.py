@@ -26,6 +26,7 @@ from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.parts import Parts
+from tests.hub.routes import late_routes
 
 URL = "http://localhost:8400"
 PRESTO = f"{URL}/mcp/prod/presto"
@@ -192,8 +193,9 @@ async def opened(company: Company) -> AsyncIterator[Hub]:
     if not company.database_url and not company.home.database.exists():
         await _begin_with_the_newest_schema(company.home.database)
     async with open_hub(company.home, company.settings) as parts:
-        public = httpx2.ASGITransport(public_app(parts))
-        internal = httpx2.ASGITransport(internal_app(parts))
+        with late_routes():
+            public = httpx2.ASGITransport(public_app(parts))
+            internal = httpx2.ASGITransport(internal_app(parts))
         async with (
             httpx2.AsyncClient(transport=public, base_url=URL) as outside,
             httpx2.AsyncClient(transport=internal, base_url="http://hub") as inside,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.folders import new_folder
 from tests.hub.company import Company, Hub, found_company, opened
 from tests.hub.migrating import AddRevisions, adding
 from tests.postgres import Postgres
@@ -61,8 +61,7 @@ def database_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def company(database_url: str) -> Iterator[Company]:
-    # Not tmp_path: sockets live under the home, and their paths must be short.
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     found = found_company(root)
     found.database_url = database_url
     yield found

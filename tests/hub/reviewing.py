@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +14,7 @@ from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.reviews.model import Kind, Review, State
 from pegboard_hub.web.pages.browser import Visitor
+from tests.folders import new_folder
 from tests.hub.company import URL, Company, Hub, found_company, opened, presto
 from tests.oauth import Browser
 
@@ -31,8 +30,7 @@ DRAFT = {
 @asynccontextmanager
 async def reviewed_company() -> AsyncIterator[tuple[Hub, Company]]:
     """A company whose prod/presto waits for reviews when its release differs, and its hub."""
-    # Not tmp_path: sockets live under the home, and their paths must be short.
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     company = found_company(root, reviewed=True)
     async with opened(company) as hub:
         yield hub, company

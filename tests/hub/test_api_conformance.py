@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.conformance.openapi import hold
+from tests.folders import new_folder
 from tests.hub.company import found_company
 from tests.hub.official import LOCAL, description
 from tests.hub.serving import Served, served
@@ -40,8 +39,7 @@ MET = {
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Served]:
-    # Not tmp_path: sockets live under the home, and their paths must be short.
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     try:
         with served(found_company(root)) as found:
             yield found

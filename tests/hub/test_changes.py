@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, UnknownS
 from pegboard_hub.registry.history import Actor, entries
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import reviews
+from tests.folders import new_folder
 from tests.hub.company import ADS_ONLY, Company, Hub, found_company, opened, presto
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
@@ -34,7 +33,7 @@ RECORD = {
 
 @pytest.fixture
 async def reviewed() -> AsyncIterator[tuple[Hub, Company]]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     company = found_company(root, reviewed=True)
     async with opened(company) as hub:
         yield hub, company

@@ -6,11 +6,9 @@ import asyncio
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,6 +22,7 @@ from pegboard_hub.health.report import Answer, Report, Target
 from pegboard_hub.health.service import CHECKED_EVERY_MS, KEPT_MS, MOST_ENTRIES, SILENT_MS
 from pegboard_hub.registry.status import LOOKED_MS
 from pegboard_hub.storage.errors import StorageUnavailable
+from tests.folders import new_folder
 from tests.hub.company import Company, Hub, beside, opened
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
@@ -379,7 +378,7 @@ class HubOfTheTest:
 
 @pytest.fixture
 async def sockets() -> AsyncIterator[Sockets]:
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     found = Sockets(Home.open(root / "home"))
     yield found
     found.close_all()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +14,7 @@ import pytest
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle
+from tests.folders import new_folder
 from tests.hub.company import PRESTO, Company, Hub, found_company, opened, presto
 from tests.hub.reviewing import ask
 
@@ -42,7 +41,7 @@ async def sent(hub: Hub, person: str, method: str, path: str, body: Any = None, 
 @pytest.fixture(scope="module")
 async def still() -> AsyncIterator[Hub]:
     """A hub that no test changes anything at."""
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     async with opened(found_company(root)) as found:
         yield found
     shutil.rmtree(root)

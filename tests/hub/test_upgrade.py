@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from pegboard.core.release import Declaration
 from pegboard_hub.registry.reviews.model import State
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import upgrade
+from tests.folders import new_folder
 from tests.hub.company import Company, Hub, found_company, opened, presto, scratch
 from tests.hub.conftest import SERVER
 from tests.hub.filling import AT_MS, reflected
@@ -87,8 +86,7 @@ def pinned(database_kind: str, request: pytest.FixtureRequest) -> Iterator[Pin]:
 
     Called with that version's schema, and what prod/presto declared then, the release that is deployed first.
     """
-    # Not tmp_path: sockets live under the home, and their paths must be short.
-    root = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
+    root = new_folder()
     with ExitStack() as until_closed:
 
         async def make(revision: str, *declarations: Declared) -> Company:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpx2
@@ -73,15 +74,19 @@ class EdgeCalls:
             public_url: the origin it answers for.
             transport: in place of the network, in tests.
         """
-        self._edge = edge
-        self._client = httpx2.AsyncClient(
-            transport=transport,
+        self._edge, self._public_url, self._transport = edge, public_url, transport
+
+    @cached_property
+    def _client(self) -> httpx2.AsyncClient:
+        """Made for the first call: reading the system's authorities takes a while."""
+        return httpx2.AsyncClient(
+            transport=self._transport,
             follow_redirects=False,
             trust_env=False,
             timeout=httpx2.Timeout(WHOLE_S, connect=CONNECT_S, pool=CONNECT_S),
             limits=httpx2.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=4),
             headers={
-                "Host": httpx2.URL(public_url).netloc.decode(),
+                "Host": httpx2.URL(self._public_url).netloc.decode(),
                 "Accept": ACCEPT,
                 "Accept-Encoding": "identity",
                 "User-Agent": "pegboard-pages",
@@ -90,7 +95,8 @@ class EdgeCalls:
 
     async def close(self) -> None:
         """End the connections."""
-        await self._client.aclose()
+        if "_client" in vars(self):
+            await self._client.aclose()
 
     async def call(
         self, server: ServerName, token: str, tool: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpcore2
@@ -76,7 +77,8 @@ class Fetcher:
         self._seconds = seconds
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="document-lookup")
         resolve = resolve or self._look_up
-        self._pool = _pool(verify or ssl.create_default_context(), _CheckedNetwork(resolve, may_connect), proxy)
+        self._verify, self._proxy = verify, proxy
+        self._network = _CheckedNetwork(resolve, may_connect)
         self._here = _pool(None, _CheckedNetwork(resolve, lambda address: address.is_loopback), None)
 
     async def fetch(self, url: DocumentUrl) -> Fetched:
@@ -100,9 +102,15 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._pool.aclose()
+        if "_pool" in vars(self):
+            await self._pool.aclose()
         await self._here.aclose()
         self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    @cached_property
+    def _pool(self) -> httpcore2.AsyncConnectionPool:
+        """Made for the first document: reading the system's authorities takes a while."""
+        return _pool(self._verify or ssl.create_default_context(), self._network, self._proxy)
 
     async def _get(self, url: DocumentUrl) -> Fetched:
         pool = self._here if url.is_loopback else self._pool

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -80,13 +82,18 @@ def body_of(model: type[BaseModel], examples: Mapping[str, Any] | Sequence[Any] 
 
     A model that holds others would leave their definitions within its own; ours are flat.
     """
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
     named = examples if isinstance(examples, Mapping) else {f"{n}": each for n, each in enumerate(examples, 1)}
-    content: dict[str, Any] = {"schema": schema}
+    content: dict[str, Any] = {"schema": deepcopy(_flat_schema(model))}
     if named:
         content["examples"] = {name: {"value": value} for name, value in named.items()}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+@cache
+def _flat_schema(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
 
 
 def _deeper(value: Any, most: int) -> bool:
