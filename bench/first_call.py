@@ -29,7 +29,8 @@ from bench import keeping
 from bench.calls import processes
 from pegboard_hub.demo.wire import Wire
 from pegboard_hub.identity.demo import DEMO_GRANT
-from tests.system.instance import REPOSITORY, free_port
+from tests.ports import free_port
+from tests.system.instance import REPOSITORY
 
 LIMIT_S = 900.0
 

@@ -16,7 +16,8 @@ import httpx2
 
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.demo import DEMO_GRANT
-from tests.system.instance import REPOSITORY, free_port
+from tests.ports import free_port
+from tests.system.instance import REPOSITORY
 
 COMMAND = [sys.executable, "-m", "pegboard.cli"]
 

@@ -32,7 +32,7 @@ from bench.calls import processes
 from bench.instances import detached
 from pegboard_hub.identity.secrets import digest_of
 from tests.oauth import Browser, challenge, query_of
-from tests.system.instance import free_port
+from tests.ports import free_port
 
 CLIENTS = 32
 REDIRECT = "http://127.0.0.1:43210/callback"

@@ -18,8 +18,8 @@ from pegboard_hub.upkeep.checks import records
 from pegboard_hub.upkeep.doctor import _lines, _row, examine, gather
 from tests.folders import new_folder
 from tests.hub.company import Company, found_company, opened
+from tests.ports import free_port
 from tests.rings import key_in
-from tests.system.instance import free_port
 
 PRESTO = ServerName("prod", "presto")
 SECRETS = ("channel-token-of-presto", "digest-key-of-presto", "operator-token-of-the-test", "hunter2", "env-secret")

@@ -15,7 +15,8 @@ import pytest
 
 from tests.conformance.suite import PACKAGE
 from tests.oauth import Browser, StockClient, claims_of, query_of
-from tests.system.instance import REPOSITORY, Instance, free_port
+from tests.ports import free_port
+from tests.system.instance import REPOSITORY, Instance
 from tests.tools.node import NodeTools, provide
 
 pytestmark = pytest.mark.anyio

@@ -27,8 +27,8 @@ from pegboard_hub.upkeep.checks import machine, place, records, running, trust
 from pegboard_hub.upkeep.doctor import CHECKS, examine, gather
 from pegboard_hub.upkeep.finding import Finding, State
 from tests.hub.company import Company, opened
+from tests.ports import free_port
 from tests.rings import key_in
-from tests.system.instance import free_port
 
 pytestmark = pytest.mark.anyio
 

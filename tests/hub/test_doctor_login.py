@@ -11,8 +11,8 @@ import pytest
 from pegboard_hub.upkeep.checks.login import sign_in
 from pegboard_hub.upkeep.doctor import gather
 from pegboard_hub.upkeep.finding import Finding, State
+from tests.ports import free_port
 from tests.providers.scripted import CLIENT, SECRET, Scripted, changed
-from tests.system.instance import free_port
 
 
 def found(folder: Path, file: Path | None, *, offline: bool = False) -> list[Finding]:

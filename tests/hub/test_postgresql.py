@@ -38,9 +38,9 @@ from pegboard_hub.upkeep.errors import BackupRefused
 from pegboard_hub.upkeep.members import Member, Part
 from pegboard_hub.upkeep.restore import restore
 from tests.hub.company import Company, beside, call, opened
+from tests.ports import free_port
 from tests.postgres import Postgres, execute
 from tests.postgres import running as running_postgres
-from tests.system.instance import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,12 @@ from tests.system.runtime_kit import alive, short_folder
 
 pytestmark = pytest.mark.anyio
 
-QUICK = Timing(first_pause=0.05, longest_pause=0.2, steady=30, start_limit=5, silence_limit=0.5, look=0.1, grace=2)
+QUICK = Timing(first_pause=0.05, longest_pause=0.2, steady=30, start_limit=60, silence_limit=60, look=0.1, grace=60)
+IMPATIENT = replace(QUICK, silence_limit=0.5, grace=2)
+"""For tests about what does not answer or end: on a busy machine it takes others for such, too."""
+
+PATIENCE_S = 60.0
+"""Seconds after which what must come to be has not: not how long it may take."""
 
 SERVE = """
 import http.server, os, signal, socketserver, subprocess, sys, time
@@ -45,11 +50,11 @@ socketserver.ThreadingUnixStreamServer({socket!r}, Handler).serve_forever()
 class Stage:
     """A supervisor, and specs of children that serve /healthz."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, timing: Timing) -> None:
         self.folder = folder
         self.published: list[dict[str, State]] = []
         self.told_to = True
-        self.supervisor = Supervisor(self._publish, QUICK)
+        self.supervisor = Supervisor(self._publish, timing)
 
     def spec(self, name: str, before: str = "", on_request: str = "pass") -> ProcessSpec:
         socket = self.folder / f"{name}.sock"
@@ -65,7 +70,7 @@ class Stage:
 
     async def live(self, spec: ProcessSpec) -> Supervised:
         process = self.supervisor.start(spec)
-        await self.supervisor.require(process, 10)
+        await self.supervisor.require(process, PATIENCE_S)
         return process
 
     def _publish(self, processes: object) -> None:
@@ -75,15 +80,15 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     folder = short_folder()
-    found = Stage(folder)
+    found = Stage(folder, getattr(request, "param", QUICK))
     yield found
     await found.supervisor.stop([])
     shutil.rmtree(folder)
 
 
-async def until(holds: Callable[[], object], limit: float = 10) -> None:
+async def until(holds: Callable[[], object], limit: float = PATIENCE_S) -> None:
     """Wait for a condition, not for a time."""
     deadline = time.monotonic() + limit
     while not holds():
@@ -122,7 +127,7 @@ async def test_a_process_comes_back_while_nothing_can_be_written_of_it_and_that_
 async def test_one_that_ends_at_once_is_started_ever_later_and_its_log_is_shown(stage: Stage) -> None:
     process = stage.supervisor.start(stage.spec("one", before="sys.exit('no such table')"))
     with pytest.raises(StartFailed, match=r"(?s)one does not start: it ended with status 1.*no such table"):
-        await stage.supervisor.require(process, 10)
+        await stage.supervisor.require(process, PATIENCE_S)
     starts = process.starts
     began = time.monotonic()
     await until(lambda: process.starts >= starts + 3)
@@ -130,6 +135,10 @@ async def test_one_that_ends_at_once_is_started_ever_later_and_its_log_is_shown(
     assert time.monotonic() - began >= 2 * QUICK.longest_pause
 
 
+STUBBORN = pytest.mark.parametrize("stage", [IMPATIENT], indirect=True, ids=["impatient"])
+
+
+@STUBBORN
 async def test_one_that_falls_silent_is_started_again(stage: Stage) -> None:
     flag = stage.folder / "silent"
     spec = stage.spec("one", on_request=f"time.sleep(60) if os.path.exists({str(flag)!r}) else None")
@@ -140,10 +149,11 @@ async def test_one_that_falls_silent_is_started_again(stage: Stage) -> None:
     await until(lambda: process.restarts >= 1 and process.state is State.LIVE)
 
 
+@STUBBORN
 async def test_one_whose_socket_is_gone_is_started_again(stage: Stage) -> None:
     process = await stage.live(stage.spec("one"))
     (stage.folder / "one.sock").unlink()
-    await until(lambda: process.restarts == 1 and process.state is State.LIVE)
+    await until(lambda: process.restarts >= 1 and process.state is State.LIVE)
     assert "did not answer" in (process.last_failure.what if process.last_failure else "")
 
 
@@ -151,11 +161,10 @@ async def test_one_that_outgrows_its_memory_is_started_again_and_told_why(stage:
     # The first life grows when it is asked after the flag is set; the next one finds the flag gone.
     flag = stage.folder / "grow"
     grow = f"os.path.exists({str(flag)!r}) and (os.unlink({str(flag)!r}), globals().update(kept=b'x' * 2**26))"
-    errors: list[str] = []
     process = await stage.live(replace(stage.spec("one", on_request=grow), memory_mb=48))
     flag.touch()
-    await until(lambda: errors.append(process.last_error) or process.restarts == 1)
-    assert any("its limit is 48" in error for error in errors)
+    await until(lambda: process.restarts == 1)
+    assert "its limit is 48" in (process.last_failure.what if process.last_failure else "")
     await until(lambda: process.state is State.LIVE)
 
 
@@ -170,6 +179,7 @@ async def test_stopping_goes_wave_by_wave_and_leaves_nothing(stage: Stage) -> No
     assert not any(alive(pid) for pid in pids if pid)
 
 
+@STUBBORN
 async def test_one_that_does_not_stop_is_killed_with_all_it_started(stage: Stage) -> None:
     before = (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); "

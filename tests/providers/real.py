@@ -22,7 +22,7 @@ from joserfc.jwk import RSAKey
 from playwright.sync_api import Page
 from pytest_iam import Server
 
-from tests.system.instance import free_port
+from tests.ports import free_port
 from tests.tools.node import provide
 
 CLIENT, SECRET, PASSWORD = "pegboard", "a-secret-of-the-test", "correct horse battery staple"

@@ -29,6 +29,7 @@ from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command, ready
+from tests.ports import free_port
 
 DEADLINE_S = 20.0
 OPERATOR = "operator-of-the-test"
@@ -331,12 +332,6 @@ def until(condition: Callable[[], T], what: str, details: Callable[[], str] = st
             return found
         time.sleep(0.02)
     raise AssertionError(f"not within {DEADLINE_S} s: {what}. {details()}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import httpx2
 
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.demo import DEMO_GRANT
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPECTED: Set[str] = {"hub", "edge", "prober", "prod/presto", "dev/scratch"}
@@ -54,13 +54,6 @@ class Instance:
         response = httpx2.post(f"{self.public_url}/oauth/token", data=form)
         response.raise_for_status()
         return str(response.json()["access_token"])
-
-
-def free_port() -> int:
-    """A loopback port that nobody holds right now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

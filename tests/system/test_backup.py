@@ -17,7 +17,8 @@ import pytest
 
 from pegboard_hub.storage.schema import open_to_read
 from tests.attacks.wire import ACCEPT, META, MODERN
-from tests.system.instance import REPOSITORY, free_port, running
+from tests.ports import free_port
+from tests.system.instance import REPOSITORY, running
 from tests.system.runtime_kit import short_folder
 
 pytestmark = [pytest.mark.system, pytest.mark.heavy]

@@ -24,8 +24,9 @@ from playwright.sync_api import Browser, BrowserContext
 from pegboard.cli.app import run
 from pegboard_hub.identity.provider.fetch import WHOLE_S
 from tests.leaks import files, holding
+from tests.ports import free_port
 from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
-from tests.system.instance import Instance, free_port, running
+from tests.system.instance import Instance, running
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("company login")]
 

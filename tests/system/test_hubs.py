@@ -22,9 +22,10 @@ from pegboard_hub.demo.wire import Wire
 from pegboard_hub.storage.postgresql import LEADER
 from tests.leaks import holding
 from tests.oauth import Browser, StockClient
+from tests.ports import free_port
 from tests.postgres import Postgres, rows
 from tests.postgres import running as running_postgres
-from tests.system.instance import EXPECTED, REPOSITORY, Instance, free_port, running
+from tests.system.instance import EXPECTED, REPOSITORY, Instance, running
 from tests.system.survival.kills import innermost, process
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("hubs")]

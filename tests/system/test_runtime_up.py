@@ -23,7 +23,7 @@ import pytest
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.runtime.commands import Progress, ProgressHandler
-from tests.system.instance import free_port
+from tests.ports import free_port
 from tests.system.runtime_kit import ONE, alive, short_folder, status_of, write_project
 
 pytestmark = pytest.mark.system

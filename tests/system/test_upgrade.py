@@ -15,7 +15,8 @@ import pytest
 from pegboard_hub.common.home import Home
 from pegboard_hub.storage.copies import copies
 from pegboard_hub.storage.schema import Age, revisions, schema_of
-from tests.system.instance import REPOSITORY, free_port, running
+from tests.ports import free_port
+from tests.system.instance import REPOSITORY, running
 from tests.system.runtime_kit import short_folder
 
 pytestmark = pytest.mark.system

@@ -12,8 +12,9 @@ import httpx2
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.ports import free_port
 from tests.system.clients.person import CONSENT, GO_ON, PATIENCE_MS, SIGN_IN, Person, person
-from tests.system.instance import Instance, free_port
+from tests.system.instance import Instance
 from tests.tools.node import provide
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("instance")]
