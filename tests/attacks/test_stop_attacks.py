@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.edge_rig import PRESTO, SCRATCH, Rig, running_edge, until
+from tests.system.edge_rig import PRESTO, SCRATCH, Rig, running_edge
 
 pytestmark = pytest.mark.system
 
@@ -27,16 +27,16 @@ def edge() -> Iterator[Rig]:
 @pytest.fixture
 def stopped(edge: Rig) -> Rig:
     edge.publish(STOPPED, SCRATCH)
-    until(lambda: edge.call(token=edge.token()).status_code == 403, "it is stopped")
+    edge.answers(403)
     return edge
 
 
 def test_the_bundle_from_before_the_stop_put_back_does_not_end_it(edge: Rig) -> None:
     edge.publish(PRESTO, SCRATCH)
-    until(lambda: edge.call(token=edge.token()).status_code == 200, "it is not stopped")
+    edge.answers(200)
     before = edge.home.edge_bundle.read_text()
     edge.publish(STOPPED, SCRATCH)
-    until(lambda: edge.call(token=edge.token()).status_code == 403, "it is stopped")
+    edge.answers(403)
     for restarted in (False, True):
         edge.home.edge_bundle.write_text(before)
         if restarted:

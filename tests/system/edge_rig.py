@@ -31,7 +31,12 @@ from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command, ready
 from tests.ports import free_port
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
+"""Seconds after which what must come to be has not: not how long it may take."""
+
+IN_A_ROW = 8
+"""Calls, each on a connection of its own, of which each worker of Envoy's gets some."""
+
 OPERATOR = "operator-of-the-test"
 EMPLOYEES = ("ads-eng", "finance", "search-eng", "data-infra", "platform")
 T = TypeVar("T")
@@ -151,6 +156,10 @@ class Rig:
         self._version = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rig")
+        # A connection for each request; a client for each would cost more than the request does.
+        self._caller = httpx2.Client(
+            base_url=self.public_url, timeout=DEADLINE_S, limits=httpx2.Limits(max_keepalive_connections=0)
+        )
         self._servers: dict[Path, tuple[uvicorn.Server, asyncio.Future[None]]] = {}
         self._agent_task: asyncio.Future[None] | None = None
 
@@ -170,6 +179,7 @@ class Rig:
     def stop(self) -> None:
         for upstream in (self.presto, self.scratch):
             upstream.release.set()
+        self._caller.close()
         self.stop_envoy()
         self.stop_agent()
         for path in list(self._servers):
@@ -287,8 +297,22 @@ class Rig:
         if token is not None:
             sent["authorization"] = f"Bearer {token}"
         content = body if isinstance(body, (str, bytes)) else json.dumps(body or tool_call())
-        with self.client() as client:
-            return client.post(path, headers=sent, content=content)
+        self._caller.cookies.clear()
+        return self._caller.post(path, headers=sent, content=content)
+
+    def everywhere(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until each worker of Envoy's does as is asked: they take a change over one after the other.
+
+        Args:
+            holds: makes one call and tells whether its answer is the awaited one.
+            what: is waited for, in words.
+        """
+        until(lambda: all(holds() for _ in range(IN_A_ROW)), what)
+
+    def answers(self, status: int, token: str | None = None, path: str = "/mcp/prod/presto") -> None:
+        """Wait until each worker answers a call with this status; the token is ana's by default."""
+        asked = token or self.token()
+        self.everywhere(lambda: self.call(path, asked).status_code == status, f"{path} is answered with {status}")
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are, and read one answer with a Content-Length."""
