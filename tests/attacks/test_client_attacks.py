@@ -349,7 +349,7 @@ async def test_a_site_that_answers_drop_by_drop_is_left_in_time(
     began = time.monotonic()
     assert not await victim.believes()
     assert "within 1 seconds" in caplog.text
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20  # it would go on for ever
 
 
 async def test_a_certificate_of_another_name_is_not_believed(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ async def test_a_server_that_dribbles_is_given_up_in_time(socket_path: Path, mon
     began = time.monotonic()
     async with answering(socket_path, *drops, pause_s=0.05):
         assert await ask(socket_path) is None
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # it would go on for fifty seconds
 
 
 def test_a_server_cannot_make_more_series_than_its_table_and_its_tools_have() -> None:

@@ -271,10 +271,10 @@ def test_so_much_asked_for_that_nobody_could_wait_for_who_would_gain_it_is_refus
     )
     many = [f"a{number}" for number in range(100)]
     after = replace(before, granted=Access(tuple(many), ("bot", "cli"), tuple(many)))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(TooManyCases):
         impact(before, after, People(), URL)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 async def test_who_would_gain_too_much_to_be_told_is_said_to_reviewers_and_they_can_reject_it(

@@ -96,7 +96,7 @@ def modern(
     if isinstance(params.get("name"), str) and params["name"].isascii() and params["name"].isprintable():
         sent["mcp-name"] = params["name"]
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    return httpx2.post(f"{pegboard.public_url}{PRESTO}", json=body, headers=sent | headers, timeout=15)
+    return httpx2.post(f"{pegboard.public_url}{PRESTO}", json=body, headers=sent | headers, timeout=60)
 
 
 def legacy(
@@ -112,7 +112,7 @@ def legacy(
     if session:
         sent["mcp-session-id"] = session
     content = body if isinstance(body, str) else json.dumps(body)
-    return httpx2.request(verb, f"{pegboard.public_url}{path}", content=content, headers=sent, timeout=15)
+    return httpx2.request(verb, f"{pegboard.public_url}{path}", content=content, headers=sent, timeout=60)
 
 
 def initialize(pegboard: Instance, token: str) -> str:

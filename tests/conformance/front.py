@@ -22,7 +22,7 @@ from tests.conformance.fixture.server import server
 FIXTURE = Path(__file__).parent / "fixture"
 PERSON = "pat"
 GROUPS = ["platform"]
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 60
 
 
 class SignedIn:

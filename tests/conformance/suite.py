@@ -14,7 +14,7 @@ from tests.tools.node import NodeTools
 
 PACKAGE = "@modelcontextprotocol/conformance"
 REVISIONS = ("2026-07-28", "2025-11-25")
-TIMEOUT_S = 110
+TIMEOUT_S = 300
 
 NOT_OFFERED = {
     "tasks-": "the Tasks extension is not offered",

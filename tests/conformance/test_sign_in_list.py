@@ -63,7 +63,7 @@ def test_each_scenario_is_held_by_tests_that_are_there() -> None:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=15) as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         yield client
 
 
@@ -83,7 +83,7 @@ async def test_the_suites_own_scenarios_for_authorization_servers_pass(
         "-o": str(tmp_path / "out"),
     }
     words = [word for option in options.items() for word in option]
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         process = await asyncio.create_subprocess_exec(
             *tools.command("conformance", "authorization", *words),
             stdout=asyncio.subprocess.PIPE,

@@ -238,12 +238,12 @@ async def test_a_disk_that_takes_no_writes_makes_nothing_unknown_and_the_prober_
 
 async def test_what_the_supervisor_says_is_read_in_the_background(hub: Hub, company: Company) -> None:
     async with beside(hub.parts.status.keep()):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not hub.parts.status._kept_until:
                 await asyncio.sleep(0.01)
         company.home.status.unlink()
         assert hub.parts.status.read().known, "whoever asks is answered from memory"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while hub.parts.status.read().known:
                 await asyncio.sleep(0.05)
 
@@ -371,7 +371,7 @@ class HubOfTheTest:
         return Answer(targets=digest, servers=None if there else tuple(Target(server=s) for s in self.servers))
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0.02)
 

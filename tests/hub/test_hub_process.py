@@ -18,7 +18,7 @@ import pytest
 from pegboard_hub.common.database_url import VARIABLE
 from tests.hub.company import API, URL, Company, intent, outcome
 
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 
 class Process:
@@ -61,7 +61,7 @@ class Process:
 
     @staticmethod
     def door(path: Path) -> httpx2.Client:
-        return httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), base_url=URL)
+        return httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), base_url=URL, timeout=DEADLINE_S)
 
     def log(self) -> str:
         return self._company.home.log("hub").read_text()

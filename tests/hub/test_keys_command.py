@@ -91,7 +91,7 @@ def test_a_hub_that_is_killed_meanwhile_goes_on_and_is_waited_for(hub: Process, 
             again.start(*arguments(company))
             again.ready()
             fleet.report(**dict.fromkeys(("edge", "prod__presto", "dev__scratch"), "down"))
-            out, _ = rotating.communicate(timeout=60)
+            out, _ = rotating.communicate(timeout=120)
         finally:
             again.end()
     finally:
@@ -104,7 +104,7 @@ def test_what_cannot_be_asked_is_said_with_its_status(company: Company, capsys: 
     assert said(capsys, "rotate", "passwords", home=company.home)[0] == 2
     # In a process of its own: the client leaves the socket of a connection that failed to the garbage collector.
     command = [sys.executable, "-m", "pegboard.cli", "keys", "list", "--home", str(company.home.root)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout, "does not answer" in ended.stderr) == (5, "", True)
     company.home.operator_token.unlink()
     status, out, err = said(capsys, "rotate", "--json", home=company.home)

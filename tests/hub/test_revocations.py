@@ -63,7 +63,7 @@ async def test_what_is_revoked_reaches_every_bundle_with_a_new_version(hub: Hub,
     before = edge_bundle(company), own_bundle(company, "prod/presto"), own_bundle(company, "dev/scratch")
     async with watching(hub):
         await revoke(hub, "session", "one", "two")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while own_bundle(company, "dev/scratch").revoked == Revoked():
                 await asyncio.sleep(0.01)
     after = edge_bundle(company), own_bundle(company, "prod/presto"), own_bundle(company, "dev/scratch")
@@ -88,7 +88,7 @@ async def test_what_is_revoked_while_bundles_are_written_goes_into_one_more_writ
         for number in range(20):
             await revoke(hub, "session", f"session-{number}")
         all_said.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while len(edge_bundle(company).revoked.sessions) < 20:
                 await asyncio.sleep(0.01)
     assert 1 <= len(writings) <= 2
@@ -108,7 +108,7 @@ async def test_a_writing_that_fails_is_tried_again(
     monkeypatch.setattr(hub.parts.registry._bundles, "write_first", fails_twice)
     async with watching(hub):
         await revoke(hub, "token", "t")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while edge_bundle(company).revoked.tokens != {"t"}:
                 await asyncio.sleep(0.01)
 
@@ -149,7 +149,7 @@ async def test_a_client_that_is_let_in_again_is_let_in_at_once(hub: Hub, company
         for standing, refused in ((Standing.BLOCKED, {client.client_id}), (Standing.APPROVED, set())):
             await decide(found.software, standing, None, "bob", "as the test wants")
             assert revocations.current.clients == refused
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 while edge_bundle(company).revoked != revocations.current:
                     await asyncio.sleep(0.01)
                 while own_bundle(company, "prod/presto").revoked != revocations.current:

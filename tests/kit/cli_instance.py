@@ -438,12 +438,12 @@ def running(project: Path) -> Iterator[Instance]:
         server = uvicorn.Server(uvicorn.Config(instance, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not server.started:
             assert thread.is_alive(), "the instance died at its start"
             assert time.monotonic() < deadline, "the instance did not start"
             threading.Event().wait(0.01)
         yield instance
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive(), "the instance did not end"

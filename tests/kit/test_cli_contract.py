@@ -363,9 +363,9 @@ def test_interrupting_a_call_ends_it_without_a_trace(instance: Instance) -> None
     line = [sys.executable, "-m", "pegboard.cli", *DESK, "linger", "--as", "ana"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert instance.started.wait(30), "the tool was not called"
+            assert instance.started.wait(60), "the tool was not called"
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 130
@@ -376,7 +376,7 @@ def test_a_closed_pipe_is_no_error_worth_a_trace(instance: Instance) -> None:
     read, write = os.pipe()
     os.close(read)
     line = [sys.executable, "-m", "pegboard.cli", "tools", "dev/desk", "--as", "ana"]
-    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(write)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr

@@ -119,7 +119,7 @@ async def stream_ends(hub: InMemoryHub, close: Callable[[], None]) -> None:
             "query_string": b"",
             "headers": [(name.encode(), value.encode()) for name, value in named.items()],
         }
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(application, scope, _stays(), send)
                 await started.wait()

@@ -22,6 +22,7 @@ from joserfc.jwk import RSAKey
 from playwright.sync_api import Page
 from pytest_iam import Server
 
+from pegboard_hub.common.home import replace_file
 from tests.ports import free_port
 from tests.tools.node import provide
 
@@ -120,7 +121,7 @@ sign_out = true
             self._process.send_signal(signal.SIGCONT)
 
     def _write(self) -> None:
-        self._people.write_text(json.dumps(self._known))
+        replace_file(self._people, json.dumps(self._known))  # the provider may be reading it
 
 
 @contextmanager
@@ -152,7 +153,7 @@ def node_company(public_url: str, folder: Path) -> Iterator[NodeCompany]:
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

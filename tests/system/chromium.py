@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 LOOKS = [
     (1280, "light"),
@@ -15,6 +15,8 @@ LOOKS = [
     *(pytest.param(width, colours, marks=pytest.mark.heavy) for width, colours in ((1280, "dark"), (375, "light"))),
 ]
 """Widths of a window and schemes of colours in which every page is looked at: each of them in every run."""
+
+expect.set_options(timeout=60_000)
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 

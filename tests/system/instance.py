@@ -51,7 +51,7 @@ class Instance:
         resource = f"{self.public_url}/api" if server == "api" else f"{self.public_url}/mcp/{server}"
         form = {"grant_type": DEMO_GRANT, "person": person, "surface": surface, "resource": resource}
         form |= {"lifetime": str(lifetime_s)} if lifetime_s else {}
-        response = httpx2.post(f"{self.public_url}/oauth/token", data=form)
+        response = httpx2.post(f"{self.public_url}/oauth/token", data=form, timeout=60)
         response.raise_for_status()
         return str(response.json()["access_token"])
 
@@ -121,7 +121,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -123,7 +123,7 @@ class Site:
     async def ask(self, server: ServerName, expression: str) -> Any:
         """What `expression` gives inside the server's process; for an error, the name of its class."""
         transport = httpx2.AsyncHTTPTransport(uds=str(self.home.socket(server)))
-        async with httpx2.AsyncClient(transport=transport, timeout=20) as client:
+        async with httpx2.AsyncClient(transport=transport, timeout=60) as client:
             answer = (await client.post("http://server/", content=expression)).json()
         return answer.get("value", answer.get("error"))
 
@@ -153,7 +153,7 @@ async def site(mode: str) -> AsyncIterator[Site]:
         credentials.issue(home, isolation, releases)
         for release in releases:
             process = supervisor.start(server_process(home, isolation, release, PUBLIC_URL))
-            assert await supervisor.live(process, 20), home.log(release.server).read_text()
+            assert await supervisor.live(process, 60), home.log(release.server).read_text()
         yield Site(home, isolation, supervisor, releases)
     finally:
         await supervisor.stop([])

@@ -13,13 +13,13 @@ from tests.system.instance import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance"), pytest.mark.anyio]
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 DISCOVER = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 
 
 async def test_an_access_token_of_a_blocked_client_opens_no_server_any_more(pegboard: Instance) -> None:
     url = pegboard.public_url
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         client = StockClient(url, http, name="Blocked soon", redirect="https://blocked.example.com/cb")
         token = (await client.connect(Browser(url, http), "prod/presto"))["access_token"]
 

@@ -24,7 +24,7 @@ def page(pegboard: Instance, browser: Browser) -> Iterator[Page]:
     opened.set_default_timeout(PATIENCE_MS)
     opened.goto(f"{pegboard.public_url}/clients")
     opened.click("button[value=pat]")
-    opened.wait_for_url("**/clients")
+    opened.wait_for_url(f"{pegboard.public_url}/clients")
     yield opened
     opened.close()
 

@@ -8,7 +8,6 @@ import json
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +21,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from pegboard.cli.app import run
-from pegboard_hub.identity.provider.fetch import WHOLE_S
 from tests.leaks import files, holding
 from tests.ports import free_port
 from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
@@ -30,7 +28,7 @@ from tests.system.instance import Instance, running
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("company login")]
 
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
 BACK = "http://127.0.0.1:9/callback"
 """Where a client would wait for its code; nothing does, and the browser's attempt is what tests read."""
 
@@ -63,7 +61,7 @@ class Office:
     def token(self, form: dict[str, str]) -> httpx2.Response:
         """Ask the token endpoint as Pegboard's own command."""
         asked = {"client_id": "pegboard-cli", "resource": f"{self.pegboard.public_url}/mcp/prod/presto", **form}
-        return httpx2.post(f"{self.pegboard.public_url}/oauth/token", data=asked, timeout=30)
+        return httpx2.post(f"{self.pegboard.public_url}/oauth/token", data=asked, timeout=60)
 
     def connect(self, context: BrowserContext, person: str) -> dict[str, Any]:
         """Sign in for a client's request and get its tokens."""
@@ -156,11 +154,10 @@ def test_a_login_that_is_silent_holds_nobody_up(office: Office, context: Browser
     assert isinstance(office.company, NodeCompany)
     tokens = office.connect(context, "ana")
     with office.company.silent(), ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(office.renew, tokens)]
-        began = time.monotonic()
-        assert httpx2.get(f"{office.pegboard.public_url}/readyz").status_code == 200
-        assert time.monotonic() - began < WHOLE_S / 2
-        assert [each.result().status_code for each in waiting] == [503]
+        waiting = pool.submit(office.renew, tokens)
+        assert httpx2.get(f"{office.pegboard.public_url}/readyz", timeout=60).status_code == 200
+        assert not waiting.done()
+        assert waiting.result().status_code == 503
 
 
 def test_a_person_who_left_gets_no_token(office: Office, context: BrowserContext) -> None:

@@ -16,6 +16,8 @@ PAGE = (REPOSITORY / "docs" / "tutorials" / "your-first-review.md").read_text(en
 SECTIONS = PAGE.split("\n## ")[1:]
 PATIENCE_MS = 60_000
 GROUP = "search-eng"
+LONGEST_S = 20.0
+"""Seconds from a decision to its effect on calls, on a machine that others use as well."""
 
 
 def as_person(browser: Browser, url: str, person: str) -> Page:
@@ -76,8 +78,8 @@ def test_the_tutorial_of_a_reviewer_does_what_it_shows(pegboard: Instance, brows
     assert not reaches(pegboard)
     assert follow(pegboard, 2)
     approve(browser, url, "lea")
-    until(lambda: reaches(pegboard), 2)
+    until(lambda: all(reaches(pegboard) for _ in range(8)), LONGEST_S)  # each of the edge's workers has it
     assert len(follow(pegboard, 3)) == 2
     ask(browser, url, "", "Give back")
-    until(lambda: not reaches(pegboard), 2)
+    until(lambda: not any(reaches(pegboard) for _ in range(8)), LONGEST_S)
     assert follow(pegboard, 4)

@@ -52,7 +52,7 @@ class Company(Place):
         """The status of a call through the edge."""
         url = f"http://localhost:{self.port}"
         form = {"grant_type": DEMO_GRANT, "person": "ana", "surface": "cli", "resource": f"{url}/mcp/{server}"}
-        answer = httpx2.post(f"{url}/oauth/token", data=form)
+        answer = httpx2.post(f"{url}/oauth/token", data=form, timeout=60)
         if answer.status_code != httpx2.codes.OK:
             return answer.status_code
         headers = {
@@ -60,7 +60,7 @@ class Company(Place):
             "accept": "application/json, text/event-stream",
         }
         message = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-        return httpx2.post(f"{url}/mcp/{server}", json=message, headers=headers).status_code
+        return httpx2.post(f"{url}/mcp/{server}", json=message, headers=headers, timeout=60).status_code
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ from tests.system.runtime_kit import ONE, alive, short_folder, status_of, write_
 pytestmark = pytest.mark.system
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_S = 120
+PATIENCE_S = 120
+"""Seconds after which what must come to be has not: not how long it may take."""
+
 READY = "Running. Ctrl-C stops everything."
 
 GRANT = """
@@ -67,7 +69,7 @@ class Place:
         """Run it to its end: for starts that fail."""
         command = [*UP, *options]
         return subprocess.run(
-            command, env=self.variables(), cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+            command, env=self.variables(), cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S
         )
 
     @contextmanager
@@ -111,7 +113,7 @@ def place() -> Iterator[Place]:
     shutil.rmtree(found.folder)
 
 
-def until(holds: Callable[[], object], limit: float = 20) -> None:
+def until(holds: Callable[[], object], limit: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + limit
     while not holds():
         assert time.monotonic() < deadline, "the condition did not come to hold"
@@ -136,7 +138,7 @@ def test_it_serves_says_how_servers_are_kept_apart_and_leaves_nothing(place: Pla
         }
         started = list(procfs.tree(process.pid))
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert gone(started)
     assert not place.home.status.exists()
 
@@ -182,7 +184,7 @@ def test_ending_make_ends_what_make_started(place: Place, number: signal.Signals
         started = list(procfs.tree(make.pid))
         assert len(started) > 4
         make.send_signal(number)
-        make.wait(30)
+        make.wait(PATIENCE_S)
         until(lambda: gone(started))
 
 
@@ -192,7 +194,7 @@ def test_ctrl_c_at_make_ends_everything(place: Place) -> None:
     with place.running(MAKE_UP) as (make, _):
         started = list(procfs.tree(make.pid))
         os.killpg(make.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        make.wait(30)
+        make.wait(PATIENCE_S)
         until(lambda: gone(started))
 
 
@@ -245,7 +247,7 @@ def test_trouble_that_the_parts_log_looks_like_the_other_lines(capsys: pytest.Ca
     assert re.fullmatch(r"\[ *\d+\.\d s\] edge: the bundle edge\.jws is not used\n", capsys.readouterr().out)
 
 
-def hear(process: subprocess.Popen[str], words: str, limit: float = 20) -> str:
+def hear(process: subprocess.Popen[str], words: str, limit: float = PATIENCE_S) -> str:
     """What the process says from here up to a line with `words`. One that does not say them is ended."""
     assert process.stdout is not None
     ender = threading.Timer(limit, process.kill)

@@ -35,7 +35,7 @@ PYTHON_MODES = {
 
 INSPECTOR_ERAS = {"modern": True, "auto": True, "legacy": False}
 """What Inspector is told, and whether it must end up with the modern protocol."""
-INSPECTOR_TIMEOUT_S = 60
+INSPECTOR_TIMEOUT_S = 180
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 """A key of every modern result's `_meta`, and of no legacy one's."""
 
@@ -43,7 +43,7 @@ SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 @asynccontextmanager
 async def python_client(pegboard: Instance, person: str, mode: str) -> AsyncIterator[Client]:
     headers = {"authorization": f"Bearer {pegboard.token(person, SERVER)}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(f"{pegboard.public_url}/mcp/{SERVER}", http_client=http)
         async with Client(transport, mode=mode) as client:
             yield client

@@ -42,7 +42,7 @@ def load(home: Path, revision: str) -> Path:
 
 def up(home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pegboard.cli", "up", "--home", str(home), "--port", str(free_port())]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120, check=False)
 
 
 def test_a_home_of_a_newer_version_is_refused_before_anything_starts(home: Path) -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("in
 
 FLIGHTS = "336776"
 API_TOKEN = "of-this-test"
-START_S = 60
+START_S = 180
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ PROMPTS = [[SIGN_IN, CONSENT], []]
 """What the person is asked for each: the second server is silent."""
 
 DRIVER = Path(__file__).parent / "typescript.mjs"
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 class Memory:
