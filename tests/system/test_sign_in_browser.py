@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.oauth import StockClient, claims_of, query_of
 from tests.system.chromium import LOOKS, looked_at
@@ -137,8 +137,7 @@ def test_a_client_is_connected_and_taken_back_by_keyboard_alone(pegboard: Instan
     assert "Keyboard Editor" in page.inner_text(".devices")
     tab_to(page, "Disconnect")
     page.keyboard.press("Enter")
-    page.wait_for_selector("[role=status]")
-    assert page.evaluate("document.activeElement.getAttribute('role')") == "status"
+    expect(page.get_by_role("status")).to_be_focused()
     assert "Keyboard Editor" not in page.inner_text(".devices")
     tab_to(page, "Sign out of this browser")
     page.keyboard.press("Enter")
@@ -217,8 +216,7 @@ def test_a_wrong_choice_is_where_the_keyboard_begins(pegboard: Instance, page: P
     page.goto(f"{pegboard.public_url}/sign-in")
     page.locator("button[value=gus]").evaluate("button => { button.value = 'nobody' }")
     page.locator("button[value=nobody]").click()
-    page.wait_for_selector("[role=alert]")
-    assert page.evaluate("document.activeElement.getAttribute('role')") == "alert"
+    expect(page.get_by_role("alert")).to_be_focused()
 
 
 @pytest.mark.parametrize(("width", "colours"), LOOKS)
