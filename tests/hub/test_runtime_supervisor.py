@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pegboard_hub.runtime import probes
 from pegboard_hub.runtime.launching import Launch
 from pegboard_hub.runtime.probes import answers_ok
 from pegboard_hub.runtime.processes import ProcessSpec, State, Supervised, Timing
@@ -201,6 +202,22 @@ async def test_the_log_is_appended_to_over_restarts(stage: Stage) -> None:
     os.kill(process.pid, signal.SIGKILL)
     await until(lambda: process.restarts == 1 and process.state is State.LIVE)
     assert (stage.folder / "one.log").read_text().count("serving") == 2
+
+
+async def test_a_server_too_busy_to_say_how_many_calls_it_answers_is_waited_for_and_a_dead_one_is_not(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT_S", 0.1)
+    socket, over = stage.folder / "busy.sock", asyncio.Event()
+
+    async def busy(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    assert await probes.calls_under_way(socket) == 0
+    async with await asyncio.start_unix_server(busy, socket):
+        assert await probes.calls_under_way(socket) == 1
+        over.set()
 
 
 def _impatient(ready: object) -> object:

@@ -16,11 +16,17 @@ TOUCHED_S = 15.0
 
 
 async def calls_under_way(socket: Path) -> int:
-    """How many calls a server answers right now; none where it does not say: there is nothing to wait for then."""
+    """How many calls a server answers right now.
+
+    None where nobody is there or nothing is said of it: there is nothing to wait for then. One where no answer comes
+    in time: calls are what keeps a server that busy.
+    """
     transport = httpx2.AsyncHTTPTransport(uds=str(socket))
     async with httpx2.AsyncClient(transport=transport, timeout=PROBE_TIMEOUT_S) as client:
         try:
             return int((await client.get("http://localhost/healthz/calls")).json()["calls"])
+        except httpx2.TimeoutException:
+            return 1
         except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError):
             return 0
 
