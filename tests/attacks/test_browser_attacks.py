@@ -66,7 +66,7 @@ class Stage:
 @pytest.fixture
 async def stage(pegboard: Instance) -> AsyncIterator[Stage]:
     url = pegboard.public_url
-    async with httpx2.AsyncClient(timeout=20) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         victim, attacker, stranger = (Browser(url, http) for _ in range(3))
         client = StockClient(url, http, name=ZED)
         tokens = await client.connect(victim, "prod/presto", "ana")

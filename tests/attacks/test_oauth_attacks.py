@@ -88,7 +88,7 @@ class Stage:
 @pytest.fixture(scope="module")
 async def stage(pegboard: Instance) -> AsyncIterator[Stage]:
     url = pegboard.public_url
-    async with httpx2.AsyncClient(timeout=15) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         found = Stage(
             pegboard,
             http,

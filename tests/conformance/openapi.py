@@ -104,7 +104,7 @@ def _hold_shut(cases: st.SearchStrategy[Case], url: str, session: requests.Sessi
     @given(case=cases)
     def shut(case: Case) -> None:
         for headers in ({}, {"Authorization": "Bearer x.y.z"}, {"Authorization": "Basic YTpi"}):
-            answer = case.call(base_url=url, headers=headers, session=session, timeout=20)
+            answer = case.call(base_url=url, headers=headers, session=session, timeout=60)
             assert answer.status_code == 401, f"{case.operation.label} without a token: {answer.status_code}"
 
     shut()
@@ -125,7 +125,7 @@ def _hold(
         asked = requests.Request(**case.as_transport_kwargs(base_url=url)).prepare()
         assume(len(asked.url or "") < LONGEST_ADDRESS)
         response = case.call_and_validate(
-            base_url=url, headers=dict(headers), session=session, checks=checks, timeout=20
+            base_url=url, headers=dict(headers), session=session, checks=checks, timeout=60
         )
         seen[f"{case.operation.method.upper()} {case.operation.path} {response.status_code}"] += 1
 

@@ -141,15 +141,16 @@ def test_a_bundle_past_its_age_closes_the_edge(home: Home, hub: Hub) -> None:
 def test_five_minutes_without_contact_close_the_sensitive_servers_and_a_day_all(
     home: Home, hub: Hub, after_s: int, expired: bool, stops_unknown: bool
 ) -> None:
-    hub.write(1)
+    now = int(time.time())
+    hub.write(1, issued_at=now)
     edge = standing(home)
     edge.look()
-    found = edge.snapshot(time.time() + after_s)
+    found = edge.snapshot(now + after_s)
     assert found is not None
     assert (found.expired, found.stops_unknown) == (expired, stops_unknown)
-    hub.write(1, issued_at=int(time.time()) + after_s)
+    hub.write(1, issued_at=now + after_s)
     edge.look()
-    renewed = edge.snapshot(time.time() + after_s)
+    renewed = edge.snapshot(now + after_s)
     assert renewed is not None
     assert (renewed.expired, renewed.stops_unknown) == (False, False)
 

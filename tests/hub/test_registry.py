@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
@@ -12,6 +13,7 @@ from pegboard.core.bundle import EDGE, Bundle, open_bundle
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard_hub.identity.keys import open_keys
+from pegboard_hub.registry import sources
 from pegboard_hub.registry.model import bundles, grants, releases, servers
 from tests.hub.company import Company, Hub, beside, opened, plain, presto
 
@@ -126,13 +128,16 @@ async def test_the_last_good_grants_survive_a_restart_with_a_broken_file(company
 async def test_a_grants_file_that_is_still_being_written_is_not_believed(
     hub: Hub, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pegboard_hub.registry.sources.SETTLE_S", 1.0)
     before, good = edge_bundle(company), company.grants.read_text()
-    company.grants.write_text("# none\n")
-    taking = asyncio.create_task(hub.parts.registry.refresh())
-    await asyncio.sleep(0.2)
-    company.grants.write_text(good.replace('"ads-eng", ', ""))
-    assert await taking is False
+
+    async def goes_on(_: float) -> None:
+        company.grants.write_text(good.replace('"ads-eng", ', ""))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "SETTLE_S", 60.0)
+        patch.setattr(sources, "asyncio", SimpleNamespace(sleep=goes_on, to_thread=asyncio.to_thread))
+        company.grants.write_text("# none\n")
+        assert await hub.parts.registry.refresh() is False
     assert edge_bundle(company).servers == before.servers
     await hub.parts.registry.refresh()
     assert "ads-eng" not in edge_bundle(company).servers[1].groups

@@ -53,7 +53,7 @@ def kill(home: Home, name: str) -> Kill:
     return Kill(name, time.time(), time.monotonic())
 
 
-async def kill_supervisor(home: Home, limit: float = 60.0) -> Kill:
+async def kill_supervisor(home: Home, limit: float = 120.0) -> Kill:
     """`kill -9` of a detached instance's supervisor; back once its keeper has brought another up and all is live.
 
     Raises:
@@ -68,7 +68,7 @@ async def kill_supervisor(home: Home, limit: float = 60.0) -> Kill:
     return killed
 
 
-async def live_again(home: Home, since: Kill, starts: int, limit: float = 60.0) -> None:
+async def live_again(home: Home, since: Kill, starts: int, limit: float = 120.0) -> None:
     """Wait until a killed process was started anew and is live.
 
     Raises:

@@ -115,7 +115,7 @@ class Load:
             self._stopping.set()
             await asyncio.gather(*tasks)
 
-    async def answered(self, server: str, since: float, limit: float = 60.0) -> Entry:
+    async def answered(self, server: str, since: float, limit: float = 120.0) -> Entry:
         """Wait for an acknowledged call that began after `since`.
 
         Raises:

@@ -22,7 +22,7 @@ from pegboard_hub.edge.config import BOOTSTRAP, CLUSTERS, LISTENER
 from pegboard_hub.edge.envoy import Json, watched
 from pegboard_hub.runtime.launching import Launch
 
-READY_S = 10.0
+READY_S = 60.0
 """How long the second Envoy may take to start, in seconds."""
 
 

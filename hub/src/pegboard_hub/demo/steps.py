@@ -141,7 +141,7 @@ STEPS: tuple[Step, ...] = (
     ledger_has_it,
 )
 
-LEDGER_WAIT_S = 5.0
+LEDGER_WAIT_S = 30.0
 """How long the story waits for the last records to be delivered, in seconds."""
 
 
