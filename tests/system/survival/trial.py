@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -70,7 +70,7 @@ async def under_load(instance: Instance, renew_after_s: float = RENEW_AFTER_S) -
     await home_page_agrees(instance)
 
 
-async def settled(home: Home, book: Book, others: list[Row], kills: list[Kill]) -> Audit:
+async def settled(home: Home, book: Book, others: list[Row], kills: Sequence[Kill] = ()) -> Audit:
     """The audit once every call's end has arrived that must, or when that takes too long; without `others`' rows."""
     deadline = time.monotonic() + SETTLED_S
     before = {row.digest for row in others}
@@ -82,7 +82,7 @@ async def settled(home: Home, book: Book, others: list[Row], kills: list[Kill]) 
         await asyncio.sleep(0.2)
 
 
-def explained(row: Row, kills: list[Kill]) -> bool:
+def explained(row: Row, kills: Sequence[Kill]) -> bool:
     """Whether its own server was killed while the call with this row may have been under way."""
     return any(each.name == row.server and 0 <= each.at * 1000 - row.at_ms <= PATIENCE_S * 1000 for each in kills)
 
