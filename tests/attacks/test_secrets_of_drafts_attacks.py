@@ -108,6 +108,44 @@ async def test_a_draft_that_was_given_up_stays_unknown_on_pages(stage: Stage, pa
     assert "secret-team" not in text.replace("/teams/secret-team", "")
 
 
+async def attempt(hub: Hub, name: str, **changes: str) -> tuple[int, str, str, str]:
+    """What ana gets who registers a name: the API's status, code and message, and what the page says."""
+    headers = {"Authorization": f"Bearer {await hub.token('ana')}"}
+    fields = {**DRAFT, "owner": "ads-eng", **changes}
+    answer = await hub.public.post("/api/v1/servers", json={**fields, "server": name, "why": "x"}, headers=headers)
+    namespace, _, last = name.partition("/")
+    page = await post(hub, "ana", "/servers/new", **fields, namespace=namespace, name=last)
+    said = re.findall(r'<li>(<a href="#.*?)</li>', page.text)
+    error = answer.json().get("error", {"code": "", "message": ""})
+    return answer.status_code, error["code"], error["message"], " ".join(said) or words(page)
+
+
+@pytest.mark.parametrize("tried", ["taken", "mistaken for it"])
+async def test_a_name_that_a_hidden_draft_has_tells_no_more_than_that_it_is_taken(stage: Stage, tried: str) -> None:
+    hub, _ = stage
+    await register(hub, "prod/model-1")
+    if tried == "taken":
+        secret, public, known = await attempt(hub, "prod/model-1"), await attempt(hub, PRESTO), PRESTO
+        assert public[:2] == (409, "name_taken")
+        assert secret[:2] == public[:2]
+        assert [each.replace("prod/model-1", known) for each in secret[2:]] == list(public[2:])
+    else:
+        status, _, message, page = await attempt(hub, "prod/rnodel-1")
+        assert (status, "is mistaken for a name that is taken" in message) == (422, True)
+        assert "model-1" not in (message + page).replace("rnodel-1", "")
+        assert "is mistaken for prod/presto" in (await attempt(hub, "prod/prest0"))[2]
+
+
+async def test_who_registers_nothing_tries_no_names(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name tried costs a draft of one's team, in the history and of its hundred."""
+    hub, _ = stage
+    await register(hub)
+    for changes in ({"description": "a\u202eb"}, {"support_channel": " "}):
+        assert (await attempt(hub, WIKI, **changes)) == (await attempt(hub, "prod/free", **changes))
+    monkeypatch.setattr("pegboard_hub.registry.changes.MOST_DRAFTS", 0)
+    assert (await attempt(hub, WIKI)) == (await attempt(hub, "prod/free"))
+
+
 async def give_up(hub: Hub) -> None:
     values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": "no"}
     async with hub.parts.registry.changing() as changing:

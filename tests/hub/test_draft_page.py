@@ -52,7 +52,7 @@ async def test_a_draft_is_registered_and_nobody_can_call_it(hub: Hub) -> None:
     ("changes", "field", "words"),
     [
         ({"name": "Planned"}, "name", "in each of the two fields"),
-        ({"name": "presto", "namespace": "prod"}, "name", "prod/presto is registered already."),
+        ({"name": "presto", "namespace": "prod"}, "name", "prod/presto is taken."),
         ({"description": ""}, "description", "empty"),
         ({"description": "x" * 101}, "description", "101 characters"),
         ({"description": "a\u202eb"}, "description", "U+202E"),

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry import history, store
-from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, TooManyDrafts, UnknownServer
+from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, NameTaken, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Snapshot
 from pegboard_hub.registry.record import RECORD_FIELDS, check_apart, check_record, check_server_name, record_of
@@ -113,17 +113,22 @@ class Changing:
         """A new draft, which nobody can call.
 
         Raises:
-            ChangeRefused: its name or record cannot be, or there is a server of that name.
+            NameTaken: there is a server of that name, be it one that nobody may know of.
+            ChangeRefused: its name or record cannot be.
         """
-        parsed = check_server_name(name)
-        if self.find(name) is not None:
-            raise ChangeRefused("server", f"{name} is registered already", "Choose another name, or change that one.")
-        known = (server.name for server in self._snapshot.servers.values())
-        if actor.kind == "person":
-            check_apart(parsed, known)
-        values = check_record(record)
+        parsed, values = check_server_name(name), check_record(record)
         if actor.kind == "person":
             self._check_room(values.get("owner", ""))
+        # Last: whoever asks for what cannot be registered anyway tries names for nothing.
+        if self.find(name) is not None:
+            raise NameTaken(name)
+        if actor.kind == "person":
+            servers, owner = self._snapshot.servers, values.get("owner", "")
+            check_apart(
+                parsed,
+                (server.name for server in servers.values()),
+                lambda other: servers[other].published or servers[other].owner == owner,
+            )
         draft = RegisteredServer(
             name=parsed,
             source=source,

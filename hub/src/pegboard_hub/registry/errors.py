@@ -31,6 +31,13 @@ class ChangeRefused(PegboardError):
         self.mend = mend
 
 
+class NameTaken(ChangeRefused):
+    """A name that a server has. Where that stands is not said: it may be somebody's hidden draft."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("server", f"{name} is taken", "Choose another name.")
+
+
 class TooManyDrafts(ChangeRefused):
     """A team has as many drafts as it can have."""
 

@@ -63,14 +63,22 @@ def check_server_name(text: str) -> ServerName:
         raise ChangeRefused("server", str(error)[:300], NAME_MEND) from None
 
 
-def check_apart(name: ServerName, known: Iterable[ServerName]) -> None:
+def check_apart(
+    name: ServerName, known: Iterable[ServerName], told: Callable[[str], bool] = lambda _name: True
+) -> None:
     """Keep people from naming a server so that it is taken for another.
 
+    Args:
+        name: the new server's.
+        known: those that there are.
+        told: whether whoever names it may know of one of them.
+
     Raises:
-        ChangeRefused: it is.
+        ChangeRefused: it is; it names only what may be told.
     """
     if alike := mistakable(name, known):
-        raise ChangeRefused("server", f"{name} is mistaken for {alike[0]}", "Choose a name that reads differently.")
+        other = next(filter(told, alike), "a name that is taken")
+        raise ChangeRefused("server", f"{name} is mistaken for {other}", "Choose a name that reads differently.")
 
 
 def check_why(text: str) -> str:

@@ -16,9 +16,9 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
-from pegboard_hub.common.requests import Refused, refuse
-from pegboard_hub.registry.changes import Change, Changing, check_room
-from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, TooManyDrafts, UnknownServer
+from pegboard_hub.common.requests import refuse
+from pegboard_hub.registry.changes import Change, check_room
+from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, NameTaken, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_apart, check_record, check_server_name, check_why
@@ -77,7 +77,7 @@ def _add_check(router: APIRouter, parts: Parts) -> None:
             check_why(body.why)
             name = check_server_name(body.server)
             if name in names:
-                raise _taken(body.server)
+                raise NameTaken(body.server)
             check_apart(name, names)
             check_record(_record(body))
             check_room(body.owner, parts.registry.current.servers.values(), now_ms=int(time.time() * 1000))
@@ -99,7 +99,6 @@ def _add_create(router: APIRouter, parts: Parts) -> None:
         with _told():
             why = check_why(body.why)
             async with parts.registry.changing() as changing:
-                _check_new(changing, body)
                 draft = await changing.register(body.server, _record(body), Actor(caller.sub), why)
         return _answer(parts, request, caller, draft, 201)
 
@@ -206,15 +205,6 @@ def _check_owner(parts: Parts, caller: Caller, owner: str) -> None:
     raise invalid("owner", "It is none of your groups.", mend)
 
 
-def _check_new(changing: Changing, body: DraftBody) -> None:
-    if changing.find(body.server) is not None:
-        raise _taken(body.server)
-
-
-def _taken(server: str) -> Refused:
-    return refuse(409, "name_taken", f"server: {server} is taken.", "Choose another name.")
-
-
 @contextmanager
 def _told() -> Iterator[None]:
     """What the registry says of a change that it does not make, as the API says it."""
@@ -222,6 +212,8 @@ def _told() -> Iterator[None]:
         yield
     except ChangeConflict as error:
         raise conflict(error) from error
+    except NameTaken as error:
+        raise refuse(409, "name_taken", f"{error.field}: {error.fault}.", error.mend) from error
     except TooManyDrafts as error:
         raise refuse(409, "too_many_drafts", f"owner: {error.fault}.", error.mend) from error
     except ChangeRefused as error:
