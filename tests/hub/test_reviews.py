@@ -13,6 +13,7 @@ from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor, entries
 from pegboard_hub.registry.model import Access, Lifecycle
+from pegboard_hub.registry.record import RECORD_FIELDS
 from pegboard_hub.registry.reviews.model import Difference, Kind, Review, State
 from pegboard_hub.web.pages.reviews.differences import differing
 from tests.hub.company import URL, Company, Hub, presto
@@ -221,6 +222,76 @@ async def test_a_release_that_goes_back_ends_the_reviews_of_the_one_before(hub: 
     assert server(hub).reachable
     ended = await hub.parts.reviewing.find(first[Kind.PRIVACY].id)
     assert ended.state is State.SUPERSEDED
+
+
+async def test_a_release_that_waits_changes_nothing_of_the_record_before_it_is_approved(
+    hub: Hub, company: Company
+) -> None:
+    said = {"title": "Presto!", "description": "Everything", "support_channel": "#new", "sensitivity": "public"}
+    before = server(hub)
+    for memory in (128, 256):
+        await release(hub, company, changed(owner="search-eng", resources={"memory_mb": memory}, **said))
+        now = server(hub)
+        assert {name: getattr(now, name) for name in RECORD_FIELDS} == {n: getattr(before, n) for n in RECORD_FIELDS}
+        page = words(await (await signed_in(hub, "sol")).get(await page_of(hub, PRESTO, Kind.SECURITY)))
+        told = [("platform", "search-eng"), ("Query the warehouse", "Everything"), ("#data-platform", "#new")]
+        for was, will in told:
+            assert f"removed: {was} added: {will}" in page
+    await decide_all(hub, PRESTO)
+    assert {name: getattr(server(hub), name) for name in said} == said
+    assert server(hub).owner == "search-eng"
+
+
+async def test_what_describes_a_draft_is_no_waiting_releases_to_change(hub: Hub, company: Company) -> None:
+    await register(hub, "prod/presto2", "pat", owner="platform")
+    text = '\n[servers."prod/presto2"]\nsource = "../presto2"\n'
+    company.grants.write_text(company.grants.read_text() + text)
+    company.deploy("prod/presto2", presto(name="presto2", owner="search-eng"))
+    assert await hub.parts.registry.refresh()
+    assert (server(hub, "prod/presto2").owner, server(hub, "prod/presto2").waiting is None) == ("platform", False)
+    await decide_all(hub, "prod/presto2")
+    assert server(hub, "prod/presto2").owner == "search-eng"
+
+
+async def test_a_release_that_says_it_uses_models_no_longer_is_looked_at_for_it_once_more(
+    hub: Hub, company: Company
+) -> None:
+    await release(hub, company, changed(uses_models=True))
+    await decide_all(hub, PRESTO)
+    await release(hub, company, changed())
+    assert Kind.GENAI in await open_ones(hub)
+    page = words(await (await signed_in(hub, "sol")).get(await page_of(hub, PRESTO, Kind.GENAI)))
+    assert "uses models" in page
+    await decide_all(hub, PRESTO)
+    assert server(hub).reachable
+    await release(hub, company, presto())
+    assert set(await open_ones(hub)) == {Kind.SECURITY}
+
+
+async def test_what_somebody_asked_to_be_looked_at_for_genai_its_reviewers_lift_with_a_reason(
+    hub: Hub, company: Company
+) -> None:
+    await release(hub, company, changed())
+    await ask_genai(hub, (await open_ones(hub))[Kind.SECURITY])
+    review = (await open_ones(hub))[Kind.GENAI]
+    path = f"/reviews/{review.id}"
+    for person in ("pat", "lea"):
+        browser = await signed_in(hub, person)
+        assert "Ask for it no more" not in (await browser.get(URL + path)).text
+        assert (await send_form(hub, browser, f"{path}/lift", why="no models")).status_code == 403
+    sol = await signed_in(hub, "sol")
+    page = await sol.get(URL + path)
+    assert (await sol.press(page, "Ask for it no more", why=" ")).status_code == 422
+    assert (await sol.press(page, "Ask for it no more", why="It calls none")).status_code == 303
+    assert "Ask for it no more" not in (await sol.get(URL + path)).text
+    assert Kind.GENAI in await open_ones(hub)
+    await decide_all(hub, PRESTO)
+    declaration = changed()
+    declaration["tools"][0]["description"] = "Run SQL, faster."
+    await release(hub, company, declaration)
+    assert set(await open_ones(hub)) == {Kind.SECURITY}
+    told = (await hub.api("pat", f"servers/{PRESTO}/history")).json()["entries"]
+    assert "It calls none" in [entry["why"] for entry in told]
 
 
 async def test_reviews_without_code_cover_no_release(hub: Hub, company: Company) -> None:

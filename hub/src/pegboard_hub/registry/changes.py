@@ -36,6 +36,7 @@ class Change:
         release: the approved release that is deployed from now on.
         undeploys: nothing is deployed any more.
         waiting: the release that is declared and waits.
+        describes: whether that release says what the server is; else its record stays as it was.
         waits_no_more: no release waits any more.
     """
 
@@ -51,6 +52,7 @@ class Change:
     release: Release | None = None
     undeploys: bool = False
     waiting: Release | None = None
+    describes: bool = False
     waits_no_more: bool = False
 
 
@@ -143,7 +145,7 @@ class Changing:
         )
         await store.insert_server(self.connection, draft)
         fields = {"lifecycle": (None, Lifecycle.DRAFT)} | {key: (None, value) for key, value in values.items()}
-        return await self._keep(draft, actor, "register", why, fields)
+        return await self._keep(draft, actor, history.REGISTER, why, fields)
 
     async def apply(self, change: Change) -> RegisteredServer:
         """Make a change, and write it into the history; one that changes nothing leaves nothing behind.
@@ -214,16 +216,16 @@ def _values(before: RegisteredServer, change: Change) -> dict[str, Any]:
     if change.stops is not None:
         values["stopped"] = change.stops.get("", "")
         values["stopped_tools"] = {tool: why for tool, why in change.stops.items() if tool}
-    return values | _releases(before, change)
+    return values | _releases(change)
 
 
-def _releases(before: RegisteredServer, change: Change) -> dict[str, Any]:
+def _releases(change: Change) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if change.release is not None or change.undeploys:
         values["release"] = change.release
     if change.waiting is not None or change.waits_no_more:
         values["waiting"] = change.waiting
-    shown = change.release or (change.waiting if before.release is None else None)
+    shown = change.release or (change.waiting if change.describes else None)
     if shown is not None:
         values |= record_of(shown.manifest)
     return values

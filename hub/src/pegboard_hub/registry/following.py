@@ -14,7 +14,7 @@ from typing import Any
 from pegboard.core.grants import Grant, GrantsFile
 from pegboard_hub.registry import store
 from pegboard_hub.registry.changes import Change, Changing
-from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD, granted_with
+from pegboard_hub.registry.history import GRANTS_FILE, PEGBOARD, granted_with, registered_by_a_person
 from pegboard_hub.registry.importing import Merge, entry_of, granted, held, merge, stops
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
 from pegboard_hub.registry.reviews.model import Difference, Kind, subject_of
@@ -166,10 +166,22 @@ class Following:
         why = f"release {declared.digest[:12]} changes what is reviewed"
         opened = {kind: [*concerned.get(kind, ()), *pending.get(kind, ())] for kind in {**concerned, **pending}}
         await open_reviews(connection, name, opened, declared.digest, asked, PEGBOARD.sub, why, now_ms)
-        values = {} if server.lifecycle in _KEEP else {"lifecycle": Lifecycle.IN_REVIEW}
         return await self._apply(
-            server, "wait for review", why, values=values, undeploys=True, waiting=declared, requested=asked
+            server,
+            "wait for review",
+            why,
+            values={} if server.lifecycle in _KEEP else {"lifecycle": Lifecycle.IN_REVIEW},
+            undeploys=True,
+            waiting=declared,
+            # Until it is approved, neither what callers read nor whose the server is is its author's to change.
+            describes=not await self._is_described(name),
+            requested=asked,
         )
+
+    async def _is_described(self, name: str) -> bool:
+        """Whether what a server is stands: a release of it was approved, or a person registered it."""
+        connection = self._changing.connection
+        return bool(await store.last_approved(connection, name)) or await registered_by_a_person(connection, name)
 
     async def _concerned(self, server: RegisteredServer, declared: Release) -> Mapping[Kind, Sequence[Difference]]:
         """The reviews that a release must pass, each with what differs; none where it may be deployed."""

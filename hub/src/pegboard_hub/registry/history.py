@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import and_, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.model import Access, RegisteredServer, history
@@ -29,6 +29,9 @@ class Actor:
     sub: str
     kind: ActorKind = "person"
 
+
+REGISTER = "register"
+"""A server's first entry, by what it is called."""
 
 GRANTS_FILE = Actor("grants file", "file")
 PEGBOARD = Actor("pegboard", "system")
@@ -114,6 +117,13 @@ async def since(connection: AsyncConnection, server: str, version: int) -> list[
     """What changed of a server after its `version`, oldest first."""
     query = select(history).where(history.c.server == server, history.c.version > version).order_by(history.c.seq)
     return [_entry(row) for row in await connection.execute(query)]
+
+
+async def registered_by_a_person(connection: AsyncConnection, server: str) -> bool:
+    """Whether a person registered a server, and thereby described it; else the grants file named it first."""
+    of_people = and_(history.c.action == REGISTER, history.c.actor_kind == "person")
+    query = select(history.c.seq).where(history.c.server == server, of_people).limit(1)
+    return await connection.scalar(query) is not None
 
 
 async def granted_with(connection: AsyncConnection, server: RegisteredServer) -> dict[str, Access]:

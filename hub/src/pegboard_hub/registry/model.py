@@ -232,8 +232,8 @@ class Access(NamedTuple):
 class RegisteredServer:
     """One server of the registry: what its author says and asks for, beside what was granted and stopped.
 
-    What describes it (title to `uses_models`) is the manifest's of its release, and of the release that waits while
-    there is no other; a draft without either was described by whoever registered it.
+    What describes it (title to `uses_models`) is the manifest's of the release that was approved last. Before there
+    is one, whoever registered it described it, or where the grants file did, the release that waits.
 
     Attributes:
         source: where the operator's file says its code is; empty where the file does not name it.

@@ -182,6 +182,11 @@ class Reading:
         async with self._database.read() as connection:
             return await store.kinds_of(connection, server)
 
+    async def genai_asked(self, server: str) -> bool:
+        """Whether every release of a server is looked at for GenAI because a security reviewer asked for it."""
+        async with self._database.read() as connection:
+            return await store.genai_asked(connection, server)
+
     async def ended_by(self, review: Review) -> Access:
         """What had been granted until an approval, which was the last one, and ended with it."""
         ended = Access()

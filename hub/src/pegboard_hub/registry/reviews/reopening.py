@@ -38,6 +38,25 @@ async def ask_genai(changing: Changing, rights: Rights, person: PersonFacts, rev
     return await _open_again(changing, replace(review, kind=Kind.GENAI), person.sub, why, store.ASK_GENAI)
 
 
+async def lift_genai(changing: Changing, rights: Rights, person: PersonFacts, review_id: str, why: str) -> str:
+    """Have later releases looked at for GenAI no longer because somebody asked for it; gives the review's id.
+
+    What is open stays to be decided, and a release that says that it uses models is looked at as before.
+    """
+    review = await look_up(changing.connection, review_id)
+    server = changing.server(review.server)
+    if review.kind is not Kind.GENAI:
+        raise NotYours("not_a_reviewer", "Reviewers of GenAI lift it.", "Open one of its GenAI reviews.")
+    refused = rights.why_not(person, review, await store.authors_of(changing.connection, server))
+    if refused is not None:
+        raise refused
+    if not await store.genai_asked(changing.connection, review.server):
+        raise ReviewConflict("Nobody asks for GenAI reviews of it any more.")
+    told = {"genai review of each release": (True, False)}
+    await changing.note(review.server, Actor(person.sub), store.LIFT_GENAI, why, told)
+    return review.id
+
+
 async def _open_again(changing: Changing, like: Review, by: str, why: str, action: str) -> str:
     """Open a review of the same as another. It makes nobody an author: `store.authors_of` leaves it out."""
     await store.open_reviews(

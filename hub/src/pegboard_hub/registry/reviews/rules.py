@@ -136,6 +136,10 @@ ASPECTS: tuple[_Aspect, ...] = (
 )
 
 
+RECORD = _of_manifest("title", "description", "support_channel", "links", "gallery")
+"""What nobody reviews by itself. Where a review is open, it shows that this will be otherwise, too."""
+
+
 def differences(before: Release | None, after: Release, also: Collection[Kind] = ()) -> dict[Kind, list[Difference]]:
     """What of `after` concerns which review, beside the last release that was approved; nothing where none does.
 
@@ -145,9 +149,10 @@ def differences(before: Release | None, after: Release, also: Collection[Kind] =
         also: kinds that look at the server beside those that `after` needs by itself.
 
     With nothing approved before, everything is new to every review that `after` needs. What of `before` was not kept
-    when it was pinned makes no difference by itself, and is shown beside one that is.
+    when it was pinned makes no difference by itself, and is shown beside one that is. A kind that `before` needed and
+    `after` does not looks at it once more: that it does not apply any longer is not its author's alone to say.
     """
-    wanted = dict.fromkeys((*needed(after.manifest), *also))
+    wanted = dict.fromkeys((*needed(after.manifest), *(needed(before.manifest) if before else ()), *also))
     found: dict[Kind, list[Difference]] = {kind: [] for kind in wanted}
     completed = _completed(before, after) if before else None
     for aspect in ASPECTS:
@@ -156,7 +161,8 @@ def differences(before: Release | None, after: Release, also: Collection[Kind] =
             for kind in aspect.concerns:
                 if kind in found:
                     found[kind].append(difference)
-    return {kind: listed for kind, listed in found.items() if listed or before is None}
+    beside = list(_between(*((RECORD(release) if release else {}) for release in (before, before, after))))
+    return {kind: [*listed, *beside] for kind, listed in found.items() if listed or before is None}
 
 
 def _completed(before: Release, after: Release) -> Release:

@@ -125,6 +125,24 @@ class Reviewing(Reading):
         async with self._registry.changing() as changing:
             return await reopening.ask_genai(changing, self.rights, person, review_id, why)
 
+    async def lift_genai(self, person: PersonFacts, review_id: str, why: str) -> str:
+        """Have later releases looked at for GenAI no longer because somebody asked for it; gives the review's id.
+
+        Args:
+            person: one who decides on GenAI reviews, and is no author of the server.
+            review_id: a GenAI review of the server.
+            why: for whoever wonders later.
+
+        Raises:
+            UnknownReview: there is no such review.
+            NotYours: the person does not decide on it, or it is of another kind.
+            ReviewConflict: nobody asks for it any more.
+            ChangeRefused: `why` cannot be.
+        """
+        why = check_why(why)
+        async with self._registry.changing() as changing:
+            return await reopening.lift_genai(changing, self.rights, person, review_id, why)
+
     async def move(self, person: PersonFacts, name: str, action: str, why: str, expected: int) -> RegisteredServer:
         """Deprecate or retire a server, bring it back, or take what was submitted back to a draft.
 

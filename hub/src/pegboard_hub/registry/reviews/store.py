@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard_hub.registry.history import REGISTER
 from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
 from pegboard_hub.registry.record import RECORD_FIELDS
 from pegboard_hub.registry.reviews.model import (
@@ -30,10 +31,11 @@ from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, need
 GRANT = "grant"
 REOPEN = "reopen"
 ASK_GENAI = "ask for genai review"
-DECIDING = ("approve", "reject", REOPEN, ASK_GENAI, GRANT)
+LIFT_GENAI = "lift genai reviews"
+DECIDING = ("approve", "reject", REOPEN, ASK_GENAI, LIFT_GENAI, GRANT)
 """What reviewers do, as the history calls it: it makes nobody the author of what they look at."""
 
-ASKING = ("register", "submit", "ask for access", "give back")
+ASKING = (REGISTER, "submit", "ask for access", "give back")
 """What only somebody does whose wish it is."""
 
 _AUTHORED = frozenset({*RECORD_FIELDS, *(f"requested_{field}" for field in Access._fields)})
@@ -190,10 +192,10 @@ async def round_of(connection: AsyncConnection, server: RegisteredServer) -> dic
 async def also_needed(connection: AsyncConnection, server: str) -> tuple[Kind, ...]:
     """The kinds of reviews that a server needs whatever its author declares.
 
-    GenAI, where a security reviewer asked for it; and until a release is approved, where it was looked at without
-    code: what was decided on a description does not cover the tools.
+    GenAI, where a security reviewer asked for it, until one of its own reviewers says that it does not apply; and
+    until a release is approved, where it was looked at without code: what was decided on a description does not
+    cover the tools.
     """
-    asked = select(history.c.seq).where(history.c.server == server, history.c.action == ASK_GENAI).limit(1)
     without_code = (
         select(reviews.c.id)
         .where(
@@ -204,9 +206,16 @@ async def also_needed(connection: AsyncConnection, server: str) -> tuple[Kind, .
         )
         .limit(1)
     )
-    if await connection.scalar(asked) is not None or await connection.scalar(without_code) is not None:
+    if await genai_asked(connection, server) or await connection.scalar(without_code) is not None:
         return (Kind.GENAI,)
     return ()
+
+
+async def genai_asked(connection: AsyncConnection, server: str) -> bool:
+    """Whether a security reviewer asked for GenAI reviews of a server, and no reviewer of them has lifted that."""
+    said = history.c.action.in_((ASK_GENAI, LIFT_GENAI))
+    query = select(history.c.action).where(history.c.server == server, said).order_by(history.c.seq.desc()).limit(1)
+    return await connection.scalar(query) == ASK_GENAI
 
 
 async def kinds_of(connection: AsyncConnection, server: RegisteredServer) -> tuple[Kind, ...]:

@@ -60,6 +60,7 @@ DONE = {
     "comment": "Said.",
     "reopen": "This is to be looked at again.",
     "genai": "This GenAI review is wanted, too.",
+    "lift": "Later releases are looked at for GenAI only where they say that they use models.",
 }
 """What was done, by the word in the address."""
 
@@ -132,6 +133,7 @@ class ReviewView:
         owns: whether the person is one of its owners, or an operator.
         takes_back: whether they may take it back to a draft.
         refused: why the person does not decide on it; None where they do.
+        lifts_genai: whether they may have later releases looked at for GenAI no longer, as somebody asked.
         recent: whether the person has just said who they are.
         again: where they say it again.
         form: what was sent and could not be done.
@@ -162,6 +164,7 @@ class ReviewView:
     takes_back: bool
     reopens: bool
     asks_genai: bool
+    lifts_genai: bool
     recent: bool
     again: str
     form: Form
@@ -363,6 +366,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         and review.kind is Kind.SECURITY
         and refused is None
         and not any(each.kind is Kind.GENAI for each in same),
+        lifts_genai=review.kind is Kind.GENAI and refused is None and await reviewing.genai_asked(review.server),
         recent=is_recent(session),
         again=sign_in_again_path(f"{PATH}/{review.id}"),
         form={},
@@ -406,7 +410,11 @@ async def _genai(parts: Parts, person: PersonFacts, review: str, form: Form) -> 
     return await parts.reviewing.ask_genai(person, review, form.get("why", "")), "genai"
 
 
-_ACTS = {"decide": _decide, "comment": _comment, "reopen": _reopen, "genai": _genai}
+async def _lift(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
+    return await parts.reviewing.lift_genai(person, review, form.get("why", "")), "lift"
+
+
+_ACTS = {"decide": _decide, "comment": _comment, "reopen": _reopen, "genai": _genai, "lift": _lift}
 """The forms of the page, by the end of the address that they are sent to; each gives the review to go on to, and a
 word for what was done."""
 
