@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+from markupsafe import escape
 from sqlalchemy import update
 
 from pegboard_hub.identity.sessions.model import sessions
@@ -684,6 +685,37 @@ async def test_a_security_reviewer_asks_for_a_genai_review_which_is_then_wanted_
     declaration["tools"][0]["description"] = "Run SQL.\nAlso asks a model."
     await release(hub, company, declaration)
     assert set(await open_ones(hub)) == {Kind.SECURITY, Kind.GENAI}
+
+
+@pytest.mark.parametrize("what", ["reopen", "genai", "lift", "ask", "lifecycle"])
+async def test_a_reason_that_comes_too_late_is_not_lost(hub: Hub, company: Company, what: str) -> None:
+    await release(hub, company, changed())
+    found, person = (await open_ones(hub))[Kind.SECURITY], "sol"
+    field, button, fields = f"{what}-why", {"reopen": "Reopen"}.get(what, "Ask for it"), {}
+    path = f"/reviews/{found.id}"
+    if what == "reopen":
+        await decide(hub, "sol", found, "reject", why="no")
+    if what == "lift":
+        await ask_genai(hub, found)
+        path, button = f"/reviews/{(await open_ones(hub))[Kind.GENAI].id}", "Ask for it no more"
+    if what in ("ask", "lifecycle"):
+        person, path, field = "pat", f"/servers/{PRESTO}/access", "why"
+    if what == "ask":
+        path += "?look=1&groups=sales&surfaces:cli=on"
+    if what == "lifecycle":
+        field, button, fields = "move-why", "Change its lifecycle", {"action": "retire"}
+    browser, why, before = await signed_in(hub, person), 'It\'s "new" & für <b>Zoë</b>', server(hub)
+    page = await browser.get(URL + path)
+    async with hub.parts.database.write() as connection:
+        await connection.execute(update(sessions).where(sessions.c.sub == person).values(authenticated_at_ms=0))
+    answer = await browser.press(page, button, why=why, **fields)
+    assert answer.headers["location"].startswith("/sign-in?again=1")
+    back = await browser.press(await browser.get(f"{URL}{answer.headers['location']}"), person)
+    again = await browser.get(f"{URL}{back.headers['location']}")
+    assert f'id="{field}" name="why" value="{escape(why)}"' in again.text
+    assert again.text.count("f\u00fcr") == 1
+    assert ('value="retire" required checked' in again.text) is (what == "lifecycle")
+    assert server(hub) == before
 
 
 @pytest.mark.parametrize(

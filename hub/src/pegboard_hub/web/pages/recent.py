@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from urllib.parse import urlencode
 
 from fastapi import Request
 
@@ -20,6 +22,16 @@ class SignInAgainNeeded(SignInNeeded):
     def __init__(self, request: Request, then: str) -> None:
         super().__init__(request)
         self.location = sign_in_again_path(onward(then))
+
+
+def with_filled_in(path: str, fields: Iterable[tuple[str, str]]) -> str:
+    """The address of a page with what was filled in there, so that signing in again loses none of it.
+
+    What is longer than an address of ours can be is left out.
+    """
+    said = urlencode([(name, value) for name, value in fields if value])
+    filled = f"{path}{'&' if '?' in path else '?'}{said}"
+    return filled if said and onward(filled) == filled else path
 
 
 def is_recent(session: Session) -> bool:

@@ -14,6 +14,7 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
+from pegboard_hub.registry.record import LONGEST_WHY
 from pegboard_hub.registry.reviews.asking import Asked, asks_the_same, check_unreviewed
 from pegboard_hub.registry.reviews.errors import NotYours
 from pegboard_hub.registry.reviews.granting import Unreached
@@ -28,7 +29,7 @@ from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
 from pegboard_hub.web.pages.freshness import keep_fresh, told_now
 from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
-from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
+from pegboard_hub.web.pages.recent import is_recent, recently_authenticated, with_filled_in
 from pegboard_hub.web.pages.reviews.forms import (
     AccessRow,
     access_rows,
@@ -134,7 +135,8 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
             raise refusal_of(error) from error
         done = form.get("done", "")
         # What was asked for is told of until it is decided, however long its address is kept.
-        return page(request, replace(view, done=DONE.get(done if view.open or done != "asked" else "", "")))
+        done = DONE.get(done if view.open or done != "asked" else "", "")
+        return page(request, replace(view, form=_reason(form), done=done))
 
     @router.post(PATH)
     async def ask(request: Request, session: HereSession, namespace: str, name: str) -> Response:
@@ -180,9 +182,15 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
 
 
 def _looked_at(path: str, form: Form) -> str:
-    """The address of the page that shows again what a form asks for."""
+    """The address of the page that shows again what a form asks for, and why."""
     fields = [(name, value) for name, value in form.items() if name.partition(":")[0] in Access._fields]
-    return with_query(path, [("look", "1"), *fields]) if fields else path
+    looked = with_query(path, [("look", "1"), *fields]) if fields else path
+    return with_filled_in(looked, _reason(form).items())
+
+
+def _reason(form: Form) -> Form:
+    """Why, and for the form of the lifecycle what is to become of it."""
+    return {name: form[name][:LONGEST_WHY] for name in ("action", "why") if name in form}
 
 
 def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:
@@ -236,7 +244,7 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         moves=tuple((action, MOVES[action]) for action in moves_of(server)),
         open=rows_of(open_ones),
         recent=is_recent(session),
-        again=sign_in_again_path(_looked_at(path, form) if looking else path),
+        again=sign_in_again_path(_looked_at(path, form)),
         form={},
         done="",
         problem=problem,

@@ -19,6 +19,7 @@ from pegboard_hub.identity.person import PersonFacts, caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.record import LONGEST_WHY
 from pegboard_hub.registry.reviews.deciding import NOTHING, Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
@@ -34,7 +35,7 @@ from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
 from pegboard_hub.web.pages.freshness import keep_fresh, told_now
 from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
-from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
+from pegboard_hub.web.pages.recent import is_recent, recently_authenticated, with_filled_in
 from pegboard_hub.web.pages.reviews.differences import Shown, differing
 from pegboard_hub.web.pages.reviews.forms import (
     AccessRow,
@@ -137,6 +138,7 @@ class ReviewView:
         recent: whether the person has just said who they are.
         again: where they say it again.
         form: what was sent and could not be done.
+        reasons: why, as somebody filled it in, by which of the page's forms of one line it is in.
     """
 
     review: Review
@@ -168,6 +170,7 @@ class ReviewView:
     recent: bool
     again: str
     form: Form
+    reasons: Form
     done: str
     problem: Problem | None
 
@@ -228,8 +231,9 @@ def add_review_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
 
     @router.get(f"{PATH}/{{review}}")
     async def look(request: Request, session: HereSession, review: str) -> HTMLResponse:
-        done = DONE.get(request.query_params.get("done", ""), "")
-        return await page(request, session, review, done=done)
+        asked = request.query_params
+        reasons = {what: asked[what][:LONGEST_WHY] for what in REASONS if what in asked}
+        return await page(request, session, review, reasons=reasons, done=DONE.get(asked.get("done", ""), ""))
 
     @router.get(f"{PATH}/{{review}}/{{what}}")
     async def back(_session: HereSession, review: str, what: str) -> Response:
@@ -251,11 +255,15 @@ def add_review_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
                 # A long look at it is no reason to lose what was filled in: it is kept, and decides nothing.
                 await _decide(parts, session.facts, review, form | {"verdict": "keep"})
                 then = f"{then}?done=keep"
+            if what in REASONS:
+                then = with_filled_in(then, [(what, form.get("why", ""))])
             if what != "comment":
                 recently_authenticated(request, session, then)
             found, done = await _ACTS[what](parts, session.facts, review, form)
         except FAILURES as error:
-            return await page(request, session, review, form=form, problem=problem_of(error))
+            reasons = {what: form.get("why", "")} if what in REASONS else {}
+            form = {} if reasons else form
+            return await page(request, session, review, form=form, reasons=reasons, problem=problem_of(error))
         return see_other(f"{PATH}/{found}?done={done}")
 
     async def page(
@@ -264,14 +272,17 @@ def add_review_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
         review: str,
         *,
         form: Form | None = None,
+        reasons: Form | None = None,
         done: str = "",
         problem: Problem | None = None,
     ) -> HTMLResponse:
         try:
             view = await review_view(parts, session, review)
+            view = replace(view, form=form or {}, reasons=reasons or {}, done=done, problem=problem)
         except UnknownReview as error:
             raise refusal_of(error) from error
-        view = replace(view, form=form or {}, done=done, problem=problem)
+        if view.reasons:
+            view = replace(view, again=sign_in_again_path(with_filled_in(view.path, view.reasons.items())))
         frame = framer.frame(request, PATH, f"{view.title} review of {view.server.name}")
         return framer.answer("review.html", frame, view, problem.status if problem else 200)
 
@@ -370,6 +381,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         recent=is_recent(session),
         again=sign_in_again_path(f"{PATH}/{review.id}"),
         form={},
+        reasons={},
         done="",
         problem=None,
     )
@@ -417,6 +429,10 @@ async def _lift(parts: Parts, person: PersonFacts, review: str, form: Form) -> t
 _ACTS = {"decide": _decide, "comment": _comment, "reopen": _reopen, "genai": _genai, "lift": _lift}
 """The forms of the page, by the end of the address that they are sent to; each gives the review to go on to, and a
 word for what was done."""
+
+
+REASONS = ("reopen", "genai", "lift")
+"""Those of them that are one line, which says why."""
 
 
 async def _impact(parts: Parts, server: RegisteredServer) -> ImpactView:
