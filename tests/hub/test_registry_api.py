@@ -330,6 +330,18 @@ async def test_a_change_without_what_it_is_based_on_is_refused(drafted: Hub) -> 
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (412, "precondition_failed")
 
 
+@pytest.mark.parametrize(
+    ("path", "listed"), [("servers", "servers"), ("me/servers", "servers"), ("me/tools", "tools")]
+)
+async def test_what_is_deprecated_says_so_with_its_reason_in_each_list(hub: Hub, path: str, listed: str) -> None:
+    values = {"lifecycle": Lifecycle.DEPRECATED, "lifecycle_why": "use the lake"}
+    async with hub.parts.registry.changing() as changing:
+        await changing.apply(Change("prod/presto", Actor("pat"), "deprecate", "use the lake", values=values))
+    found = (await hub.api("ana", path)).json()[listed]
+    told = {(each["server"], each["lifecycle"], each["lifecycle_why"]) for each in found}
+    assert told == {("prod/presto", "deprecated", "use the lake"), ("dev/scratch", "live", "")}
+
+
 async def test_a_draft_that_is_given_up_stays_among_those_who_knew_it(drafted: Hub) -> None:
     path = "servers/prod/weather"
     tag = (await drafted.api("sam", path)).headers["etag"]

@@ -326,7 +326,8 @@ CHANGED = {
         {"field": "granted_surfaces", "before": ["cli"], "after": ["cli", "ide"]},
     ],
 }
-MY_TOOLS = [{**LISTED["tools"][0], "server": "dev/desk", "name": f"echo{n}"} for n in range(3)]  # type: ignore[index]
+LEAVING = {name: LISTED[name] for name in ("server", "lifecycle", "lifecycle_why")}
+MY_TOOLS = [{**LISTED["tools"][0], **LEAVING, "name": f"echo{n}"} for n in range(3)]  # type: ignore[dict-item]
 
 
 def _page(query: dict[str, str], entries: list[dict[str, Any]]) -> dict[str, Any]:

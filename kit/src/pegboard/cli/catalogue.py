@@ -172,23 +172,31 @@ def tools(
 
     with HubClient(options) as hub:
         found = hub.with_server(name, lambda token: converse(token, chosen, talk))
-        leaving = "" if options.as_json else _leaving(hub, name)
-    if leaving:
-        render.hint(f"{name} is {leaving}.")
+        record = _record(hub, name)
     if options.as_json:
-        render.document({"server": str(name), "tools": found})
-    elif not found:
+        said = {each: record.get(each, "") for each in ("lifecycle", "lifecycle_why")}
+        render.document({"server": str(name), **said, "tools": found})
+        return
+    _tell_leaving([{**record, "server": str(name)}])
+    if not found:
         render.text(f"{name} has no tool for {options.person or 'you'} from {options.surface or 'cli'}.")
     else:
         render.text("\n\n".join(_tool_text(tool) for tool in found))
 
 
-def _leaving(hub: HubClient, name: ServerName) -> str:
-    """That a server is deprecated, and why; empty of another, and where the hub does not say."""
+def _record(hub: HubClient, name: ServerName) -> Mapping[str, Any]:
+    """What the hub says of a server; nothing where it does not say."""
     try:
-        return _deprecation(hub.record(name) or {})
+        return hub.record(name) or {}
     except Failure:  # the tools are there all the same
-        return ""
+        return {}
+
+
+def _tell_leaving(listed: Sequence[Mapping[str, Any]]) -> None:
+    """Say of each server in a list that is deprecated that it is, and why."""
+    for name, leaving in {line(each.get("server", "")): _deprecation(each) for each in listed}.items():
+        if leaving:
+            render.hint(f"{name} is {leaving}.")
 
 
 def _all_tools(options: Options, server: str | None) -> None:
@@ -205,6 +213,7 @@ def _all_tools(options: Options, server: str | None) -> None:
     else:
         rows = [(each.get("server", ""), _marked(each), _first_line(each.get("description", ""))) for each in found]
         render.table(("server", "tool", "what it does"), rows)
+        _tell_leaving(found)
 
 
 def _marked(tool: Mapping[str, Any]) -> str:

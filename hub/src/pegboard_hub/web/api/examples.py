@@ -96,7 +96,15 @@ _MISSED = {
     "why": "say what it queries",
     "fields": ["description"],
 }
-_MY_TOOL = {**_TOOL, "server": "prod/presto", "policy": "granted", "read_only": True, "resource_url": _URL}
+_MY_TOOL = {
+    **_TOOL,
+    "server": "prod/presto",
+    "lifecycle": "live",
+    "lifecycle_why": "",
+    "policy": "granted",
+    "read_only": True,
+    "resource_url": _URL,
+}
 _VERDICT = {"claim": "release", "holds": True, "reason": f"1.0.3 ({_DIGEST}) is deployed"}
 _VALIDATION = {
     "server": "prod/presto",

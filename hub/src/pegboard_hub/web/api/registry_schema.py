@@ -336,6 +336,8 @@ class MyTool(ToolSummary):
     """A tool that is listed for this caller, with where it is."""
 
     server: str
+    lifecycle: LifecycleWord = Field(description="of its server")
+    lifecycle_why: str = Field(description="why its server is deprecated; empty otherwise")
     policy: str
     read_only: bool
     resource_url: str

@@ -159,6 +159,8 @@ def my_tool(parts: Parts, tool: ToolDeclaration, server: RegisteredServer) -> My
         policy=tool.policy,
         read_only=tool.read_only,
         server=str(server.name),
+        lifecycle=server.lifecycle.value,
+        lifecycle_why=server.lifecycle_why,
         resource_url=server.name.resource_url(parts.public_url),
     )
 
