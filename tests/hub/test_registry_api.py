@@ -551,6 +551,23 @@ async def test_nobody_finds_out_by_validating_whether_a_server_that_is_not_for_t
     assert verdicts(mine) == {"server": True, "approved": False}
 
 
+async def test_one_refusal_of_a_body_names_every_field_that_is_wrong(drafted: Hub) -> None:
+    body = {"server": 7, "owner": "search-eng", "colour": "red"}
+    answer = await sent(drafted, "sam", "POST", "servers", body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+    message = answer.json()["error"]["message"]
+    for told in ("server: Write text.", "description: It is needed.", "colour: Nothing here has that name."):
+        assert told in message
+    many = await sent(drafted, "sam", "POST", "servers", {f"field-{number}": 1 for number in range(900)})
+    assert many.json()["error"]["message"].endswith(" more.")
+    assert len(many.text) < 3000
+    again = await sent(drafted, "sam", "POST", "servers/prod/weather/impact", {"lifecycle": "x", "colour": 1})
+    assert "lifecycle: " in again.json()["error"]["message"]
+    assert "colour: " in again.json()["error"]["message"]
+    asked = (await drafted.api("sam", "servers", **{f"a{number}": "1" for number in range(8)})).json()
+    assert all(f"a{number}: " in asked["error"]["message"] for number in range(8))
+
+
 @pytest.mark.parametrize(
     ("path", "query", "field"),
     [

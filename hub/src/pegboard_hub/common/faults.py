@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pegboard.core.text import sentence
+
+MOST_TOLD = 20
+"""Fields that one refusal names: a body can be wrong in thousands."""
 
 _WORDS = {
     "extra_forbidden": "nothing here has that name",
@@ -39,6 +44,17 @@ def words(fault: Mapping[str, Any]) -> str:
     if known is None:
         return str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
     return known.format_map(fault.get("ctx", {}))
+
+
+def every(faults: Sequence[Mapping[str, Any]], place: str = "") -> str:
+    """What is wrong with each field, a sentence each, of the fields that are within `place`; each field once."""
+    found: dict[str, str] = {}
+    for fault in faults:
+        name = ".".join(str(part)[:64] for part in fault["loc"])
+        found.setdefault((place + name).rstrip(".") or "body", words(fault))
+    told = [f"{name}: {sentence(said)}" for name, said in list(found.items())[:MOST_TOLD]]
+    more = len(found) - len(told)
+    return " ".join([*told, *([f"And {more} more."] if more else [])])
 
 
 def field(place: Iterable[object]) -> str:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pegboard.core.logs import annotated
 from pegboard.core.refusal import Refusal
 from pegboard.core.trace import trace_id
-from pegboard_hub.common.faults import field, words
+from pegboard_hub.common.faults import MOST_TOLD, field, words
 
 log = logging.getLogger("pegboard_hub.request")
 
@@ -213,7 +213,7 @@ def add_refusal_handlers(app: FastAPI, tell: Tell) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        faults = [f"{field(fault['loc'])}: {words(fault)}" for fault in error.errors()[:5]]
+        faults = dict.fromkeys(f"{field(fault['loc'])}: {words(fault)}" for fault in error.errors()[:MOST_TOLD])
         message = f"The request is not as it must be: {'; '.join(faults)}."
         return await tell(request, refuse(422, "invalid_request", message, "Mend the named fields."))
 

@@ -11,12 +11,12 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from pegboard.core.text import sentence
-from pegboard_hub.common.faults import words
+from pegboard_hub.common.faults import every
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.web.questions import strict_json
 
-MEND = "Mend the named field; /api/v1/openapi.json says what there is."
+MEND = "Mend what is named; /api/v1/openapi.json says what there is."
 BODY_LIMIT = 64 * 1024
 """Bytes of a body, where a route says nothing else."""
 
@@ -31,7 +31,7 @@ async def read_model(request: Request, model: type[M], limit: int = BODY_LIMIT) 
 
     Raises:
         Refused: 413, it is longer than `limit` bytes; 400, it is no JSON object, names a key twice or nests too
-            deeply; 422, it does not fit the model: the message names the field.
+            deeply; 422, it does not fit the model: the message names every field that is wrong.
     """
     return checked(model, await read_object(request, limit))
 
@@ -57,14 +57,13 @@ def checked(model: type[M], value: Any, place: str = "") -> M:
     """A value as a model has it, with nothing converted and nothing unknown.
 
     Raises:
-        Refused: 422; the message names the field, after `place`.
+        Refused: 422; the message names every field that is wrong, after `place`.
     """
     try:
         return model.model_validate(value, strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part)[:64] for part in fault["loc"])
-        raise invalid((place + field).rstrip(".") or "body", sentence(words(fault))) from error
+        told = every(error.errors(include_url=False, include_input=False), place)
+        raise refuse(422, "invalid_request", told, MEND) from error
 
 
 def invalid(field: str, message: str, mend: str = MEND) -> Refused:

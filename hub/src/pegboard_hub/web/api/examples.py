@@ -254,7 +254,7 @@ EXAMPLES: dict[str, Any] = {
     "Refusal 422": _refusal(
         "invalid_request",
         "lifecycle: Extra inputs are not permitted.",
-        "Mend the named field; /api/v1/openapi.json says what there is.",
+        "Mend what is named; /api/v1/openapi.json says what there is.",
     ),
     "Refusal 428": _refusal(
         "precondition_required",

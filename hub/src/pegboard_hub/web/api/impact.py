@@ -16,7 +16,7 @@ from pegboard.core.declared import MOST_BYTES, declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name, Sensitivity, known_surfaces
 from pegboard.core.release import Declaration
-from pegboard_hub.common.faults import words
+from pegboard_hub.common.faults import every
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, TooManyCases, Words, proposed
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release
@@ -172,9 +172,8 @@ def _read(body: bytes) -> ProposedChange:
     try:
         change = ProposedChange.model_validate(strict_json(body))
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part)[:64] for part in fault["loc"]) or "body"
-        raise _invalid(field, words(fault)) from error
+        told = every(error.errors(include_url=False, include_input=False))
+        raise refuse(422, "invalid_request", told, "Mend what is named.") from error
     except ValueError as error:
         raise refuse(400, "invalid_request", f"The body is not JSON: {error}.", "Send one JSON object.") from error
     if change.declaration is not None and change.release is not None:
