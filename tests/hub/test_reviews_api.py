@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import GRANTS_FILE
+from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.registry.reviews.store import open_reviews
 from tests.hub.company import API, URL, Company, Hub
-from tests.hub.reviewing import PRESTO, changed, decide, open_ones, release, reviewed_company
+from tests.hub.reviewing import PRESTO, changed, decide, open_ones, release, reviewed_company, signed_in, words
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +42,40 @@ async def test_reviews_are_found_by_server_kind_and_state_and_by_what_waits(hub:
     assert await found("sol", waiting="true") == [("security", "open")]
     assert await found("lea", waiting="true") == [("privacy", "open")]
     assert await found("pat", waiting="true") == []
+
+
+async def test_what_waits_longest_is_told_however_much_waits_beside_it_and_no_more_once_it_is_decided(
+    hub: Hub,
+) -> None:
+    [first] = (await hub.api("sol", "reviews", waiting="true")).json()["reviews"]
+    review = (await open_ones(hub))[Kind.SECURITY]
+    async with hub.parts.registry.changing() as changing:
+        for number in range(1100):
+            name = f"prod/many-{number}"
+            await changing.register(name, {}, GRANTS_FILE, "many")
+            values = {"lifecycle": Lifecycle.IN_REVIEW}
+            await changing.apply(Change(name, GRANTS_FILE, "submit", "many", values=values))
+            now_ms = changing.now_ms + number
+            opened = {Kind.SECURITY: ()}
+            await open_reviews(changing.connection, name, opened, "", Access(), GRANTS_FILE.sub, "", now_ms)
+
+    async def waiting() -> list[str]:
+        seen: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await hub.api("sol", "reviews", waiting="true", limit=200, **cursor)).json()
+            seen += [each["id"] for each in page["reviews"]]
+            if page["next"] is None:
+                return seen
+            cursor = {"cursor": page["next"]}
+
+    before = await waiting()
+    assert (before[0], len(before), len(set(before))) == (first["id"], 1101, 1101)
+    page = await (await signed_in(hub, "sol")).get(f"{URL}/reviews")
+    assert "901 more wait for you" in words(page)
+    assert f"/reviews/{first['id']}" in page.text
+    await decide(hub, "sol", review)
+    assert await waiting() == before[1:]
 
 
 @pytest.mark.parametrize(

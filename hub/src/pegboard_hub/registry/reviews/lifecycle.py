@@ -12,8 +12,7 @@ from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews import store
 from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.reviews.rights import Rights
-
-TAKE_BACK = "take back to draft"
+from pegboard_hub.registry.reviews.store import TAKE_BACK
 
 OWNERS_MAY = {
     "deprecate": (Lifecycle.APPROVED, Lifecycle.LIVE),

@@ -24,9 +24,6 @@ from pegboard_hub.storage.database import Database
 LOOKED_AT = 500
 """Reviews that are read at once, to find those that somebody may know of."""
 
-MOST_OPEN = 1000
-"""Open reviews that are looked through for those that wait for somebody."""
-
 UNASKED = (Lifecycle.DRAFT, Lifecycle.RETIRED)
 """Lifecycles of servers whose reviews wait for nobody."""
 
@@ -43,6 +40,13 @@ class Waiting(NamedTuple):
     moot: bool
 
 
+class Open(NamedTuple):
+    """The open reviews of one server, as of its newest entry in the history."""
+
+    seq: int
+    waiting: tuple[Waiting, ...]
+
+
 class Reading:
     """Everything that can be asked about reviews."""
 
@@ -57,7 +61,8 @@ class Reading:
         self._registry = registry
         self._database = database
         self._operators = frozenset(operators)
-        self._open: tuple[int, tuple[Waiting, ...]] = (-1, ())
+        self._open: Mapping[str, Open] = {}
+        self._open_at = -1
 
     @property
     def rights(self) -> Rights:
@@ -199,25 +204,32 @@ class Reading:
             ended = together(ended, left_of(*(Access(*each) for each in zip(*told.values(), strict=True))))
         return ended
 
-    async def _all_open(self) -> tuple[Waiting, ...]:
-        """Every open review, read once after each change: every opening and decision is one of its server."""
+    async def _all_open(self) -> list[Waiting]:
+        """Every open review. Every opening and decision is a change of its server: others are not read again."""
         snapshot = self._registry.current
-        if self._open[0] != snapshot.seq:
+        if self._open_at != snapshot.seq:
             async with self._database.read() as connection:
-                self._open = (snapshot.seq, await _all_open(connection, snapshot.servers))
-        return self._open[1]
+                self._open = await _all_open(connection, snapshot.servers, self._open)
+            self._open_at = snapshot.seq
+        return [each for of_server in self._open.values() for each in of_server.waiting]
 
 
-async def _all_open(connection: AsyncConnection, current: Mapping[str, RegisteredServer]) -> tuple[Waiting, ...]:
-    found = await store.list_reviews(connection, states=[State.OPEN], limit=MOST_OPEN)
-    asking = {
-        name: current[name]
-        for name in {review.server for review in found} & current.keys()
-        if current[name].lifecycle not in UNASKED
-    }
-    authors = {name: await store.authors_of(connection, each) for name, each in asking.items()}
-    moot = {name for name, each in asking.items() if await _rejected(connection, each)}
-    return tuple(Waiting(each, authors[each.server], each.server in moot) for each in found if each.server in authors)
+async def _all_open(
+    connection: AsyncConnection, current: Mapping[str, RegisteredServer], before: Mapping[str, Open]
+) -> dict[str, Open]:
+    names = [name for name in await store.with_open(connection) if name in current]
+    asking = [current[name] for name in names if current[name].lifecycle not in UNASKED]
+    found = {}
+    for server in asking:
+        known = before.get(str(server.name))
+        found[str(server.name)] = known if known and known.seq == server.seq else await _open_of(connection, server)
+    return found
+
+
+async def _open_of(connection: AsyncConnection, server: RegisteredServer) -> Open:
+    found = await store.list_reviews(connection, server=str(server.name), states=[State.OPEN])
+    authors, moot = await store.authors_of(connection, server), bool(await _rejected(connection, server))
+    return Open(server.seq, tuple(Waiting(each, authors, moot) for each in found))
 
 
 async def look_up(connection: AsyncConnection, review: str) -> Review:

@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.history import REGISTER
 from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
-from pegboard_hub.registry.record import RECORD_FIELDS
 from pegboard_hub.registry.reviews.model import (
     Comment,
     Difference,
@@ -28,6 +26,7 @@ from pegboard_hub.registry.reviews.model import (
 )
 from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, needed_of
 
+TAKE_BACK = "take back to draft"
 GRANT = "grant"
 REOPEN = "reopen"
 ASK_GENAI = "ask for genai review"
@@ -35,11 +34,11 @@ LIFT_GENAI = "lift genai reviews"
 DECIDING = ("approve", "reject", REOPEN, ASK_GENAI, LIFT_GENAI, GRANT)
 """What reviewers do, as the history calls it: it makes nobody the author of what they look at."""
 
-ASKING = (REGISTER, "submit", "ask for access", "give back")
-"""What only somebody does whose wish it is."""
+MOVES = ("deprecate", "retire", "bring back", TAKE_BACK)
+"""What owners and operators do with a server's lifecycle, as the history calls it."""
 
-_AUTHORED = frozenset({*RECORD_FIELDS, *(f"requested_{field}" for field in Access._fields)})
-
+AUTHORLESS = (*DECIDING, *MOVES)
+"""What makes nobody an author. Whatever else a person does with a server is a wish of theirs, as far as is known."""
 
 Place = tuple[int, str]
 """Where a review stands in the order of time: when it was opened, in milliseconds since the epoch, and its id."""
@@ -172,6 +171,12 @@ async def list_reviews(
     return [_review(row) for row in await connection.execute(query)]
 
 
+async def with_open(connection: AsyncConnection) -> list[str]:
+    """The names of the servers that have open reviews, in order."""
+    query = select(reviews.c.server).where(reviews.c.state == State.OPEN).distinct().order_by(reviews.c.server)
+    return list(await connection.scalars(query))
+
+
 async def round_of(connection: AsyncConnection, server: RegisteredServer) -> dict[Kind, Review]:
     """The newest review of each kind that looks at what the server asks for now, without those nobody asks for."""
     subject = subject_of(server)
@@ -278,31 +283,29 @@ async def authors_of(connection: AsyncConnection, server: RegisteredServer) -> A
     An owner group that a release or an edit replaces stays one until the new one has passed its reviews: nobody gets
     out of it by naming another group.
     """
+    # The history of a server grows without end: what is asked of it is asked of the database, and not read.
     name = str(server.name)
-    pinned = (
-        await connection.execute(
-            select(releases.c.digest, releases.c.manifest, releases.c.approved_at_ms).where(releases.c.server == name)
-        )
-    ).all()
-    approved = [row for row in pinned if row.approved_at_ms is not None]
-    last = max((row.approved_at_ms for row in approved), default=0)
-    counted = [row for row in pinned if row.approved_at_ms in (None, last)]
-    groups = {server.owner, *(row.manifest["owner"] for row in counted)}
-    people = set()
-    again = set()
-    written = select(history.c.actor, history.c.actor_kind, history.c.action, history.c.fields, history.c.at_ms)
-    for row in await connection.execute(written.where(history.c.server == name)):
-        if row.at_ms > last or not last:
-            groups |= set(row.fields.get("owner", ()))
-        if row.action in (REOPEN, ASK_GENAI):
-            again |= {told.rpartition(" ")[2] for told in row.fields}
-        edits = row.action not in DECIDING and not _AUTHORED.isdisjoint(row.fields)
-        if row.actor_kind == "person" and (row.action in ASKING or edits):
-            people.add(row.actor)
+    last = await connection.scalar(select(func.max(releases.c.approved_at_ms)).where(releases.c.server == name))
+    counts = or_(releases.c.approved_at_ms.is_(None), releases.c.approved_at_ms == last)
+    manifests = await connection.scalars(select(releases.c.manifest).where(releases.c.server == name, counts))
+    groups = {server.owner, *(manifest["owner"] for manifest in manifests)}
+    of_server = history.c.server == name
+    since = select(history.c.fields).where(of_server, history.c.at_ms > (last or 0), _tells_of("owner"))
+    for fields in await connection.scalars(since):
+        groups |= set(fields.get("owner", ()))
+    by_people = and_(of_server, history.c.actor_kind == "person", history.c.action.not_in(AUTHORLESS))
+    people = await connection.scalars(select(history.c.actor).where(by_people).distinct())
     # Who has a review opened again wishes nothing of the server: whose wish it is opened the one before.
-    opened = await connection.execute(select(reviews.c.id, reviews.c.opened_by).where(reviews.c.server == name))
-    asked = {row.opened_by for row in opened if row.id not in again}
+    reopened = select(history.c.fields).where(of_server, history.c.action.in_((REOPEN, ASK_GENAI)))
+    again = {told.rpartition(" ")[2] for fields in await connection.scalars(reopened) for told in fields}
+    opened = select(reviews.c.opened_by).where(reviews.c.server == name, reviews.c.id.not_in(sorted(again)))
+    asked = await connection.scalars(opened.distinct())
     return Authors(frozenset(groups - {"", None}), frozenset({*people, *asked}))
+
+
+def _tells_of(field: str) -> ColumnElement[bool]:
+    """Whether an entry may tell of a field. JSON writes its name like that; in a text the quotes are escaped."""
+    return cast(history.c.fields, Text).contains(f'"{field}":', autoescape=True)
 
 
 _OUTCOME = ("outcome_why", "conditions")

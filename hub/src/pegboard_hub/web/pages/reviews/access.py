@@ -18,9 +18,10 @@ from pegboard_hub.registry.record import LONGEST_WHY
 from pegboard_hub.registry.reviews.asking import Asked, asks_the_same, check_unreviewed
 from pegboard_hub.registry.reviews.errors import NotYours
 from pegboard_hub.registry.reviews.granting import Unreached
-from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
+from pegboard_hub.registry.reviews.lifecycle import moves_of
 from pegboard_hub.registry.reviews.model import TITLES, State, in_order
 from pegboard_hub.registry.reviews.rules import common, together, within
+from pegboard_hub.registry.reviews.store import TAKE_BACK
 from pegboard_hub.registry.reviews.texts import check_access
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people

@@ -23,11 +23,11 @@ from pegboard_hub.registry.record import LONGEST_WHY
 from pegboard_hub.registry.reviews.deciding import NOTHING, Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
 from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
-from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
+from pegboard_hub.registry.reviews.lifecycle import moves_of
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.reading import UNASKED
 from pegboard_hub.registry.reviews.rules import ACCESS, common, left_of, needed_of, together, within
-from pegboard_hub.registry.reviews.store import Place
+from pegboard_hub.registry.reviews.store import TAKE_BACK, Place
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.knowing import knows
@@ -49,6 +49,7 @@ from pegboard_hub.web.parts import Parts
 
 PATH = "/reviews"
 MOST_ROWS = 50
+MOST_WAITING = 200
 MOST_EARLIER = 20
 DECIDED = (State.APPROVED, State.REJECTED, State.SUPERSEDED)
 
@@ -91,11 +92,13 @@ class InboxView:
 
     Attributes:
         mine: what the person or their teams asked for.
+        more: how many more wait than are shown; those that wait longest are.
         older: the address of older decided ones; empty where there are none.
         decides: whether the person decides on any kind of review.
     """
 
     waiting: tuple[Row, ...]
+    more: int
     mine: tuple[Row, ...]
     open: tuple[Row, ...]
     decided: tuple[Row, ...]
@@ -312,7 +315,8 @@ async def inbox_view(parts: Parts, person: PersonFacts, before: str = "") -> Inb
     shown = _unseen(decided, told)
     vain = await _in_vain(parts, [*mine, *shown])
     return InboxView(
-        waiting=rows_of(waiting),
+        waiting=rows_of(waiting[:MOST_WAITING]),
+        more=max(0, len(waiting) - MOST_WAITING),
         mine=rows_of(mine, vain),
         open=rows_of(others),
         decided=rows_of(shown, vain),

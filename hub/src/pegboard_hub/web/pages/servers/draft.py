@@ -33,7 +33,8 @@ from pegboard_hub.registry.record import (
     check_server_name,
     check_why,
 )
-from pegboard_hub.registry.reviews.lifecycle import TAKE_BACK, moves_of
+from pegboard_hub.registry.reviews.lifecycle import moves_of
+from pegboard_hub.registry.reviews.store import TAKE_BACK
 from pegboard_hub.web.knowing import known_server, owners_for
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, Viewer
