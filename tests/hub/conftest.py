@@ -60,9 +60,10 @@ def database_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator
 
 
 @pytest.fixture
-def company(database_url: str) -> Iterator[Company]:
+def company(database_url: str, request: pytest.FixtureRequest) -> Iterator[Company]:
+    """A company; where the test is marked `reviewed`, one whose prod/presto waits for reviews when it differs."""
     root = new_folder()
-    found = found_company(root)
+    found = found_company(root, reviewed=request.node.get_closest_marker("reviewed") is not None)
     found.database_url = database_url
     yield found
     shutil.rmtree(root)

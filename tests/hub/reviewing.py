@@ -124,3 +124,18 @@ async def move(hub: Hub, person: str, name: str, action: str, why: str = "becaus
 async def register(hub: Hub, name: str = "prod/wiki", by: str = "sam", **record: Any) -> None:
     async with hub.parts.registry.changing() as changing:
         await changing.register(name, DRAFT | record, Actor(by), "a new one")
+
+
+async def ask_genai(hub: Hub, review: Review) -> None:
+    sol = await signed_in(hub, "sol")
+    await sol.press(await sol.get(f"{URL}/reviews/{review.id}"), "Ask for it", why="It summarises")
+
+
+async def page_of(hub: Hub, name: str, kind: Kind) -> str:
+    return f"{URL}/reviews/{(await open_ones(hub, name))[kind].id}"
+
+
+async def decide_all(hub: Hub, name: str) -> None:
+    """Approve everything that is open."""
+    for kind, review in (await open_ones(hub, name)).items():
+        await decide(hub, "lea" if kind is Kind.PRIVACY else "sol", review)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from pegboard_hub.registry.importing import BY_FILE
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.model import Kind, State
 from tests.hub.company import OPERATOR, Company, Hub
-from tests.hub.reviewing import PRESTO, ask, decide, move, open_ones, register, reviewed_company, server
+from tests.hub.reviewing import PRESTO, ask, decide, move, open_ones, register, server
 from tests.hub.test_hub_process import Process, arguments
 
 pytestmark = pytest.mark.anyio
@@ -26,12 +26,6 @@ REVIEWERS = 'reason = "security review 0123456789abcdef by sol, privacy review 0
 """What an export of earlier versions has, and what reviewers put their names to."""
 
 HEADERS = {"Authorization": f"Bearer {OPERATOR}"}
-
-
-@pytest.fixture
-async def both() -> AsyncIterator[tuple[Hub, Company]]:
-    async with reviewed_company() as found:
-        yield found
 
 
 async def export(hub: Hub) -> str:
@@ -53,8 +47,8 @@ async def more_groups(hub: Hub) -> None:
         await decide(hub, person, (await open_ones(hub))[kind])
 
 
-async def test_what_is_exported_says_what_the_registry_says_and_changes_nothing(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_what_is_exported_says_what_the_registry_says_and_changes_nothing(hub: Hub, company: Company) -> None:
     await more_groups(hub)
     text = await export(hub)
     said = read_grants(text, "export").servers[PRESTO]
@@ -73,10 +67,10 @@ async def test_what_is_exported_says_what_the_registry_says_and_changes_nothing(
 
 
 @pytest.mark.parametrize("kept", ["", REVIEWERS])
+@pytest.mark.reviewed
 async def test_what_an_operator_adds_to_an_export_is_not_signed_with_the_reviewers_names(
-    both: tuple[Hub, Company], kept: str
+    hub: Hub, company: Company, kept: str
 ) -> None:
-    hub, company = both
     await more_groups(hub)
     entry = f'[servers."{PRESTO}"]\n'
     text = (await export(hub)).replace(entry, entry + kept)
@@ -91,8 +85,8 @@ async def test_what_an_operator_adds_to_an_export_is_not_signed_with_the_reviewe
         assert (await entries(connection, PRESTO, limit=1))[0].why == BY_FILE
 
 
-async def test_a_retired_server_stays_in_the_file_that_says_where_its_code_is(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_a_retired_server_stays_in_the_file_that_says_where_its_code_is(hub: Hub, company: Company) -> None:
     await move(hub, "pat", PRESTO, "retire")
     before = server(hub)
     company.grants.write_text(await export(hub))
@@ -102,8 +96,8 @@ async def test_a_retired_server_stays_in_the_file_that_says_where_its_code_is(bo
     assert server(hub).reachable
 
 
-async def test_put_into_another_folder_the_file_says_in_full_where_code_is(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_put_into_another_folder_the_file_says_in_full_where_code_is(hub: Hub, company: Company) -> None:
     asked = {"params": {"into": "/elsewhere"}, "headers": HEADERS}
     text = str((await hub.internal.get("/internal/v1/registry/export", **asked)).json()["text"])
     source = read_grants(text, "export").servers[PRESTO].source
@@ -113,8 +107,8 @@ async def test_put_into_another_folder_the_file_says_in_full_where_code_is(both:
     assert found["fields"] == {"source": [server(hub).source, "elsewhere"]}
 
 
-async def test_where_the_registry_has_decided_since_is_told_and_changes_nothing(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_where_the_registry_has_decided_since_is_told_and_changes_nothing(hub: Hub, company: Company) -> None:
     before = server(hub).granted
     await ask(hub, "pat", PRESTO, before._replace(surfaces=("cli",)))
     assert server(hub).granted.surfaces == ("cli",)
@@ -125,8 +119,8 @@ async def test_where_the_registry_has_decided_since_is_told_and_changes_nothing(
     assert (word["servers"], word["differing"]) == ([], [PRESTO])
 
 
-async def test_an_export_ends_a_conflict_as_the_registry_has_it(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_an_export_ends_a_conflict_as_the_registry_has_it(hub: Hub, company: Company) -> None:
     await more_groups(hub)
     company.grants.write_text(company.grants.read_text().replace('"ads-eng", "finance"', '"finance"', 1))
     await hub.parts.registry.refresh()
@@ -139,8 +133,8 @@ async def test_an_export_ends_a_conflict_as_the_registry_has_it(both: tuple[Hub,
     assert "sales" in server(hub).granted.groups
 
 
-async def test_a_dry_run_tells_what_is_new_changes_is_retired_and_conflicts(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_a_dry_run_tells_what_is_new_changes_is_retired_and_conflicts(hub: Hub, company: Company) -> None:
     await more_groups(hub)
     text = company.grants.read_text()
     changed = text[: text.index('[servers."dev/scratch"]')].replace('"ads-eng", "finance"', '"finance"', 1)
@@ -158,8 +152,8 @@ async def test_a_dry_run_tells_what_is_new_changes_is_retired_and_conflicts(both
     assert server(hub, "dev/scratch").reachable
 
 
-async def test_drafts_and_what_the_file_alone_says_are_neither_lost_nor_made_up(both: tuple[Hub, Company]) -> None:
-    hub, company = both
+@pytest.mark.reviewed
+async def test_drafts_and_what_the_file_alone_says_are_neither_lost_nor_made_up(hub: Hub, company: Company) -> None:
     await register(hub)
     own = '[reviews]\nunreviewed = ["dev", "lab"]\n\n[reviews.security]\napprovers = ["red-team"]\n\n'
     company.grants.write_text(
@@ -175,8 +169,8 @@ async def test_drafts_and_what_the_file_alone_says_are_neither_lost_nor_made_up(
     assert "# prod/wiki: draft" in text
 
 
-async def test_texts_of_others_are_values_and_comments_never_keys(both: tuple[Hub, Company]) -> None:
-    hub, _ = both
+@pytest.mark.reviewed
+async def test_texts_of_others_are_values_and_comments_never_keys(hub: Hub) -> None:
     hostile = 'x" } groups = ["everybody"] #'
     async with hub.parts.registry.changing() as changing:
         await changing.apply(Change(PRESTO, Actor("pat"), "stop", "why", stops={"": hostile}))
@@ -186,10 +180,11 @@ async def test_texts_of_others_are_values_and_comments_never_keys(both: tuple[Hu
 
 
 @pytest.mark.parametrize("path", ["export", "import"])
-async def test_nobody_but_the_operator_may_ask(both: tuple[Hub, Company], path: str) -> None:
+@pytest.mark.reviewed
+async def test_nobody_but_the_operator_may_ask(hub: Hub, path: str) -> None:
     method = {"export": "GET", "import": "POST"}[path]
-    assert (await both[0].internal.request(method, f"/internal/v1/registry/{path}", json={})).status_code == 401
-    assert (await both[0].public.request(method, f"/internal/v1/registry/{path}", headers=HEADERS)).status_code == 404
+    assert (await hub.internal.request(method, f"/internal/v1/registry/{path}", json={})).status_code == 401
+    assert (await hub.public.request(method, f"/internal/v1/registry/{path}", headers=HEADERS)).status_code == 404
 
 
 @pytest.fixture

@@ -12,22 +12,17 @@ from pegboard_hub.registry.history import GRANTS_FILE
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.reviews.store import open_reviews
-from tests.hub.company import API, URL, Company, Hub
-from tests.hub.reviewing import PRESTO, changed, decide, open_ones, release, reviewed_company, signed_in, words
+from tests.hub.company import API, URL, Company, Hub, opened
+from tests.hub.reviewing import PRESTO, changed, decide, open_ones, release, signed_in, words
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def both() -> AsyncIterator[tuple[Hub, Company]]:
-    async with reviewed_company() as (hub, company):
-        await release(hub, company, changed(sensitivity="public"))
-        yield hub, company
+pytestmark = [pytest.mark.anyio, pytest.mark.reviewed]
 
 
 @pytest.fixture
-def hub(both: tuple[Hub, Company]) -> Hub:
-    return both[0]
+async def hub(company: Company) -> AsyncIterator[Hub]:
+    async with opened(company) as found:
+        await release(found, company, changed(sensitivity="public"))
+        yield found
 
 
 async def test_reviews_are_found_by_server_kind_and_state_and_by_what_waits(hub: Hub) -> None:

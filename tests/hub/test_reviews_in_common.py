@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from sqlalchemy import update
 
@@ -20,33 +18,16 @@ from tests.hub.reviewing import (
     open_ones,
     register,
     release,
-    reviewed_company,
     server,
     signed_in,
     words,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.reviewed]
 
 WIKI = "prod/wiki"
 ASKED = Access(("finance", "search-eng"), ("chat", "cli"))
 ONE = Access(("search-eng",), ("cli",))
-
-
-@pytest.fixture
-async def both() -> AsyncIterator[tuple[Hub, Company]]:
-    async with reviewed_company() as found:
-        yield found
-
-
-@pytest.fixture
-def hub(both: tuple[Hub, Company]) -> Hub:
-    return both[0]
-
-
-@pytest.fixture
-def company(both: tuple[Hub, Company]) -> Company:
-    return both[1]
 
 
 async def asked(hub: Hub, access: Access = ASKED, **record: object) -> None:
