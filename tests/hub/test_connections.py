@@ -23,8 +23,8 @@ from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.main import open_hub
 from pegboard_hub.storage.errors import StorageUnavailable
 from tests.hub.company import API, PRESTO, URL, Company, Hub, opened
+from tests.hub.hub_process import Process, arguments
 from tests.hub.test_full_disk import Way, full_tmpfs, limited_files
-from tests.hub.test_hub_process import Process, arguments
 from tests.oauth import Browser, StockClient, claims_of, query_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]

@@ -14,7 +14,7 @@ import pytest
 
 from pegboard_hub.storage.schema import open_to_read
 from tests.hub.company import API, Company, call
-from tests.hub.test_hub_process import DEADLINE_S, Process, arguments
+from tests.hub.hub_process import DEADLINE_S, Process, arguments
 
 TMPFS_BYTES = 3 * 1024 * 1024
 BATCH = 200

@@ -12,7 +12,7 @@ import pytest
 
 from pegboard.cli.app import run
 from tests.hub.company import Company
-from tests.hub.test_hub_process import Process, arguments
+from tests.hub.hub_process import Process, arguments
 from tests.hub.test_key_rotation import CONSUMERS, Fleet
 from tests.rings import key_in
 

@@ -17,8 +17,8 @@ from pegboard_hub.registry.importing import BY_FILE
 from pegboard_hub.registry.model import Access
 from pegboard_hub.registry.reviews.model import Kind, State
 from tests.hub.company import OPERATOR, Company, Hub
+from tests.hub.hub_process import Process, arguments
 from tests.hub.reviewing import PRESTO, ask, decide, move, open_ones, register, server
-from tests.hub.test_hub_process import Process, arguments
 
 pytestmark = pytest.mark.anyio
 

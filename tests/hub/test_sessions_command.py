@@ -11,7 +11,7 @@ import pytest
 
 from pegboard.cli.app import run
 from tests.hub.company import URL, Company
-from tests.hub.test_hub_process import Process, arguments
+from tests.hub.hub_process import Process, arguments
 from tests.oauth import Browser, StockClient
 
 pytestmark = pytest.mark.anyio
