@@ -12,7 +12,6 @@ from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry import releases, store
 from pegboard_hub.registry.explain import visible_tools
-from pegboard_hub.registry.listing import Asker
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
 from pegboard_hub.registry.releases import Pinned
 from pegboard_hub.registry.search import Query as Search
@@ -22,6 +21,7 @@ from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.bodies import invalid
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
+from pegboard_hub.web.api.pages_of_servers import Shown, page_of_servers
 from pegboard_hub.web.api.registry_schema import (
     AskedFromSurface,
     AskedServers,
@@ -35,7 +35,6 @@ from pegboard_hub.web.api.registry_schema import (
 )
 from pegboard_hub.web.api.views import (
     detail,
-    entry,
     lists,
     release_entry,
     tool_detail,
@@ -80,7 +79,7 @@ def _add_servers(router: APIRouter, parts: Parts) -> None:
         return tagged(request, body, caller, version=version_for(parts, caller, server))
 
 
-def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
+def _found(parts: Parts, caller: Caller, asked: AskedServers) -> bytes:
     if asked.usable_from is not None and asked.surface not in (None, asked.usable_from):
         raise invalid("surface", "It is not the one of usable_from.", "Leave one of them out.")
     surface = asked.usable_from or asked.surface
@@ -101,21 +100,9 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
         found = parts.catalogue.find(there, search)
     except QueryRefused as error:
         raise invalid("q" if error.field == "text" else error.field, error.message, error.mend) from error
-    status, asker = parts.status.read(), Asker(there)
-    return CataloguePage(
-        servers=[
-            entry(
-                parts,
-                asker,
-                hit.server,
-                status.standing(hit.server),
-                with_tools=asked.tools,
-                usable=hit.reachable,
-            )
-            for hit in found.items
-        ],
-        next=cursor_of(parts.cursors, (found.next,), caller, "/servers", asked) if found.next else None,
-    )
+    next_ = cursor_of(parts.cursors, (found.next,), caller, "/servers", asked) if found.next else None
+    shown = (Shown(hit.server, hit.reachable) for hit in found.items)
+    return page_of_servers(parts, there, shown, next_, with_tools=asked.tools)
 
 
 def _add_releases(router: APIRouter, parts: Parts) -> None:
