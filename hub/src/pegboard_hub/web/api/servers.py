@@ -22,6 +22,7 @@ from pegboard_hub.web.api.bodies import invalid
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.pages_of_servers import Shown, page_of_servers
+from pegboard_hub.web.api.queries import query_of, read_query
 from pegboard_hub.web.api.registry_schema import (
     AskedFromSurface,
     AskedServers,
@@ -61,9 +62,10 @@ def _add_servers(router: APIRouter, parts: Parts) -> None:
         summary="Browse and search servers: those that you may use from here, or with `all` every one",
         response_model=CataloguePage,
         responses=refusals(304, 400),
+        openapi_extra=query_of(AskedServers),
     )
-    async def list_servers(request: Request, caller: SignedIn, asked: Annotated[AskedServers, Query()]) -> Response:
-        return tagged(request, _found(parts, caller, asked), caller)
+    async def list_servers(request: Request, caller: SignedIn) -> Response:
+        return tagged(request, _found(parts, caller, read_query(request, AskedServers)), caller)
 
     @router.get(
         ONE,
