@@ -13,7 +13,7 @@ from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry import releases, store
 from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
-from pegboard_hub.registry.releases import Pinned
+from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.search import Query as Search
 from pegboard_hub.registry.search import QueryRefused
 from pegboard_hub.registry.visibility import insider
@@ -45,8 +45,12 @@ from pegboard_hub.web.api.views import (
 from pegboard_hub.web.knowing import at, known_server, looks_after
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.remembered import Remembered
 
 ONE = "/servers/{namespace}/{name}"
+
+MOST_REMEMBERED = 10_000
+"""Servers of which it is remembered how their reviews stand."""
 
 
 def add_server_routes(router: APIRouter, parts: Parts) -> None:
@@ -57,6 +61,8 @@ def add_server_routes(router: APIRouter, parts: Parts) -> None:
 
 
 def _add_servers(router: APIRouter, parts: Parts) -> None:
+    outcomes = Remembered[list[Outcome]](parts, MOST_REMEMBERED)
+
     @router.get(
         "/servers",
         summary="Browse and search servers: those that you may use from here, or with `all` every one",
@@ -75,10 +81,14 @@ def _add_servers(router: APIRouter, parts: Parts) -> None:
     )
     async def get_server(request: Request, namespace: str, name: str, caller: SignedIn) -> Response:
         server = known_server(parts, caller, f"{namespace}/{name}")
-        async with parts.database.read() as connection:
-            reviews = await releases.outcomes(connection, str(server.name))
+        reviews = await outcomes.get(str(server.name), lambda: _outcomes(parts, server))
         body = detail(parts, caller, server, reviews)
         return tagged(request, body, caller, version=version_for(parts, caller, server))
+
+
+async def _outcomes(parts: Parts, server: RegisteredServer) -> list[Outcome]:
+    async with parts.database.read() as connection:
+        return await releases.outcomes(connection, str(server.name))
 
 
 def _found(parts: Parts, caller: Caller, asked: AskedServers) -> bytes:
