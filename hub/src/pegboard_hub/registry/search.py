@@ -458,17 +458,21 @@ class _Search:
 
     def _worked_out(self, place: int) -> int | None:
         mask, total = self._mask(place), 0
-        text = self._index.columns[TOOLS].piece(place)
-        texts = [one for number, one in enumerate(tool_texts(text)) if mask >> number & 1] if mask else []
-        for word in self._words:
-            rank = self._index.rank_of_facts(place, word.word)
+        texts = _in(mask, tool_texts(self._index.columns[TOOLS].piece(place))) if mask else []
+        for each in self._words:
+            word = each.word
+            rank = self._index.rank_of_facts(place, word)
             if texts and (rank is None or rank >= AFTER_TOOLS):
-                kinds = [kind for one in texts if (kind := kind_of(one, word.word)) is not None]
+                kinds = [kind for one in texts if word in one and (kind := kind_of(one, word)) is not None]
                 rank = FIRST_TOOL + min(kinds) if kinds else rank
             if rank is None:
                 return None
             total += rank
         return total
+
+
+def _in(mask: int, texts: list[str]) -> list[str]:
+    return [one for number, one in enumerate(texts) if mask >> number & 1]
 
 
 def _summed(ranked: Mapping[int, int], word: Word, sees: int) -> dict[int, int]:
