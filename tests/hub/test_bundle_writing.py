@@ -166,6 +166,31 @@ async def test_signing_again_dates_every_bundle_and_counts_once_the_last_is_ther
     assert desk.writer.signed_at == 2000
 
 
+async def test_bundles_that_only_want_a_fresh_date_come_a_few_at_a_time_after_what_changed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "FEW", 2)
+    await desk.writer.write(snapshot(*SERVERS), 1000, refresh=True)
+    await desk.writer.write_first(snapshot(*SERVERS), 2000, refresh=True)
+    desk.take()
+    pauses: list[tuple[float, list[str]]] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append((seconds, desk.take()))
+        if len(pauses) == 1:
+            await desk.writer.write_first(snapshot(*SERVERS[:11], changed(SERVERS[11], "sales")), 2001, refresh=False)
+            desk.revoked = Revoked(sessions=frozenset({"one"}))
+            await desk.writer.write_first(snapshot(*SERVERS[:11], changed(SERVERS[11], "sales")), 2002, refresh=False)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    await desk.writer.write_rest(0.9)
+    assert pauses == [(bundles.PAUSE_S, NAMES[:2])]
+    assert desk.take() == [EDGE, "prod/s11", EDGE, *NAMES]
+    assert {desk.read(each).revoked for each in (EDGE, *NAMES)} == {desk.revoked}
+    assert desk.writer.signed_at == 2000
+    assert not desk.writer.unfinished
+
+
 async def test_a_hub_that_starts_again_writes_what_changed_meanwhile_and_versions_only_go_up(desk: Desk) -> None:
     await desk.writer.write(snapshot(*SERVERS), 1000, refresh=True)
     version = desk.read("prod/s00").version

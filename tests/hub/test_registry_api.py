@@ -14,6 +14,7 @@ import pytest
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle
+from pegboard_hub.web.api.registry_schema import CataloguePage
 from tests.folders import new_folder
 from tests.hub.company import PRESTO, Company, Hub, found_company, opened, presto
 from tests.hub.reviewing import ask
@@ -96,6 +97,18 @@ async def test_what_one_may_use_is_listed_and_everything_else_on_request(still: 
 )
 async def test_servers_are_searched_and_filtered(still: Hub, query: dict[str, Any], found: list[str]) -> None:
     assert names(await still.api("fay", "servers", **query)) == found
+
+
+@pytest.mark.parametrize("path", ["servers", "me/servers"])
+async def test_a_page_is_written_as_its_model_writes_it_and_for_each_person_with_what_they_may_know(
+    still: Hub, path: str
+) -> None:
+    texts = {}
+    for person in ("ana", "sam", "fay", "ana"):
+        text = (await still.api(person, path)).text
+        assert CataloguePage.model_validate_json(text).model_dump_json() == text
+        assert texts.setdefault(person, text) == text
+    assert len({*texts.values()}) > 1
 
 
 async def test_a_name_that_matches_comes_before_a_description_that_does(drafted: Hub) -> None:

@@ -3,6 +3,8 @@
 The edge comes first: what is taken from somebody counts for everybody as soon as the edge has it, whenever a server's
 own layer follows. One changed server is two bundles, the edge's and its own. What stands in all of them (a revoked
 session, a key) makes all of them due: they are written in parts, and between two parts whatever is newer goes first.
+Those that only want a fresh date come last, a few at a time over a while, so that nobody who asks the hub meanwhile
+waits for them.
 """
 
 from __future__ import annotations
@@ -30,6 +32,12 @@ Versions = dict[str, tuple[int, str]]
 
 PART = 200
 """Bundles that are written in a row, before others who wait for their turn get one; some 0.1 s."""
+
+FEW = 20
+"""Bundles that are dated again in a row; some 5 ms."""
+
+PAUSE_S = 0.1
+"""Seconds between two of those, at most."""
 
 
 class _Own(NamedTuple):
@@ -93,7 +101,8 @@ class BundleWriter:
         self._one_at_a_time = asyncio.Lock()
         self._own: dict[str, _Own] = {}
         self._shared: _Shared | None = None
-        self._due: dict[str, bool] = {}
+        self._due: dict[str, None] = {}
+        self._dated: dict[str, None] = {}
         self._now = 0.0
         self._refresh_of = 0.0
         self.signed_at = 0.0
@@ -101,7 +110,7 @@ class BundleWriter:
     @property
     def unfinished(self) -> bool:
         """Whether bundles are due that were not written yet."""
-        return bool(self._due)
+        return bool(self._due or self._dated)
 
     async def write(self, snapshot: Snapshot, now: float, *, refresh: bool) -> list[str]:
         """Write the bundles whose content changed; with `refresh` also the others, freshly dated.
@@ -119,15 +128,21 @@ class BundleWriter:
         async with self._one_at_a_time:
             # Bundles of thousands of servers take long: the loop goes on answering, and keys may rotate, meanwhile.
             changed = await asyncio.to_thread(self._take_in, snapshot, now, refresh)
-            first = [EDGE] if EDGE in self._due else []
+            first = [EDGE] if EDGE in self._due or EDGE in self._dated else []
             return await self._write(first + changed[:PART])
 
-    async def write_rest(self) -> list[str]:
-        """What is still due, part by part."""
+    async def write_rest(self, within_s: float = 0.0) -> list[str]:
+        """What is still due, part by part. What only wants a fresh date takes up to `within_s` seconds."""
         changed: list[str] = []
-        while self._due:
+        few = FEW if within_s else PART
+        pause_s = min(PAUSE_S, within_s * few / max(len(self._dated), 1))
+        while self.unfinished:
+            urgent = bool(self._due)
             async with self._one_at_a_time:
-                changed += await self._write(list(islice(self._due, PART)))
+                part = islice(self._due, PART) if urgent else islice(self._dated, few)
+                changed += await self._write(list(part))
+            if not urgent and self.unfinished:
+                await asyncio.sleep(pause_s)
         return changed
 
     def _take_in(self, snapshot: Snapshot, now: float, refresh: bool) -> list[str]:
@@ -136,13 +151,16 @@ class BundleWriter:
         before, self._own = self._own, self._texts(snapshot)
         changed = [name for name, own in self._own.items() if name not in before or before[name].digest != own.digest]
         if self._shared is None or shared.digest != self._shared.digest:
-            self._due |= dict.fromkeys([EDGE, *self._own], False) | self._due
+            self._due |= dict.fromkeys([EDGE, *self._own])
         if changed or before.keys() != self._own.keys():
-            self._due |= {name: self._due.get(name, False) for name in (EDGE, *changed)}
+            self._due |= dict.fromkeys([EDGE, *changed])
         if refresh:
-            self._due = dict.fromkeys([EDGE, *self._own], True)
+            # Those that are still to be dated since the last time stay in front.
+            self._dated |= dict.fromkeys([EDGE, *self._own])
             self._refresh_of = now
-        self._due = {name: dated for name, dated in self._due.items() if name in self._own or name == EDGE}
+        self._due, self._dated = (
+            {name: None for name in names if name in self._own or name == EDGE} for names in (self._due, self._dated)
+        )
         self._shared = shared
         return changed
 
@@ -185,7 +203,8 @@ class BundleWriter:
                 await save_bundle_versions(connection, changed)
         for consumer in consumers:
             self._due.pop(consumer, None)
-        if not self._due and self._refresh_of:
+            self._dated.pop(consumer, None)
+        if not self._dated and self._refresh_of:
             self.signed_at, self._refresh_of = self._refresh_of, 0.0
         return [consumer for consumer, _, _ in changed]
 
@@ -200,7 +219,7 @@ class BundleWriter:
             if content != before:
                 version = max(version + 1, int(self._now))
                 changed.append((consumer, version, content))
-            if content != before or self._due.get(consumer):
+            if content != before or consumer in self._dated:
                 text = shared.signer.sign(consumer, version, (own.text for own in said))
                 replace_file(self._path(consumer), text)
         return changed

@@ -415,7 +415,7 @@ class _Search:
 
     def __init__(self, index: Index, words: list[Word], allowed: int, sees: int, mask: Callable[[int], int]) -> None:
         self._index = index
-        self._words = words
+        self._facts = [(word.word, word.by_facts) for word in words]
         self._mask = mask
         self._ranked = {0: allowed}
         self._by_tools = 0
@@ -458,17 +458,20 @@ class _Search:
 
     def _worked_out(self, place: int) -> int | None:
         mask, total = self._mask(place), 0
-        text = self._index.columns[TOOLS].piece(place)
-        texts = [one for number, one in enumerate(tool_texts(text)) if mask >> number & 1] if mask else []
-        for word in self._words:
-            rank = self._index.rank_of_facts(place, word.word)
+        texts = _in(mask, tool_texts(self._index.columns[TOOLS].piece(place))) if mask else []
+        for word, by_facts in self._facts:
+            rank = self._index.rank_of_facts(place, word) if by_facts >> place & 1 else None
             if texts and (rank is None or rank >= AFTER_TOOLS):
-                kinds = [kind for one in texts if (kind := kind_of(one, word.word)) is not None]
+                kinds = [kind for one in texts if word in one and (kind := kind_of(one, word)) is not None]
                 rank = FIRST_TOOL + min(kinds) if kinds else rank
             if rank is None:
                 return None
             total += rank
         return total
+
+
+def _in(mask: int, texts: list[str]) -> list[str]:
+    return [one for number, one in enumerate(texts) if mask >> number & 1]
 
 
 def _summed(ranked: Mapping[int, int], word: Word, sees: int) -> dict[int, int]:

@@ -63,6 +63,7 @@ class Registry:
         self._untold = False
         self._revoked = asyncio.Event()
         self._rest = asyncio.Event()
+        self._dating_s = 0.0
         self.current = Snapshot()
 
     @property
@@ -211,14 +212,20 @@ class Registry:
             await self._rest.wait()
             self._rest.clear()
             try:
-                await self._bundles.write_rest()
+                await self._bundles.write_rest(self._dating_s)
             except Exception:
                 log.exception("some servers' bundles could not be written, and are tried again")
                 self._rest.set()
                 await asyncio.sleep(RETRY_S)
 
     async def watch(self, poll_s: float, resign_s: float) -> None:
-        """Follow the sources until cancelled. A failure is logged and tried again at the next look."""
+        """Follow the sources until cancelled. A failure is logged and tried again at the next look.
+
+        Args:
+            poll_s: seconds between two looks.
+            resign_s: seconds after which every bundle is dated again; half of them go by while that is done.
+        """
+        self._dating_s = resign_s / 2
         due = time.monotonic() + resign_s
         while True:
             await asyncio.sleep(poll_s)

@@ -38,8 +38,9 @@ def public_app(parts: Parts) -> FastAPI:
     framer = Framer(parts, Browsers(identity.sessions, identity.cookie, parts.public_url))
     app = _app("Pegboard", "public", parts.meter, framer.refusal)
     app.router.routes += [
-        *page_routes(parts, framer),
+        # Programs ask more often than people, and a request is held against one route after the other.
         *api_routes(parts),
+        *page_routes(parts, framer),
         *official_routes(parts).routes,
         *identity_routes(identity, unanswerable(parts, framer), led_here(framer)).routes,
         *_probes(parts).routes,

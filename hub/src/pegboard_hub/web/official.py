@@ -29,10 +29,14 @@ from pegboard_hub.registry.official.names import official_prefix
 from pegboard_hub.registry.official.reach import may_read
 from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.remembered import Remembered
 
 DEFAULT_LIMIT = 30
 MOST_ENTRIES = 100
 """Entries of one page; who asks for more gets these, and a cursor."""
+
+MOST_PAGES = 200
+"""Pages that are remembered; a large one has some 100 KB."""
 
 LONGEST_TEXT = 255
 """Characters of a search and of a version."""
@@ -81,8 +85,8 @@ class _Door:
         self._made: tuple[Snapshot, str, Catalogue] | None = None
         self.cursors = parts.cursors
 
-    async def answer(self, request: Request, work: Callable[[Catalogue, str], Awaitable[Any]]) -> Response:
-        """The answer to a request: what `work` finds, or an error."""
+    async def answer(self, request: Request, work: Callable[[Catalogue, str], Awaitable[bytes]]) -> Response:
+        """The answer to a request: the document that `work` finds, or an error."""
         try:
             public = self._parts.registry.public
             if public is None:
@@ -142,21 +146,26 @@ _EVERY_METHOD = ["GET", "OPTIONS", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 def _add_list(router: APIRouter, parts: Parts, door: _Door) -> None:
     described = _described("List servers, by name", tuple(_PARAMETERS))
+    pages = Remembered[bytes](parts, MOST_PAGES)
 
     @router.get("/servers", **described)
     async def servers(request: Request) -> Response:
-        async def work(catalogue: Catalogue, _prefix: str) -> Any:
+        async def work(catalogue: Catalogue, prefix: str) -> bytes:
             asked = _asked(request, tuple(_PARAMETERS))
             limit = _limit(asked.pop("limit", None))
             question, after = _begin(asked, door.cursors)
-            async with parts.database.read() as connection:
-                found = await page(connection, catalogue, question, after, limit)
-            metadata: dict[str, Any] = {"count": len(found.entries)}
-            if found.after is not None:
-                metadata["nextCursor"] = door.cursors.write(
-                    {"asked": asdict(question), "after": asdict(found.after)}, _LIST
-                )
-            return {"servers": _told(found.entries, parts), "metadata": metadata}
+
+            async def read() -> bytes:
+                async with parts.database.read() as connection:
+                    found = await page(connection, catalogue, question, after, limit)
+                metadata: dict[str, Any] = {"count": len(found.entries)}
+                if found.after is not None:
+                    metadata["nextCursor"] = door.cursors.write(
+                        {"asked": asdict(question), "after": asdict(found.after)}, _LIST
+                    )
+                return _written({"servers": _told(found.entries, parts), "metadata": metadata})
+
+            return await pages.get((prefix, question, after, limit), read)
 
         return await door.answer(request, work)
 
@@ -173,18 +182,18 @@ def _add_versions(router: APIRouter, parts: Parts, door: _Door) -> None:
     # A name has a slash in it, escaped or not: the edge unescapes it before anybody else looks at the path.
     @router.get("/servers/{name:path}/versions", **_described("Every version of a server, newest first", _OF_ONE))
     async def versions(request: Request, name: str) -> Response:
-        async def work(catalogue: Catalogue, prefix: str) -> Any:
+        async def work(catalogue: Catalogue, prefix: str) -> bytes:
             found = await entries(request, name, catalogue, prefix)
-            return {"servers": _told(found, parts), "metadata": {"count": len(found)}}
+            return _written({"servers": _told(found, parts), "metadata": {"count": len(found)}})
 
         return await door.answer(request, work)
 
     @router.get("/servers/{name:path}/versions/{version}", **_described("One version of a server", _OF_ONE))
     async def version(request: Request, name: str, version: str) -> Response:
-        async def work(catalogue: Catalogue, prefix: str) -> Any:
+        async def work(catalogue: Catalogue, prefix: str) -> bytes:
             for entry in await entries(request, name, catalogue, prefix):
                 if entry.is_latest if version == LATEST else entry.version.semver == version:
-                    return entry.as_json(parts.public_url)
+                    return _written(entry.as_json(parts.public_url))
             raise _Refused(*_NOT_HERE)
 
         return await door.answer(request, work)
@@ -268,12 +277,15 @@ def _bad(field: str, why: str, mend: str) -> _Refused:
     return _Refused(400, "invalid_request", f"{field}: {why}.", f"{mend}.")
 
 
-def _unless_known(request: Request, found: Any, *, shared: bool) -> Response:
+def _written(found: dict[str, Any]) -> bytes:
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _unless_known(request: Request, body: bytes, *, shared: bool) -> Response:
     """The document, or word that it is the one the client has (RFC 9110 §13.1.2).
 
     A cache between may keep it only where anybody may read it, and must ask each time.
     """
-    body = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": f"{'public' if shared else 'private'}, no-cache"}
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]

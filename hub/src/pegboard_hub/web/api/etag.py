@@ -42,18 +42,18 @@ class Version(NamedTuple):
 
 
 def tagged(
-    request: Request, body: BaseModel, caller: Caller, *, version: Version | None = None, status: int = 200
+    request: Request, body: BaseModel | bytes, caller: Caller, *, version: Version | None = None, status: int = 200
 ) -> Response:
     """An answer with its tag, or 304 where the asker has it already.
 
     Args:
         request: what it answers; `If-None-Match` counts for GET and HEAD (RFC 9110 §13.1.2).
-        body: the answer.
+        body: the answer; bytes are JSON already.
         caller: who asked.
         version: of what is answered, where the caller may see every change that it counts.
         status: where it is sent.
     """
-    content = body.model_dump_json().encode()
+    content = body if isinstance(body, bytes) else body.model_dump_json().encode()
     tag = tag_of(content, caller, version)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
     if request.method in ("GET", "HEAD") and _names(request.headers.getlist("if-none-match"), tag):

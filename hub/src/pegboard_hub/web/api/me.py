@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from pegboard.core.caller import Caller
-from pegboard_hub.registry.explain import visible_tools
-from pegboard_hub.registry.listing import Asker
+from pegboard_hub.registry.explain import reaches, visible_tools
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
+from pegboard_hub.web.api.pages_of_servers import Shown, page_of_servers
 from pegboard_hub.web.api.registry_schema import AskedMyServers, AskedMyTools, CataloguePage, MyTool, MyTools
-from pegboard_hub.web.api.views import entry, my_tool
+from pegboard_hub.web.api.views import my_tool
 from pegboard_hub.web.knowing import at
 from pegboard_hub.web.paging import cursor_of, page_of, place_of
 from pegboard_hub.web.parts import Parts
@@ -35,11 +35,8 @@ def add_me_routes(router: APIRouter, parts: Parts) -> None:
         there = at(caller, asked.surface)
         mine = parts.catalogue.reachable(there)
         page = page_of(mine, lambda server: str(server.name), parts.cursors, caller, "/me/servers", asked)
-        status, asker = parts.status.read(), Asker(there)
-        body = CataloguePage(
-            servers=[entry(parts, asker, server, status.standing(server)) for server in page.items], next=page.next
-        )
-        return tagged(request, body, caller)
+        shown = (Shown(server, usable=reaches(there, server, parts.public_url)) for server in page.items)
+        return tagged(request, page_of_servers(parts, there, shown, page.next), caller)
 
     @router.get(
         "/tools",

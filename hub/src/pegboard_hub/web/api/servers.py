@@ -12,9 +12,8 @@ from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry import releases, store
 from pegboard_hub.registry.explain import visible_tools
-from pegboard_hub.registry.listing import Asker
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
-from pegboard_hub.registry.releases import Pinned
+from pegboard_hub.registry.releases import Outcome, Pinned
 from pegboard_hub.registry.search import Query as Search
 from pegboard_hub.registry.search import QueryRefused
 from pegboard_hub.registry.visibility import insider
@@ -22,6 +21,8 @@ from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.bodies import invalid
 from pegboard_hub.web.api.etag import tagged
 from pegboard_hub.web.api.openapi import refusals
+from pegboard_hub.web.api.pages_of_servers import Shown, page_of_servers
+from pegboard_hub.web.api.queries import query_of, read_query
 from pegboard_hub.web.api.registry_schema import (
     AskedFromSurface,
     AskedServers,
@@ -35,7 +36,6 @@ from pegboard_hub.web.api.registry_schema import (
 )
 from pegboard_hub.web.api.views import (
     detail,
-    entry,
     lists,
     release_entry,
     tool_detail,
@@ -45,8 +45,12 @@ from pegboard_hub.web.api.views import (
 from pegboard_hub.web.knowing import at, known_server, looks_after
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.remembered import Remembered
 
 ONE = "/servers/{namespace}/{name}"
+
+MOST_REMEMBERED = 10_000
+"""Servers of which it is remembered how their reviews stand."""
 
 
 def add_server_routes(router: APIRouter, parts: Parts) -> None:
@@ -57,14 +61,17 @@ def add_server_routes(router: APIRouter, parts: Parts) -> None:
 
 
 def _add_servers(router: APIRouter, parts: Parts) -> None:
+    outcomes = Remembered[list[Outcome]](parts, MOST_REMEMBERED)
+
     @router.get(
         "/servers",
         summary="Browse and search servers: those that you may use from here, or with `all` every one",
         response_model=CataloguePage,
         responses=refusals(304, 400),
+        openapi_extra=query_of(AskedServers),
     )
-    async def list_servers(request: Request, caller: SignedIn, asked: Annotated[AskedServers, Query()]) -> Response:
-        return tagged(request, _found(parts, caller, asked), caller)
+    async def list_servers(request: Request, caller: SignedIn) -> Response:
+        return tagged(request, _found(parts, caller, read_query(request, AskedServers)), caller)
 
     @router.get(
         ONE,
@@ -74,13 +81,17 @@ def _add_servers(router: APIRouter, parts: Parts) -> None:
     )
     async def get_server(request: Request, namespace: str, name: str, caller: SignedIn) -> Response:
         server = known_server(parts, caller, f"{namespace}/{name}")
-        async with parts.database.read() as connection:
-            reviews = await releases.outcomes(connection, str(server.name))
+        reviews = await outcomes.get(str(server.name), lambda: _outcomes(parts, server))
         body = detail(parts, caller, server, reviews)
         return tagged(request, body, caller, version=version_for(parts, caller, server))
 
 
-def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
+async def _outcomes(parts: Parts, server: RegisteredServer) -> list[Outcome]:
+    async with parts.database.read() as connection:
+        return await releases.outcomes(connection, str(server.name))
+
+
+def _found(parts: Parts, caller: Caller, asked: AskedServers) -> bytes:
     if asked.usable_from is not None and asked.surface not in (None, asked.usable_from):
         raise invalid("surface", "It is not the one of usable_from.", "Leave one of them out.")
     surface = asked.usable_from or asked.surface
@@ -101,21 +112,9 @@ def _found(parts: Parts, caller: Caller, asked: AskedServers) -> CataloguePage:
         found = parts.catalogue.find(there, search)
     except QueryRefused as error:
         raise invalid("q" if error.field == "text" else error.field, error.message, error.mend) from error
-    status, asker = parts.status.read(), Asker(there)
-    return CataloguePage(
-        servers=[
-            entry(
-                parts,
-                asker,
-                hit.server,
-                status.standing(hit.server),
-                with_tools=asked.tools,
-                usable=hit.reachable,
-            )
-            for hit in found.items
-        ],
-        next=cursor_of(parts.cursors, (found.next,), caller, "/servers", asked) if found.next else None,
-    )
+    next_ = cursor_of(parts.cursors, (found.next,), caller, "/servers", asked) if found.next else None
+    shown = (Shown(hit.server, hit.reachable) for hit in found.items)
+    return page_of_servers(parts, there, shown, next_, with_tools=asked.tools)
 
 
 def _add_releases(router: APIRouter, parts: Parts) -> None:

@@ -56,7 +56,7 @@ def add_team_routes(router: APIRouter, parts: Parts) -> None:
         status, asker = parts.status.read(), Asker(caller)
         body = Team(
             **_summary(caller, group, servers),
-            owned=[entry(parts, asker, each, status.standing(each), with_tools=False) for each in page.items],
+            owned=[entry(parts, asker, each, status.standing(each)) for each in page.items],
             next=page.next,
         )
         return tagged(request, body, caller)

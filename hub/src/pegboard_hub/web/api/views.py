@@ -11,7 +11,7 @@ from pegboard.core.caller import Caller
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.registry.explain import reaches
 from pegboard_hub.registry.history import Entry
-from pegboard_hub.registry.listing import LISTINGS, Asker
+from pegboard_hub.registry.listing import Asker
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.out_of_reach import out_of_reach
 from pegboard_hub.registry.releases import Outcome, Pinned
@@ -62,26 +62,12 @@ def _told(parts: Parts, caller: Caller, server: RegisteredServer, health: Health
 
 
 def entry(
-    parts: Parts,
-    asker: Asker,
-    server: RegisteredServer,
-    health: Health,
-    *,
-    with_tools: bool = True,
-    usable: bool | None = None,
+    parts: Parts, asker: Asker, server: RegisteredServer, health: Health, *, usable: bool | None = None
 ) -> CatalogueEntry:
-    """One server of a list. `usable` is worked out where it is not told."""
+    """One server of a list, without its tools. `usable` is worked out where it is not told."""
     if usable is None:
         usable = reaches(asker.caller, server, parts.public_url)
-    tools = LISTINGS.tools(asker, server) if with_tools and usable else []
-    # In one go: a page has hundreds of tools, and making a model of each by itself takes longer than all the rest.
-    return CatalogueEntry.model_validate(
-        {
-            **_told(parts, asker.caller, server, health),
-            "usable": usable,
-            "tools": [_tool_in_list(tool, server) for tool in tools],
-        }
-    )
+    return CatalogueEntry(**_told(parts, asker.caller, server, health), usable=usable, tools=[])
 
 
 def detail(parts: Parts, caller: Caller, server: RegisteredServer, reviews: Iterable[Outcome]) -> ServerDetail:
@@ -135,7 +121,7 @@ def _outcome(outcome: Outcome, *, whole: bool) -> ReviewOutcome:
     )
 
 
-def _tool_in_list(tool: ToolDeclaration, server: RegisteredServer) -> dict[str, Any]:
+def tool_in_list(tool: ToolDeclaration, server: RegisteredServer) -> dict[str, Any]:
     """The fields of a `ToolSummary`."""
     return {
         "name": tool.name,
@@ -155,7 +141,7 @@ def tool_detail(tool: ToolDeclaration, server: RegisteredServer) -> ToolDetail:
 def my_tool(parts: Parts, tool: ToolDeclaration, server: RegisteredServer) -> MyTool:
     """A tool in a list across servers."""
     return MyTool(
-        **_tool_in_list(tool, server),
+        **tool_in_list(tool, server),
         policy=tool.policy,
         read_only=tool.read_only,
         server=str(server.name),
