@@ -10,6 +10,8 @@ PYTHON := $(shell for name in python3.11 python3; do \
 
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+# Tests start hundreds of processes: where a shell forbids it, each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up install debian check test test-servers test-heavy bench docs clean
@@ -64,7 +66,7 @@ clean:  ## remove what was installed and cached; the state in .pegboard stays
 .venv/.installed: uv.lock pyproject.toml kit/pyproject.toml hub/pyproject.toml $(UV)
 	@echo "Installing Pegboard's packages into .venv"
 	@test -d .venv || $(UV) venv --quiet --python "$(PYTHON)" .venv
-	@$(UV) sync --frozen
+	@$(UV) sync --frozen --compile-bytecode
 	@touch $@
 
 $(UV): Makefile
