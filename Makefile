@@ -42,7 +42,8 @@ debian:  # as root on Debian they are installed; elsewhere that is said, and lef
 			>/dev/null 2>&1 && exit 0; fi; \
 	echo "Not here:$$missing. Tests that need them are skipped. On Debian: sudo apt-get install $(DEBIAN)"
 
-test: check debian test-servers  ## everything that must hold before a change goes in
+test: install debian  ## everything that must hold before a change goes in
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check test-servers
 	$(IN)pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not heavy"
 
 test-servers: install  # each server is a project of its own, with its own lock file
