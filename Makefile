@@ -10,6 +10,8 @@ PYTHON := $(shell for name in python3.11 python3; do \
 
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+# Tests start hundreds of processes: where a shell forbids it, each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up install debian check test test-servers test-heavy bench docs clean
@@ -40,7 +42,8 @@ debian:  # as root on Debian they are installed; elsewhere that is said, and lef
 			>/dev/null 2>&1 && exit 0; fi; \
 	echo "Not here:$$missing. Tests that need them are skipped. On Debian: sudo apt-get install $(DEBIAN)"
 
-test: check debian test-servers  ## everything that must hold before a change goes in
+test: install debian  ## everything that must hold before a change goes in
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check test-servers
 	$(IN)pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not heavy"
 
 test-servers: install  # each server is a project of its own, with its own lock file
@@ -64,7 +67,7 @@ clean:  ## remove what was installed and cached; the state in .pegboard stays
 .venv/.installed: uv.lock pyproject.toml kit/pyproject.toml hub/pyproject.toml $(UV)
 	@echo "Installing Pegboard's packages into .venv"
 	@test -d .venv || $(UV) venv --quiet --python "$(PYTHON)" .venv
-	@$(UV) sync --frozen
+	@$(UV) sync --frozen --compile-bytecode
 	@touch $@
 
 $(UV): Makefile

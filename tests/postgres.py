@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.folders import new_folder
 
 START_S = 120
 
@@ -162,7 +162,7 @@ def running() -> Iterator[Postgres]:
     if not isinstance(postgres_server.pgexec, partial):
         postgres_server.pgexec = partial(_patiently, postgres_server.pgexec)
     # Its socket lies in the folder, and a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="pgt", dir="/tmp"))
+    folder = new_folder("pgt")
     server = wheel.get_server(folder, cleanup_mode="stop")
     try:
         postgres = Postgres(server.get_uri(), server)

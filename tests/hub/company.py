@@ -8,7 +8,7 @@ import html
 import json
 import re
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +177,8 @@ _newest_schema: list[bytes] = []
 """An embedded database with the newest schema and nothing in it, made once by each worker."""
 
 
-async def _begin_with_the_newest_schema(file: Path) -> None:
+async def begin_with_the_newest_schema(file: Path) -> None:
+    """Make `file` an embedded database that needs no migration, and has nothing in it."""
     if not _newest_schema:
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             database = Database.at(Path(folder) / "new.db")
@@ -188,11 +189,12 @@ async def _begin_with_the_newest_schema(file: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(company: Company) -> AsyncIterator[Hub]:
-    """The company's hub, without its watching tasks."""
+async def opened(company: Company, changed: Callable[[Parts], Parts] = lambda parts: parts) -> AsyncIterator[Hub]:
+    """The company's hub, without its watching tasks; with some of its parts changed, where a test plays one."""
     if not company.database_url and not company.home.database.exists():
-        await _begin_with_the_newest_schema(company.home.database)
-    async with open_hub(company.home, company.settings) as parts:
+        await begin_with_the_newest_schema(company.home.database)
+    async with open_hub(company.home, company.settings) as found:
+        parts = changed(found)
         with late_routes():
             public = httpx2.ASGITransport(public_app(parts))
             internal = httpx2.ASGITransport(internal_app(parts))

@@ -19,8 +19,8 @@ from pegboard_hub.registry import bundles
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer, Snapshot
 from pegboard_hub.storage.database import Database
-from pegboard_hub.storage.migrate import migrate
 from tests.hub.catalogues import server, snapshot
+from tests.hub.company import begin_with_the_newest_schema
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
@@ -62,8 +62,8 @@ class Desk:
 @pytest.fixture
 async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     home = Home.open(tmp_path / "home")
+    await begin_with_the_newest_schema(home.database)
     database = Database.at(home.database)
-    await migrate(database)
     desk = Desk(home, database)
     monkeypatch.setattr(bundles, "replace_file", desk.put)
     monkeypatch.setattr(bundles, "PART", 5)

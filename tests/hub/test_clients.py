@@ -21,7 +21,7 @@ from pegboard_hub.identity.connections.model import connections, refresh_tokens
 from pegboard_hub.identity.revocations import Revocations
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import Database
-from pegboard_hub.storage.migrate import migrate
+from tests.hub.company import begin_with_the_newest_schema
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
@@ -103,8 +103,9 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path, database_url: str) -> AsyncIterator[Desk]:
+    if not database_url:
+        await begin_with_the_newest_schema(tmp_path / "hub.db")
     database = Database(database_url) if database_url else Database.at(tmp_path / "hub.db")
-    await migrate(database)
     yield Desk(database)
     await database.close()
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import httpx2
 
-from pegboard_hub.main import open_hub
-from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.edge_call import EdgeCalls
-from tests.hub.company import URL, Company, Hub, presto
+from tests.hub.company import URL, Company, Hub, opened, presto
 from tests.oauth import Browser
 
 SCHEMA = {
@@ -50,15 +48,9 @@ async def tried_in(
         declared = presto()
         declared["tools"][0] |= {"input_schema": SCHEMA, "read_only": True}
     company.deploy("prod/presto", declared)
-    async with open_hub(company.home, company.settings) as opened:
-        calls = EdgeCalls("http://edge.test:1", URL, httpx2.MockTransport(edge.handle))
-        parts = replace(opened, edge_calls=calls)
-        public, internal = httpx2.ASGITransport(public_app(parts)), httpx2.ASGITransport(internal_app(parts))
-        async with (
-            httpx2.AsyncClient(transport=public, base_url=URL) as outside,
-            httpx2.AsyncClient(transport=internal, base_url="http://hub") as inside,
-        ):
-            browser = Browser(URL, outside)
-            await browser.sign_in(person)
-            yield Hub(parts, outside, inside), browser
-        await calls.close()
+    calls = EdgeCalls("http://edge.test:1", URL, httpx2.MockTransport(edge.handle))
+    async with opened(company, lambda parts: replace(parts, edge_calls=calls)) as hub:
+        browser = Browser(URL, hub.public)
+        await browser.sign_in(person)
+        yield hub, browser
+    await calls.close()

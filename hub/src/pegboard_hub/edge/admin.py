@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 
 import httpx2
 
+from pegboard_hub.common.no_tls import NO_TLS
+
 ANSWER_S = 2.0
 """How long Envoy may take for an answer, in seconds."""
 
@@ -21,7 +23,7 @@ class EnvoyAdmin:
     """Envoy's administration. One client is kept for the life of the edge."""
 
     def __init__(self, socket: Path) -> None:
-        transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+        transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=NO_TLS)
         self._client = httpx2.AsyncClient(transport=transport, base_url="http://envoy")
 
     async def ready(self) -> bool:

@@ -22,6 +22,7 @@ import httpx2
 from pegboard.core.metrics import LABELS, SERVER_METRICS, UNKNOWN_TOOL
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.no_tls import NO_TLS
 from pegboard_hub.runtime import procfs
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.processes import State, Supervised
@@ -147,7 +148,7 @@ async def ask(socket: Path) -> str | None:
 
     No answer may keep the others from being asked, so whatever goes wrong is this server's alone.
     """
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=NO_TLS)
     # Nothing unpacks what it sends: a small answer could become a large one.
     headers = {"accept-encoding": "identity"}
     with suppress(Exception):

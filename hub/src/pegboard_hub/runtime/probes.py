@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx2
 
+from pegboard_hub.common.no_tls import NO_TLS
+
 PROBE_TIMEOUT_S = 2.0
 
 TOUCHED_S = 15.0
@@ -21,7 +23,7 @@ async def calls_under_way(socket: Path) -> int:
     None where nobody is there or nothing is said of it: there is nothing to wait for then. One where no answer comes
     in time: calls are what keeps a server that busy.
     """
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=NO_TLS)
     async with httpx2.AsyncClient(transport=transport, timeout=PROBE_TIMEOUT_S) as client:
         try:
             return int((await client.get("http://localhost/healthz/calls")).json()["calls"])
@@ -36,7 +38,9 @@ def answers_ok(socket: Path, path: str = "/healthz") -> Callable[[], Awaitable[b
 
     Each asks on a connection of its own: one that was kept would answer on when the socket that callers need is gone.
     """
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket), limits=httpx2.Limits(max_keepalive_connections=0))
+    transport = httpx2.AsyncHTTPTransport(
+        uds=str(socket), verify=NO_TLS, limits=httpx2.Limits(max_keepalive_connections=0)
+    )
     client = httpx2.AsyncClient(transport=transport, timeout=PROBE_TIMEOUT_S)
 
     async def ask() -> bool:
