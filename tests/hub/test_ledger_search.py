@@ -12,6 +12,7 @@ from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.ledger import search
 from tests.hub.company import API, URL, Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch
+from tests.hub.reviewing import PRESTO, changed, move, release, reviewed_company
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
@@ -222,6 +223,22 @@ async def test_a_service_does_not_read_the_calls_of_a_person_of_its_name(
     }
     await hub.deliver(channel, service)
     assert [entry["id"] for entry in await hub.calls("ana")] == ["persons"]
+
+
+async def test_owners_read_the_calls_of_their_server_while_nobody_may_call_it() -> None:
+    async with reviewed_company() as (hub, company):
+        channel = company.open_channel(PRESTO, company.deploy(PRESTO, presto()))
+        await hub.deliver(channel, *call("anas", NOW))
+
+        async def read(person: str) -> list[str]:
+            return [entry["id"] for entry in await hub.calls(person, server=PRESTO)]
+
+        await release(hub, company, changed())
+        assert await read("pat") == ["anas"]
+        assert await read("sam") == []
+        await move(hub, "pat", PRESTO, "retire")
+        assert await read("pat") == ["anas"]
+        assert await read("sam") == []
 
 
 async def test_a_call_is_shown_with_its_whole_life(hub: Hub, channel: str) -> None:

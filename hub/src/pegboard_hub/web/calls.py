@@ -14,7 +14,8 @@ from pegboard.core.record import CODE_LENGTH, ID_LENGTH
 from pegboard_hub.ledger.model import CallLayer, Decision
 from pegboard_hub.ledger.questions import Reader, Search
 from pegboard_hub.registry.status import RuntimeStatus
-from pegboard_hub.registry.visibility import SECURITY, is_person, owns
+from pegboard_hub.registry.visibility import SECURITY, is_person
+from pegboard_hub.web.knowing import owned
 from pegboard_hub.web.parts import Parts
 
 STATUSES = ("ok", "tool_error", "crashed", "cancelled", "input_required", "running", "unknown", "denied")
@@ -84,12 +85,9 @@ class Asked(BaseModel):
 def reader_of(parts: Parts, caller: Caller) -> Reader:
     """What this caller may read: their own calls; owners those on their servers; security all of them."""
     security = is_person(caller) and SECURITY in caller.groups
-    return Reader(caller.sub, caller.sub_type, frozenset(owned_servers(parts, caller)), security)
-
-
-def owned_servers(parts: Parts, caller: Caller) -> list[str]:
-    """Names of the servers whose owner team this person belongs to."""
-    return [str(server.name) for server in parts.registry.current.all_deployed if owns(caller, server)]
+    # Those that nobody may call now, too: what was called before they were retired or in review is theirs to read.
+    servers = frozenset(str(server.name) for server in owned(parts, caller))
+    return Reader(caller.sub, caller.sub_type, servers, security)
 
 
 def live_since(status: RuntimeStatus) -> Mapping[str, int]:
