@@ -15,7 +15,7 @@ from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle
 from tests.hub.company import PRESTO, URL, Company, Hub, opened, plain, presto
-from tests.hub.reviewing import changed, release, reviewed_company
+from tests.hub.reviewing import changed, release, reviewed_company, signed_in
 from tests.oauth import Browser
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +133,24 @@ async def test_a_release_that_waits_is_shown_to_owners_on_every_page() -> None:
             assert re.search(r"Nobody can call it: it is [a-z ]+, and its release 1\.0\.1 waits for reviews\.", page)
         assert "get_revenue_metrics" in await shown(hub, "pat", "tools")
         assert "get_revenue_metrics" not in await shown(hub, "ana", "tools")
+
+
+async def test_users_of_a_server_that_waits_are_told_so_and_whom_to_ask_and_nothing_of_its_release() -> None:
+    async with reviewed_company() as (hub, company):
+        digest = await release(hub, company, changed())
+        ask = "Ask platform in #data-platform."
+        page = await shown(hub, "ana")
+        told = "Nobody can call it: it is in review, for a new release of it waits for reviews."
+        assert f"{told} {ask} Explain why" in plain(page)
+        assert "1.0.1" not in page
+        assert digest[:12] not in page
+        ana, pat = await signed_in(hub, "ana"), await signed_in(hub, "pat")
+        explained = await ana.get(f"{URL}/explain?server=prod/presto")
+        assert "<option selected>prod/presto</option>" in explained.text
+        assert f"prod/presto is in review: security is open. {ask}" in plain(explained.text)
+        for tool in ("run_query", "nothing"):
+            tried = await pat.get(f"{URL}/servers/prod/presto/try?tool={tool}")
+            assert "Nobody can call prod/presto now: it is in review" in plain(tried.text)
 
 
 async def test_what_the_operator_granted_without_a_review_is_not_called_out_of_reach(hub: Hub) -> None:

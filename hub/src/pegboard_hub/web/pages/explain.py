@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
@@ -20,7 +21,7 @@ from pegboard_hub.registry.out_of_reach import out_of_reach
 from pegboard_hub.registry.releases import outcomes
 from pegboard_hub.registry.visibility import insider
 from pegboard_hub.registry.walk import Outcome, Step, walk
-from pegboard_hub.web.knowing import knows
+from pegboard_hub.web.knowing import known, knows
 from pegboard_hub.web.pages.frame import Frame, Framer, Viewer, with_query
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import LONGEST, Answer, Question, Unanswerable, answer, read_arguments
@@ -183,7 +184,8 @@ async def _why_out_of_reach(parts: Parts, asker: Caller, name: str, error: Unans
         return error.refusal.message
     async with parts.database.read() as connection:
         reviews = await outcomes(connection, name)
-    return f"{name} is {out_of_reach(found, reviews, parts.public_url)}."
+    ask = f" Ask {found.owner} in {found.support_channel}." if found.owner and found.support_channel else ""
+    return f"{name} is {out_of_reach(found, reviews, parts.public_url)}.{ask}"
 
 
 def _read(asked: Mapping[str, str]) -> tuple[Question | None, dict[str, str]]:
@@ -271,7 +273,8 @@ def _offers(parts: Parts, asker: Caller, server: str) -> dict[str, tuple[Offer, 
     clients = demo.directory.clients.values() if demo else ()
     channels = sorted({channel for client in clients for channel in client.channels})
     return {
-        "server": tuple(Offer(str(each.name)) for each in deployed[:MOST_OFFERED]),
+        # Of one that nobody can call the answer says why.
+        "server": tuple(Offer(str(each.name)) for each in islice(known(parts, asker), MOST_OFFERED)),
         "tool": tuple(_tools(parts, asker, asked_about or deployed))[:MOST_OFFERED],
         "person": tuple(Offer(sub, person.name) for sub, person in people.items())[:MOST_OFFERED],
         "surface": tuple(Offer(surface) for surface in (demo.directory.surfaces if demo else PERSON_SURFACES)),
@@ -283,8 +286,8 @@ def _tools(parts: Parts, asker: Caller, servers: list[RegisteredServer]) -> Iter
     for server in servers:
         if server.release is not None:
             knows = insider(asker, server)
-            known = server.release.tools if knows else visible_tools(asker, server, parts.public_url)
-            yield from (Offer(tool.name, str(server.name)) for tool in known)
+            told = server.release.tools if knows else visible_tools(asker, server, parts.public_url)
+            yield from (Offer(tool.name, str(server.name)) for tool in told)
 
 
 def _examples(parts: Parts, viewer: Viewer) -> Iterator[tuple[str, str]]:

@@ -86,10 +86,14 @@ class Head:
         """Why nobody can call it, where nobody can, in words that follow a colon."""
         server = self.server
         lifecycle = "a draft" if server.lifecycle is Lifecycle.DRAFT else server.lifecycle.value
-        if server.release:
+        if server.release or server.lifecycle is Lifecycle.RETIRED:
             return f"it is {lifecycle}"
         if self.waiting:
             return f"it is {lifecycle}, and its release {self.waiting} waits for reviews"
+        if not server.first_live_at_ms:  # whether one waits is for those who look after it
+            return f"it is {lifecycle}, and was never live"
+        if server.waiting:
+            return f"it is {lifecycle}, for a new release of it waits for reviews"
         return f"it is {lifecycle}, without a release"
 
     @property
@@ -136,6 +140,7 @@ class ToolView:
         stopped: why nobody may call it now; empty while it is not stopped.
         figures: of the last days.
         try_it: address of the form that calls it; empty where it is not open to the person on our own pages.
+        policy: text of its policy, for those who may know every tool; empty for others.
     """
 
     tool: ToolDeclaration
@@ -146,6 +151,7 @@ class ToolView:
     arguments: schemas.Table
     answer: schemas.Table | None
     try_it: str
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,11 +362,14 @@ async def tools(parts: Parts, frame: Frame, server: RegisteredServer, _request: 
     known = server.release or server.waiting
     declared = known.tools if known else ()
     may_try, why_not = tries(parts, frame, server)
+    inside = insider(caller, server)
     views = {
         tool.name: _tool_view(tool, where.get(tool.name, ()), server, figures, may_try=may_try)
         for tool in declared
-        if tool.name in where or insider(caller, server)
+        if tool.name in where or inside
     }
+    if known and inside:
+        views = {name: replace(view, policy=known.policies[view.tool.policy]) for name, view in views.items()}
     return ToolsView(
         head=await head(parts, frame, server),
         surfaces=surfaces,

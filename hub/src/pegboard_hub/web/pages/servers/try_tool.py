@@ -112,15 +112,19 @@ async def _view(parts: Parts, frame: Frame, server: RegisteredServer, session: S
     """The empty form.
 
     Raises:
-        Refused: the tool does not exist, or it is not listed for this person here; nobody is told which.
+        Refused: nobody can call the server now; or the tool does not exist, or it is not listed for this person here,
+            and nobody is told which of the two.
     """
+    view = await head(parts, frame, server)
+    if not server.reachable:
+        raise refuse(403, "not_callable", f"Nobody can call {server.name} now: {view.closed}.", view.ask)
     found = {tool.name: tool for tool in listed(parts, _caller(session), server, WEB)}.get(name)
     if found is None:
         raise _no_tool(server)
     if stopped := server.stopped or server.stopped_tools.get(name, ""):
         raise refuse(403, "stopped", f"{server.name} {name} is stopped: {stopped}.", "Try it again later.")
     return TryView(
-        head=await head(parts, frame, server),
+        head=view,
         tool=found,
         hints=tuple(hints(found)),
         fields=fields_of(found.input_schema),
