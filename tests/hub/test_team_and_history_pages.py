@@ -76,6 +76,8 @@ async def test_changes_are_told_to_owners_and_those_who_oversee_and_shortened_to
     assert of_server.status_code == 200
     assert ("This is what everybody may read of it" in of_server.text) is not knows
     assert "use the lake" in of_server.text
+    # The operator's reason, in whichever row it stands, may speak of what is not for everybody.
+    assert ("security review of prod/presto" in of_server.text) is knows
     api = (await hub.api(person, "servers/prod/presto/history")).json()
     assert [f"/history/{entry['seq']}?" in of_server.text for entry in api["entries"]] == [True] * len(api["entries"])
     assert len(re.findall(r'href="/history/\d', of_server.text)) == len(api["entries"])

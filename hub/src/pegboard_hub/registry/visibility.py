@@ -121,15 +121,16 @@ def edits(roles: Roles, caller: Caller, server: RegisteredServer) -> bool:
 def told_history(roles: Roles, caller: Caller, server: RegisteredServer, entry: Entry) -> Entry | None:
     """An entry as this caller may read it; None where nothing of it is for them.
 
-    Its reason is told with all of its fields alone: it may speak of those that are left out.
+    Its reason is for the circle: it may speak of what is left out, or of what was said before anybody could know of
+    the server. Why one is deprecated or retired is a field, and told.
     """
     if in_circle(roles, caller, server):
         return entry
     fields = {name: pair for name, pair in entry.fields.items() if name in TOLD_TO_ALL}
     if not fields:
         return None
-    whole = len(fields) == len(entry.fields)
-    return replace(entry, fields=fields, why=entry.why if whole else "", version=0)
+    _, said = fields.get("lifecycle_why", ("", ""))
+    return replace(entry, fields=fields, why=said or "", version=0)
 
 
 def _owned_by(groups: Collection[str], server: RegisteredServer) -> bool:
