@@ -163,7 +163,9 @@ class Following:
             return await self._apply(
                 server, "deploy", "an approved release", release=declared, waits_no_more=True, requested=asked
             )
-        why = f"release {declared.digest[:12]} changes what is reviewed"
+        changes = bool(await store.last_approved(connection, name))
+        did = "changes what is reviewed" if changes else "is the first that is looked at"
+        why = f"release {declared.digest[:12]} {did}"
         opened = {kind: [*concerned.get(kind, ()), *pending.get(kind, ())] for kind in {**concerned, **pending}}
         await open_reviews(connection, name, opened, declared.digest, asked, PEGBOARD.sub, why, now_ms)
         return await self._apply(

@@ -98,7 +98,7 @@ async def put_down(changing: Changing, rights: Rights, person: PersonFacts, revi
     """Keep everything that somebody has filled in, before a decision."""
     review, server = await decidable(changing, rights, person, review_id, verdict.version)
     values = {
-        "checklist": {item: item in verdict.held for item in rights.checklist(review.kind)},
+        "checklist": {item: item in verdict.held for item in rights.checklist(review)},
         "granted": _asked_at_most(review, server, verdict.access)._asdict(),
         "conditions": check_long("conditions", verdict.conditions, empty=True),
         "outcome_why": check_long("why", verdict.why, empty=True),
@@ -156,7 +156,7 @@ def _approval(
         fault = "nobody would get in: a person needs a group and a surface, and a bot a channel"
         raise ChangeRefused("access", fault, mend)
     check_shares(beside, server, access)
-    items = rights.checklist(review.kind)
+    items = rights.checklist(review)
     if wanting := [item for item in items if item not in verdict.held]:
         raise ChangeRefused("checklist", f"not ticked: {'; '.join(wanting)}", "Tick what holds, or reject it.")
     return {

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pegboard_hub.registry.errors import ChangeRefused
+from pegboard_hub.registry.history import GRANTS_FILE
 from pegboard_hub.registry.model import REACHABLE, Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.model import TITLES, Kind, Review, State
-from pegboard_hub.registry.reviews.rules import common, needed_of, together
+from pegboard_hub.registry.reviews.rules import ACCESS, common, needed_of, together
 
 NOUNS = {"groups": "group", "surfaces": "surface", "channels": "channel", "services": "service"}
 """The fields of an access that let somebody in: a group and a surface together, or a service. Surface `bot` counts
@@ -73,6 +74,40 @@ def granted_by(found: Mapping[Kind, Review], server: RegisteredServer) -> Access
     """What reviews of one subject grant together; None while one is not approved."""
     done = bool(found) and all(review.state is State.APPROVED and review.granted for review in found.values())
     return at_most(found, server) if done else None
+
+
+def left_out_before(review: Review, every: Iterable[Review]) -> dict[str, Review]:
+    """What earlier approvals left out of the access that a review looks at, and nobody has asked for anew since.
+
+    Args:
+        review: the review.
+        every: the reviews of its server, those that were opened last first.
+
+    Returns:
+        The approval that left it out, by field and value, as `groups:finance`.
+    """
+    every = list(every)
+    found: dict[str, Review] = {}
+    for field in Access._fields:
+        for value in getattr(review.subject.requested, field):
+            if (left := _left_out(field, value, review.opened_at_ms, every)) is not None:
+                found[f"{field}:{value}"] = left
+    return found
+
+
+def _left_out(field: str, value: str, until_ms: int, every: Iterable[Review]) -> Review | None:
+    asked_at_ms, decided = 0, dict[Kind, Review]()
+    for each in every:
+        anew = any(change.what == f"{ACCESS}{field}" and value in change.after for change in each.changes)
+        if anew and each.opened_by != GRANTS_FILE.sub:
+            asked_at_ms = max(asked_at_ms, each.opened_at_ms)
+        looked = each.granted is not None and value in getattr(each.subject.requested, field)
+        if looked and (each.decided_at_ms or 0) <= until_ms:
+            decided.setdefault(each.kind, each)
+    for each in decided.values():
+        if each.granted and value not in getattr(each.granted, field) and (each.decided_at_ms or 0) > asked_at_ms:
+            return each
+    return None
 
 
 def reason_of(found: Iterable[Review]) -> str:

@@ -16,7 +16,7 @@ from pegboard_hub.registry.reviews.errors import UnknownReview
 from pegboard_hub.registry.reviews.granting import Unreached, is_closed, unreached
 from pegboard_hub.registry.reviews.model import Comment, Kind, Review, State
 from pegboard_hub.registry.reviews.rights import Rights
-from pegboard_hub.registry.reviews.rules import left_of, together, within
+from pegboard_hub.registry.reviews.rules import common, left_of, together, within
 from pegboard_hub.registry.reviews.store import Authors, Place, Which
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.storage.database import Database
@@ -203,6 +203,22 @@ class Reading:
             told = {name: fields.get(f"granted_{name}", ((), ())) for name in Access._fields}
             ended = together(ended, left_of(*(Access(*each) for each in zip(*told.values(), strict=True))))
         return ended
+
+    async def taken_from(self, among: Iterable[RegisteredServer]) -> dict[str, Access]:
+        """What their last approval took from servers, and they ask for still with no review open; by their names."""
+        wanting = [
+            each for each in among if each.lifecycle not in UNASKED and not within(each.requested, each.granted)
+        ]
+        found = {str(each.name): await self._taken_from(each) for each in wanting}
+        return {name: taken for name, taken in found.items() if any(taken)}
+
+    async def _taken_from(self, server: RegisteredServer) -> Access:
+        name = str(server.name)
+        if await self.listed(server=name, states=[State.OPEN], limit=1):
+            return Access()
+        last = await self.listed(server=name, states=[State.APPROVED], by_decision=True, limit=1)
+        ended = await self.ended_by(last[0]) if last else Access()
+        return common(ended, left_of(server.requested, server.granted))
 
     async def _all_open(self) -> list[Waiting]:
         """Every open review. Every opening and decision is a change of its server: others are not read again."""

@@ -43,9 +43,9 @@ class Rights:
         """The kinds of reviews that people in these groups decide on."""
         return frozenset(kind for kind in Kind if not set(approvers(self.said, kind)).isdisjoint(groups))
 
-    def checklist(self, kind: Kind) -> tuple[str, ...]:
-        """What must hold before a review of a kind is approved."""
-        return checklist(self.said, kind)
+    def checklist(self, review: Review) -> tuple[str, ...]:
+        """What must hold before a review is approved."""
+        return checklist(self.said, review.kind, code=bool(review.subject.release))
 
     def is_reviewed(self, server: RegisteredServer) -> bool:
         """Whether the server's namespace is one that is reviewed."""

@@ -34,6 +34,9 @@ CHECKLISTS = {
 }
 """What must hold before a review is approved, where the operator's file says nothing else."""
 
+OF_CODE = frozenset((*CHECKLISTS[Kind.SECURITY], CHECKLISTS[Kind.PRIVACY][0]))
+"""Those of them that nobody can look at before there is code. They are ticked with its first release."""
+
 
 def approvers(reviews: Reviews, kind: Kind) -> tuple[str, ...]:
     """The groups whose people decide on reviews of a kind."""
@@ -41,10 +44,10 @@ def approvers(reviews: Reviews, kind: Kind) -> tuple[str, ...]:
     return said or APPROVERS[kind]
 
 
-def checklist(reviews: Reviews, kind: Kind) -> tuple[str, ...]:
-    """What must hold before a review of a kind is approved."""
+def checklist(reviews: Reviews, kind: Kind, *, code: bool) -> tuple[str, ...]:
+    """What must hold before a review of a kind is approved; without code, of ours only what can be looked at."""
     said = getattr(reviews, kind.value).checklist
-    return said or CHECKLISTS[kind]
+    return said or tuple(item for item in CHECKLISTS[kind] if code or item not in OF_CODE)
 
 
 ALWAYS = (Kind.SECURITY, Kind.PRIVACY)
@@ -138,6 +141,11 @@ ASPECTS: tuple[_Aspect, ...] = (
 
 RECORD = _of_manifest("title", "description", "support_channel", "links", "gallery")
 """What nobody reviews by itself. Where a review is open, it shows that this will be otherwise, too."""
+
+
+def everything(release: Release) -> list[Difference]:
+    """All of a release that any review looks at, as if nothing had been there before."""
+    return [Difference(what, None, value) for aspect in ASPECTS for what, value in aspect.read(release).items()]
 
 
 def differences(before: Release | None, after: Release, also: Collection[Kind] = ()) -> dict[Kind, list[Difference]]:

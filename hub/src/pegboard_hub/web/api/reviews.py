@@ -115,7 +115,7 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
     hidden = ("opened_why", "checklist", "changes", "comments", "requested")
     told: dict[str, Any] = dict.fromkeys(hidden) | {"outcome_why": ""}
     if looks_after(parts, caller, server):
-        words = reviewing.rights.checklist(review.kind) if review.open else tuple(review.checklist)
+        words = reviewing.rights.checklist(review) if review.open else tuple(review.checklist)
         said = await reviewing.comments(review.id)
         told = {
             "opened_why": review.opened_why,

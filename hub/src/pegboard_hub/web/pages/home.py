@@ -19,7 +19,7 @@ from pegboard_hub.ledger.model import Call, Figures
 from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
-from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
 from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
@@ -173,7 +173,8 @@ async def _needs(
     waiting = Counter(review.kind for review in await parts.reviewing.waiting_for(person))
     rejected = await parts.reviewing.rejections(mine[:MOST_MINE])
     closed = await parts.reviewing.unreached(mine[:MOST_MINE])
-    return _told_needs(viewer, mine, status, waiting, rejected, closed)
+    taken = await parts.reviewing.taken_from(mine[:MOST_MINE])
+    return _told_needs(viewer, mine, status, waiting, rejected, closed, taken)
 
 
 def _told_needs(
@@ -183,6 +184,7 @@ def _told_needs(
     waiting: Mapping[Kind, int],
     rejected: Iterable[Review],
     closed: Iterable[str],
+    taken: Mapping[str, Access],
 ) -> Iterator[Need]:
     for review in rejected:
         words = (
@@ -191,6 +193,10 @@ def _told_needs(
         yield Need(words, f"/reviews/{review.id}")
     for name in closed:
         yield Need(f"Nobody can reach {name}: its page says why", f"/servers/{name}")
+    for name, access in taken.items():
+        values = ", ".join(value for some in access for value in some)
+        words = f"The last approval of {name} ended {values} for everybody who had it: ask again, or no more"
+        yield Need(words, f"/servers/{name}/access")
     for kind, count in waiting.items():
         yield Need(f"{count} {TITLES[kind]} review{'' if count == 1 else 's'} to decide", "/reviews")
     for server in mine:

@@ -78,6 +78,8 @@ class AccessView:
         closed: why nobody gets in, where it is approved all the same.
         unknown: groups of it that are new, and in which nobody is; `exhaustive` where everybody is known.
         moves: what may be done with its lifecycle, in words.
+        taken: values that its last approval ended, and that are asked for still.
+        retiring: who would lose what if it were retired; None where nobody can call it, or it cannot be.
     """
 
     server: RegisteredServer
@@ -97,6 +99,8 @@ class AccessView:
     unknown: tuple[str, ...]
     exhaustive: bool
     moves: tuple[tuple[str, str], ...]
+    taken: tuple[str, ...]
+    retiring: ImpactView | None
     open: tuple[Row, ...]
     recent: bool
     again: str
@@ -177,7 +181,7 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
         return page(request, replace(view, form=form, problem=problem))
 
     def page(request: Request, view: AccessView) -> HTMLResponse:
-        frame = framer.frame(request, view.path, f"Access to {view.server.name}")
+        frame = replace(framer.frame(request, view.path, f"Access to {view.server.name}"), section="/servers")
         status = view.problem.status if view.problem else 200
         return framer.answer("access.html", frame, view, status)
 
@@ -225,6 +229,8 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
     adds = not within(asked, granted) or draft
     before = await reviewing.approved_last(server)
     closed = (await reviewing.unreached([server])).get(name)
+    taken = await reviewing.taken_from([server])
+    ends = server.reachable and "retire" in moves_of(server)
     return AccessView(
         server=server,
         path=path,
@@ -243,6 +249,8 @@ async def access_view(parts: Parts, session: Session, name: str, form: Form) -> 
         exhaustive=parts.identity.demo is not None,
         takes=common(granted, asked) != in_order(granted),
         moves=tuple((action, MOVES[action]) for action in moves_of(server)),
+        taken=tuple(value for some in taken.get(name, Access()) for value in some),
+        retiring=await impact_view(parts, server, replace(server, lifecycle=Lifecycle.RETIRED)) if ends else None,
         open=rows_of(open_ones),
         recent=is_recent(session),
         again=sign_in_again_path(_looked_at(path, form)),

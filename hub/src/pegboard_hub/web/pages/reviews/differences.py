@@ -80,7 +80,8 @@ def _is_list(value: Any) -> bool:
 
 def _shown(change: Difference) -> Shown:
     before, after = change.before, change.after
-    standing = _STANDINGS.get((before is None, after is None), "changed")
+    # Of what is listed, none is as good as nothing.
+    standing = _STANDINGS.get((before in (None, []), after in (None, [])), "changed")
     if isinstance(before, Mapping) or isinstance(after, Mapping):
         return Shown(shown(change.what), standing, tuple(_fields(before or {}, after or {})))
     return Shown(shown(change.what), standing, (_part("", before, after),))

@@ -22,11 +22,18 @@ from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.record import LONGEST_WHY
 from pegboard_hub.registry.reviews.deciding import NOTHING, Verdict
 from pegboard_hub.registry.reviews.errors import NotYours, UnknownReview
-from pegboard_hub.registry.reviews.granting import Bound, Unreached, at_most, bounds_of, reaches_somebody
+from pegboard_hub.registry.reviews.granting import (
+    Bound,
+    Unreached,
+    at_most,
+    bounds_of,
+    left_out_before,
+    reaches_somebody,
+)
 from pegboard_hub.registry.reviews.lifecycle import moves_of
 from pegboard_hub.registry.reviews.model import TITLES, Comment, Kept, Kind, Review, State, subject_of
 from pegboard_hub.registry.reviews.reading import UNASKED
-from pegboard_hub.registry.reviews.rules import ACCESS, common, left_of, needed_of, together, within
+from pegboard_hub.registry.reviews.rules import ACCESS, common, everything, left_of, needed_of, together, within
 from pegboard_hub.registry.reviews.store import TAKE_BACK, Place
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view
@@ -123,6 +130,9 @@ class ReviewView:
         involved: whether the person may read what differs and what is said; others see outcomes alone.
         current: whether what it looks at is still asked for.
         differences: what is not as it was when it was last approved.
+        whole: all of the release, for who is to decide on it; nothing where there is none, or nothing to decide.
+        left_out: earlier approvals that left out what is asked for still, though nobody asked anew, by its field.
+        sensitivity: of the data, as the release says that is looked at.
         impact: who would gain what beside then; None where nothing is to be decided.
         access: what is asked for beside what is granted, by kind of access.
         bounds: what leaves out some of what is asked for or granted, beside this review, where it is to be decided.
@@ -131,6 +141,7 @@ class ReviewView:
         ending: what is granted now, and another approval has left out: it ends with the last one.
         losses: who would lose what by that and by what is kept of this one; None where nobody would.
         ended: what ended with this approval, where it was the last one.
+        lost: who lost what by that; None where nobody did, or it was long ago.
         beside: the newest review of each kind of the same subject, without this one.
         first: whether nothing of the server was ever approved.
         uses_models: whether it sends data to a language model, as its author says.
@@ -150,6 +161,9 @@ class ReviewView:
     involved: bool
     current: bool
     differences: tuple[Shown, ...]
+    whole: tuple[Shown, ...]
+    left_out: Mapping[str, Review]
+    sensitivity: str
     impact: ImpactView | None
     access: dict[str, tuple[AccessRow, ...]]
     bounds: tuple[Bound, ...]
@@ -158,6 +172,7 @@ class ReviewView:
     ending: Access
     losses: ImpactView | None
     ended: Access
+    lost: ImpactView | None
     items: tuple[Item, ...]
     comments: tuple[Comment, ...]
     beside: tuple[Row, ...]
@@ -189,9 +204,10 @@ class ReviewView:
         return granted if self.involved else (granted.groups, granted.surfaces)
 
     def ticked(self, row: AccessRow) -> bool:
-        """Whether the form approves one value: all of them, until somebody has sent or kept it otherwise."""
+        """Whether the form approves one value, until somebody has sent or kept it otherwise: all of them, but those
+        that were left out before."""
         if self.form or self.kept is None:
-            return row.field in self.form if self.form else True
+            return row.field in self.form if self.form else row.field not in self.left_out
         name, _, value = row.field.partition(":")
         return value in getattr(self.kept.access, name)
 
@@ -347,7 +363,9 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
     newest, beside = newest_of.get(review.kind, review), [each for each in newest_of.values() if each.id != review.id]
     told = {review.id, *(each.id for each in beside)}
     granted = at_most(others, server)
+    release = (server.waiting or server.release) if decides else None
     kinds = reviewing.rights.kinds_of(person.groups)
+    ended = await reviewing.ended_by(review)
     return ReviewView(
         review=review,
         title=TITLES[review.kind],
@@ -355,13 +373,17 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         involved=involved,
         current=current,
         differences=await asyncio.to_thread(differing, review.changes) if involved else (),
+        whole=await asyncio.to_thread(differing, everything(release)) if release and involved else (),
+        left_out=_left_out(review, every, server) if involved and decides else {},
+        sensitivity=release.manifest.sensitivity if release else server.sensitivity,
         impact=await _impact(parts, server) if involved and decides else None,
         access=access_rows(server.granted, review.subject.requested),
         bounds=_narrower(others, server) if decides else (),
         hopeless=decides and not reaches_somebody(granted),
         ending=left_of(server.granted, granted) if decides else NOTHING,
         losses=await _losses(parts, server, review, granted) if involved and decides else None,
-        ended=await reviewing.ended_by(review),
+        ended=ended,
+        lost=await _lost(parts, server, review, ended) if involved and current else None,
         unreached=(await reviewing.unreached([server])).get(review.server) if current else None,
         items=_items(parts, review),
         comments=tuple(await reviewing.comments(review.id)) if involved else (),
@@ -394,7 +416,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
 async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:
     """Approve, reject, or keep all of it for later, as the button says."""
     found = await parts.reviewing.find(review)
-    held = frozenset(item for item in parts.reviewing.rights.checklist(found.kind) if item_field(item) in form)
+    held = frozenset(item for item in parts.reviewing.rights.checklist(found) if item_field(item) in form)
     chosen, version = form.get("verdict", ""), version_of(form)
     verdict = Verdict(
         version=version,
@@ -454,6 +476,25 @@ async def _losses(parts: Parts, server: RegisteredServer, review: Review, grante
     return await impact_view(parts, before, once_approved(before, common(server.granted, left)))
 
 
+async def _lost(parts: Parts, server: RegisteredServer, review: Review, ended: Access) -> ImpactView | None:
+    """Who lost what with an approval, as long as what it granted holds."""
+    if not any(ended) or not server.reachable or review.decided_at_ms is None:
+        return None
+    before = replace(server, granted=together(server.granted, ended))
+    return await impact_view(parts, before, server)
+
+
+def _left_out(review: Review, every: Iterable[Review], server: RegisteredServer) -> dict[str, Review]:
+    """What is not granted now, because earlier approvals left it out."""
+    found = left_out_before(review, every)
+    return {
+        row.field: found[row.field]
+        for rows in access_rows(server.granted, review.subject.requested).values()
+        for row in rows
+        if row.standing == "new" and row.field in found
+    }
+
+
 def _narrower(others: Mapping[Kind, Review], server: RegisteredServer) -> tuple[Bound, ...]:
     """What leaves something out of what could be granted."""
     whole = together(server.requested, server.granted)
@@ -462,7 +503,7 @@ def _narrower(others: Mapping[Kind, Review], server: RegisteredServer) -> tuple[
 
 def _items(parts: Parts, review: Review) -> tuple[Item, ...]:
     """The list as it is to be ticked, or as it was when somebody decided."""
-    words = parts.reviewing.rights.checklist(review.kind) if review.open else tuple(review.checklist)
+    words = parts.reviewing.rights.checklist(review) if review.open else tuple(review.checklist)
     return tuple(Item(each, item_field(each), review.checklist.get(each, False)) for each in words)
 
 
