@@ -196,11 +196,13 @@ def test_what_a_servers_page_shows_is_copied_by_a_button_and_can_be_read_without
         assert command == f"pegboard connect CLIENT --server prod/presto --url {pegboard.public_url}"
 
 
-def test_the_navigation_takes_one_row_and_stays_where_it_is_from_page_to_page(pegboard: Instance, page: Page) -> None:
+def test_the_navigation_shows_where_one_is_and_stays_where_it_is_from_page_to_page(
+    pegboard: Instance, page: Page
+) -> None:
     page.goto(f"{pegboard.public_url}/sign-in")
     page.get_by_role("button", name="Pat").click()
     page.wait_for_url(f"{pegboard.public_url}/")
-    for width, highest in ((1280, 48), (1024, 48), (375, 96)):
+    for width, highest in ((1280, 48), (1024, 48), (375, 140)):
         page.set_viewport_size({"width": width, "height": 800})
         places = set()
         for path in ("/", "/explain", "/ledger", "/clients", "/sessions", "/sign-in", "/nothing"):
@@ -209,6 +211,10 @@ def test_the_navigation_takes_one_row_and_stays_where_it_is_from_page_to_page(pe
             header = page.locator("header.top").bounding_box()
             assert header is not None
             assert header["height"] <= highest, path
+            for current in page.locator(".top nav a[aria-current]").all():
+                box = current.bounding_box()
+                assert box is not None
+                assert 0 <= box["x"] <= width - box["width"], path
         assert len(places) == 1, width
 
 
