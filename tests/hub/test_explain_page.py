@@ -73,7 +73,7 @@ async def test_a_refused_call_says_what_the_caller_reads_what_decided_and_whom_t
     text = await page(hub, server="prod/presto", tool="run_query", **{"as": "sam"})
     assert '<h2 id="verdict">Refused by the edge.</h2>' in text
     assert "<blockquote>prod/presto is not granted to any of your groups. Ask platform in #data-platform." in text
-    assert "Code <code>access_denied</code>, reason <code>group_not_granted</code>" in text
+    assert re.search("For support.*access_denied.*reason.*group_not_granted", text)
     assert "sam is in search-eng; granted are ads-eng, data-infra, finance, platform" in text
     assert '<p class="whom">Ask platform in #data-platform.</p>' in text
     steps = outcomes(text)

@@ -16,7 +16,7 @@ from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.web.api.registry_schema import CataloguePage
 from tests.folders import new_folder
-from tests.hub.company import PRESTO, Company, Hub, found_company, opened, presto
+from tests.hub.company import PRESTO, URL, Company, Hub, found_company, opened, presto
 from tests.hub.reviewing import ask
 
 pytestmark = pytest.mark.anyio
@@ -406,7 +406,8 @@ async def test_who_may_know_of_a_server_that_nobody_can_call_is_told_why(drafted
     assert (await told("sam")).startswith("a draft: submit it at ")
     assert await told("ana") == "404"
     await ask(drafted, "sam", "prod/weather", Access(("search-eng",), ("cli",)))
-    assert await told("ana") == "in review: privacy is open, security is open"
+    words = "in review: its Security and Legal and privacy reviews have not decided; see "
+    assert await told("ana") == f"{words}{URL}/servers/prod/weather/security"
     for lifecycle, why, words in OUT_OF_REACH:
         async with drafted.parts.registry.changing() as changing:
             values = {"lifecycle": lifecycle, "lifecycle_why": why}

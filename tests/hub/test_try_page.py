@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +23,12 @@ from tests.hub.trying import Edge, answered, tried_in
 pytestmark = pytest.mark.anyio
 
 TRY = f"{URL}/servers/prod/presto/try"
+SDK_SAYS = "Error executing tool run_query: "
 REFUSAL = {
     "code": "tool_unavailable",
     "message": "No tool here for you. Ask platform.",
     "layer": "server",
-    "reason": "tool_unavailable",
+    "reason": "policy_denied",
     "what_to_do": "Ask platform.",
     "request_id": "r",
 }
@@ -110,6 +113,10 @@ ANSWERS: dict[str, tuple[Callable[[httpx2.Request], httpx2.Response], str]] = {
         lambda _: answered({"isError": True, "content": [{"type": "text", "text": "bad <b>"}]}),
         "bad <b>",
     ),
+    "the tool fails, as the SDK says it": (
+        lambda _: answered({"isError": True, "content": [{"type": "text", "text": f"{SDK_SAYS}no such day"}]}),
+        "says that it failed no such day",
+    ),
     "an error": (refused_with({"error": {"code": -32000, "message": "oh <i>"}}, 200), "answered an error: oh <i>"),
     "no JSON": (lambda _: httpx2.Response(502, text="<html>"), "of status 502, cannot be read"),
     "too much": (lambda _: httpx2.Response(200, content=b"x" * (MOST_BYTES + 1)), "larger than 1024 KiB"),
@@ -144,8 +151,21 @@ async def test_whatever_comes_back_is_told_in_words(company: Company, name: str)
     assert answer.status_code == 200
     assert words in plain(answer.text)
     assert len(edge.asked) == 1
+    assert SDK_SAYS not in answer.text
     assert "<i>" not in answer.text
     assert "<b>" not in answer.text
+
+
+async def test_a_refusal_leads_to_the_same_call_rule_by_rule(company: Company) -> None:
+    edge = Edge(ANSWERS["the server refuses"][0])
+    async with tried_in(company, edge) as (_, browser):
+        page = await browser.get(f"{TRY}?tool=run_query")
+        answer = await browser.press(page, "Call it", a0="SELECT 1", a1="3")
+        assert "reason policy_denied" in plain(answer.text)
+        [address] = re.findall(r'href="(/explain[^"]+arguments=[^"]+)"', answer.text)
+        explained = await browser.get(f"{URL}{html.unescape(address)}")
+    assert "ana from web → prod/presto run_query" in plain(explained.text)
+    assert '{"sql": "SELECT 1", "rows": 3}' in html.unescape(explained.text)
 
 
 async def test_where_web_is_not_granted_trying_is_not_offered_and_says_whom_to_ask(company: Company) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (0, f"lifecycle deprecated: use {HARMLESS}", ["servers", "dev/desk", "--as", "ana"]),
     (0, "release 1.0.3 (0123)", ["servers", "dev/desk", "--as", "ana"]),
     (0, "owner platform, #desk", ["servers", "dev/desk", "--as", "ana"]),
-    (0, "security approved", ["servers", "dev/desk", "--as", "ana"]),
+    (0, "Security approved", ["servers", "dev/desk", "--as", "ana"]),
     (0, "This is what everybody may read", ["history", "dev/desk", "--as", "ana"]),
     (0, f"pat edit Description: a → {HARMLESS}bbbb", ["history", "dev/desk", "--as", "ana"]),
     (0, "Takes every release: no → yes", ["history", "dev/desk", "--as", "ana"]),
@@ -173,7 +174,8 @@ def test_refusals_are_told_in_both_eras(
         out, err = capsys.readouterr()
         error = json.loads(out)["error"]
         assert (error["layer"], error["reason"]) == (layer, reason)
-        assert f"pegboard explain --server dev/desk --tool {tool} {' '.join(who)}" in err
+        explain = f"pegboard explain --server dev/desk --tool {tool} {' '.join(who)}"
+        assert f"{explain} {shlex.join(arguments)}\n" in err
         assert error["request_id"] in err
         assert error["request_id"] in ("req-1", "req-7")
 
@@ -352,6 +354,12 @@ def test_a_server_that_is_not_there_is_told_without_urls_and_oauth(capsys: pytes
         assert "http" not in err
         assert "target" not in err
         assert "explain" not in err, "there is nothing to be explained"
+
+
+def test_a_refused_call_is_explained_with_the_arguments_it_had(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DESK, "order", "--as", "ana", "--arg", "amount=5000"]) == 3
+    [hint] = [line for line in capsys.readouterr().err.splitlines() if "pegboard explain" in line]
+    assert hint.endswith("--tool order --as ana --arg amount=5000")
 
 
 def test_a_rule_that_reads_arguments_is_neither_held_nor_failed(capsys: pytest.CaptureFixture[str]) -> None:

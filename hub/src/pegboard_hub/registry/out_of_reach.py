@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.releases import Outcome
-from pegboard_hub.registry.reviews.model import State
+from pegboard_hub.registry.reviews.model import TITLES, State
 
 
 def out_of_reach(server: RegisteredServer, reviews: Iterable[Outcome], public_url: str) -> str:
@@ -26,9 +26,18 @@ def _draft(server: RegisteredServer, _reviews: list[Outcome], public_url: str) -
     return f"a draft: submit it at {public_url}/servers/{server.name}/access"
 
 
-def _in_review(_server: RegisteredServer, reviews: list[Outcome], _public_url: str) -> str:
-    left = (f"{each.kind} is {each.state}" for each in reviews if each.state != State.APPROVED)
-    return ": ".join(filter(None, ("in review", ", ".join(left))))
+def _in_review(server: RegisteredServer, reviews: list[Outcome], public_url: str) -> str:
+    left = [each for each in reviews if each.state != State.APPROVED]
+    told = [_of_reviews(left, state, words) for state, words in _REVIEWS.items()]
+    page = f"see {public_url}/servers/{server.name}/security" if left else ""
+    return ": ".join(filter(None, ("in review", "; ".join(filter(None, (*told, page))))))
+
+
+def _of_reviews(reviews: list[Outcome], state: State, words: tuple[str, str]) -> str:
+    kinds = {each.kind for each in reviews if each.state == state}
+    titles = [title for kind, title in TITLES.items() if kind in kinds]
+    one = len(titles) == 1
+    return f"its {' and '.join(titles)} review{'' if one else 's'} {words[not one]}" if titles else ""
 
 
 def _approved(_server: RegisteredServer, _reviews: list[Outcome], _public_url: str) -> str:
@@ -42,6 +51,13 @@ def _retired(server: RegisteredServer, _reviews: list[Outcome], _public_url: str
 def _not_deployed(_server: RegisteredServer, _reviews: list[Outcome], _public_url: str) -> str:
     return "without a release that is deployed"
 
+
+_REVIEWS = {
+    State.OPEN: ("has not decided", "have not decided"),
+    State.REJECTED: ("rejected it", "rejected it"),
+    State.SUPERSEDED: ("was replaced by a newer one", "were replaced by newer ones"),
+}
+"""What is said of a review that is in the way, and of several."""
 
 _WORDS: dict[Lifecycle, Callable[[RegisteredServer, list[Outcome], str], str]] = {
     Lifecycle.DRAFT: _draft,

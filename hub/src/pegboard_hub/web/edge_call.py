@@ -42,6 +42,7 @@ class Told:
     message: str
     what_to_do: str
     layer: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +195,5 @@ def _refusal(error: Any, result: Any) -> Told | None:
         candidates.append(result["_meta"].get(META_KEY))
     for each in candidates:
         if isinstance(each, dict) and "layer" in each:
-            code, message, mend, layer = (
-                str(each.get(name, ""))[:1000] for name in ("code", "message", "what_to_do", "layer")
-            )
-            return Told(code, message, mend, layer)
+            return Told(**{name: str(each.get(name, ""))[:1000] for name in Told.__slots__})
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from typing import Annotated, Any
 
@@ -42,19 +44,34 @@ def call(
     if arg and json_args is not None:
         raise Failure.usage("--arg and --json-args exclude each other.", "Use one of them.")
     whole = None if json_args is None else parse_json(sys.stdin.read() if json_args == "-" else json_args)
+    sent: dict[str, Any] = {}
     try:
-        result = _call(options, name, tool, arg or [], whole, chosen)
+        result = _call(options, name, tool, arg or [], whole, chosen, sent)
     except Failure as failure:
         if failure.refused and failure.status is ExitStatus.DENIED:
-            explain = f"pegboard explain --server {name} --tool {tool}{options.as_arguments()}"
-            failure.hints = (f"Rule by rule: {explain}",)
+            explain = f"pegboard explain --server {name} --tool {shlex.quote(tool)}{options.as_arguments()}"
+            failure.hints = (f"Rule by rule: {explain}{_repeated(arg or [], sent or whole)}",)
         raise
     _show(options, name, tool, result)
 
 
+def _repeated(pairs: list[str], sent: dict[str, Any] | None) -> str:
+    """The part of a command line that repeats a call's arguments for `explain`, which knows no schema."""
+    if not sent or parse_pairs(pairs, None) == sent:
+        return "".join(f" --arg {shlex.quote(pair)}" for pair in pairs)
+    return f" --json-args {shlex.quote(json.dumps(sent))}"
+
+
 def _call(
-    options: Options, name: ServerName, tool: str, pairs: list[str], whole: dict[str, Any] | None, era: Any
+    options: Options,
+    name: ServerName,
+    tool: str,
+    pairs: list[str],
+    whole: dict[str, Any] | None,
+    era: Any,
+    sent: dict[str, Any],
 ) -> dict[str, Any]:
+    """The result of the call. `sent` is filled with its arguments as soon as they are known, whatever then comes."""
     from pegboard.cli.client import HubClient
     from pegboard.cli.mcp_client import Session, converse
 
@@ -62,7 +79,8 @@ def _call(
         if whole is not None:
             return await session.call(tool, whole)
         listed = {each["name"]: each.get("inputSchema", {}) for each in await session.tools()}
-        return await session.call(tool, parse_pairs(pairs, listed.get(tool)))
+        sent.update(parse_pairs(pairs, listed.get(tool)))
+        return await session.call(tool, sent)
 
     with HubClient(options) as hub:
         return hub.with_server(name, lambda token: converse(token, era, talk))

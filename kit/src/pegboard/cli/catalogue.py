@@ -14,7 +14,7 @@ from pegboard.cli import render
 from pegboard.cli.arguments import type_label
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import clean, line
+from pegboard.cli.text import clean, line, review_title
 from pegboard.core.names import ServerName
 from pegboard.core.text import sentence
 
@@ -117,7 +117,10 @@ def _facts(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "sensitivity", str(server.get("sensitivity", ""))
     yield "groups", ", ".join(granted.get("groups") or ("none",))
     yield "surfaces", ", ".join(granted.get("surfaces") or ("none",))
-    yield "reviews", ", ".join(f"{each.get('kind')} {each.get('state')}" for each in server.get("reviews") or ())
+    yield (
+        "reviews",
+        ", ".join(f"{review_title(each.get('kind'))} {each.get('state')}" for each in server.get("reviews") or ()),
+    )
     yield "endpoint", str(server.get("resource_url", ""))
     yield "links", ", ".join(f"{name} {url}" for name, url in (server.get("links") or {}).items())
     why_not = server.get("out_of_reach")

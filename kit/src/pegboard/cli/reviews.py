@@ -13,7 +13,7 @@ import typer
 from pegboard.cli import render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import line
+from pegboard.cli.text import line, review_title
 
 OPENING_S = 5.0
 """Most seconds to wait until the browser has the page."""
@@ -62,7 +62,7 @@ def list_reviews(
     if not found:
         render.hint("Nothing waits for you." if waiting else "No review that you may see fits.")
         return
-    heads = ("server", "review", "state", "asked for by", "since", "decided by", "id")
+    heads = ("server", "review", "state", "asked for by", "asked for", "decided by", "decided", "id")
     render.table(heads, [_row(each) for each in found])
     if answer.get("next"):
         render.hint(f"Older ones: the same command with --cursor {line(answer['next'])}")
@@ -145,18 +145,19 @@ def _row(review: Mapping[str, Any]) -> tuple[str, ...]:
     waits = " (for you)" if review.get("waits_for_you") else ""
     return (
         line(review.get("server", "")),
-        line(review.get("kind", "")),
+        review_title(review.get("kind", "")),
         line(review.get("state", "")) + waits,
         line(review.get("opened_by", "")),
-        _moment(review.get("decided_at") or review.get("opened_at")),
+        _moment(review.get("opened_at")),
         line(review.get("decided_by") or ""),
+        _moment(review["decided_at"]) if review.get("decided_at") else "",
         line(review.get("id", "")),
     )
 
 
 def _facts(review: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "server", str(review.get("server", ""))
-    yield "review", f"{review.get('kind', '')}, {review.get('state', '')}"
+    yield "review", f"{review_title(review.get('kind', ''))}, {review.get('state', '')}"
     yield "release", str(review.get("release") or "none yet")
     yield "asked for by", f"{review.get('opened_by', '')} on {_moment(review.get('opened_at'))}"
     for name, label in LABELS.items():

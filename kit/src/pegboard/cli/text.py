@@ -28,3 +28,11 @@ def clean(value: Any) -> str:
 def line(value: Any) -> str:
     """`clean`, and all on one line: what must not look like two things."""
     return " ".join(clean(value).split())
+
+
+REVIEWS = {"security": "Security", "privacy": "Legal and privacy", "genai": "GenAI"}
+
+
+def review_title(kind: Any) -> str:
+    """What people call a kind of review; options and --json have the kind itself."""
+    return REVIEWS.get(kind) or line(kind)

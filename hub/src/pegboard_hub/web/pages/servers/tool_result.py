@@ -50,14 +50,18 @@ class Shown(NamedTuple):
     others: tuple[str, ...]
 
 
-def shown_result(result: Mapping[str, Any]) -> Shown:
-    """What a page shows of a result (MCP `CallToolResult`)."""
+def shown_result(result: Mapping[str, Any], tool: str = "") -> Shown:
+    """What a page shows of a result (MCP `CallToolResult`).
+
+    Args:
+        tool: whose result it is. The SDK says it again before what went wrong; the page knows.
+    """
     content = result.get("content")
     blocks = (
         [block for block in content if isinstance(block, dict)][:MOST_BLOCKS] if isinstance(content, list) else []
     )
-    structured = result.get("structuredContent")
-    texts = [_cut(str(block.get("text", ""))) for block in blocks if block.get("type") == "text"]
+    structured, before = result.get("structuredContent"), f"Error executing tool {tool}: "
+    texts = [_cut(str(block.get("text", "")).removeprefix(before)) for block in blocks if block.get("type") == "text"]
     tables = tuple(_tables(structured)) if isinstance(structured, dict | list) else ()
     raw = written(structured, MOST_TEXT) if structured is not None else ""
     if structured is not None:

@@ -6,8 +6,10 @@ the surface `web` is answered as what does not exist, before anything is sent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -37,6 +39,9 @@ PATH = f"{SERVER}/try"
 SURE = "sure"
 """The field that a second click sends, of a tool that may change things."""
 
+LONGEST_ADDRESS = 4000
+"""Characters of an address that browsers and what is between take without fail."""
+
 
 @dataclass(frozen=True, slots=True)
 class TryView:
@@ -48,6 +53,7 @@ class TryView:
         outcome: what came of the call; None before there is one.
         result: of the call, where it has one.
         ledger: address of the call in the ledger.
+        explain: address of the same call rule by rule, where it was refused.
     """
 
     head: Head
@@ -60,6 +66,7 @@ class TryView:
     outcome: Outcome | None = None
     result: Shown | None = None
     ledger: str = ""
+    explain: str = ""
 
     @property
     def problems(self) -> tuple[Field, ...]:
@@ -155,10 +162,18 @@ async def _tried(parts: Parts, server: RegisteredServer, session: Session, view:
     return replace(
         view,
         outcome=outcome,
-        result=shown_result(outcome.result) if outcome.result is not None else None,
+        result=shown_result(outcome.result, tool.name) if outcome.result is not None else None,
         sending=written(arguments),
         ledger=with_query("/ledger", [("request_id", outcome.request_id)]) if outcome.request_id else "",
+        explain=_explained(server, tool, arguments) if outcome.refused else "",
     )
+
+
+def _explained(server: RegisteredServer, tool: ToolDeclaration, arguments: Mapping[str, Any]) -> str:
+    """Where the call is explained; empty where its arguments are too long for an address."""
+    asked = [("server", str(server.name)), ("tool", tool.name), ("on", WEB), ("arguments", json.dumps(arguments))]
+    found = with_query("/explain", asked)
+    return found if len(found) <= LONGEST_ADDRESS else ""
 
 
 def _no_tool(server: RegisteredServer) -> Refused:
