@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.database_url import EMBEDDED, anchored, read_database_url
+from pegboard_hub.common.database_url import EMBEDDED, FILE_VARIABLE, anchored, read_database_url
 from pegboard_hub.common.home import Home, server_of
 from pegboard_hub.common.settings import HubSettings
 from pegboard_hub.identity.clients.store import restore as restore_clients
@@ -83,6 +83,15 @@ async def test_a_server_that_is_away_is_said_with_what_mends_it_and_never_with_t
     assert "a-pass" not in repr(HubSettings("http://localhost:1", database_url=AWAY))
     with pytest.raises(DatabaseUnreadable, match="is it up"):
         see(AWAY)
+
+
+async def test_a_url_that_came_from_a_file_is_said_to_be_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, "/etc/pegboard/database")
+    database = Database(AWAY)
+    with pytest.raises(StorageUnavailable, match=f"in {FILE_VARIABLE} right"):
+        async with database.read():
+            pass
+    await database.close()
 
 
 @pytest.mark.parametrize(

@@ -210,5 +210,14 @@ def test_the_command_prints_the_file_and_what_one_would_change(
     saved.write_text(text.replace('"finance", ', ""))
     assert run(["registry", "import", "--dry-run", "--json", str(saved), *home]) == 0
     assert {each["server"] for each in json.loads(capsys.readouterr().out)["servers"]} == {PRESTO, "dev/scratch"}
-    assert run(["registry", "import", str(saved), *home]) != 0
+    assert run(["registry", "import", str(saved), *home]) == 2
     assert str(company.grants) in capsys.readouterr().err
+    assert run(["registry", "import", "--dry-run", str(saved.with_name("none.toml")), *home]) == 1
+    assert capsys.readouterr().err.splitlines()[0].endswith("none.toml: cannot be read: No such file or directory")
+    written, astray = saved.with_name("written.toml"), saved.with_name("none") / "grants.toml"
+    assert run(["registry", "export", "-o", str(written), *home]) == 0
+    assert capsys.readouterr() == ("", f"Written to {written}.\n")
+    assert PRESTO in read_grants(written.read_text(), "written").servers
+    assert run(["registry", "export", "-o", str(astray), *home]) == 1
+    assert "there is no such folder" in capsys.readouterr().err
+    assert not astray.parent.exists()

@@ -146,7 +146,7 @@ def test_a_server_json_becomes_a_draft_and_what_has_no_place_is_named(
                 "endpoint": "https://mcp.acme.example/weather",
             },
             "sensitivity": "restricted",
-            "why": f"imported: io.github.acme/Weather_API.v2 1.2.3 from {path}",
+            "why": "imported: io.github.acme/Weather_API.v2 1.2.3 from server.json",
         }
     }
     assert draft["not_taken_over"] == [
@@ -167,7 +167,24 @@ def test_a_person_is_told_the_same(here: Instance, tmp_path: Path, capsys: pytes
     assert "npm @acme/weather 1.2.3" in out
     assert "com.acme/broken" in out
     assert "\x1b" not in out
-    assert err == "1 draft made, 1 server left out.\n"
+    made, onward = err.splitlines()
+    assert made == "1 draft made, 1 server left out."
+    assert onward == f"Next, its owners submit it for review: {here.url}/servers/prod/weather-api-v2/access"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"name": 7}', '{"server": {}}', "[]", "<html>"])
+def test_a_file_that_is_no_server_json_is_wrong_usage(
+    here: Instance, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    error = told(capsys, written(tmp_path, text), status=2)["error"]
+    assert "is not a server.json" in error["message"]
+    assert here.drafts == {}
+
+
+def test_where_the_file_lies_is_nobody_s_business(here: Instance, tmp_path: Path) -> None:
+    assert run(["registry", "import-drafts", written(tmp_path, WHOLE), *WHO]) == 0
+    [draft] = here.drafts.values()
+    assert draft["why"].endswith("from server.json")
 
 
 def test_another_registry_is_read_to_its_end(here: Instance, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_a_server_json_becomes_a_draft_that_its_team_may_edit(
     assert (shown["lifecycle"], shown["you"]["may_edit"], shown["you"]["usable"]) == ("draft", True, False)
     assert shown["granted"] == {"groups": [], "surfaces": [], "channels": [], "services": []}
     [entry] = told(capsys, "history", "prod/weather-api-v2", "--as", "ana")["entries"]
-    assert entry["why"] == f"imported: io.github.acme/Weather_API.v2 2.1.0-rc.1 from {path}"
+    assert entry["why"] == f"imported: io.github.acme/Weather_API.v2 2.1.0-rc.1 from {Path(path).name}"
 
 
 def test_our_own_list_is_read_as_any_registry_s_is_and_what_is_here_already_is_left_out(

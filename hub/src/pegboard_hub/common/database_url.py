@@ -6,6 +6,7 @@ and is shown nowhere; what may be shown of it, `storage.postgresql.address_of` s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,8 +39,13 @@ def read_database_url(variables: Mapping[str, str]) -> str | None:
         name = FILE_VARIABLE if file else VARIABLE
         raise ConfigurationError(name, [f"is no URL of a PostgreSQL, like {_EXAMPLE}, and not the word {EMBEDDED}"])
     if not url.isprintable():
-        raise ConfigurationError(VARIABLE, ["is not one line of text"])
+        raise ConfigurationError(FILE_VARIABLE if file else VARIABLE, ["is not one line of text"])
     return url
+
+
+def in_use(words: str) -> str:
+    """The same words, about the variable that the database is named by here."""
+    return words.replace(VARIABLE, FILE_VARIABLE) if os.environ.get(FILE_VARIABLE, "").strip() else words
 
 
 def anchored(variables: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from pegboard.core.declared import declaration_problems
-from pegboard.core.errors import ConfigurationError
+from pegboard.core.errors import ConfigurationError, unreadable
 from pegboard.core.grants import Grant, GrantsFile, read_grants
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration
@@ -72,7 +72,7 @@ def read_grants_file(path: Path, *, names_some: bool = False) -> GrantsFile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(str(path), [f"cannot be read: {error}"]) from error
+        raise ConfigurationError(str(path), [f"cannot be read: {unreadable(error)}"]) from error
     if names_some and not text.strip():
         raise ConfigurationError(
             str(path), ["has nothing in it", "to withdraw every server leave a comment in it that says so"]

@@ -213,7 +213,7 @@ def up(
     """Run Pegboard: hub, edge and every granted server, until Ctrl-C or, with --detach, until `pegboard down`.
 
     \b
-    Examples:
+    Example:
       pegboard up --port 8500 --home /srv/pegboard
       pegboard up --detach
     """
@@ -330,7 +330,7 @@ def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
 
 
 def _home_option(home: Path) -> str:
-    return "" if home == DEFAULT_HOME or "PEGBOARD_HOME" in os.environ else f" --home {shlex.quote(str(home))}"
+    return "" if home == DEFAULT_HOME else f" --home {shlex.quote(str(home))}"
 
 
 class Progress:

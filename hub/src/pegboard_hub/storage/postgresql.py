@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.database_url import VARIABLE
+from pegboard_hub.common.database_url import VARIABLE, in_use
 from pegboard_hub.storage.errors import DatabaseUnreadable
 
 NAME = "postgresql"
@@ -149,7 +149,7 @@ def _parsed(url: str) -> dict[str, Any]:
     except psycopg.ProgrammingError:
         pass  # what it says may quote the password
     example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE, with what is special in a password as %XX"
-    raise ConfigurationError(VARIABLE, [f"libpq cannot read it; it looks like {example}"])
+    raise ConfigurationError(in_use(VARIABLE), [f"libpq cannot read it; it looks like {example}"])
 
 
 def pool_size() -> int:
@@ -216,11 +216,11 @@ def trouble_of(original: BaseException | None) -> str:
     """What is wrong with the database and what mends it; empty where the statement is at fault."""
     code = getattr(original, "sqlstate", None) or ""
     said = (str(original).strip().splitlines() or [""])[0]
-    mend = next((words for start, words in _MENDS if code.startswith(start)), "")
+    mend = next((in_use(words) for start, words in _MENDS if code.startswith(start)), "")
     if mend:
         return f"the database cannot be used ({said}): {mend}"
     if not code and isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):
-        return f"the database cannot be used ({said}): {_UNREACHABLE}"
+        return f"the database cannot be used ({said}): {in_use(_UNREACHABLE)}"
     return ""
 
 

@@ -76,7 +76,7 @@ def rotate(
     joined. The exit status is 4 when it still waits for somebody: it then goes on by itself.
 
     \b
-    Examples:
+    Example:
       pegboard keys rotate
       pegboard keys rotate tokens --home /srv/pegboard
     """

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from pegboard.core.errors import ConfigurationError
+from pegboard.core.errors import ConfigurationError, unreadable
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.looking import JsonOption
@@ -51,9 +51,11 @@ def export(
     `pegboard registry import --dry-run` tells.
 
     \b
-    Examples:
+    Example:
       pegboard registry export --output grants.toml
     """
+    if output is not None and not output.parent.is_dir():
+        raise ConfigurationError(str(output), ["cannot be written: there is no such folder"])
     with HubDoor(Home.at(home)) as hub:
         into = f"?{urlencode({'into': output.absolute().parent})}" if output is not None else ""
         found = hub.ask("GET", f"{DOOR}/export{into}")
@@ -65,6 +67,7 @@ def export(
         replace_file(output, text)
     except OSError as error:
         raise ConfigurationError(str(output), [f"cannot be written: {error.strerror}"]) from error
+    print(f"Written to {output}.", file=sys.stderr)
 
 
 @registry.command("import")
@@ -88,7 +91,7 @@ def import_(
     """
     with HubDoor(Home.at(home)) as hub:
         if not dry_run:
-            raise ConfigurationError("--dry-run", ["is missing", f"to import a file, save it: {_followed(hub)}"])
+            raise typer.BadParameter(f"--dry-run is missing; to import a file, save it: {_followed(hub)}")
         found = hub.ask("POST", f"{DOOR}/import", {"text": _text(file)})
     if as_json:
         print(json.dumps(found, indent=2))
@@ -106,7 +109,7 @@ def _text(file: Path) -> str:
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(str(file), [f"cannot be read: {error}"]) from error
+        raise ConfigurationError(str(file), [f"cannot be read: {unreadable(error)}"]) from error
 
 
 def _lines(servers: Any) -> Iterator[str]:

@@ -41,7 +41,7 @@ def list_sessions(
     """List who is signed in at a running instance, the newest first. Times are UTC.
 
     \b
-    Examples:
+    Example:
       pegboard sessions list
       pegboard sessions list ana@example.com --home /srv/pegboard
     """

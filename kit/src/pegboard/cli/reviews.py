@@ -46,7 +46,7 @@ def list_reviews(
     """List reviews, those that were opened last first.
 
     \b
-    Examples:
+    Example:
       pegboard reviews list --waiting
       pegboard reviews list --server prod/presto --state approved --json
     """

@@ -25,6 +25,11 @@ class ConfigurationError(PegboardError):
         super().__init__(f"{where}: " + "; ".join(problems))
 
 
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a text file cannot be read, after "cannot be read:"."""
+    return error.strerror or "unknown" if isinstance(error, OSError) else "it is no text in UTF-8"
+
+
 class DeclarationError(PegboardError):
     """A server's declarations are impossible or incomplete; the server does not start."""
 

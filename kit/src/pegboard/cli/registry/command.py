@@ -107,6 +107,8 @@ def import_drafts(
     else:
         work.make(options)
     work.show(source, wanted, dry_run=dry_run, as_json=options.as_json)
+    if not (dry_run or options.as_json):
+        work.tell_what_is_next(options.url)
     if work.status is not ExitStatus.DONE:
         raise typer.Exit(work.status)
 
@@ -214,6 +216,15 @@ class _Work:
             render.hint(f"{source} tells of no server{fits}.")
         if self.not_looked_up:
             render.hint(f"Whether the registry here would take them was not looked up: {self.not_looked_up}")
+
+    def tell_what_is_next(self, url: str) -> None:
+        """Say where the drafts are, and what makes servers of them."""
+        names = [draft.server for draft in self.drafts]
+        if names:
+            whose, which = (
+                ("its owners submit it", names[0]) if len(names) == 1 else ("their owners submit each", "NS/NAME")
+            )
+            render.hint(f"Next, {whose} for review: {url}/servers/{which}/access")
 
     def _as_json(self, source: str, dry_run: bool) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
-from pegboard.cli.registry.source import Entry
+from pegboard.cli.registry.source import Entry, told_as
 from pegboard.core.names import ServerName
 
 OFFICIAL = "io.modelcontextprotocol.registry/official"
@@ -117,7 +117,7 @@ def _draft(entry: Entry, server: Mapping[str, Any], official: str, wanted: Wante
         "support_channel": wanted.support_channel,
         "links": _links(server, not_kept),
         "sensitivity": wanted.sensitivity,
-        "why": f"imported: {official} {version} from {source}"[:1000],
+        "why": f"imported: {official} {version} from {told_as(source)}"[:1000],
     }
     _note_the_rest(server, not_kept)
     return Draft(str(name), official, version, body, tuple(not_kept))

@@ -43,7 +43,26 @@ def read(source: str, search: str = "") -> Iterator[Entry]:
     if source.lower().startswith(("http://", "https://")):
         yield from _registry(source, search)
     else:
-        yield from _entries(_json(_file(source), source), source)
+        yield from _entries(_document(source), source)
+
+
+def told_as(source: str) -> str:
+    """What others may read of a source: a registry's URL, or what a file is called, and not where it lies."""
+    if source.lower().startswith(("http://", "https://")):
+        return source
+    return "standard input" if source == "-" else Path(source).name
+
+
+def _document(source: str) -> dict[str, Any]:
+    try:
+        document = _json(_file(source), source)
+    except Failure as failure:
+        failure.status = ExitStatus.USAGE
+        raise
+    server = document.get("server", document)
+    if "servers" not in document and not (isinstance(server, dict) and isinstance(server.get("name"), str)):
+        raise Failure.usage(f"{source} is not a server.json.", "It must be one JSON object with the server's `name`.")
+    return document
 
 
 def _file(name: str) -> bytes:
