@@ -95,7 +95,7 @@ async def test_what_cannot_be_read_is_said_and_nothing_is_searched_for(hub: Hub,
 
 async def test_a_filter_that_the_page_does_not_know_is_named(hub: Hub) -> None:
     page = plain((await hub.public.get("/servers?as=ana&usable_from=bot")).text)
-    assert "Nothing is narrowed down by usable_from: filters of this page are q, owner" in page
+    assert "This page has no filter usable_from: its filters are q, owner" in page
 
 
 async def test_drafts_are_found_by_owners_and_those_who_look_after_them(hub: Hub) -> None:

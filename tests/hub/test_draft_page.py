@@ -121,6 +121,7 @@ async def test_who_is_in_no_team_is_told_so(hub: Hub) -> None:
     browser = await signed_in(hub, "gus")
     page = await browser.get(f"{URL}/servers/new")
     assert "You are in no team" in page.text
+    assert "Register the draft" not in page.text
 
 
 async def test_nobody_registers_without_signing_in(hub: Hub) -> None:

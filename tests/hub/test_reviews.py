@@ -69,6 +69,10 @@ async def test_a_draft_is_submitted_by_its_team_and_granted_by_its_reviews(hub: 
     await decide(hub, "sol", found[Kind.SECURITY])
     approved = server(hub, "prod/wiki")
     assert (approved.lifecycle, approved.granted) == (Lifecycle.APPROVED, Access(("search-eng",), ("cli",)))
+    page = (await (await signed_in(hub, "sam")).get(f"{URL}/servers/prod/wiki/security")).text
+    granted = page.partition("Granted by:")[2].partition("</p>")[0]
+    for kind, title in ((Kind.SECURITY, "Security review"), (Kind.PRIVACY, "Legal and privacy review")):
+        assert f'<a href="/reviews/{found[kind].id}">{title}</a> by ' in granted
 
 
 async def test_what_sends_data_to_a_model_wants_a_genai_review_too(hub: Hub) -> None:

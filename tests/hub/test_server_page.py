@@ -147,7 +147,8 @@ async def test_users_of_a_server_that_waits_are_told_so_and_whom_to_ask_and_noth
         ana, pat = await signed_in(hub, "ana"), await signed_in(hub, "pat")
         explained = await ana.get(f"{URL}/explain?server=prod/presto")
         assert "<option selected>prod/presto</option>" in explained.text
-        assert f"prod/presto is in review: security is open. {ask}" in plain(explained.text)
+        words = f"its Security review has not decided; see {URL}/servers/prod/presto/security"
+        assert f"prod/presto is in review: {words}. {ask}" in plain(explained.text)
         for tool in ("run_query", "nothing"):
             tried = await pat.get(f"{URL}/servers/prod/presto/try?tool={tool}")
             assert "Nobody can call prod/presto now: it is in review" in plain(tried.text)

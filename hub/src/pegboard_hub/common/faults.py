@@ -60,4 +60,6 @@ def every(faults: Sequence[Mapping[str, Any]], place: str = "") -> str:
 def field(place: Iterable[object]) -> str:
     """A field by its name, as whoever sent it knows it: without where in the request it was."""
     first, *rest = [str(part)[:64] for part in place] or [""]
+    if first == "query":  # a parameter said twice is one to who sent it, whichever of the two is wrong
+        rest = [part for part in rest if not part.isdecimal()]
     return ".".join(rest if first in _PLACES and rest else [first, *rest])

@@ -215,7 +215,7 @@ def add_refusal_handlers(app: FastAPI, tell: Tell) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         faults = dict.fromkeys(f"{field(fault['loc'])}: {words(fault)}" for fault in error.errors()[:MOST_TOLD])
         message = f"The request is not as it must be: {'; '.join(faults)}."
-        return await tell(request, refuse(422, "invalid_request", message, "Mend the named fields."))
+        return await tell(request, refuse(422, "invalid_request", message, "Mend what is named."))
 
 
 _HTTP: dict[int, tuple[str, str, str]] = {

@@ -44,7 +44,11 @@ def _said(error: ChangeRefused) -> str:
     """A fault with what it is about: "the reason is empty"."""
     if error.field == "why" and error.fault.startswith("it "):
         return f"the reason {error.fault.removeprefix('it ')}"
-    return f"{error.field}: {error.fault}"
+    return error.fault if error.field in _SAYS_ITSELF else f"{error.field}: {error.fault}"
+
+
+_SAYS_ITSELF = frozenset({"checklist", "access"})
+"""Fields that no form shows by this name; a fault of theirs says what it is about."""
 
 
 def refusal_of(error: Exception) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import PERSON_SURFACES
@@ -26,6 +28,7 @@ from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.reviews.model import TITLES as REVIEW_TITLES
+from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.status import Isolation
 from pegboard_hub.web.pages.browser import NOBODY, Browsers, Visitor, signed_in, visitor
 from pegboard_hub.web.pages.onward import onward, sign_in_path
@@ -352,6 +355,7 @@ def _templates() -> Environment:
     environment.filters["sentence"] = sentence
     environment.filters["moment"] = moment
     environment.filters["number"] = number
+    environment.filters["reviews_named"] = reviews_named
     environment.filters["review_title"] = REVIEW_TITLES.__getitem__
     return environment
 
@@ -381,3 +385,18 @@ def number(value: float) -> str:
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.1f}"
+
+
+_REVIEW = re.compile(rf"\b({'|'.join(REVIEW_TITLES)}) review ([0-9a-f]{{16,32}})\b")
+
+
+def reviews_named(text: str, linked: bool) -> Markup:
+    """A text with the reviews in it by what people call them; `linked` for those who may read them."""
+    parts: list[Markup] = []
+    end = 0
+    for found in _REVIEW.finditer(text):
+        words = f"{REVIEW_TITLES[Kind(found[1])]} review"
+        link = Markup('<a href="/reviews/{}">{}</a>').format(found[2], words) if linked else escape(words)
+        parts += [escape(text[end : found.start()]), link]
+        end = found.end()
+    return Markup().join([*parts, escape(text[end:])])
