@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -302,7 +303,8 @@ def canaille_company(public_url: str, folder: Path) -> Iterator[CanailleCompany]
         },
         "CANAILLE_OIDC": {"ACTIVE_JWKS": [key.as_dict(private=True)]},
     }
-    app = create_app(config=configuration)
+    with _logging_as_it_is():
+        app = create_app(config=configuration)
     server = Server(app, port, Backend.instance)
     thread = threading.Thread(target=server.httpd.serve_forever, args=(0.05,))
     thread.start()
@@ -312,6 +314,20 @@ def canaille_company(public_url: str, folder: Path) -> Iterator[CanailleCompany]
         server.httpd.shutdown()
         thread.join()
         server.httpd.server_close()
+
+
+@contextmanager
+def _logging_as_it_is() -> Iterator[None]:
+    """Canaille adds filters to the root logger and its handlers, and they write into all tests' records."""
+    root = logging.getLogger()
+    before = [(each, list(each.filters)) for each in (root, *root.handlers)]
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for each, filters in before:
+            each.filters[:] = filters
 
 
 def _claims(sub: str, *groups: str) -> dict[str, Any]:
