@@ -87,9 +87,10 @@ class Verifier:
             # `crit` names extensions that must be understood (RFC 7515 §4.1.11); there are none here.
             if header.get("alg") != ALGORITHM or header.get("typ") != typ or key is None or "crit" in header:
                 raise ValueError("wrong algorithm, type or key")
-            signed = jws.deserialize_compact(text.encode("ascii"), key, registry=_REGISTRY).payload
+            if not jws.validate_compact(found, key, registry=_REGISTRY):
+                raise ValueError("wrong signature")
             # UTF-8 and nothing else (RFC 7519 §3): `json.loads` would guess, and the edge does not.
-            payload = json.loads(signed.decode("utf-8"))
+            payload = json.loads(found.payload.decode("utf-8"))
         except (JoseError, ValueError) as error:
             raise ValueError("signature does not verify") from error
         if not isinstance(payload, dict):
