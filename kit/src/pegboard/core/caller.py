@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pegboard.core.names import SURFACES
+from pegboard.core.names import ACTING_SURFACES, SURFACES
+from pegboard.core.spiffe import is_spiffe_id
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The facts a verified token states. Times are seconds since the epoch."""
+    """The facts a verified token states. Times are seconds since the epoch.
+
+    Attributes:
+        act: who acts for the person, where somebody does: a registered surface, by its client id (RFC 8693 §4.1).
+        signed_by: the id of the key that the token verified with; empty where no token was verified.
+    """
 
     sub: str
     sub_type: Literal["person", "service"]
@@ -25,9 +31,11 @@ class Caller:
     channel: str | None = None
     session: str | None = None
     scope: str = ""
+    act: str | None = None
+    signed_by: str = field(default="", compare=False)
 
     @classmethod
-    def from_claims(cls, claims: Mapping[str, Any]) -> Caller:
+    def from_claims(cls, claims: Mapping[str, Any], signed_by: str = "") -> Caller:
         """Read final claims (design: Tokens).
 
         Raises:
@@ -40,8 +48,14 @@ class Caller:
             raise ValueError("sub_type is neither person nor service")
         if claims.get("surface") not in SURFACES:
             raise ValueError("surface is unknown")
-        if not isinstance(claims.get("scope", ""), str) or not isinstance(claims.get("sid"), str | None):
-            raise ValueError("scope or sid is not a string")
+        if claims["sub_type"] == "service":
+            _check_service(claims)
+        act = _actor(claims)
+        if not isinstance(claims.get("scope", ""), str):
+            raise ValueError("scope is not a string")
+        for name in ("sid", "channel", "email"):
+            if not isinstance(claims.get(name), str | None):
+                raise ValueError(f"{name} is not a string")
         return cls(
             sub=_text(claims, "sub"),
             sub_type=claims["sub_type"],
@@ -55,7 +69,33 @@ class Caller:
             channel=claims.get("channel"),
             session=claims.get("sid"),
             scope=claims.get("scope", ""),
+            act=act,
+            signed_by=signed_by,
         )
+
+
+def _check_service(claims: Mapping[str, Any]) -> None:
+    """A service is a SPIFFE ID and nothing else: in no group, and in nobody's session."""
+    if not is_spiffe_id(_text(claims, "sub")):
+        raise ValueError("sub of a service is no SPIFFE ID")
+    if claims["groups"] or claims.get("sid") is not None or claims.get("channel") is not None:
+        raise ValueError("a service has groups, a session or a channel")
+
+
+def _actor(claims: Mapping[str, Any]) -> str | None:
+    """Who acts: somebody always does from a surface that works for many, and nobody from another.
+
+    Raises:
+        ValueError: it is otherwise.
+    """
+    act = claims.get("act")
+    if (act is not None) != (claims["surface"] in ACTING_SURFACES):
+        raise ValueError("act is missing, or stands where nobody acts for a person")
+    if act is None:
+        return None
+    if not isinstance(act, dict) or act != {"sub": claims.get("client_id")}:
+        raise ValueError("act names another than the client, or a chain of them")
+    return _text(act, "sub")
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -14,6 +14,7 @@ WORDS = {
     "reason": "Granted by",
     "stopped": "Stopped for everybody",
     "stopped_tools": "Stopped tools",
+    "approvals": "Tools that need an approval",
     "waiting": "Release that waits",
     "release": "Deployed release",
     "source": "Where its code is",
@@ -63,4 +64,6 @@ def _lines(value: Any) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_text(each)}" for key, each in value.items() if each != "")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

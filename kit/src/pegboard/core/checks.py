@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -11,6 +12,25 @@ from pydantic import BaseModel, ValidationError
 from pegboard.core.errors import ConfigurationError
 
 M = TypeVar("M", bound=BaseModel)
+
+
+_DOTTED = re.compile(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){32}")
+"""Tables inside one another: reading them takes the square of their number, and keeps the process from all else.
+Each word is looked at from its beginning alone: else a long one would take the square of its length."""
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML that a stranger wrote, in a time that grows with its length.
+
+    Raises:
+        ValueError: it is not TOML, or nests more deeply than anybody needs.
+    """
+    if _DOTTED.search(text):
+        raise ValueError("it nests too deeply")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
 
 
 def load_toml(model: type[M], text: str, where: str) -> M:
@@ -25,8 +45,8 @@ def load_toml(model: type[M], text: str, where: str) -> M:
         ConfigurationError: the text is not TOML or does not fit; every fault is named at once.
     """
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:  # also of numbers that are too long
         raise ConfigurationError(where, [f"not valid TOML: {error}"]) from error
     return validate(model, data, where)
 
@@ -56,7 +76,8 @@ def _line(model: type[BaseModel], fault: Any) -> str:
         return f'{name}: must be a list, for example ["one", "two"]'
     if fault["type"] == "string_pattern_mismatch":
         return f"{name}: has the wrong form; {_form_of(model, place)}"
-    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+    told = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{name}: {told}" if name else told
 
 
 _NAME_FORM = "use 2 to 32 of a-z, 0-9 and single '-', starting with a letter"

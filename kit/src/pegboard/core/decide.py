@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pegboard.core.access import Check, ServerAccess, decide_access
+from pegboard.core.access import STOPS_SOURCE, Check, ServerAccess, decide_access, decide_method
 from pegboard.core.caller import Caller
+from pegboard.core.methods import CALL
 from pegboard.core.policy import Action, Policy, PolicyDecision
-from pegboard.core.refusal import Refusal, tool_unavailable
+from pegboard.core.refusal import Layer, Refusal, tool_unavailable
 from pegboard.core.scopes import SCOPE_TOOLS, may_call
 
 
@@ -65,16 +66,21 @@ def decide_tool(
     if found is None:
         checks.append(Check("tool", False, f"{access.server} has no tool {tool}", "the pinned release"))
         return Decision(tuple(checks), _unavailable(tool, access), "unknown tool")
+    if caller.sub_type == "service" and not found.read_only:
+        # As if there were no such tool: a service learns of what it may call, and nothing else.
+        checks.append(Check("tool:service", False, _NOT_FOR_SERVICES, "what the release declares"))
+        return Decision(tuple(checks), _unavailable(tool, access), _NOT_FOR_SERVICES)
     steps: tuple[Action, ...] = ("list",) if action == "list" else ("list", "call")
     for step in steps:
+        if step == "call" and (why := access.stopped_tools.get(tool)):
+            # Only here, past `list`: a stop and its reason are not for those from whom the tool is hidden. Before the
+            # scope, which the edge does not know of a tool: it says of open tools the same (`edge/stops.py`).
+            checks.append(Check("tool:stop", False, f"stopped: {why}", STOPS_SOURCE))
+            return Decision(tuple(checks), stopped(tool_stop_told(tool, access), access), f"stopped: {why}")
         if step == "call" and not may_call(caller.scope, found.read_only):
             # Only here, past `list`: which tools change something is not for those from whom they are hidden.
             checks.append(Check("tool:scope", False, _too_narrow(caller), _TOKEN))
             return Decision(tuple(checks), insufficient_scope(tool, access), _too_narrow(caller))
-        if step == "call" and (stopped := access.stopped_tools.get(tool)):
-            # Only here, past `list`: a stop and its reason are not for those from whom the tool is hidden.
-            checks.append(Check("tool:stop", False, f"stopped: {stopped}", _GRANTS_FILE))
-            return Decision(tuple(checks), _stopped(tool, stopped, access), f"stopped: {stopped}")
         if step == "call" and arguments is None and found.policy.arguments:
             # Asked without arguments (explain): the policy cannot be evaluated, and a guess would contradict a call.
             depends_on = found.policy.arguments
@@ -102,8 +108,14 @@ def decide(
     coarse = decide_access(caller, access, layer="edge")
     if coarse.refusal is not None or tool is None:
         return Decision(coarse.checks, coarse.refusal)
+    method = decide_method(caller, access, CALL, layer="edge")
+    if method.refusal is not None:
+        return Decision(coarse.checks + method.checks, method.refusal)
     fine = decide_tool(caller, access, tools, tool, "call", arguments)
-    return replace(fine, checks=coarse.checks + fine.checks)
+    refusal = fine.refusal
+    if refusal is not None and refusal.reason == TOOL_STOPPED and tool in access.open_tools:
+        refusal = stopped(tool_stop_told(tool, access), access, "edge")
+    return replace(fine, checks=coarse.checks + method.checks + fine.checks, refusal=refusal)
 
 
 def _unavailable(tool: str, access: ServerAccess) -> Refusal:
@@ -118,10 +130,13 @@ def _source(policy: Policy) -> str:
     return f"policies/{policy.name}.cedar, version {policy.version}"
 
 
+TOOL_STOPPED = "tool_stopped"
+"""Reason of the refusal of a stopped tool."""
+
 STEP_UP = f"Sign in again for the scope {SCOPE_TOOLS}."
 """What to do about a token that may only look."""
 
-_GRANTS_FILE = "the operator's grants file"
+_NOT_FOR_SERVICES = "it is not declared read-only, and services get to no other tool"
 _TOKEN = "what the token says"  # noqa: S105 - words
 
 
@@ -140,12 +155,18 @@ def insufficient_scope(tool: str, access: ServerAccess) -> Refusal:
     )
 
 
-def _stopped(tool: str, why: str, access: ServerAccess) -> Refusal:
+def tool_stop_told(tool: str, access: ServerAccess) -> str:
+    """What a caller of a stopped tool reads, without its full stop."""
+    return f"{tool} of {access.server} is stopped: {access.stopped_tools[tool]}"
+
+
+def stopped(missing: str, access: ServerAccess, layer: Layer = "server") -> Refusal:
+    """The refusal of a stopped tool. `missing` is its sentence, without its full stop."""
     return Refusal(
         code="stopped",
-        message=f"{tool} of {access.server} is stopped: {why}. {access.ask}",
-        layer="server",
-        reason="tool_stopped",
+        message=f"{missing}. {access.ask}",
+        layer=layer,
+        reason=TOOL_STOPPED,
         what_to_do=access.ask,
     )
 

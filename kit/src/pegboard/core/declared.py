@@ -53,6 +53,10 @@ def _problems(declaration: Declaration) -> Iterator[str]:
         yield f"the server declares {len(tools)} tools, and {MOST_TOOLS} are the most: split the server"
         return
     yield from _manifest_problems(declaration.manifest)
+    if len(declaration.instructions) > LONGEST_DESCRIPTION:
+        yield f"instructions: are longer than {LONGEST_DESCRIPTION} characters: say what a model needs for the tools"
+    elif problem := hidden_in(declaration.instructions, lines=True):
+        yield f"instructions: {problem}"
     yield from _policy_problems(declaration.policies)
     for tool in tools:
         yield from (f"tool {_named(tool)}, {problem}" for problem in _tool_problems(tool))
@@ -67,7 +71,7 @@ def _size_problems(declaration: Declaration) -> list[str]:
 
 
 def _manifest_problems(manifest: Manifest) -> Iterator[str]:
-    for place, text in _texts(manifest.model_dump(mode="json"), ""):
+    for place, text in _texts(manifest.model_dump(), ""):
         if problem := hidden_in(text):
             yield f"{place}: {problem}"
         elif len(text) > LONGEST_TEXT:
@@ -80,7 +84,7 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     match value:
         case str():
             yield place, value
-        case list():
+        case list() | tuple():
             for each in value:
                 yield from _texts(each, place)
         case dict():
@@ -108,6 +112,14 @@ def _tool_problems(tool: ToolDeclaration) -> Iterator[str]:
         yield f"description: is longer than {LONGEST_DESCRIPTION} characters: say what a model needs to choose it"
     elif problem := hidden_in(tool.description, lines=True):
         yield f"description: {problem}"
+    for place, text in (
+        ("approval.why", tool.approval.why if tool.approval else ""),
+        ("confirmation", tool.confirmation),
+    ):
+        if text and (problem := hidden_in(text)):
+            yield f"{place}: {problem}"
+        elif text and len(text) > LONGEST_TEXT:
+            yield f"{place}: is longer than {LONGEST_TEXT} characters"
     yield from (f"input_schema{fault}" for fault in _told(tool.input_schema, of_object=True))
     if tool.output_schema is not None:
         yield from (f"output_schema{fault}" for fault in _told(tool.output_schema, of_object=False))

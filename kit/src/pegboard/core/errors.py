@@ -4,6 +4,8 @@ PegboardError
 ├── ConfigurationError      a file or setting is wrong: names the place and the mend
 ├── DeclarationError        an author's server says something impossible, or too little
 ├── Unreachable             Pegboard does not answer, or nothing of it runs
+├── ApprovalsAway           the hub cannot be asked whether somebody approved a call
+├── ApprovalImpossible      the hub says that nobody can approve such a call
 ├── TokenRefused            a bearer token did not verify
 └── BundleRefused           a bundle is missing, forged, too old, or older than the one in use
     └── StopsUnknown        it is good, but a stop may have been missed since, and the server is sensitive
@@ -31,11 +33,26 @@ def unreadable(error: OSError | UnicodeDecodeError) -> str:
 
 
 class DeclarationError(PegboardError):
-    """A server's declarations are impossible or incomplete; the server does not start."""
+    """A server's declarations are impossible or incomplete; the server does not start.
+
+    `problems` has one line per fault, each with its mend.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
 
 
 class Unreachable(PegboardError):
     """Pegboard does not answer, or does not know who asks. The message says what to do."""
+
+
+class ApprovalsAway(PegboardError):
+    """The hub does not answer whether a call was approved, or not so that it can be read. The call does not run."""
+
+
+class ApprovalImpossible(PegboardError):
+    """The hub says that nobody can approve such a call. The message says why, and is told to the caller."""
 
 
 class TokenRefused(PegboardError):

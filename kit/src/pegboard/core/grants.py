@@ -19,6 +19,20 @@ the registry. `source` and `egress` are the file's alone. `[reviews]` says who r
     networks = ["10.0.0.0/8"]
 
 This says what production servers are called in the official registry API, and who may read it without signing in.
+
+    [limits]
+    person = 600
+    rates  = [{ per = "person", requests = 30, surfaces = ["chat"], servers = ["prod/presto"] }]
+
+    [limits.servers."prod/presto"]
+    timeout_s = 120
+
+This says how much may be asked: requests a minute, narrower rates beside them, and what single servers are given.
+
+    [publishing]
+    egress = ["api.example.com:443"]
+
+This says what submitted servers may reach that nobody reviews; what others reach, their reviews decide.
 """
 
 from __future__ import annotations
@@ -40,9 +54,9 @@ from pydantic import (
 from pegboard.core.checks import load_toml
 from pegboard.core.manifest import Name, known_surfaces
 from pegboard.core.names import SURFACES, TOOL_PATTERN, ServerName
-
-LONGEST_WHY = 200
-"""Characters of the reason of a stop: it goes into every refusal, beside the names of the server and its owner."""
+from pegboard.core.rates import LimitsSection
+from pegboard.core.spiffe import is_spiffe_id
+from pegboard.core.stops import stop_reason
 
 
 def _server_name(text: str) -> str:
@@ -50,19 +64,22 @@ def _server_name(text: str) -> str:
 
 
 def _why(text: str) -> str:
-    """A stop's reason as one sentence without its full stop, ready to stand within another."""
-    sentence = text.strip().rstrip(".")
-    if not sentence:
+    if not text.strip(" ."):
         raise ValueError("say in a few words why, for those who are refused; to end the stop take the line out")
-    if len(sentence) > LONGEST_WHY:
-        raise ValueError(f"is longer than {LONGEST_WHY} characters")
-    if not sentence.isprintable():
-        raise ValueError("has line breaks or control characters; write one line of text")
-    return sentence
+    return stop_reason(text)
 
 
 Why = Annotated[str, AfterValidator(_why)]
 ToolName = Annotated[str, StringConstraints(pattern=f"^{TOOL_PATTERN}$")]
+
+
+def _service(text: str) -> str:
+    if not is_spiffe_id(text):
+        raise ValueError(f"{text[:80]!r} is no SPIFFE ID; write it as spiffe://example.org/reporting")
+    return text
+
+
+Service = Annotated[str, AfterValidator(_service)]
 
 
 class Grant(BaseModel):
@@ -70,13 +87,19 @@ class Grant(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str = Field(description="folder of the server's project, relative to the grants file")
+    source: str = Field(
+        default="",
+        description="folder of the server's project, relative to the grants file; left out: its releases are "
+        "submitted (`pegboard submit`)",
+    )
     groups: tuple[Name, ...] = Field(default=(), description="groups whose people may use it; none, nobody")
     surfaces: tuple[str, ...] = Field(
         default=(), description=f"where calls may come from, of {', '.join(SURFACES)}; none, nowhere"
     )
     channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': channels it may be used in")
-    services: tuple[str, ...] = Field(default=(), description="SPIFFE IDs of services that may call")
+    services: tuple[Service, ...] = Field(
+        default=(), description="SPIFFE IDs of services that may call, for surface 'service': read-only tools alone"
+    )
     egress: tuple[str, ...] = Field(
         default=(), description="host:port pairs the server may reach; any of them opens the machine's network to it"
     )
@@ -161,6 +184,20 @@ class PublicRegistry(BaseModel):
         return self
 
 
+class Publishing(BaseModel):
+    """What submitted servers may do without anybody's look at them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    egress: tuple[str, ...] = Field(
+        default=(), description="host:port pairs that servers in namespaces without reviews may reach"
+    )
+    indexes: tuple[str, ...] = Field(
+        default=("https://pypi.org/simple",),
+        description="package indexes that lock files may name, beside Pegboard's own",
+    )
+
+
 class GrantsFile(BaseModel):
     """The whole file."""
 
@@ -170,6 +207,10 @@ class GrantsFile(BaseModel):
 
     registry: PublicRegistry = Field(
         default=PublicRegistry(), description="the official registry API: names, and who may read it"
+    )
+    limits: LimitsSection = Field(default=LimitsSection(), description="how much callers may ask, and servers may do")
+    publishing: Publishing = Field(
+        default=Publishing(), description="what submitted servers may do without anybody's look at them"
     )
     servers: dict[Annotated[str, AfterValidator(_server_name)], Grant] = Field(
         default={}, description="every server that is published, by `namespace/name`"

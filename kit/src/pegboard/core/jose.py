@@ -40,6 +40,32 @@ def public_jwks(*private_keys: Jwk) -> Jwks:
     return {"keys": [dict(ECKey.import_key(key).as_dict(private=False)) for key in private_keys]}
 
 
+def read_public_jwks(document: Any) -> Jwks:
+    """A key set of somebody else's, by which they sign in ES256: public halves, each with a `kid` of its own.
+
+    Raises:
+        ValueError: it is another form, has a private half, or a key that cannot be used; no key is repeated.
+    """
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise ValueError('it is no key set, which is written {"keys": [...]}')
+    found: list[Jwk] = []
+    for key in keys:
+        kid = key.get("kid")
+        if "d" in key or key.get("kty") != "EC" or key.get("crv") != "P-256":
+            raise ValueError("a key is private, or is not of P-256")
+        if not isinstance(kid, str) or not 0 < len(kid) <= 200 or kid in {known["kid"] for known in found}:
+            raise ValueError("a key has no kid, or that of another")
+        try:
+            half = ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")})
+            coordinates = half.as_dict(private=False)
+            half.get_op_key("verify")
+        except (JoseError, ValueError, KeyError, TypeError) as error:
+            raise ValueError("a key cannot be read") from error
+        found.append({**{name: str(coordinates[name]) for name in ("kty", "crv", "x", "y")}, "kid": kid})
+    return {"keys": found}
+
+
 class Signer:
     """Signs JSON documents with one private key; the key is parsed once."""
 
@@ -71,11 +97,19 @@ class Verifier:
     """Verifies compact JWS made by one of a set of public keys; the keys are parsed once."""
 
     def __init__(self, keys: Jwks) -> None:
-        self._keys = {str(key["kid"]): ECKey.import_key(key) for key in keys["keys"]}
+        """Parse.
+
+        Raises:
+            ValueError: one is no EC key.
+        """
+        try:
+            self._keys = {str(key["kid"]): ECKey.import_key(key) for key in keys["keys"]}
+        except JoseError as error:
+            raise ValueError("not a set of EC keys") from error
         self.kids = tuple(self._keys)
 
-    def verify(self, text: str, typ: str) -> dict[str, Any]:
-        """The payload of `text`.
+    def verify(self, text: str, typ: str, *, unique: bool = False) -> dict[str, Any]:
+        """The payload of `text`; with `unique` one that names a key twice is refused (RFC 7519 §4).
 
         Raises:
             ValueError: not a compact JWS of this `typ`, by a known key, in ES256, with a JSON object inside.
@@ -90,12 +124,19 @@ class Verifier:
             if not jws.validate_compact(found, key, registry=_REGISTRY):
                 raise ValueError("wrong signature")
             # UTF-8 and nothing else (RFC 7519 §3): `json.loads` would guess, and the edge does not.
-            payload = json.loads(found.payload.decode("utf-8"))
+            payload = json.loads(found.payload.decode("utf-8"), object_pairs_hook=_unique if unique else None)
         except (JoseError, ValueError) as error:
             raise ValueError("signature does not verify") from error
         if not isinstance(payload, dict):
             raise ValueError("payload is not an object")
         return payload
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
 
 
 def kid_of(text: str) -> str:
@@ -110,4 +151,14 @@ def kid_of(text: str) -> str:
         raise ValueError("not a compact JWS") from error
 
 
-__all__ = ["ALGORITHM", "Jwk", "Jwks", "Signer", "Verifier", "kid_of", "new_private_key", "public_jwks"]
+__all__ = [
+    "ALGORITHM",
+    "Jwk",
+    "Jwks",
+    "Signer",
+    "Verifier",
+    "kid_of",
+    "new_private_key",
+    "public_jwks",
+    "read_public_jwks",
+]

@@ -55,18 +55,35 @@ STEP_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.
 OUTCOMES = ("ok", "tool_error", "crashed", "cancelled", "input_required")
 """How a call can end; the statuses of `core.record.Outcome`."""
 
-STEPS = ("admit", "agree", "authorize", "intent", "outcome")
-"""The platform's own steps of a call; what the tool itself takes is the rest of the call."""
+STEPS = ("admit", "agree", "authorize", "approve", "intent", "outcome")
+"""The platform's own steps of a call; what the tool itself takes is the rest of the call. `approve` is measured of
+tools alone that may need an approval, with the time for which the hub waits for people."""
+
+APPROVAL_CODES = (
+    "approval_claimed",
+    "approval_expired",
+    "approval_impossible",
+    "approval_pending",
+    "approval_rejected",
+    "approval_withdrawn",
+    "approvals_unavailable",
+    "caller_gone",
+    "confirmation_refused",
+)
+"""Codes, and reasons, of calls that wait for a person or were not let through by one (`call/telling.py`)."""
 
 CODES = (
     "access_denied",
     "ambiguous_request",
+    *APPROVAL_CODES,
     "call_not_permitted",
     "foreign_origin",
     "identity_mismatch",
     "insufficient_scope",
     "request_too_large",
+    "rule_denied",
     "stopped",
+    "tool_blocked",
     "tool_unavailable",
     "unauthenticated",
     "unavailable",
@@ -79,6 +96,7 @@ REASONS = tuple(
         (
             *TOKEN_REASONS,
             *(rule.refused for rule in RULES),
+            *APPROVAL_CODES,
             "bundle_unusable",
             "duplicate_keys",
             "foreign_origin",
@@ -90,6 +108,7 @@ REASONS = tuple(
             "policy_denied",
             "request_too_large",
             "stops_unknown",
+            "tool_blocked",
             "tool_stopped",
             "tool_unavailable",
             OTHER,

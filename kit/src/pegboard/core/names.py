@@ -16,15 +16,27 @@ TOOL_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 SURFACES = ("cli", "chat", "bot", "ide", "web", "service")
 """Where a call can come from. The hub sets a token's surface from the client's registration."""
 
+SERVICE = "service"
+"""Programs without a person, known by a SPIFFE ID. No person calls from it, and no service from elsewhere."""
+
 WEB = "web"
 """Pegboard's own pages, where a person tries a tool."""
 
-PERSON_SURFACES = tuple(surface for surface in SURFACES if surface != "service")
+PERSON_SURFACES = tuple(surface for surface in SURFACES if surface != SERVICE)
+
+ACTING_SURFACES = ("chat", "bot")
+"""Surfaces that work for many people: a token from there is exchanged for, and says in `act` who acts (RFC 8693)."""
 
 CLIENT_SURFACES = tuple(surface for surface in PERSON_SURFACES if surface != WEB)
 """Surfaces that a client of somebody else's can have: our own pages are nobody else's."""
 
+SIGN_IN_SURFACES = tuple(surface for surface in CLIENT_SURFACES if surface not in ACTING_SURFACES)
+"""Those that a person's sign-in leads to by itself. The others are for surfaces that the operator registered."""
+
 MCP_PREFIX = "/mcp/"
+EXCHANGE_PATH = "/oauth/token"
+"""Path of the token endpoint as a resource (RFC 8693)."""
+
 API_PATH = "/api"
 """Path of the hub's API as a resource; what answers is below it."""
 
@@ -66,6 +78,11 @@ class ServerName:
     def resource_url(self, public_url: str) -> str:
         """The server's resource identifier (RFC 8707) and the only audience its tokens have."""
         return public_url.rstrip("/") + self.path
+
+
+def exchange_audience(public_url: str) -> str:
+    """The audience of what a person's sign-in to a registered surface leads to: it can be exchanged, and no more."""
+    return public_url.rstrip("/") + EXCHANGE_PATH
 
 
 def api_audience(public_url: str) -> str:

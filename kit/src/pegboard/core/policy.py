@@ -20,7 +20,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import cedarpy
@@ -28,7 +27,7 @@ import cedarpy
 from pegboard.core.caller import Caller
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
-from pegboard.core.vocabulary import named_entities, unknown_names
+from pegboard.core.vocabulary import constants_in, named_entities, unknown_names
 
 Action = Literal["list", "call"]
 
@@ -67,6 +66,9 @@ class Policy:
         version: the first 12 hex digits of the text's SHA-256; it stands in every record.
         arguments: names of the call arguments the policy may see.
         names: every entity it names, as (type, id): groups, persons, services, tools, servers.
+        lists_for_all: it surely permits `list` to every caller, whoever that is: a tool is hidden from nobody by it.
+        constants: texts and numbers that it compares with, those of `like` without their stars.
+        reasons: what its `@reason` annotations say.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -93,8 +95,16 @@ class Policy:
         self.version = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.arguments = _declared_arguments(parsed["staticPolicies"])
         self.names = named_entities(parsed["staticPolicies"])
+        self.lists_for_all = _lists_for_all(parsed["staticPolicies"])
+        self.constants = constants_in(parsed["staticPolicies"])
+        self.reasons = _annotated(parsed["staticPolicies"], "reason")
         if faults := unknown_names(parsed["staticPolicies"], self.arguments):
             raise ConfigurationError(f"policies/{name}.cedar", faults)
+
+    def misfits(self, schema: Mapping[str, Any]) -> list[str]:
+        """What Cedar's validator says of it, held to a schema in Cedar's JSON format; empty where it fits."""
+        result = cedarpy.validate_policies(self.text, dict(schema))
+        return [str(each.error) for each in result.errors]
 
     def decide(
         self,
@@ -129,15 +139,6 @@ class Policy:
         return PolicyDecision(True, f"policy {self.name} permits it")
 
 
-def read_policies(folder: Path) -> dict[str, Policy]:
-    """Read every `*.cedar` file of `folder`, by name. An absent folder has none.
-
-    Raises:
-        ConfigurationError: a file is not valid Cedar.
-    """
-    return {path.stem: Policy(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.cedar"))}
-
-
 def _too_much(text: str) -> str:
     """Why a text is more than Cedar's parser may be given, in words; empty when it is not."""
     if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
@@ -168,6 +169,26 @@ def _declared_arguments(policies: Mapping[str, Any]) -> tuple[str, ...]:
         declared = policy.get("annotations", {}).get("arguments") or ""
         names.update(name.strip() for name in declared.split(",") if name.strip())
     return tuple(sorted(names))
+
+
+def _annotated(policies: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    said = (policy.get("annotations", {}).get(name) for policy in policies.values())
+    return tuple(text for text in said if isinstance(text, str) and text.strip())
+
+
+def _lists_for_all(policies: Mapping[str, Any]) -> bool:
+    """Whether one permits everything without a condition, and none forbids anything but calls."""
+    everybody, look = {"op": "All"}, {"type": "Action", "id": "list"}
+    call = {"op": "==", "entity": {"type": "Action", "id": "call"}}
+
+    def for_all(policy: Mapping[str, Any]) -> bool:
+        action = policy["action"]
+        named = [action.get("entity"), *action.get("entities", ())]
+        anything = policy["principal"] == policy["resource"] == everybody and (action == everybody or look in named)
+        return policy["effect"] == "permit" and not policy["conditions"] and anything
+
+    forbidding = [policy for policy in policies.values() if policy["effect"] != "permit"]
+    return any(map(for_all, policies.values())) and all(policy["action"] == call for policy in forbidding)
 
 
 def _cedar_record(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from pegboard.core.approval import MOST_ACTIONS
+
 ID_LENGTH = 128
 CODE_LENGTH = 64
+TOKEN_ID_LENGTH = 128
 
 _STRICT = ConfigDict(
     extra="forbid",
@@ -23,6 +26,8 @@ _STRICT = ConfigDict(
 
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_RequestId = Annotated[str, Field(max_length=ID_LENGTH, pattern=r"^[A-Za-z0-9_-]+$")]
+_Approval = Annotated[tuple[_RequestId, ...], Field(max_length=MOST_ACTIONS)]
 _Steps = Annotated[dict[str, _Milliseconds], Field(max_length=64)]
 
 
@@ -36,7 +41,7 @@ class _Record(BaseModel):
 
 
 class Who(BaseModel):
-    """The verified caller of a call."""
+    """The verified caller of a call; `act` is the registered surface that acted for the person, if one did."""
 
     model_config = _STRICT
 
@@ -45,6 +50,10 @@ class Who(BaseModel):
     surface: str
     channel: str | None = None
     client_id: str
+    act: str | None = None
+    token_id: str = Field(
+        default="", max_length=TOKEN_ID_LENGTH, description="`jti` of the token, by which those that leak are found"
+    )
 
 
 class Intent(_Record):
@@ -61,6 +70,7 @@ class Intent(_Record):
     request_id: str = ""
     trace_id: str = ""
     protocol: str = Field(default="", description="the MCP revision spoken")
+    approval: _Approval = Field(default=(), description="ids of the requests that were approved and claimed for it")
 
 
 class Outcome(_Record):
@@ -92,6 +102,7 @@ class Denial(_Record):
     policy_version: str = ""
     request_id: str = ""
     trace_id: str = ""
+    approval: _Approval = Field(default=(), description="ids of the requests that it waits for, or that said no")
     steps_ms: _Steps = {}
 
 

@@ -69,3 +69,20 @@ def stops_unknown(server: str, layer: Layer) -> Refusal:
         reason="stops_unknown",
         what_to_do="Ask the platform team to look at the hub; the server goes on by itself once it is back.",
     )
+
+
+def tool_blocked(tool: str, why: str, ask: str) -> Refusal:
+    """The refusal of a pinned tool that is not any more what was pinned (`core.pins`).
+
+    Args:
+        tool: its name.
+        why: what is otherwise, in words that follow its name.
+        ask: whom to ask.
+    """
+    return Refusal(
+        code="tool_blocked",
+        message=f"{tool} is blocked: it {why}, and nobody has looked at that yet. {ask}",
+        layer="server",
+        reason="tool_blocked",
+        what_to_do=ask,
+    )

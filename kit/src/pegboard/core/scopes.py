@@ -16,6 +16,9 @@ SCOPE_TOOLS_READ = "tools:read"
 SCOPE_API = "api"
 """Asks the hub's API."""
 
+SCOPE_SUBMIT = "submit"
+"""Submits releases of servers that named the service a publisher, and asks how they go; nothing else of the API."""
+
 SERVER_SCOPES = (SCOPE_TOOLS, SCOPE_TOOLS_READ)
 """The scopes of tokens for servers, the widest first."""
 

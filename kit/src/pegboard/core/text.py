@@ -12,8 +12,8 @@ HIDING = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """Unicode categories that show nothing, or change how what is beside them shows: controls, formats, bidirectional
 overrides, unassigned and private characters, lone surrogates, separators of lines."""
 
-BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that look like a space."""
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
+"""Letters, marks and symbols that look like a space or like nothing (Unicode's `Default_Ignorable_Code_Point`)."""
 
 MARKS = ("Mn", "Me")
 MOST_MARKS = 4
@@ -67,6 +67,13 @@ def _hides(character: str, category: str, text: str, at: int) -> bool:
     return category in _REFUSED or character in BLANK or _selects_variant(character) or _is_space(character, category)
 
 
+def hides_as_selector(text: str, at: int) -> bool:
+    """Whether what is at `at` selects a variant, and does not only draw the symbol before it as an emoji."""
+    if not _selects_variant(text[at]):
+        return False
+    return text[at] != "\ufe0f" or at == 0 or unicodedata.category(text[at - 1]) != "So"
+
+
 def _selects_variant(character: str) -> bool:
     """Variation selectors spell any text in bytes that show nothing."""
     return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
@@ -101,6 +108,11 @@ def skeleton(text: str) -> str:
     return flat
 
 
+def latin_twin(character: str) -> str:
+    """The Latin letter that a letter of another script looks like; empty where it looks like none."""
+    return _LATIN_TWINS.get(character, "")
+
+
 def mixed_in(text: str) -> str:
     """A letter of another script that passes for a Latin one within a Latin word, in words; empty without one."""
     for word in text.split():
@@ -110,3 +122,16 @@ def mixed_in(text: str) -> str:
                     name = unicodedata.name(character, f"U+{ord(character):04X}").lower()
                     return f"writes {word!r} with {name} in place of {_LATIN_TWINS[character]!r}: use one alphabet"
     return ""
+
+
+def plain(text: str) -> str:
+    """Text of a stranger for one line of ours: what hides in it, or would end the line, is written as its number."""
+    if text.isascii() and text.isprintable():
+        return text
+    marks, shown = 0, []
+    for at, character in enumerate(text):
+        category = unicodedata.category(character)
+        marks = marks + 1 if category in MARKS else 0
+        hides = _hides(character, category, text, at) or marks > MOST_MARKS
+        shown.append(f"\\u{{{ord(character):X}}}" if hides else character)
+    return "".join(shown)

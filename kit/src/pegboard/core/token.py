@@ -12,7 +12,7 @@ from typing import Any
 
 from pegboard.core.caller import Caller
 from pegboard.core.errors import TokenRefused
-from pegboard.core.jose import Jwks, Verifier
+from pegboard.core.jose import Jwks, Verifier, kid_of
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
 CLOCK_SKEW_S = 5
@@ -45,6 +45,10 @@ class TokenVerifier:
         self._cache: OrderedDict[bytes, Caller] = OrderedDict()
         self._cache_size = cache_size
 
+    def believes(self, caller: Caller) -> bool:
+        """Whether the key that the caller's token verified with is still one of these."""
+        return caller.signed_by in self._verifier.kids
+
     def verify(self, token: str, now: float) -> Caller:
         """The caller a token stands for at time `now` (seconds since the epoch).
 
@@ -65,7 +69,7 @@ class TokenVerifier:
 
     def _verify_new(self, token: str, now: float) -> Caller:
         try:
-            claims = self._verifier.verify(token, TOKEN_TYPE)
+            claims = self._verifier.verify(token, TOKEN_TYPE, unique=True)
         except ValueError as error:
             raise TokenRefused("token_invalid") from error
         if claims.get("iss") != self._issuer:
@@ -74,7 +78,7 @@ class TokenVerifier:
             raise TokenRefused("token_wrong_audience")
         _check_times(claims, now)
         try:
-            return Caller.from_claims(claims)
+            return Caller.from_claims(claims, kid_of(token))
         except (KeyError, TypeError, ValueError) as error:
             raise TokenRefused("token_bad_claims") from error
 

@@ -49,6 +49,18 @@ def named_entities(policies: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
     )
 
 
+def constants_in(policies: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Every text and number that parsed policies compare something with, each once; of `like`, what is no star."""
+    found: list[str | int] = []
+    for policy in policies.values():
+        for node in _nodes(policy.get("conditions", ())):
+            if isinstance(value := node.get("Value"), str | int) and not isinstance(value, bool):
+                found.append(value)
+            if isinstance(like := node.get("like"), dict) and isinstance(pattern := like.get("pattern"), list):
+                found.append("".join(each["Literal"] for each in pattern if isinstance(each, dict)))
+    return tuple(dict.fromkeys(found))
+
+
 def _nodes(root: Any) -> Iterator[dict[str, Any]]:
     """Every object of a JSON document. Without recursion: how deep a policy nests is its author's choice."""
     waiting = [root]
