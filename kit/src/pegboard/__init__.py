@@ -14,18 +14,34 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver.exceptions import ToolError
 
     from pegboard.call.context import current_caller
-    from pegboard.declare import authorize_tool, saves
+    from pegboard.core.approval import Block, Preview
+    from pegboard.declare import authorize_tool, confirm, requires_approval, saves
     from pegboard.limits import ConcurrencyLimit
     from pegboard.server import Server
 
-__all__ = ["ConcurrencyLimit", "Server", "ToolError", "authorize_tool", "current_caller", "saves"]
+__all__ = [
+    "Block",
+    "ConcurrencyLimit",
+    "Preview",
+    "Server",
+    "ToolError",
+    "authorize_tool",
+    "confirm",
+    "current_caller",
+    "requires_approval",
+    "saves",
+]
 
 _HOMES = {
+    "Block": "pegboard.core.approval",
     "ConcurrencyLimit": "pegboard.limits",
+    "Preview": "pegboard.core.approval",
     "Server": "pegboard.server",
     "ToolError": "mcp.server.mcpserver.exceptions",
     "authorize_tool": "pegboard.declare",
+    "confirm": "pegboard.declare",
     "current_caller": "pegboard.call.context",
+    "requires_approval": "pegboard.declare",
     "saves": "pegboard.declare",
 }
 

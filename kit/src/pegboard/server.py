@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +27,14 @@ class DeclaredTool:
     def name(self) -> str:
         """The name callers use."""
         return str(self.options.get("name") or self.function.__name__)
+
+    def sdk_tool(self) -> Tool:
+        """The SDK's tool.
+
+        Raises:
+            InvalidSignature, ValueError, TypeError: the function cannot be a tool.
+        """
+        return Tool.from_function(self.function, **self.options)
 
 
 class Server:
@@ -55,6 +64,10 @@ class Server:
         self.lifespan = lifespan
         self.extend = extend
         self.tools: list[DeclaredTool] = []
+
+    def blocked(self, tool: str) -> str:  # noqa: ARG002 - a server of its own code blocks none
+        """Why a declared tool is not called now, in words that follow its name; empty where it is."""
+        return ""
 
     def tool(
         self,

@@ -33,10 +33,17 @@ class Disagreement(NamedTuple):
 def disagreement(headers: Mapping[str, list[str]], body: bytes) -> Disagreement | None:
     """What is ambiguous about a POST; None when nothing is.
 
-    A body that is not JSON at all is left to the SDK, whose answer to it is standard.
+    A body that is not JSON at all is left to the SDK, whose answer to it is standard. JSON comes in UTF-8 and without
+    a byte order mark (RFC 8259 §8.1): parsers that guess another encoding read what the edge has not read.
     """
     try:
-        message = json.loads(body, object_pairs_hook=_unique)
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        return Disagreement("not_unicode")
+    if text.startswith("\ufeff") or "\0" in text:
+        return Disagreement("not_unicode")
+    try:
+        message = json.loads(text, object_pairs_hook=_unique)
     except _DuplicateKeyError:
         return Disagreement("duplicate_keys")
     except (ValueError, RecursionError):

@@ -29,13 +29,22 @@ def authenticate(headers: Mapping[str, list[str]], standing: Standing, now: floa
     Raises:
         TokenRefused: no token, several, or one that does not verify.
     """
+    return standing.tokens.verify(bearer(headers), now)
+
+
+def bearer(headers: Mapping[str, list[str]]) -> str:
+    """The bearer token of a request, which nobody has verified yet.
+
+    Raises:
+        TokenRefused: there is none, or several.
+    """
     values = headers.get("authorization", [])
     if not values:
         raise TokenRefused("token_missing")
     scheme, _, token = values[0].partition(" ")
     if len(values) > 1 or scheme.lower() != "bearer" or not token:
         raise TokenRefused("token_invalid")
-    return standing.tokens.verify(token.strip(), now)
+    return token.strip()
 
 
 def identity_mismatch(headers: Mapping[str, list[str]], caller: Caller) -> str:

@@ -39,9 +39,9 @@ class Authorizer:
         return self._decide(caller, access, version, tool, "call", arguments)
 
     def too_narrow(self, caller: Caller, access: ServerAccess, version: int, tool: str) -> bool:
-        """Whether this caller would need a token with more scope to call a tool that they may see."""
+        """Whether this caller would need a token with more scope to call a tool that they see and nobody stopped."""
         found = self._tools.get(tool)
-        if found is None or may_call(caller.scope, found.read_only):
+        if found is None or tool in access.stopped_tools or may_call(caller.scope, found.read_only):
             return False
         return self._decide(caller, access, version, tool, "list", None).allowed
 

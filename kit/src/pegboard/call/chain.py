@@ -2,8 +2,9 @@
 
     admit      authenticate → not revoked → identity headers agree → origin → gate   every request, before anything
     agree      the body has one meaning, and the headers share it                     every POST
+    permit     no coarse rule refuses the method                                      every POST
     step up    the token's scope reaches the tool that is called                      every POST with a narrow token
-    call       authorize → intent → run → outcome                                     every tool call
+    call       authorize → approve → intent → run → outcome                           every tool call
 
 Each step knows nothing of the others; this file alone knows their order. Every refusal is recorded here.
 """
@@ -13,13 +14,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
+import anyio
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.shared.exceptions import MCPError
+
 from pegboard.call.agree import disagreement, refuse_ambiguous
+from pegboard.call.approve import Approver, Go, Held, Wanted
+from pegboard.call.asking import Client
 from pegboard.call.authenticate import (
     authenticate,
+    bearer,
     foreign_origin,
     identity_mismatch,
     refuse_mismatch,
@@ -28,16 +36,18 @@ from pegboard.call.authenticate import (
 )
 from pegboard.call.authorize import Authorizer
 from pegboard.call.measure import CallIds, Measure
-from pegboard.call.ports import Meter, Recorder, Standing, Standings
-from pegboard.call.run import Run, ToolResult, run_tool
-from pegboard.call.step_up import called_tool
-from pegboard.core.access import decide_access, may_reach
+from pegboard.call.ports import Invocation, Meter, Recorder, Standing, Standings, ToolResult
+from pegboard.call.run import Run, run_tool
+from pegboard.call.step_up import called_tool, read_message
+from pegboard.call.telling import refusal_of
+from pegboard.core.access import decide_access, decide_method, may_reach
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool, insufficient_scope
 from pegboard.core.errors import BundleRefused, StopsUnknown, TokenRefused
 from pegboard.core.logs import annotated
+from pegboard.core.methods import CALL
 from pegboard.core.readiness import BUNDLE_UNUSABLE, STOPS_UNKNOWN
-from pegboard.core.refusal import Refusal, stops_unknown
+from pegboard.core.refusal import Refusal, stops_unknown, tool_blocked
 from pegboard.core.scopes import SCOPE_TOOLS, has_scope
 
 logger = logging.getLogger(__name__)
@@ -50,12 +60,19 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that passed the gate."""
+    """A request that passed the gate.
+
+    Attributes:
+        method: of MCP, where what it opens lasts and must end once a rule refuses the method.
+        token: the caller's own, which says to the hub who asks for an approval. Never logged.
+    """
 
     caller: Caller
     standing: Standing
     request_id: str
     trace_id: str
+    method: str = ""
+    token: str = field(default="", repr=False)
 
 
 class Refused(Exception):
@@ -78,13 +95,29 @@ class Chain:
         recorder: Recorder,
         release: str,
         meter: Meter,
+        approver: Approver,
         clock: Callable[[], float] = time.time,
+        blocked: Callable[[str], str] = lambda _: "",
     ) -> None:
+        """Put them together.
+
+        Args:
+            tools: by name, with their policies.
+            standings: where grants and keys come from.
+            recorder: where records go.
+            release: digest that records carry.
+            meter: counts.
+            approver: asks people.
+            clock: seconds since the epoch.
+            blocked: why a tool is not called now, in words that follow its name; empty where it is.
+        """
         self._standings = standings
+        self._approver = approver
         self._authorizer = Authorizer(tools)
         self._measure = Measure(recorder, release, meter)
         self._meter = meter
         self._clock = clock
+        self._blocked = blocked
 
     def admit(self, headers: Headers, request_id: str, trace_id: str) -> Admitted:
         """Let a request in, or refuse it before anything is opened, listed or read.
@@ -114,15 +147,24 @@ class Chain:
             gated = decide_access(caller, standing.access).refusal
             assert gated is not None  # noqa: S101 - the same table said no above
             raise self._deny(gated, 403, ids, caller=caller)
-        return Admitted(caller, standing, ids.request_id, ids.trace_id)
+        return Admitted(caller, standing, ids.request_id, ids.trace_id, token=bearer(headers))
 
     def still_open(self, admitted: Admitted) -> bool:
-        """Whether an admitted caller could come in now: what they opened must not outlive a grant, or a sign-in."""
+        """Whether an admitted caller could come in now.
+
+        What they opened must not outlive a grant, a sign-in, or the key that their token was signed with.
+        """
         try:
             standing = self._standings.current(self._clock())
         except BundleRefused:
             return False
-        return may_reach(admitted.caller, standing.access) and not standing.revoked.voids(admitted.caller)
+        caller, access = admitted.caller, standing.access
+        return (
+            may_reach(caller, access)
+            and standing.tokens.believes(caller)
+            and not standing.revoked.voids(caller)
+            and decide_method(caller, access, admitted.method).allowed
+        )
 
     def unready(self) -> str:
         """Why every request would be refused now, one of `core.readiness.UNREADY`; empty while they are not."""
@@ -146,6 +188,20 @@ class Chain:
             ids = CallIds("", admitted.request_id, admitted.trace_id)
             denied = self._deny(refuse_ambiguous(found.reason), 400, ids, caller=admitted.caller)
             raise Refused(denied.refusal, denied.status, found.message_id)
+
+    def permit(self, admitted: Admitted, body: bytes) -> None:
+        """Let a POST through unless a coarse rule refuses its method to this caller.
+
+        Raises:
+            Refused: one does.
+        """
+        access = admitted.standing.access
+        if not access.rules.by_method or (message := read_message(body)) is None:
+            return
+        if refusal := decide_method(admitted.caller, access, message.method).refusal:
+            ids = CallIds("", admitted.request_id, admitted.trace_id)
+            denied = self._deny(refusal, 403, ids, caller=admitted.caller, detail=message.method[:LONGEST_NAME])
+            raise Refused(denied.refusal, denied.status, message.message_id)
 
     def step_up(self, admitted: Admitted, body: bytes) -> None:
         """Let a POST through unless it calls a tool for which its token may only look.
@@ -171,9 +227,28 @@ class Chain:
         return self._authorizer.visible(admitted.caller, admitted.standing.access, admitted.standing.version)
 
     async def call(
-        self, admitted: Admitted, tool: str, arguments: dict[str, Any], run: Run, *, protocol: str, trace_id: str
+        self,
+        admitted: Admitted,
+        tool: str,
+        arguments: dict[str, Any],
+        invocation: Invocation,
+        client: Client,
+        *,
+        protocol: str,
+        trace_id: str,
     ) -> ToolResult:
         """Decide on a tool call, run it, and have both intent and outcome on disk before the answer leaves.
+
+        A call that has to wait for a person is recorded as refused, and answered with how it goes on.
+
+        Args:
+            admitted: the request that it came with.
+            tool: as the caller named it.
+            arguments: as they were sent.
+            invocation: runs it.
+            client: the caller's, as far as it can be asked.
+            protocol: the MCP revision spoken.
+            trace_id: of the trace it belongs to.
 
         Raises:
             Refused: the tool is not there for this caller, or nothing can be recorded.
@@ -184,16 +259,77 @@ class Chain:
         with annotated(request_id=admitted.request_id, trace_id=trace_id, **facts):
             ids = CallIds(uuid4().hex, admitted.request_id, trace_id)
             governed = self._authorize(admitted, tool, arguments, ids)
-            return await self._run(admitted, governed, arguments, run, ids, protocol)
+            go, run = Go(arguments), _running(invocation, Go(arguments))
+            if self._approver.concerns(governed.name, admitted.standing.access):
+                try:
+                    go = await self._approve(admitted, governed, arguments, invocation, client, ids)
+                    run = _running(invocation, go)
+                except Held as held:
+                    return held.result
+                except (ToolError, MCPError) as error:
+                    run = _failing(error)
+            return await self._run(admitted, governed, go, run, ids, protocol)
+
+    async def _approve(
+        self,
+        admitted: Admitted,
+        governed: GovernedTool,
+        arguments: dict[str, Any],
+        invocation: Invocation,
+        client: Client,
+        ids: CallIds,
+    ) -> Go:
+        """Let a call go on if everybody who must has said yes to it. From here on a yes may be claimed for it, so
+        that it must be recorded how it ends, whatever happens.
+        """
+        caller, access = admitted.caller, admitted.standing.access
+        facts: dict[str, Any] = {"caller": caller, "tool": governed.name, "policy": governed.policy}
+        wanted = Wanted(
+            caller, admitted.token, access, governed, arguments, invocation, client, ids.call_id, ids.request_id
+        )
+        try:
+            with self._meter.step("approve"):
+                go = await self._approver.approve(wanted)
+        except Held as held:
+            self._deny(held.refusal, 403, ids, **facts, detail=held.detail, approval=held.approval)
+            raise
+        except anyio.get_cancelled_exc_class():
+            self._deny(refusal_of("caller_gone", governed.name, access), 403, ids, **facts)
+            raise
+        if go.approval:
+            # With less than was asked for it is another call, too, on which the policy has not decided yet.
+            self._authorize(self._still_admitted(admitted, ids, facts), governed.name, go.arguments, ids)
+        return go
+
+    def _still_admitted(self, admitted: Admitted, ids: CallIds, facts: Mapping[str, Any]) -> Admitted:
+        """An admitted request as it is now: people took their time, and a stop may have come meanwhile.
+
+        Raises:
+            Refused: it would not come in any more.
+        """
+        try:
+            standing = self._standing(self._clock())
+        except Refused as refused:
+            self._deny(refused.refusal, refused.status, ids, **facts)  # what was claimed for it did not run
+            raise
+        caller, access = admitted.caller, standing.access
+        if standing.revoked.voids(caller) or not standing.tokens.believes(caller):
+            raise self._deny(refuse_token("token_revoked"), 401, ids, **facts)
+        if refusal := decide_access(caller, access).refusal or decide_method(caller, access, CALL).refusal:
+            raise self._deny(refusal, 403, ids, **facts)
+        return replace(admitted, standing=standing)
 
     def _authorize(self, admitted: Admitted, tool: str, arguments: dict[str, Any], ids: CallIds) -> GovernedTool:
         caller, standing = admitted.caller, admitted.standing
         with self._meter.step("authorize"):
             decision = self._authorizer.decide(caller, standing.access, standing.version, tool, arguments)
         governed = self._authorizer.tool(tool)
-        if decision.refusal is None and governed is not None:
-            return governed
         refusal = decision.refusal
+        if refusal is None and governed is not None:
+            # Only here, past the policy: why it is blocked is not for those from whom it is hidden.
+            if not (why := self._blocked(governed.name)):
+                return governed
+            refusal = tool_blocked(governed.name, why, standing.access.ask)
         assert refusal is not None  # noqa: S101 - an unknown tool always has one
         policy = governed.policy if governed else None
         raise self._deny(refusal, 403, ids, caller=caller, tool=tool, detail=decision.detail, policy=policy)
@@ -202,14 +338,20 @@ class Chain:
         self,
         admitted: Admitted,
         governed: GovernedTool,
-        arguments: dict[str, Any],
+        go: Go,
         run: Run,
         ids: CallIds,
         protocol: str,
     ) -> ToolResult:
         caller, standing, tool = admitted.caller, admitted.standing, governed.name
         try:
-            running = self._measure.begin(caller, governed, arguments, ids, protocol)
+            try:
+                running = self._measure.begin(caller, governed, go.arguments, ids, protocol, go.approval)
+            except OSError:
+                if go.approval:  # what was claimed for it does not run, of which the hub is to hear
+                    facts: dict[str, Any] = {"caller": caller, "tool": tool, "policy": governed.policy}
+                    self._deny(_unrecorded(standing, ids), 503, ids, **facts, approval=go.approval)
+                raise
             # The ledger has every call that was allowed; this log is for crashes and refusals.
             logger.debug("call %s: %s by %s from %s", ids.told, tool, caller.sub, caller.surface)
             after_crash = f"{standing.access.ask} Name request {ids.told}."
@@ -251,6 +393,22 @@ class Chain:
         except OSError:
             logger.exception("a denial could not be recorded; it is refused all the same")
         return Refused(refusal.for_request(ids.request_id), status)
+
+
+def _running(invocation: Invocation, go: Go) -> Run:
+    async def run() -> ToolResult:
+        return go.told(await invocation.run(go.arguments))
+
+    return run
+
+
+def _failing(error: Exception) -> Run:
+    """What fails before the tool runs, and is the tool's own answer all the same."""
+
+    async def fail() -> ToolResult:
+        raise error
+
+    return fail
 
 
 def _no_standing() -> Refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import Any
 
 from pegboard.core.caller import Caller
 
@@ -16,3 +17,11 @@ def current_caller() -> Caller:
         LookupError: no tool is running in this context.
     """
     return CALLER.get()
+
+
+def told_caller() -> dict[str, Any] | None:
+    """What a backend is told of the caller whose call it runs, where its manifest asks for that: never the token."""
+    caller = CALLER.get(None)
+    if caller is None:
+        return None
+    return {"sub": caller.sub, "kind": caller.sub_type, "groups": list(caller.groups), "surface": caller.surface}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Literal
 
@@ -10,10 +11,16 @@ import rfc8785
 from pegboard.call.ports import Meter, Recorder
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool
-from pegboard.core.record import Denial, Intent, Outcome, Who
+from pegboard.core.record import TOKEN_ID_LENGTH, Denial, Intent, Outcome, Who
 from pegboard.core.refusal import Refusal
 
 Status = Literal["ok", "tool_error", "crashed", "cancelled", "input_required"]
+
+
+STRANGE = "?"
+"""In the place of a token's id that the hub never gave."""
+
+_TOKEN_ID = re.compile(rf"[\x21-\x7e]{{1,{TOKEN_ID_LENGTH}}}")
 
 
 def who(caller: Caller) -> Who:
@@ -24,6 +31,9 @@ def who(caller: Caller) -> Who:
         surface=caller.surface,
         channel=caller.channel,
         client_id=caller.client_id,
+        act=caller.act,
+        # Ours are plain; whoever has a key that leaked may write anything there, and must be recorded all the same.
+        token_id=caller.token_id if _TOKEN_ID.fullmatch(caller.token_id) else STRANGE,
     )
 
 
@@ -36,9 +46,15 @@ class Measure:
         self._meter = meter
 
     def begin(
-        self, caller: Caller, tool: GovernedTool, arguments: dict[str, Any], ids: CallIds, protocol: str
+        self,
+        caller: Caller,
+        tool: GovernedTool,
+        arguments: dict[str, Any],
+        ids: CallIds,
+        protocol: str,
+        approval: tuple[str, ...] = (),
     ) -> RunningCall:
-        """Write the intent of an allowed call.
+        """Write the intent of an allowed call; `approval` names the requests that were claimed for it.
 
         Raises:
             OSError: it cannot be made durable; the tool must not run.
@@ -59,6 +75,7 @@ class Measure:
                     request_id=ids.request_id,
                     trace_id=ids.trace_id,
                     protocol=protocol,
+                    approval=approval,
                 )
             )
         return RunningCall(self._recorder, ids, self._meter, tool.name, caller.surface)
@@ -71,8 +88,9 @@ class Measure:
         tool: str = "",
         detail: str = "",
         policy: Any = None,
+        approval: tuple[str, ...] = (),
     ) -> None:
-        """Write a denial; `detail` is for the owner.
+        """Write a denial; `detail` is for the owner, `approval` names the requests that it waits for.
 
         Raises:
             OSError: it cannot be made durable.
@@ -94,6 +112,7 @@ class Measure:
                 policy_version=policy.version if policy else "",
                 request_id=ids.request_id,
                 trace_id=ids.trace_id,
+                approval=approval,
             )
         )
 

@@ -1,4 +1,5 @@
-"""What the chain needs of the outside: a standing to decide with, a place to write records, and a meter.
+"""What the chain needs of the outside: a standing to decide with, a place to write records, whoever knows what people
+said, the call itself, and a meter.
 
 `pegboard.remote` has the real ones (signed bundle, spool on disk, metrics); `pegboard.testing` the in-memory twins.
 """
@@ -7,12 +8,17 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from mcp_types import CallToolResult, InputRequiredResult
 
 from pegboard.core.access import ServerAccess
+from pegboard.core.approval import Answer, Ask
 from pegboard.core.record import Denial, Intent, Outcome
 from pegboard.core.revoked import NOTHING, Revoked
 from pegboard.core.token import TokenVerifier
+
+ToolResult = CallToolResult | InputRequiredResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +30,14 @@ class Standing:
         tokens: verifies tokens bound to this server.
         version: goes up when `access` changes; part of the key of every remembered decision.
         revoked: whose tokens are void, though they verify.
+        notice: what callers are told with every result; empty for nothing.
     """
 
     access: ServerAccess
     tokens: TokenVerifier
     version: int
     revoked: Revoked = NOTHING
+    notice: str = ""
 
 
 class Standings(Protocol):
@@ -58,6 +66,57 @@ class Recorder(Protocol):
 
     def digest(self, document: bytes) -> str:
         """A keyed digest of a canonical document, in hex: tells equal from different and reveals nothing else."""
+        ...
+
+
+class Approvals(Protocol):
+    """Where it is known whether people said yes."""
+
+    async def ask(self, ask: Ask) -> Answer:
+        """Find or make the requests of a call, and claim those that were approved for it.
+
+        Asking again with the same `call_id` claims nothing twice and tells the same.
+
+        Raises:
+            ApprovalsAway: nobody can say. The call must not run; what was approved may be claimed for it.
+            ApprovalImpossible: nobody can approve such a call.
+        """
+        ...
+
+
+class Invocation(Protocol):
+    """One call of a tool, as whoever speaks the protocol has it.
+
+    Attributes:
+        context: what the tool's code gets as its `Context`.
+    """
+
+    @property
+    def context(self) -> object: ...  # noqa: D102 - above
+
+    def fit(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the tool's function would get them, by name.
+
+        Raises:
+            ToolError: they do not fit, as the call itself would say.
+        """
+        ...
+
+    def check_shown(self, arguments: dict[str, Any]) -> None:
+        """Refuse arguments that the tool would get otherwise than a person is shown them.
+
+        Raises:
+            ToolError: it takes no argument of that name, or would get another value.
+        """
+        ...
+
+    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+        """Run the tool.
+
+        Raises:
+            ToolError: it failed.
+            MCPError: it answers with a protocol error.
+        """
         ...
 
 

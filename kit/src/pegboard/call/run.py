@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from pegboard.call.context import CALLER
 from pegboard.call.measure import RunningCall
+from pegboard.call.ports import ToolResult
 from pegboard.core.caller import Caller
+from pegboard.core.notice import NOTICE_KEY
 from pegboard.core.refusal import META_KEY
 
 logger = logging.getLogger(__name__)
 
-ToolResult = CallToolResult | InputRequiredResult
 Run = Callable[[], Awaitable[ToolResult]]
 
 
@@ -48,7 +49,7 @@ async def run_tool(run: Run, running: RunningCall, caller: Caller, tool: str, af
     if isinstance(result, InputRequiredResult):
         running.end("input_required")
         return result
-    result = _without_refusal(result)
+    result = _without_platform_words(result)
     running.end("tool_error" if result.is_error else "ok", _bytes(result))
     return result
 
@@ -73,11 +74,12 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults)
 
 
-def _without_refusal(result: CallToolResult) -> CallToolResult:
-    """The result without a refusal in its `_meta`: only the platform refuses, an author's tool cannot say it did."""
-    if META_KEY not in (result.meta or {}):
+def _without_platform_words(result: CallToolResult) -> CallToolResult:
+    """The result without what the platform alone says in `_meta`: an author's tool cannot say that it was refused,
+    nor what all are to be told."""
+    if not {META_KEY, NOTICE_KEY} & (result.meta or {}).keys():
         return result
-    kept = {key: value for key, value in (result.meta or {}).items() if key != META_KEY}
+    kept = {key: value for key, value in (result.meta or {}).items() if key not in (META_KEY, NOTICE_KEY)}
     return result.model_copy(update={"meta": kept or None})
 
 

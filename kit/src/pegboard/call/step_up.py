@@ -17,6 +17,25 @@ class CalledTool(NamedTuple):
     message_id: str | int | None
 
 
+class Read(NamedTuple):
+    """A message's method, and the JSON-RPC id to answer with."""
+
+    method: str
+    message_id: str | int | None
+
+
+def read_message(body: bytes) -> Read | None:
+    """What a body asks for, which can be read in one way (`agree`); None if it asks for nothing."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # the SDK's to answer
+    method, message_id = message.get("method"), message.get("id")
+    if not isinstance(method, str):
+        return None
+    return Read(method, message_id if isinstance(message_id, str | int) else None)
+
+
 def called_tool(body: bytes) -> CalledTool | None:
     """The tool that a body calls, which can be read in one way (`agree`); None if it calls none."""
     try:

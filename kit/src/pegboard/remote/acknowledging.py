@@ -6,10 +6,9 @@ import asyncio
 import logging
 from pathlib import Path
 
-import httpx2
-
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.remote.bundle import BundleFile
+from pegboard.remote.door import hub_client
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +30,7 @@ class Acknowledging:
     def __init__(self, bundle: BundleFile, hub_socket: Path, channel_token: str) -> None:
         self._bundle = bundle
         self._told: Acknowledgement | None = None
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=str(hub_socket)),
-            base_url="http://hub",
-            headers={"authorization": f"Bearer {channel_token}"},
-            timeout=10,
-        )
+        self._client = hub_client(hub_socket, channel_token)
 
     async def run(self) -> None:
         """Look and tell until cancelled."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from pegboard.call.ports import Standing
 from pegboard.core.access import ServerAccess
 from pegboard.core.acknowledgement import Acknowledgement
-from pegboard.core.bundle import Bundle, open_bundle
+from pegboard.core.bundle import WITHDRAWN_S, Bundle, open_bundle
 from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
@@ -58,7 +59,10 @@ class BundleFile:
         self._standing: Standing | None = None
         self._used: Acknowledgement | None = None
         self._seen: tuple[int, int] | None = None
+        self._keys_seen: tuple[int, int] | None = None
+        self._withdrawn_at: float | None = None
         self._look_at = 0.0
+        self._missing = False
 
     def facts(self) -> BundleFacts:
         """What of the bundle in use an operator watches; zeros before the first. Nobody need have called for it."""
@@ -76,6 +80,8 @@ class BundleFile:
         self._look_when_due()
         if self._standing is None or self._bundle is None:
             raise BundleRefused("no bundle has verified yet")
+        if self._withdrawn_at is not None and time.monotonic() - self._withdrawn_at > WITHDRAWN_S:
+            raise BundleRefused("the key that signed it was withdrawn, and the hub has not signed it anew")
         age = f"it was last renewed {int(now - self._bundle.issued_at)} s ago"
         if self._bundle.too_old(now):
             raise BundleRefused(age)
@@ -94,19 +100,42 @@ class BundleFile:
             self._look()
 
     def _look(self) -> None:
+        self._look_at_keys()
         self._resume()
         try:
             stat = self._path.stat()
+        except FileNotFoundError:
+            if not self._missing:  # as before the hub has written a new server's first one
+                logger.info("there is no bundle yet; every call is refused until the hub has written one")
+            self._missing = True
+            return
         except OSError as error:
             logger.warning("bundle cannot be read: %s", error.strerror)
             return
+        self._missing = False
         if (seen := (stat.st_mtime_ns, stat.st_ino)) == self._seen:
             return
         self._seen = seen
         try:
             self._take(self._path.read_text(encoding="utf-8"))
-        except (OSError, BundleRefused) as error:
+        except (OSError, ValueError, BundleRefused) as error:
             logger.error("a replaced bundle is not used: %s", error)
+
+    def _look_at_keys(self) -> None:
+        """Note whether the key that signed the bundle in use is published still, whenever the keys were replaced."""
+        try:
+            stat = self._keys.stat()
+            if (seen := (stat.st_mtime_ns, stat.st_ino)) == self._keys_seen:
+                return
+            kids = Verifier(json.loads(self._keys.read_text(encoding="utf-8"))).kids
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # a bundle that is replaced meanwhile is not taken either
+        self._keys_seen = seen
+        self._seen = None  # what these keys have signed may be there already
+        if self._used is None or self._used.signed_by in kids:
+            self._withdrawn_at = None
+        elif self._withdrawn_at is None:
+            self._withdrawn_at = time.monotonic()
 
     def _resume(self) -> None:
         """Begin with the bundle that was in use when this server last ran."""
@@ -124,21 +153,26 @@ class BundleFile:
 
     def _take(self, text: str) -> None:
         verifier = Verifier(json.loads(self._keys.read_text(encoding="utf-8")))
-        at_least = self._bundle.version if self._bundle else 0
+        # Who has a key that leaked could sign any version, and must not keep the hub's own out by it.
+        known = self._bundle if self._used and self._used.signed_by in verifier.kids else None
+        at_least = known.version if known else 0
         bundle = open_bundle(text, verifier, str(self._server), at_least)
         if bundle.issuer != self._public_url:
             raise BundleRefused(f"it is for {bundle.issuer}, and this server runs at {self._public_url}")
-        if self._bundle and bundle.version == at_least and bundle.issued_at < self._bundle.issued_at:
+        if known and bundle.version == at_least and bundle.issued_at < known.issued_at:
             raise BundleRefused("it was signed before the one in use")
-        access = next((s.access(self._public_url) for s in bundle.servers if s.server == str(self._server)), None)
-        if access is None:
+        own = next((each for each in bundle.servers if each.server == str(self._server)), None)
+        if own is None:
             raise BundleRefused("it does not name this server")
-        current, self._bundle = self._bundle, bundle
+        access = own.access(self._public_url, bundle.stops, bundle.rules)
+        current, self._bundle = known, bundle
+        self._withdrawn_at = None
         self._used = Acknowledgement.of(text, bundle, verifier)
         self._keep(text)
         if self._standing and current and current.version == bundle.version:
             return  # renewed only: what was verified with it stays verified
-        self._standing = _standing_of(bundle, access, self._standing, current)
+        standing = _standing_of(bundle, access, self._standing, current)
+        self._standing = replace(standing, notice=own.notice)
 
     def _keep(self, text: str) -> None:
         """Keep the copy. Without it this run goes on: only the next start could be shown an old bundle."""

@@ -12,6 +12,7 @@ import httpx2
 from pydantic import ValidationError
 
 from pegboard.core.record import Receipt
+from pegboard.remote.door import hub_client
 from pegboard.remote.spool import Batch, SpoolReader
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,8 @@ class Delivery:
         """
         self._reader = reader
         self._delivered = delivered
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=str(hub_socket)),
-            base_url="http://hub",
-            headers={"authorization": f"Bearer {channel_token}"},
-            timeout=10,
-        )
+        self._wholes: list[asyncio.Future[None]] = []
+        self._client = hub_client(hub_socket, channel_token)
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -78,13 +75,26 @@ class Delivery:
             httpx2.HTTPError: the hub cannot be reached.
             OSError: the spool cannot be read.
         """
-        while (batch := await anyio.to_thread.run_sync(self._reader.next)) is not None:
-            if batch.records and not await self._send(batch):
-                return False
-            await anyio.to_thread.run_sync(self._reader.acknowledge, batch)
-            if not batch.more:
-                break
-        return True
+        wholes, self._wholes = self._wholes, []
+        try:
+            while (batch := await anyio.to_thread.run_sync(self._reader.next)) is not None:
+                if batch.records and not await self._send(batch):
+                    return False
+                await anyio.to_thread.run_sync(self._reader.acknowledge, batch)
+                if not batch.more:
+                    break
+            for whole in wholes:
+                if not whole.done():
+                    whole.set_result(None)
+            return True
+        finally:
+            self._wholes += [whole for whole in wholes if not whole.done()]
+
+    async def whole(self) -> None:
+        """Wait until the hub has all that stands in the spool now. `run` delivers it."""
+        whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wholes.append(whole)
+        await whole
 
     async def close(self) -> None:
         """Close the connection to the hub."""

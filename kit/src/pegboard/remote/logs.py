@@ -18,14 +18,17 @@ _LONGEST_PRINT = 65_536
 """Characters that wait for the end of their line."""
 
 
-def configure_logging(server: ServerName | None) -> None:
+def configure_logging(server: ServerName | None, release: str = "", replica: str = "") -> None:
     """Send every log record of this process, and what is printed, to stderr as JSON.
 
     Args:
         server: whose process it is; None where the environment does not even say that.
+        release: digest of what runs.
+        replica: which of several processes of the server it is; empty where there is one.
     """
+    whose = {"server": str(server) if server else "", "release": release[:12], "replica": replica}
     handler = logging.StreamHandler(sys.__stderr__)
-    handler.setFormatter(JsonFormatter({"server": str(server)} if server else None, extra_under=EXTRA))
+    handler.setFormatter(JsonFormatter({name: value for name, value in whose.items() if value}, extra_under=EXTRA))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # What cannot be logged, as on a full disk, is lost. To say so would be to log: stderr is a log here (below), and

@@ -6,12 +6,15 @@ the hub has acknowledged. Written means handed to the operating system: it survi
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import json
 import logging
 import os
 import time
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,12 @@ NUMBER_DIGITS = 20
 RECORD_BYTES = 1024 * 1024
 """The largest record. One that no delivery could carry would hold up all that follow it."""
 
+MOST_OWED = 1000
+"""Records that are kept in memory while the disk takes none. Those beyond are lost, and all when the process ends."""
+
+TRY_AGAIN_S = 1.0
+"""How often it is tried to write them, in seconds."""
+
 
 class Spool:
     """The writing side. One process writes one spool; a restart opens a new segment and leaves the old to be read."""
@@ -43,19 +52,45 @@ class Spool:
         self._file = -1
         self._size = 0
         self._serial = 0
+        self._owed: deque[bytes] = deque()
 
     def write(self, record: Intent | Outcome | Denial) -> None:
         """Append one record with a single write.
 
-        Where somebody deleted the open segment, the record goes into a new one.
+        Where somebody deleted the open segment, the record goes into a new one. How a call ended, or that it was
+        refused, is written once the disk takes it: somebody's approval may wait for it. A call whose intent cannot be
+        written does not run.
 
         Raises:
             OSError: the disk did not take all of it, the folder is gone, or it is larger than `RECORD_BYTES`.
         """
-        line = record.model_dump_json(exclude_defaults=True, exclude={"kind"}).encode()
-        line = b'{"kind":"%s",%s\n' % (record.kind.encode(), line[1:])
-        if len(line) > RECORD_BYTES:
-            raise OSError(errno.EFBIG, f"a record of {len(line)} bytes is larger than {RECORD_BYTES}")
+        line = _line(record)
+        try:
+            self.pay()
+            self._append(line)
+        except OSError:
+            if not isinstance(record, Intent) and len(self._owed) < MOST_OWED:
+                self._owed.append(line)
+            raise
+
+    def pay(self) -> None:
+        """Append what the disk did not take when it was due.
+
+        Raises:
+            OSError: it still does not.
+        """
+        while self._owed:
+            self._append(self._owed[0])
+            self._owed.popleft()
+
+    async def run(self) -> None:
+        """Pay what is owed as soon as that is possible, until cancelled."""
+        while True:
+            await asyncio.sleep(TRY_AGAIN_S)
+            with suppress(OSError):  # it was told when it was due
+                self.pay()
+
+    def _append(self, line: bytes) -> None:
         if self._file < 0 or self._size + len(line) > SEGMENT_BYTES or _is_deleted(self._file):
             self._open_segment()
         written = os.write(self._file, line)
@@ -159,6 +194,19 @@ class SpoolReader:
 
     def _remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+
+def _line(record: Intent | Outcome | Denial) -> bytes:
+    """A record as it stands in a segment.
+
+    Raises:
+        OSError: it is larger than `RECORD_BYTES`.
+    """
+    line = record.model_dump_json(exclude_defaults=True, exclude={"kind"}).encode()
+    line = b'{"kind":"%s",%s\n' % (record.kind.encode(), line[1:])
+    if len(line) > RECORD_BYTES:
+        raise OSError(errno.EFBIG, f"a record of {len(line)} bytes is larger than {RECORD_BYTES}")
+    return line
 
 
 def _segments(folder: Path) -> list[str]:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import httpx2
 from mcp import Client
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
 
 from pegboard.call.authenticate import GROUPS_HEADER, SURFACE_HEADER, USER_HEADER
 from pegboard.call.ports import Standing
 from pegboard.core.access import ServerAccess
 from pegboard.core.jose import Signer, new_private_key, public_jwks
-from pegboard.core.names import ServerName
+from pegboard.core.names import ACTING_SURFACES, ServerName
 from pegboard.core.record import Denial, Intent, Outcome
 from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.token import TOKEN_TYPE, TokenVerifier
 from pegboard.project import Project, load_project
 from pegboard.remote.metrics import ServerMeter
 from pegboard.server import Server
+from pegboard.testing.approvals import InMemoryApprovals
+from pegboard.testing.streaming import StreamingTransport
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
 
@@ -45,12 +49,14 @@ class InMemoryStanding:
 class InMemoryRecorder:
     """Records in a list: what `Spool` is in production."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Intent | Outcome | Denial], None]) -> None:
+        self._told = told
         self.records: list[Intent | Outcome | Denial] = []
 
     def write(self, record: Intent | Outcome | Denial) -> None:
         """Keep one record."""
         self.records.append(record)
+        self._told(record)
 
     def digest(self, document: bytes) -> str:
         """A digest under a fixed key."""
@@ -63,6 +69,7 @@ class InMemoryHub:
     Attributes:
         records: what the server wrote, oldest first.
         meter: what it counted.
+        approvals: what it asked people for, and how a test answers for them.
     """
 
     def __init__(
@@ -101,7 +108,11 @@ class InMemoryHub:
         )
         keys = public_jwks(self._private_key)
         self.standings = InMemoryStanding(access, TokenVerifier(keys, self.public_url, access.resource_url))
-        self._recorder = InMemoryRecorder()
+        self.approvals = InMemoryApprovals(
+            self.standings, self.project.declaration.digest, f"{self.public_url}/approvals"
+        )
+        self._recorder = InMemoryRecorder(self.approvals.settle)
+        self._state_key = secrets.token_bytes(32)
         self.meter = ServerMeter(self.project.governed)
 
     @property
@@ -127,7 +138,10 @@ class InMemoryHub:
             "exp": now + 300,
             "jti": uuid4().hex,
         }
-        return self._signer.sign(usual | claims, TOKEN_TYPE)
+        said = usual | claims
+        if said["surface"] in ACTING_SURFACES:
+            said.setdefault("act", {"sub": said["client_id"]})
+        return self._signer.sign(said, TOKEN_TYPE)
 
     def headers(
         self, person: str, groups: Iterable[str] = (), surface: str = "cli", **claims: object
@@ -143,9 +157,17 @@ class InMemoryHub:
 
     def application(self) -> GovernedApp:
         """A fresh ASGI application of the server."""
-        release = self.project.declaration.digest
         return build_application(
-            self.project, self.name, self.public_url, self.standings, self._recorder, release, self.meter
+            self.project,
+            self.name,
+            self.public_url,
+            self.standings,
+            self._recorder,
+            self.project.declaration.digest,
+            self.meter,
+            self.approvals,
+            uuid4().hex,
+            self._state_key,
         )
 
     @asynccontextmanager
@@ -153,17 +175,32 @@ class InMemoryHub:
         """An HTTP client in front of the running application, for requests no honest client would send."""
         application = self.application()
         async with application.running():
-            transport = httpx2.ASGITransport(app=application)
+            transport = StreamingTransport(application)
             async with httpx2.AsyncClient(transport=transport, base_url=self.public_url, headers=headers) as client:
                 yield client
 
     @asynccontextmanager
     async def client(
-        self, person: str, *, groups: Iterable[str] = (), surface: str = "cli", era: str = "modern"
+        self,
+        person: str,
+        *,
+        groups: Iterable[str] = (),
+        surface: str = "cli",
+        era: str = "modern",
+        elicit: ElicitationFnT | None = None,
     ) -> AsyncIterator[Client]:
-        """The official MCP client, signed in as `person`. `era` is `modern` or `legacy`."""
+        """The official MCP client, signed in as `person`.
+
+        Args:
+            person: whose token it has.
+            groups: that the token names.
+            surface: from which it calls.
+            era: `modern` or `legacy`.
+            elicit: answers what the server asks the client's person, forms and links; without it the client says
+                that it can be asked nothing.
+        """
         mode = "legacy" if era == "legacy" else "auto"
         async with self.http(self.headers(person, groups, surface)) as http:
             transport = streamable_http_client(self.name.resource_url(self.public_url), http_client=http)
-            async with Client(transport, mode=mode) as client:
+            async with Client(transport, mode=mode, elicitation_callback=elicit) as client:
                 yield client

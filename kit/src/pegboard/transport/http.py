@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,17 +14,20 @@ from pegboard.call.agree import METHOD_HEADER
 from pegboard.call.chain import Admitted, Chain, Headers, Refused
 from pegboard.core.challenge import challenge, metadata_url
 from pegboard.core.logs import annotated
-from pegboard.core.readiness import HEALTH_PATH, OK, READY_PATH
+from pegboard.core.readiness import HEALTH_PATH, OK, READY_PATH, SMOKE
 from pegboard.core.refusal import Refusal
+from pegboard.core.replicas import without_mark
 from pegboard.core.scopes import SCOPE_TOOLS
 from pegboard.core.trace import trace_id
 from pegboard.remote.metrics import CONTENT_TYPE, ServerMeter
 from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sdk import ADMITTED, session_user
+from pegboard.transport.smoke import SmokeCalls
 from pegboard.transport.streams import OpenStreams
 
 CALLS_PATH = "/healthz/calls"
-"""How many requests are being answered, endless streams aside: who ends this server waits until there are none."""
+"""How many requests are being answered, endless streams aside: who ends this server waits until there are none.
+Beside it, how many there were since the start, and how many streams and sessions are open: who lets it sleep asks."""
 METRICS_PATH = "/metrics"
 """All are for supervisor and prober, which reach the socket themselves; the edge passes the endpoint's path alone."""
 
@@ -46,6 +50,9 @@ class GovernedApp:
         issuer: str,
         meter: ServerMeter,
         lifespan: Callable[[], AbstractAsyncContextManager[None]],
+        smoke: SmokeCalls,
+        sessions: Callable[[], int] = lambda: 0,
+        blocked: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """Assemble.
 
@@ -57,10 +64,18 @@ class GovernedApp:
             issuer: of tokens, and the origin of the endpoint's own URL; part of a session's principal.
             meter: makes the page of metrics.
             lifespan: entered while the application runs.
+            smoke: the server's smoke calls, which are part of whether it is ready.
+            sessions: how many legacy sessions are open.
+            blocked: tools that are not called now, each with why; told beside the smoke calls.
         """
         self._chain = chain
         self._streams = streams
+        self._smoke = smoke
+        self._sessions = sessions
+        self._blocked = blocked
         self._calls = 0
+        self._served = 0
+        self._listening = 0
         self._mcp = mcp
         self._path = path
         self._issuer = issuer
@@ -75,12 +90,15 @@ class GovernedApp:
         elif scope["path"] == HEALTH_PATH and scope["method"] == "GET":
             await _respond(send, 200, {"status": OK})
         elif scope["path"] == READY_PATH and scope["method"] == "GET":
-            unready = self._chain.unready()
-            await _respond(send, 503 if unready else 200, {"status": unready or OK})
+            unready = self._chain.unready() or self._smoke.status()
+            outcome = {**self._smoke.outcome, **self._blocked()} if self._smoke.made else {}
+            said = {SMOKE: outcome} if outcome else {}
+            await _respond(send, 503 if unready else 200, {"status": unready or OK, **said})
         elif scope["path"] == METRICS_PATH and scope["method"] == "GET":
             await _send(send, 200, self._meter.page(), CONTENT_TYPE)
         elif scope["path"] == CALLS_PATH and scope["method"] == "GET":
-            await _respond(send, 200, {"calls": self._calls})
+            counts = {"calls": self._calls, "served": self._served, "streams": self._listening}
+            await _respond(send, 200, {**counts, "sessions": self._sessions()})
         elif scope["path"] != self._path:
             await _respond(send, 404, {"error": "not found"})
         else:
@@ -106,6 +124,7 @@ class GovernedApp:
             if scope["method"] == "POST":
                 body = await _read_body(receive, self._meter)
                 self._chain.agree(admitted, headers, body)
+                self._chain.permit(admitted, body)
                 self._chain.step_up(admitted, body)
                 receive = _replay(body, receive)
         except Refused as refused:
@@ -113,7 +132,10 @@ class GovernedApp:
         except _Gone:
             return
         else:
-            streams = scope["method"] == "GET" or headers.get(METHOD_HEADER) == [LISTEN]
+            listens = headers.get(METHOD_HEADER) == [LISTEN]
+            if listens:
+                admitted = replace(admitted, method=LISTEN)
+            streams = scope["method"] == "GET" or listens
             with annotated(sub=admitted.caller.sub, surface=admitted.caller.surface):
                 await self._pass_on(scope, receive, send, admitted, streams)
 
@@ -125,10 +147,15 @@ class GovernedApp:
         receive = presence.watched(receive)
         if streams:
             # It ends when the token that opened it does; the client opens another with a fresh one.
-            with self._streams.one(admitted):
-                await self._mcp(scope, receive, send)
+            self._listening += 1
+            try:
+                with self._streams.one(admitted):
+                    await self._mcp(scope, receive, send)
+            finally:
+                self._listening -= 1
             return
         self._calls += 1
+        self._served += 1
         try:
             await self._mcp(scope, receive, send)
         finally:
@@ -153,9 +180,18 @@ class _Gone(Exception):
 def _trimmed(scope: Scope) -> Scope:
     """The scope with header values as they are meant: blanks around one are no part of it (RFC 9110 §5.5).
 
-    Not every HTTP parser takes them away, and all that read a header here must read the same.
+    Not every HTTP parser takes them away, and all that read a header here must read the same. A session's id is the
+    one that was given here, without what the edge finds its replica by.
     """
-    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
+    headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    return {**scope, "headers": [(name, _own(value) if name == _SESSION else value) for name, value in headers]}
+
+
+_SESSION = b"mcp-session-id"
+
+
+def _own(session: bytes) -> bytes:
+    return without_mark(session.decode("latin-1")).encode("latin-1")
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:

@@ -7,18 +7,20 @@ its handler layer, so that every answer is shaped, stamped and cached by the SDK
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.provider import AccessToken, principal_components
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.tools import Tool
+from mcp.server.request_state import RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import (
+    LATEST_PROTOCOL_VERSION,
     CallToolRequestParams,
     CallToolResult,
     ListToolsResult,
@@ -27,13 +29,15 @@ from mcp_types import (
 )
 
 from pegboard.call.chain import Admitted, Chain, Refused
-from pegboard.call.run import ToolResult
+from pegboard.call.ports import ToolResult
+from pegboard.core.approval import LONGEST_S
 from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName
+from pegboard.core.notice import with_notice
 from pegboard.core.refusal import META_KEY, Refusal
 from pegboard.core.trace import trace_id
 from pegboard.project import Project
-from pegboard.transport.judged import hold_to_judged
+from pegboard.transport.invocation import SdkInvocation, client_of
 from pegboard.transport.presence import PRESENCE, Presence
 from pegboard.transport.sessions import MAX_SESSIONS, SESSION_IDLE_S, bound_per_caller
 
@@ -44,7 +48,9 @@ ADMITTED = "pegboard.admitted"
 class SdkServer:
     """An SDK server that lists and calls tools through the chain."""
 
-    def __init__(self, project: Project, server: ServerName, chain: Chain, version: str) -> None:
+    def __init__(
+        self, project: Project, server: ServerName, chain: Chain, version: str, state_key: bytes, issuer: str
+    ) -> None:
         self._chain = chain
         self._governed = project.governed
         self._bus = InMemorySubscriptionBus()
@@ -54,10 +60,11 @@ class SdkServer:
             description=project.manifest.description,
             instructions=project.server.instructions,
             version=version,
-            tools=[Tool.from_function(tool.function, **tool.options) for tool in project.server.tools],
+            tools=[tool.sdk_tool() for tool in project.server.tools],
             lifespan=project.server.lifespan,
             cache_hints={"tools/list": CacheHint(ttl_ms=0, scope="private")},
             subscriptions=self._bus,
+            request_state_security=_sealed(state_key, issuer),
             log_level="WARNING",
         )
         if project.server.extend is not None:
@@ -67,6 +74,21 @@ class SdkServer:
     def open_sessions(self) -> int:
         """How many sessions of the older protocol are open."""
         return len(self.sessions._server_instances)
+
+    async def call_for_nobody(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        """Run a tool's code without a caller, inside the server's lifespan: for its own smoke calls alone.
+
+        Raises:
+            ToolError: as the tool's code, or its arguments, have it.
+        """
+        request: ServerRequestContext[Any, Any] = ServerRequestContext(
+            session=_Nobody(),  # type: ignore[arg-type]
+            lifespan_context=self.sessions._lifespan_state,
+            protocol_version=LATEST_PROTOCOL_VERSION,
+            method="tools/call",
+        )
+        context: Context[Any, Any] = Context(request_context=request, mcp_server=self._mcp, subscriptions=self._bus)
+        return await self._mcp.call_tool(tool, arguments, context)
 
     def _take_over(self) -> StreamableHTTPSessionManager:
         """Replace the SDK's handlers for tools, and give back its HTTP side.
@@ -91,36 +113,53 @@ class SdkServer:
         tools = self._mcp._tool_manager.list_tools()
         return any("x-mcp-header" in str(tool.parameters) for tool in tools)
 
-    def _hold_to_judged(self, name: str, arguments: dict[str, Any]) -> None:
-        tool, read = self._mcp._tool_manager.get_tool(name), self._governed[name].policy.arguments
-        if tool is not None and read:
-            hold_to_judged(tool, read, arguments)
-
     async def _list_tools(
         self, ctx: ServerRequestContext[Any, Any], _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        visible = self._chain.visible(_admitted(ctx))
-        return ListToolsResult(tools=[tool for tool in await self._mcp.list_tools() if tool.name in visible])
+        admitted = _admitted(ctx)
+        visible = self._chain.visible(admitted)
+        tools = [tool for tool in await self._mcp.list_tools() if tool.name in visible]
+        return ListToolsResult(tools=tools, _meta=with_notice(None, admitted.standing.notice))
 
     async def _call_tool(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> ToolResult:
-        arguments = params.arguments or {}
-        context = Context(request_context=ctx, mcp_server=self._mcp, input_params=params, subscriptions=self._bus)
+        result = await self._called(ctx, params)
+        if notice := _admitted(ctx).standing.notice:
+            return result.model_copy(update={"meta": with_notice(result.meta, notice)})
+        return result
 
-        async def run() -> ToolResult:
-            self._hold_to_judged(params.name, arguments)
-            return await self._mcp.call_tool(params.name, arguments, context)
-
+    async def _called(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> ToolResult:
         admitted, presence = _admitted(ctx), _presence(ctx)
-        trace = _trace_id(ctx, admitted)
+        governed = self._governed.get(params.name)
+        read = governed.policy.arguments if governed is not None else ()
+        invocation = SdkInvocation(self._mcp, self._bus, ctx, params, read)
         try:
             with presence.needed(admitted.caller):
                 return await self._chain.call(
-                    admitted, params.name, arguments, run, protocol=ctx.protocol_version, trace_id=trace
+                    admitted,
+                    params.name,
+                    params.arguments or {},
+                    invocation,
+                    client_of(ctx, params),
+                    protocol=ctx.protocol_version,
+                    trace_id=_trace_id(ctx, admitted),
                 )
         except Refused as refused:
             return _refusal_result(refused.refusal)
         # Cancelled, and recorded as that. Only one whose token ended is still there to read this.
         return _refusal_result(_token_ended(params.name, admitted))
+
+
+class _Nobody:
+    """The session of a call that nobody makes: what a tool tells its client on the way goes nowhere."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("send_") or name in ("report_progress", "log"):
+            return _say_nothing
+        raise RuntimeError(f"nobody calls, so there is no client with {name}")
+
+
+async def _say_nothing(*_: Any, **__: Any) -> None:
+    return None
 
 
 def session_user(caller: Caller, issuer: str) -> AuthenticatedUser:
@@ -140,6 +179,19 @@ def session_user(caller: Caller, issuer: str) -> AuthenticatedUser:
         claims={"iss": issuer},
     )
     return AuthenticatedUser(token)
+
+
+def _sealed(key: bytes, issuer: str) -> RequestStateSecurity:
+    """How what clients bring back is sealed: for every process of this server alike, so that each goes on where
+    another began, and for one caller alone (MCP 2026-07-28, Multi Round-Trip Requests: Security).
+
+    The SDK binds it to the tool, its arguments and the server besides.
+    """
+
+    def principal(ctx: ServerRequestContext[Any, Any]) -> str:
+        return json.dumps(principal_components(session_user(_admitted(ctx).caller, issuer).access_token))
+
+    return RequestStateSecurity(keys=[key], ttl=LONGEST_S, bind_principal=principal)
 
 
 def _admitted(ctx: ServerRequestContext[Any, Any]) -> Admitted:
