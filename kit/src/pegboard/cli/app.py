@@ -11,7 +11,26 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pegboard.cli import call, catalogue, clients, explain, identity, ledger, render, reviews
+from pegboard.cli import (
+    approvals,
+    call,
+    catalogue,
+    clients,
+    explain,
+    identity,
+    ledger,
+    render,
+    required,
+    reviews,
+    rules,
+    stops,
+)
+from pegboard.cli.author.deployment import deployment, deprecate, pause, promote, retire, rollback, scale
+from pegboard.cli.author.logs import logs
+from pegboard.cli.author.new import new
+from pegboard.cli.author.publishers import publishers
+from pegboard.cli.author.releases import releases
+from pegboard.cli.author.submit import submit
 from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.login import commands as login
@@ -38,12 +57,31 @@ for command in (
     connect,
     identity.token,
     explain.explain,
+    new,
+    submit,
+    releases,
+    publishers,
+    deployment,
+    promote,
+    rollback,
+    pause,
+    scale,
+    logs,
+    deprecate,
+    retire,
     clients.clients,
+    stops.stop,
+    stops.resume,
+    stops.stops,
 ):
     app.command()(command)
 app.add_typer(ledger.ledger)
 app.add_typer(registry)
+for command in (required.require, required.lift, required.required):
+    approvals.approvals.command()(command)
+app.add_typer(approvals.approvals)
 app.add_typer(reviews.reviews)
+app.add_typer(rules.rules)
 
 
 def _show_version(asked: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,6 +19,10 @@ from pegboard.cli.text import line
 from pegboard.core.names import ServerName, api_audience
 
 DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
+TOKEN_VARIABLE = "PEGBOARD_TOKEN"  # noqa: S105 - a variable's name
+TOKEN_FILE_VARIABLE = "PEGBOARD_TOKEN_FILE"  # noqa: S105 - as above
+"""Where a CI job has the token of its service; no login is looked at then."""
+
 NOBODY = "?"
 """No person can be called this (`core.names.NAME_PATTERN`)."""
 
@@ -82,6 +88,23 @@ class HubClient:
             Failure: as `get`.
         """
         return self._request("POST", path, json=body)
+
+    def delete(self, path: str) -> dict[str, Any]:
+        """What the API answers to taking something away, under `/api/v1/`; {} where it has nothing to say.
+
+        Raises:
+            Failure: as `get`.
+        """
+        return self._request("DELETE", path)
+
+    def upload(self, path: str, content: bytes, media_type: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """What the API answers to bytes that are sent to it, under `/api/v1/`.
+
+        Raises:
+            Failure: as `get`.
+        """
+        params = {name: value for name, value in query.items() if value}
+        return self._request("POST", path, params=params, content=content, headers={"Content-Type": media_type})
 
     def every(self, path: str, key: str, most: int | None = None, **query: str | None) -> list[dict[str, Any]]:
         """All entries of a list of the API, page after page, or so many at most.
@@ -166,13 +189,15 @@ class HubClient:
         response = self._send(token, method, path, sent)
         if response.status_code == httpx2.codes.UNAUTHORIZED and self._drops(token):
             response = self._send(self.api_token(), method, path, sent)
-        answer = document(response)
+        answer = {} if response.status_code == httpx2.codes.NO_CONTENT else document(response)
         if response.is_success and answer is not None:
             return answer
         raise failure_of(response.status_code, answer, self._options.url)
 
     def _token(self, resource: str, scope: str | None = None) -> Token:
         if self._options.person is None:
+            if resource == api_audience(self._options.url) and (given := given_token(os.environ)):
+                return Token(given, resource, {"access_token": given, "token_type": "Bearer"})
             return self._login_token(resource)
         response = self._ask(
             {
@@ -212,7 +237,7 @@ class HubClient:
 
     def _drops(self, token: Token) -> bool:
         """Whether another token may be had in place of one that was refused; it is forgotten then."""
-        if self._options.person is not None:
+        if self._options.person is not None or given_token(os.environ):
             return False
         from pegboard.cli.login.tokens import Tokens
 
@@ -220,9 +245,9 @@ class HubClient:
         return True
 
     def _send(self, token: Token, method: str, path: str, sent: Mapping[str, Any]) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {token.value}"}
+        headers = {**sent.get("headers", {}), "Authorization": f"Bearer {token.value}"}
         with reaching(self._options.url):
-            return self._http.request(method, f"/api/v1/{path}", headers=headers, **sent)
+            return self._http.request(method, f"/api/v1/{path}", **{**sent, "headers": headers})
 
     def _ask(self, form: Mapping[str, str]) -> httpx2.Response:
         fields = {name: value for name, value in form.items() if value}
@@ -240,6 +265,22 @@ class HubClient:
         if known:
             mend += f" (or use --as PERSON: {known})"
         return Failure.here(ExitStatus.UNREACHABLE, "not_signed_in", "You are not signed in.", mend)
+
+
+def given_token(variables: Mapping[str, str]) -> str:
+    """The token for the API that the environment holds, as a CI job's does; empty where there is none.
+
+    Raises:
+        Failure: the file that should hold it cannot be read.
+    """
+    if given := variables.get(TOKEN_VARIABLE, "").strip():
+        return given
+    if not (place := variables.get(TOKEN_FILE_VARIABLE, "")):
+        return ""
+    try:
+        return Path(place).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure.usage(f"{TOKEN_FILE_VARIABLE}={place} cannot be read.") from error
 
 
 def _token_failure(status: int, answer: Mapping[str, Any] | None, url: str) -> Failure:

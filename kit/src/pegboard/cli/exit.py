@@ -40,12 +40,16 @@ class Failure(Exception):
         status: what the process exits with.
         error: what happened, in the shape of a refusal (`REFUSAL_FIELDS`), whoever found out.
         hints: lines for a person that say what to do next; never part of the JSON.
+        details: more members of the JSON document, beside `error`.
+        headline: what people are told in place of the message; empty where that is good for them, too.
     """
 
     def __init__(self, status: ExitStatus, error: Mapping[str, str], hints: tuple[str, ...] = ()) -> None:
         self.status = status
         self.error = dict(error)
         self.hints = hints
+        self.details: dict[str, Any] = {}
+        self.headline = ""
         super().__init__(error["message"])
 
     @classmethod
@@ -74,9 +78,19 @@ def read_refusal(value: Any) -> dict[str, str] | None:
     return {key: text if isinstance(text := value.get(key), str) else "" for key in REFUSAL_FIELDS}
 
 
+_STATUS_OF = {
+    "server_unavailable": ExitStatus.UNREACHABLE,
+    "wrong_host": ExitStatus.UNREACHABLE,
+    "approvals_unavailable": ExitStatus.UNREACHABLE,
+    "approval_pending": ExitStatus.WAITING,
+}
+"""Codes of refusals that are no denial."""
+
+
 def refused(refusal: Mapping[str, str], http_status: int | None = None) -> Failure:
     """The failure for a refusal. Without a valid token one is not signed in; a server that is down is unreachable,
-    and so is an instance under a name that is not its own."""
+    and so is an instance under a name that is not its own. A call that a person must say yes to waits."""
     gone = http_status is not None and http_status >= 500
-    unreachable = http_status == 401 or gone or refusal["code"] in ("server_unavailable", "wrong_host")
-    return Failure(ExitStatus.UNREACHABLE if unreachable else ExitStatus.DENIED, refusal)
+    away = http_status == 401 or gone
+    status = ExitStatus.UNREACHABLE if away else _STATUS_OF.get(refusal["code"], ExitStatus.DENIED)
+    return Failure(status, refusal)

@@ -109,6 +109,9 @@ def _verdict(steps: Sequence[Mapping[str, Any]]) -> str:
             return f"No rule refuses it, but it would fail now: {line(step['fact'])}. {line(step.get('ask', ''))}"
     if any(step.get("outcome") == "depends" and step.get("rule") == "policy:call" for step in steps):
         return _ALLOWED_SO_FAR
+    for step in steps:
+        if step.get("outcome") == "depends" and step.get("rule") == "tool:approval":
+            return f"Allowed, once it is approved: {line(step['fact'])}."
     return "Allowed: no rule refuses it."
 
 

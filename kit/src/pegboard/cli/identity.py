@@ -101,5 +101,6 @@ _SHOWN = (
     ("surface", "surface"),
     ("channel", "channel"),
     ("client", "client_id"),
+    ("acts", "act"),
 )
 """What `whoami` shows a person, and the API's names for it."""

@@ -53,6 +53,9 @@ def list_calls(
     called_from: Annotated[
         str | None, typer.Option("--called-from", metavar="SURFACE", help="Calls made from this surface.")
     ] = None,
+    acted_by: Annotated[
+        str | None, typer.Option("--acted-by", metavar="ID", help="Calls that this chat or bot made for somebody.")
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Begun then or later, as 2026-11-24T09:30.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Begun before, as 2026-11-25.")] = None,
     request_id: Annotated[str | None, typer.Option("--request-id", help="The edge's request id.")] = None,
@@ -76,6 +79,7 @@ def list_calls(
         "status": status,
         "code": code,
         "surface": called_from,
+        "act": acted_by,
         "since": since,
         "until": until,
         "request_id": request_id,
@@ -134,12 +138,18 @@ def show_call(
 def _row(call: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         _moment(call.get("at")),
-        line(call.get("person", "")),
+        line(_who(call)),
         line(f"{call.get('server') or 'an unknown server'} {call.get('tool', '')}"),
         line(_decision(call)),
         _duration(call.get("duration_ms")),
         line(call.get("id", "")),
     )
+
+
+def _who(call: Mapping[str, Any]) -> str:
+    """Whose call it was, and who acted for them."""
+    person = str(call.get("person", ""))
+    return f"{person} by {call['act']}" if call.get("act") else person
 
 
 def _decision(call: Mapping[str, Any]) -> str:
@@ -155,12 +165,14 @@ def _facts(life: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     rows = (
         ("asked", _moment(life.get("at"), exact=True)),
         ("who", f"{life.get('person', '')} from {life.get('surface', '')} {life.get('channel') or ''}"),
+        ("acted", life.get("act") or ""),
         ("called", f"{life.get('server') or 'an unknown server'} {life.get('tool') or life.get('method', '')}"),
         ("release", str(life.get("release", ""))[:12]),
         ("request", life.get("request_id", "")),
         ("trace", life.get("trace_id", "")),
         ("decision", _decision(life)),
         ("detail", life.get("detail", "")),
+        ("approval", ", ".join(life.get("approval") or ())),
         ("policy", f"{life['policy']}, version {life.get('policy_version', '')[:12]}" if life.get("policy") else ""),
         ("steps", ", ".join(f"{name} {took:.2f} ms" for name, took in steps.items())),
         ("ended", _moment(life.get("ended_at"), exact=True)),

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import httpx2
 from mcp import Client, MCPError
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types.version import LATEST_MODERN_VERSION
 
@@ -23,6 +24,9 @@ from pegboard.core.refusal import META_KEY
 Era = Literal["auto", "modern", "legacy"]
 MAX_PAGES = 100
 """A listing that never ends must not hang the command."""
+
+MAX_ROUNDS = 1000
+"""Answers to one call that ask for more. Whoever answers ends it before: for a person, when the token ends."""
 
 FOR_GOOD = frozenset({httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN})
 """Statuses of refusals that no other way of asking changes."""
@@ -89,12 +93,23 @@ class Session:
         document = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         refusal = read_refusal((document.get("_meta") or {}).get(META_KEY))
         if document.get("isError") and refusal is not None:
-            raise refused(refusal)
+            failure = refused(refusal)
+            structured = document.get("structuredContent")
+            failure.details = {"approval": structured.get("approval") if isinstance(structured, dict) else None}
+            raise failure
         return document
 
 
-def converse(token: Token, era: Era, talk: Callable[[Session], Awaitable[T]]) -> T:
+def converse(
+    token: Token, era: Era, talk: Callable[[Session], Awaitable[T]], person: ElicitationFnT | None = None
+) -> T:
     """Open a session with the server the token is bound to and run `talk` in it.
+
+    Args:
+        token: of who talks.
+        era: of the protocol.
+        talk: what is said.
+        person: answers what the server asks; without it the server is not told that it may ask.
 
     Raises:
         Failure: refused, unreachable, or the server broke the protocol.
@@ -106,7 +121,7 @@ def converse(token: Token, era: Era, talk: Callable[[Session], Awaitable[T]]) ->
     last = _LastError()
 
     async def run() -> T:
-        async with _open(token, era, last) as session:
+        async with _open(token, era, last, person) as session:
             return await talk(session)
 
     try:
@@ -116,7 +131,7 @@ def converse(token: Token, era: Era, talk: Callable[[Session], Awaitable[T]]) ->
 
 
 @asynccontextmanager
-async def _open(token: Token, era: Era, last: _LastError) -> AsyncIterator[Session]:
+async def _open(token: Token, era: Era, last: _LastError, person: ElicitationFnT | None) -> AsyncIterator[Session]:
     mode = {"auto": "auto", "legacy": "legacy", "modern": LATEST_MODERN_VERSION}[era]
     http = httpx2.AsyncClient(
         headers={"Authorization": f"Bearer {token.value}"},
@@ -124,7 +139,9 @@ async def _open(token: Token, era: Era, last: _LastError) -> AsyncIterator[Sessi
         trust_env=trusts_proxies(token.resource),
         event_hooks={"response": [last.note]},
     )
-    async with http, Client(streamable_http_client(token.resource, http_client=http), mode=mode) as client:
+    transport = streamable_http_client(token.resource, http_client=http)
+    client = Client(transport, mode=mode, elicitation_callback=person, input_required_max_rounds=MAX_ROUNDS)
+    async with http, client:
         yield Session(client)
 
 

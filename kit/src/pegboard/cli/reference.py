@@ -12,6 +12,9 @@ from pegboard.cli.exit import ExitStatus
 from pegboard.cli.plugins import Deferred
 
 WIDTH = 100
+KIT = "pegboard"
+"""The distribution that the command itself belongs to."""
+
 HEAD = """\
 # The `pegboard` command
 
@@ -33,7 +36,7 @@ def page() -> str:
     with group.make_context("pegboard", [], resilient_parsing=True) as top:
         for command in _commands(group, top):
             text = _help(command.name.rpartition(" ")[2], command.command, command.above)
-            by = f"Added by `{command.added_by}`.\n\n" if command.added_by else ""
+            by = f"Added by `{command.added_by}`.\n\n" if command.added_by not in ("", KIT) else ""
             parts.append(f"## `pegboard {command.name}`\n\n{by}```text\n{text}\n```\n")
     return "\n".join(parts)
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pegboard.cli.exit import Failure
+from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.text import clean, line
 
 if TYPE_CHECKING:
@@ -60,20 +60,25 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], right: frozens
 def failure(error: Failure, as_json: bool) -> None:
     """Print why a command did not reach its end: for people on stderr, and as the document when one was asked for."""
     if as_json:
-        document({"error": error.error})
+        document({"error": error.error, **error.details})
     said = error.error
-    head = f"refused by the {line(said['layer'])}" if error.refused else "error"
-    hint(f"{head}: {line(said['message'])}")
-    if error.refused:
+    hint(f"{_head(error)}: {line(error.headline or said['message'])}")
+    if error.refused and not error.headline:
         rows = (("why", said["reason"]), ("what to do", said["what_to_do"]), ("request", said["request_id"]))
         for name, value in rows:
             # The message often ends with what to do; saying it twice makes neither clearer.
             if value and not (name == "what to do" and line(value) in line(said["message"])):
                 hint(f"  {name:<11}{line(value)}")
-    elif said["what_to_do"]:
+    elif said["what_to_do"] and not error.headline:
         hint(line(said["what_to_do"]))
     for extra in error.hints:
-        hint(line(extra))
+        hint(clean(extra).replace("\n", " "))
+
+
+def _head(error: Failure) -> str:
+    if not error.refused:
+        return "error"
+    return "waiting" if error.status is ExitStatus.WAITING else f"refused by the {line(error.error['layer'])}"
 
 
 def tool_result(result: Document) -> None:

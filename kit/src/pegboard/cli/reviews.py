@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
@@ -14,9 +13,7 @@ from pegboard.cli import render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import line, review_title
-
-OPENING_S = 5.0
-"""Most seconds to wait until the browser has the page."""
+from pegboard.cli.there import NoBrowserOption, go_on
 
 LABELS = {"opened_why": "why", "outcome_why": "why so", "conditions": "conditions"}
 
@@ -27,7 +24,6 @@ reviews = typer.Typer(
 )
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The review's id, as `reviews list` shows it.")]
-NoBrowserOption = Annotated[bool, typer.Option("--no-browser", help="Print the page's address, and open no browser.")]
 
 
 @reviews.command("list")
@@ -114,17 +110,13 @@ def reject(options: Options, review: IdArgument, no_browser: NoBrowserOption = F
 
 
 def _decide_there(options: Options, review: str, no_browser: bool) -> NoReturn:
-    from pegboard.cli.login.browser import has_browser, open_page
-
     found = _found(options, review)
     page = f"{options.url}/reviews/{quote(str(found['id']), safe='')}"
     if found.get("state") != "open":
         message = f"It is {line(found.get('state', ''))} already; nothing waits there."
         raise Failure.here(ExitStatus.FAILED, "not_open", message, f"Look at it: {page}")
-    if not no_browser and has_browser(os.environ):
-        open_page(page).join(OPENING_S)
     message = "Reviews are decided by a person in a browser, never by a command."
-    raise Failure.here(ExitStatus.WAITING, "decided_in_a_browser", message, f"Go on there: {page}")
+    go_on(page, "decided_in_a_browser", message, no_browser)
 
 
 def _found(options: Options, review: str) -> Mapping[str, Any]:
