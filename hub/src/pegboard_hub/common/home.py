@@ -26,8 +26,11 @@ from pegboard.core.names import ServerName
 SOCKET_PATH_LIMIT = 100
 """Bytes a socket's path may have here: the kernel's 107 less room for a temporary name beside it."""
 
+KERNEL_PATH_LIMIT = 107
+"""Bytes of a socket's path that the kernel takes (`unix(7)`)."""
+
 _SOCKET_FOLDER_LIMIT = 32
-_LONGEST_SOCKET = "/s/" + "x" * _SOCKET_FOLDER_LIMIT + "/mcp.sock"
+_LONGEST_SOCKET = "/s/" + "x" * _SOCKET_FOLDER_LIMIT + "/xxxxxxxx-99.sock"
 
 FOLDERS = {
     "data": 0o700,
@@ -38,14 +41,18 @@ FOLDERS = {
     "edge": 0o755,
     "log": 0o755,
     "releases": 0o755,
+    "packages": 0o755,
     "credentials": 0o711,
     "spool": 0o711,
+    "state": 0o711,
     "work": 0o711,
     "secrets": 0o700,
+    "builds": 0o711,
+    "artifacts": 0o700,
 }
 """Folders of every home with the mode they are created with; the home itself is 0700 until isolation opens it."""
 
-_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "prober": 0o755, "s": 0o711}
+_RUN_FOLDERS = {"hub": 0o755, "internal": 0o755, "edge": 0o755, "prober": 0o755, "runtime": 0o755, "s": 0o711}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,11 @@ class Home:
         return self.data / "pegboard.db"
 
     @property
+    def issued(self) -> Path:
+        """Folder of what the hub knows of each token that it has issued (`identity.issued`)."""
+        return self.data / "issued"
+
+    @property
     def keys(self) -> Path:
         """Folder of private keys (mode 0700); the hub's alone."""
         return self.root / "keys"
@@ -122,6 +134,11 @@ class Home:
         return self.keys / "bundle-signing.jwk.json"
 
     @property
+    def release_ring(self) -> Path:
+        """The keys that checked releases are signed with."""
+        return self.keys / "release-signing.jwk.json"
+
+    @property
     def sealing_key(self) -> Path:
         """The key that the hub seals with what it keeps of a sign-in (`identity.sealing`)."""
         return self.keys / "sealing.key"
@@ -132,13 +149,37 @@ class Home:
         return self.root / "public" / "bundle-keys.json"
 
     @property
+    def release_keys(self) -> Path:
+        """Public JWKS that releases are verified with before anything of them is started; written by the hub."""
+        return self.root / "public" / "release-keys.json"
+
+    @property
     def edge_bundle(self) -> Path:
         """The edge's signed bundle."""
         return self.root / "bundles" / "edge" / "edge.jws"
 
+    def joined_edge_bundle(self, name: str) -> Path:
+        """The signed bundle of a joined edge, in the home of the instance that it joined."""
+        return self.edge_bundle.with_name(f"{name}.joined.jws")
+
+    @property
+    def join_file(self) -> Path:
+        """In the home of a joined edge: what it was joined with, and its credential (mode 0600)."""
+        return self.root / "join.json"
+
+    @property
+    def edge_credential(self) -> Path:
+        """In the home of a joined edge: what it shows at the hub's internal door (mode 0600)."""
+        return self.root / "edge.credential"
+
     def bundle(self, server: ServerName) -> Path:
         """One server's signed bundle, in a folder of its own that the server may read."""
         return self.root / "bundles" / _file(server) / "bundle.jws"
+
+    @property
+    def runtimes(self) -> Path:
+        """Which runtimes of their own there are, a file each (`common.runtimes.KnownRuntime`)."""
+        return self.root / "runtimes"
 
     @property
     def edge(self) -> Path:
@@ -146,13 +187,33 @@ class Home:
         return self.root / "edge"
 
     @property
+    def edge_svid(self) -> Path:
+        """The edge's own certificate and key, as a secret that Envoy watches; the edge's alone."""
+        return self.edge / "sds-edge.json"
+
+    @property
+    def edge_trust(self) -> Path:
+        """Whose certificates of services count, as a secret that Envoy watches."""
+        return self.edge / "sds-trust.json"
+
+    @property
+    def services(self) -> Path:
+        """Folder of the development CA that signs services' certificates (mode 0700); the operator's alone."""
+        return self.root / "services"
+
+    @property
     def edge_access_log(self) -> Path:
         """Envoy's access log, a JSON line per request."""
         return self.log("edge-access")
 
-    def log(self, name: str | ServerName) -> Path:
-        """Log file of a process: `hub`, `envoy`, or a server."""
-        return self.root / "log" / f"{_file(name) if isinstance(name, ServerName) else name}.log"
+    def log(self, name: str | ServerName, replica: str = "") -> Path:
+        """Log file of a process: `hub`, `envoy`, or a server, or one of its replicas."""
+        return self.root / "log" / f"{_file(name, replica) if isinstance(name, ServerName) else name}.log"
+
+    @property
+    def packages(self) -> Path:
+        """Folder of the kit's wheels by digest, those of earlier versions among them (`packages.shelf`)."""
+        return self.root / "packages"
 
     def release(self, server: ServerName) -> Path:
         """Folder of a server's release: its environment and `declaration.json`."""
@@ -162,13 +223,29 @@ class Home:
         """What the server's release declares (`core.release.Declaration` as JSON)."""
         return self.release(server) / "declaration.json"
 
-    def credentials(self, server: ServerName) -> Path:
-        """The server's channel token and digest key; readable by that server alone."""
-        return self.root / "credentials" / f"{_file(server)}.json"
+    def made(self, server: ServerName, artifact: str) -> Path:
+        """Folder of what an artifact was installed into: releases of a submitted server lie side by side."""
+        return self.release(server) / "made" / artifact[:16]
 
-    def spool(self, server: ServerName) -> Path:
-        """Folder of the server's records that are not yet delivered."""
-        return self.root / "spool" / _file(server)
+    def build(self, number: str) -> Path:
+        """Folder of one build, gone with it."""
+        return self.root / "builds" / number
+
+    def artifact_file(self, digest: str) -> Path:
+        """A file that artifacts are made of, by its SHA-256; the runtime's alone."""
+        return self.root / "artifacts" / digest
+
+    def credentials(self, server: ServerName, replica: str = "") -> Path:
+        """The channel token and digest key of a server, or of a replica; readable by that server alone."""
+        return self.root / "credentials" / f"{_file(server, replica)}.json"
+
+    def spool(self, server: ServerName, replica: str = "") -> Path:
+        """Folder of the records of a server, or of a replica, that are not yet delivered."""
+        return self.root / "spool" / _file(server, replica)
+
+    def state(self, server: ServerName) -> Path:
+        """What the server itself keeps over restarts and releases; the server's alone."""
+        return self.root / "state" / _file(server)
 
     def environment(self, server: ServerName) -> Path:
         """The server's own Python environment."""
@@ -178,9 +255,9 @@ class Home:
         """What the release keeps of the server's project: `pegboard.toml` and `policies/`."""
         return self.release(server) / "project"
 
-    def work(self, server: ServerName) -> Path:
-        """The server's working folder, its HOME and TMPDIR; emptied at every start."""
-        return self.root / "work" / _file(server)
+    def work(self, server: ServerName, replica: str = "") -> Path:
+        """The working folder of a server, or of a replica, its HOME and TMPDIR; emptied at every start."""
+        return self.root / "work" / _file(server, replica)
 
     def secrets(self, server: ServerName) -> Path:
         """Folder where the operator puts the secret files that the server may name in its manifest."""
@@ -227,6 +304,11 @@ class Home:
         return self.run / "prober" / "beat"
 
     @property
+    def identity_beat(self) -> Path:
+        """Touched by the keeper of the edge's identity whenever it has looked at its source."""
+        return self.run / "identity.beat"
+
+    @property
     def gathered(self) -> Path:
         """The metrics of edge, servers and processes as the supervisor last gathered them, for the hub."""
         return self.run / "metrics.prom"
@@ -260,28 +342,52 @@ class Home:
         """The public door of one of several hubs: hub, hub-2, hub-3…"""
         return self.hub_socket.with_name(f"{name}.sock")
 
+    def far_hub_door(self, name: str) -> Path:
+        """A hub's public door for edges on other machines: what is said of certificates there counts for nothing."""
+        return self.hub_socket.with_name(f"{name}.far.sock")
+
     @property
     def internal_socket(self) -> Path:
         """The internal door of the hub that leads: servers deliver records, the edge's agent delivers refusals."""
         return self.run / "internal" / "internal.sock"
 
     @property
+    def edge_certificate(self) -> Path:
+        """The certificate that the edge serves with, without its key: for those on this machine who call it."""
+        return self.run / "edge-certificate.pem"
+
+    @property
     def edge_admin_socket(self) -> Path:
         """Envoy's administration, never on TCP."""
         return self.run / "edge" / "admin.sock"
 
-    def socket(self, server: ServerName) -> Path:
-        """A server's socket, in a folder that only the server and the edge may enter."""
+    def socket(self, server: ServerName, replica: str = "") -> Path:
+        """The socket of a server, or of a replica, in a folder that only the server and the edge may enter."""
         name = _file(server)
         if len(name) > _SOCKET_FOLDER_LIMIT:
             name = f"{name[:19]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-        return self.run / "s" / name / "mcp.sock"
+        return self.run / "s" / name / f"{replica or 'mcp'}.sock"
+
+    @property
+    def runtime_socket(self) -> Path:
+        """The door of this machine's runtime, where the hub asks for logs."""
+        return self.run / "runtime" / "runtime.sock"
+
+    def replica_socket(self, path: str) -> Path | None:
+        """The socket of a replica, by its path from the run folder on (`core.address`).
+
+        None where servers have none, as at the doors of the hub, or where it is too long to be one.
+        """
+        socket = self.run / path
+        fits = len(os.fsencode(socket)) <= KERNEL_PATH_LIMIT
+        return socket if path.startswith("s/") and fits else None
 
     def add_server(self, server: ServerName) -> None:
         """Create the folders that belong to one server, where they are missing."""
         _make(self.bundle(server).parent, 0o755)
         _make(self.release(server), 0o755)
         _make(self.spool(server), 0o700)
+        _make(self.state(server), 0o700)
         _make(self.socket(server).parent, 0o755)
 
 
@@ -381,8 +487,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _file(server: ServerName) -> str:
-    return f"{server.namespace}.{server.name}"
+def _file(server: ServerName, replica: str = "") -> str:
+    # A name has no `~`: no server's files can pass for those of another's replica.
+    return f"{server.namespace}.{server.name}" + (f"~{replica}" if replica else "")
 
 
 def _fingerprint(root: Path) -> str:

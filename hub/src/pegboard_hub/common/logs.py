@@ -17,5 +17,7 @@ def configure_logging(level: str = "INFO") -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # It tells of every request it makes; what comes of them is told by who makes them.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # It tells what the other side's headers say, which is nobody's word but theirs.
+    logging.getLogger("httpcore2").setLevel(logging.WARNING)
     # It tells of every statement with all that it was given: people, and codes that wait to be typed.
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)

@@ -41,7 +41,7 @@ SECURITY_HEADERS = {
 }
 """No script (but see `WITH_SCRIPTS`), nothing from elsewhere, never in a frame."""
 
-OPENED_BY_CLIENTS = ("/oauth/authorize", "/sign-in", "/consent")
+OPENED_BY_CLIENTS = ("/oauth/authorize", "/sign-in", "/consent", "/acting")
 """At paths that begin so, a window keeps its opener: a client in a web page opens one for people to sign in, waits
 until it is closed, and is told the answer by it. All other pages have nothing to do with who opened them."""
 
@@ -50,6 +50,9 @@ _OPENED = {**SECURITY_HEADERS, "Cross-Origin-Opener-Policy": "unsafe-none"}
 WITH_SCRIPTS = (
     # htmx, which asks for the list again while one types.
     (re.compile(r"/servers"), "script-src 'self'; connect-src 'self'"),
+    # The same: what waits for somebody, and how one request stands, which follow by themselves. What one decides on
+    # is at `/approvals/…` and stands still.
+    (re.compile(r"/approvals(?:/[^/]+/live)?"), "script-src 'self'; connect-src 'self'"),
     # `copy.js`, which copies what the page shows.
     (re.compile(r"/servers/[^/]+/[^/]+/connect"), "script-src 'self'"),
 )
@@ -71,6 +74,19 @@ _OFFICIAL = {**SECURITY_HEADERS, "Cross-Origin-Resource-Policy": "cross-origin",
 PEER_HEADER = "x-pegboard-peer"
 """The edge's own word, over whatever the caller sent. `X-Forwarded-For` will not do: for a caller on 127.0.0.1 Envoy
 writes the machine's address into it."""
+
+SPIFFE_HEADER = "x-pegboard-spiffe-id"
+"""The edge's own word at the port for services: the SPIFFE ID of the certificate that the connection was opened with.
+Everywhere else the edge takes it away."""
+
+SPIFFE_ENDS_HEADER = "x-pegboard-spiffe-ends"
+"""Beside it: when that certificate ends, in seconds since the epoch."""
+
+SPIFFE_ISSUER_HEADER = "x-pegboard-spiffe-issuer"
+"""And the name of the authority that signed it (RFC 2253)."""
+
+OF_CERTIFICATE = (SPIFFE_HEADER, SPIFFE_ENDS_HEADER, SPIFFE_ISSUER_HEADER)
+"""All that the edge says of a certificate."""
 
 ROUTINE_PATHS = (
     "/healthz",
@@ -116,7 +132,12 @@ def request_id(request: Request) -> str:
 
 def peer_of(request: Request) -> str:
     """The address that connected to the edge, as the edge saw it; empty where no edge, or more than one, says it."""
-    written = request.headers.getlist(PEER_HEADER)
+    return word_of_edge(request, PEER_HEADER)
+
+
+def word_of_edge(request: Request, header: str) -> str:
+    """What the edge says in a header that it alone may write; empty where it says nothing, or it came twice."""
+    written = request.headers.getlist(header)
     return written[0] if len(written) == 1 else ""
 
 

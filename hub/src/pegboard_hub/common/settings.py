@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S
 
 DEMO = Path(__file__).parent.parent / "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """How services call, where they may.
+
+    Attributes:
+        port: TCP port of the edge's listener for services.
+        trust_domains: whose SPIFFE IDs count; the first is the edge's own.
+        workload_api: address of the SPIFFE Workload API that gives the edge its identity; empty: the development CA.
+    """
+
+    port: int
+    trust_domains: tuple[str, ...]
+    workload_api: str = ""
+
+    def origin(self, public_url: str) -> str:
+        """Where services reach the edge, which is otherwise at `public_url`."""
+        host = urlsplit(public_url).hostname or ""
+        return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +40,7 @@ class HubSettings:
         grants: the operator's grants file; watched while the hub runs.
         directory: the demo directory's file: people, their groups, and the clients they sign in with.
         sign_in: the sign-in file; None for the demo directory.
+        notify: the notification file; None where nobody is told of approvals.
         edge: origin at which the hub itself reaches the edge; empty for the public URL.
         poll_s: seconds between looks at the grants file and the declarations.
         grants_max_age_s: seconds without contact after which edge and servers refuse everything.
@@ -28,6 +50,7 @@ class HubSettings:
         database_url: of a PostgreSQL, with its password; empty for the file in the home.
         name: of this process among the hubs of its home: hub, hub-2, hub-3…
         hubs: what all of them are called, where there are several.
+        services: how services call; None where they may not.
         log_level: lowest level that is logged.
     """
 
@@ -35,6 +58,7 @@ class HubSettings:
     grants: Path = DEMO / "grants.toml"
     directory: Path = DEMO / "directory.toml"
     sign_in: Path | None = None
+    notify: Path | None = None
     edge: str = ""
     poll_s: float = 0.5
     grants_max_age_s: int = MAX_AGE_S
@@ -45,6 +69,7 @@ class HubSettings:
     name: str = "hub"
     hubs: tuple[str, ...] = ()
     log_level: str = "INFO"
+    services: ServiceSettings | None = None
 
     @property
     def resign_s(self) -> float:

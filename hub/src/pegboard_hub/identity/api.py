@@ -14,6 +14,7 @@ from pegboard.core.challenge import METADATA_PREFIX
 from pegboard.core.names import API_PATH, MCP_PREFIX, ServerName
 from pegboard_hub.identity.oauth.authorize import Confirm, Explain, authorize_endpoint
 from pegboard_hub.identity.oauth.device import DEVICE_GRANT, device_endpoint, device_grant
+from pegboard_hub.identity.oauth.exchange import EXCHANGE_GRANT
 from pegboard_hub.identity.oauth.metadata import api_resource, server_metadata, server_resource
 from pegboard_hub.identity.oauth.register import register_endpoint
 from pegboard_hub.identity.oauth.revoke import revoke_endpoint
@@ -40,7 +41,7 @@ def identity_routes(
         more_grants: grants of the token endpoint beside the usual.
     """
     grants = {DEVICE_GRANT: device_grant(server), **(more_grants or {})}
-    metadata = server_metadata(server, [*GRANTS, *grants])
+    metadata = server_metadata(server, [*GRANTS, EXCHANGE_GRANT, *grants])
 
     async def authorization_server(_request: Request) -> Response:
         return JSONResponse(metadata)

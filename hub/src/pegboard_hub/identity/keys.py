@@ -1,4 +1,4 @@
-"""The hub's signing keys: a ring for tokens, a ring for bundles. No other process can read their private halves."""
+"""The hub's signing keys: a ring each for tokens, bundles and releases. No other process can read their secrets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pegboard.core.bundle import MAX_AGE_S
 from pegboard.core.caller import Caller
-from pegboard.core.jose import Jwks
+from pegboard.core.jose import Jwks, Verifier
 from pegboard.core.token import MAX_LIFETIME_S, TokenVerifier
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.ring import Ring
+
+RELEASES_S = 10 * 365 * 86_400
+"""Seconds for which the signature of a release is good: one may serve for years, and an old one be gone back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,11 @@ class Keys:
     home: Home
     tokens: Ring
     bundles: Ring
+    releases: Ring
 
     @property
     def rings(self) -> tuple[Ring, Ring]:
-        """Both rings."""
+        """Those whose keys everybody who runs must know before they sign: of what is verified at each call."""
         return self.tokens, self.bundles
 
     @property
@@ -38,19 +43,33 @@ class Keys:
         """Public halves of all keys that bundles are verified with now."""
         return self.bundles.jwks
 
-    def publish(self) -> None:
-        """Put the public halves of the bundle keys where edge and servers read them; again changes nothing.
+    @property
+    def release_jwks(self) -> Jwks:
+        """Public halves of all keys that releases are verified with now."""
+        return self.releases.jwks
+
+    def verify_token(self, text: str, typ: str) -> dict[str, Any]:
+        """What a token of that type says that these keys signed; whatever it is for, and whether or not it has ended.
 
         Raises:
-            OSError: the file cannot be written.
+            ValueError: it is none.
         """
-        published = json.dumps(self.bundle_jwks)
-        if not self.home.bundle_keys.exists() or self.home.bundle_keys.read_text(encoding="utf-8") != published:
-            replace_file(self.home.bundle_keys, published)
+        return Verifier(self.token_jwks).verify(text, typ)
+
+    def publish(self) -> None:
+        """Put the public halves where edge, servers and runtimes read them; again changes nothing.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        for path, jwks in ((self.home.bundle_keys, self.bundle_jwks), (self.home.release_keys, self.release_jwks)):
+            published = json.dumps(jwks)
+            if not path.exists() or path.read_text(encoding="utf-8") != published:
+                replace_file(path, published)
 
 
 def open_keys(home: Home, token_lifetime_s: float = MAX_LIFETIME_S, clock: Callable[[], float] = time.time) -> Keys:
-    """Read the keys, making them at the first start; publish the bundles' public halves.
+    """Read the keys, making them at the first start; publish the public halves.
 
     Args:
         home: of the instance.
@@ -65,6 +84,7 @@ def open_keys(home: Home, token_lifetime_s: float = MAX_LIFETIME_S, clock: Calla
         home,
         Ring(home.token_ring, "tokens", token_lifetime_s, clock()),
         Ring(home.bundle_ring, "bundles", MAX_AGE_S, clock()),
+        Ring(home.release_ring, "releases", RELEASES_S, clock()),
     )
     keys.publish()
     return keys

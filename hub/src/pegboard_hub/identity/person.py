@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pegboard.core.caller import Caller
 from pegboard.core.errors import PegboardError
+from pegboard.core.names import ACTING_SURFACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def caller_of(facts: PersonFacts, surface: str, client_id: str, channel: str | N
         token_id="",
         email=facts.email,
         channel=channel,
+        act=client_id if surface in ACTING_SURFACES else None,
     )
 
 

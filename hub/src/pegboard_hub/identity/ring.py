@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +20,13 @@ from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.jose import Jwk, Jwks, Signer, new_private_key, public_jwks
 from pegboard.core.token import CLOCK_SKEW_S
 from pegboard_hub.common.home import locked, replace_file
+from pegboard_hub.identity.leaks import Purpose as Purpose
+from pegboard_hub.identity.leaks import leaked_kids, leaks_file
 
 FORMAT = 1
 
 MOST_KEYS = 16
 """Keys of a ring: each is in every bundle, and every consumer names them all in its acknowledgement."""
-
-Purpose = Literal["tokens", "bundles"]
 
 
 class RingFull(PegboardError):
@@ -62,6 +63,11 @@ class RingKey(BaseModel):
     until: float | None = None
     good_for_s: float
     jwk: Jwk = Field(repr=False)
+
+    @property
+    def signs(self) -> bool:
+        """Whether it is the one that signs now."""
+        return self.state is KeyState.CURRENT
 
     @model_validator(mode="after")
     def _has_its_half(self) -> RingKey:
@@ -115,8 +121,7 @@ class Ring:
             with locked(self._path.parent):
                 self._sweep()
                 kept = read_ring(path, purpose, now, good_for_s) if path.exists() else ()
-                found = tuple(self._measured(key) for key in kept if not _over(key, now))
-                self._save(found or (_new(KeyState.CURRENT, now, good_for_s),))
+                self._save(self._believed([key for key in kept if not _over(key, now)], now))
         except OSError as error:
             raise ConfigurationError(str(path), [f"cannot be read or made: {error.strerror}"]) from error
 
@@ -145,7 +150,7 @@ class Ring:
         return self.signer.sign(payload, typ)
 
     def follow(self) -> bool:
-        """Take over what another hub has made of the ring; True where it did.
+        """Take over what another process has made of the ring, and leave out what leaked; True where there was news.
 
         Raises:
             ConfigurationError: the file is no ring of ours any more.
@@ -153,10 +158,31 @@ class Ring:
         """
         if self._stamped() == self._stamp:
             return False
+        with locked(self._path.parent):
+            return self._follow()
+
+    def _follow(self) -> bool:
+        """`follow`, for who has the lock."""
         stamp = self._stamped()
-        self._use(read_ring(self._path, self.purpose, math.inf, self._good_for_s))
-        self._stamp = stamp
+        if stamp == self._stamp:
+            return False
+        found = read_ring(self._path, self.purpose, math.inf, self._good_for_s)
+        believed = self._believed(found, time.time())
+        if {key.kid for key in believed} != {key.kid for key in found}:
+            self._save(believed)
+        else:
+            self._use(found)
+            self._stamp = stamp
         return True
+
+    def _believed(self, keys: Sequence[RingKey], now: float) -> tuple[RingKey, ...]:
+        """The keys without those that leaked. Where none is left that signs, a new one does, and at once."""
+        leaked = leaked_kids(self._path.parent)
+        kept = [self._measured(key) for key in keys if key.kid not in leaked]
+        if any(key.state is KeyState.CURRENT for key in kept):
+            return tuple(kept)
+        kept = [key for key in kept if key.state is KeyState.RETIRED]
+        return (*kept, _new(KeyState.CURRENT, now, self._good_for_s))
 
     def add_next(self, now: float) -> RingKey:
         """The next key, made now if there is none yet.
@@ -166,7 +192,7 @@ class Ring:
             RingFull: it was rotated again and again, and its old keys are still needed.
         """
         with locked(self._path.parent):
-            self.follow()
+            self._follow()
             if self.next is None:
                 if len(self.keys) >= MOST_KEYS:
                     first = min(key.until or now for key in self.retired)
@@ -185,7 +211,7 @@ class Ring:
             OSError: the ring cannot be written; it is as it was.
         """
         with locked(self._path.parent):
-            self.follow()
+            self._follow()
             before, coming = self.current, self.next
             if coming is None:
                 return before
@@ -204,7 +230,7 @@ class Ring:
             OSError: the ring cannot be written; it is as it was.
         """
         with locked(self._path.parent):
-            self.follow()
+            self._follow()
             self._save(tuple(key for key in self.keys if key.state is not KeyState.RETIRED or key.kid not in kids))
 
     def over(self, now: float) -> tuple[RingKey, ...]:
@@ -226,9 +252,8 @@ class Ring:
         self._stamp = self._stamped()
 
     def _stamped(self) -> tuple[int, ...]:
-        """What changes whenever the file is replaced."""
-        found = self._path.stat()
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        """What changes whenever the ring, or the list of keys that leaked, is replaced."""
+        return (*_stamp(self._path), *_stamp(leaks_file(self._path.parent)))
 
     def _use(self, keys: tuple[RingKey, ...]) -> None:
         self.keys = keys
@@ -299,6 +324,14 @@ def _new(state: KeyState, now: float, good_for_s: float) -> RingKey:
     jwk = new_private_key()
     since = now if state is KeyState.CURRENT else None
     return RingKey(kid=str(jwk["kid"]), state=state, made_at=now, signs_since=since, good_for_s=good_for_s, jwk=jwk)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _over(key: RingKey, now: float) -> bool:

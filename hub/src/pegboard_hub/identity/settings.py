@@ -16,9 +16,7 @@ Without `[provider]` people are those of the demo directory, and nothing but thi
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +28,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pegboard.core.checks import load_toml
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name
-from pegboard.core.names import CLIENT_SURFACES
+from pegboard.core.names import ACTING_SURFACES, SIGN_IN_SURFACES
+from pegboard_hub.common.secret_references import SecretReference, read_secrets
 from pegboard_hub.identity.clients.errors import RedirectRefused
 from pegboard_hub.identity.clients.redirects import check_redirects, host_fault, scheme_fault
 from pegboard_hub.identity.directory import is_loopback
@@ -38,11 +37,6 @@ from pegboard_hub.identity.sessions.model import LOGIN_LENGTH
 
 SECRETS = "PEGBOARD_SIGN_IN_SECRETS"
 """In it the supervisor hands the hub the secrets that the file names: the hub's user may not read them."""
-
-PASSED_ON = "PEGBOARD_"
-KEPT_BACK = "PEGBOARD_SECRET_"
-
-MOST_SECRET_BYTES = 4096
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures by a key of the provider's own. None with a shared secret is among them, and not `none`."""
@@ -65,62 +59,9 @@ OWN_PARAMETERS = (
 )
 """Parameters of an authorization request that are made for each sign-in, so that no setting may fix them."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SecretReference(_Strict):
-    """Where a secret is; never the secret."""
-
-    file: Path | None = Field(default=None, description="file that holds it alone; relative to the sign-in file")
-    env: str | None = Field(default=None, description="variable of `pegboard up` that holds it")
-
-    @model_validator(mode="after")
-    def _names_one_place(self) -> SecretReference:
-        if (self.file is None) == (self.env is None):
-            raise ValueError('say where it is, as { file = "/path" } or as { env = "NAME" }')
-        if self.env is not None and not _VARIABLE.fullmatch(self.env):
-            raise ValueError(f"{self.env[:40]!r} is no name of a variable")
-        if self.env is not None and self.env.startswith(PASSED_ON) and not self.env.startswith(KEPT_BACK):
-            raise ValueError(f"a variable {PASSED_ON}… is passed on to every process: begin it with {KEPT_BACK}")
-        return self
-
-    def __str__(self) -> str:
-        return f"file:{self.file}" if self.file is not None else f"env:{self.env}"
-
-    def read(self, folder: Path, variables: Mapping[str, str]) -> str:
-        """The secret, read now.
-
-        Args:
-            folder: of the sign-in file.
-            variables: the environment.
-
-        Raises:
-            ValueError: it is not there, is open to others, or cannot be a secret; the message does not repeat it.
-        """
-        text = self._file(folder) if self.file is not None else variables.get(str(self.env), "")
-        secret = text.strip()
-        if not secret:
-            raise ValueError(f"{self._named(folder)} is {'empty' if self.file is not None else 'not set'}")
-        if len(secret) > MOST_SECRET_BYTES or not (secret.isascii() and secret.isprintable()):
-            raise ValueError(f"{self._named(folder)} does not hold one line of ASCII text")
-        return secret
-
-    def _file(self, folder: Path) -> str:
-        path = folder / str(self.file)
-        try:
-            if path.stat().st_mode & 0o007:
-                raise ValueError(f"others may read {path}; run: chmod o= {path}")
-            with path.open("rb") as file:
-                return file.read(MOST_SECRET_BYTES + 2).decode("ascii", "replace")
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-
-    def _named(self, folder: Path) -> str:
-        return str(folder / str(self.file)) if self.file is not None else f"the variable {self.env}"
 
 
 class Claims(_Strict):
@@ -290,22 +231,17 @@ class RegisteredClient(_Strict):
     redirect_uris: tuple[str, ...] = Field(
         min_length=1, description="where its answers may go; of the person's own machine any port will do"
     )
-    surface: str = Field(description=f"from which its calls count: {', '.join(CLIENT_SURFACES)}")
-    channels: tuple[str, ...] = Field(default=(), description="for surface 'bot': the channels it was invited to")
+    surface: str = Field(description=f"from which its calls count: {' or '.join(SIGN_IN_SURFACES)}")
     secret: SecretReference | None = Field(default=None, description="where its secret is; none of a public client")
 
     @field_validator("surface")
     @classmethod
     def _for_people(cls, surface: str) -> str:
-        if surface not in CLIENT_SURFACES:
-            raise ValueError(f"unknown surface {surface!r}; known are {', '.join(CLIENT_SURFACES)}")
+        if surface in ACTING_SURFACES:
+            raise ValueError(f"{surface!r} acts for many people: run `pegboard surfaces register` for it instead")
+        if surface not in SIGN_IN_SURFACES:
+            raise ValueError(f"unknown surface {surface!r}; known are {', '.join(SIGN_IN_SURFACES)}")
         return surface
-
-    @model_validator(mode="after")
-    def _channels_are_a_bots(self) -> RegisteredClient:
-        if self.channels and self.surface != "bot":
-            raise ValueError("channels are for surface 'bot' alone")
-        return self
 
 
 def _without_fault(fault: Callable[[str], str]) -> AfterValidator:
@@ -427,15 +363,7 @@ def open_sign_in(path: Path | None, variables: Mapping[str, str] = os.environ) -
     if path is None:
         return SignInSettings()
     file, folder = read_sign_in(path), path.absolute().parent
-    handed: dict[str, str] | None = json.loads(variables.get(SECRETS) or "null")
-    secrets, problems = {}, []
-    for place, reference in file.references():
-        try:
-            secrets[str(reference)] = reference.read(folder, variables) if handed is None else handed[str(reference)]
-        except ValueError as error:
-            problems.append(f"{place}: {error}")
-        except KeyError:
-            problems.append(f"{place}: {reference} is new since Pegboard was started: start it again")
+    secrets, problems = read_secrets(file.references(), folder, variables, SECRETS)
     if problems:
         raise ConfigurationError(str(path), problems)
     return SignInSettings(file, folder, secrets)

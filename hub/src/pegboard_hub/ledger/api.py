@@ -20,7 +20,7 @@ from pegboard_hub.ledger.service import EdgeRefusal, Ledger
 BODY_LIMIT = 8 * 1024 * 1024
 """Bytes of one delivery; some 10,000 records."""
 
-_REFUSALS: TypeAdapter[list[EdgeRefusal]] = TypeAdapter(list[EdgeRefusal])
+REFUSALS: TypeAdapter[list[EdgeRefusal]] = TypeAdapter(list[EdgeRefusal])
 
 
 def internal_routes(ledger: Ledger, channels: Channels) -> APIRouter:
@@ -39,7 +39,7 @@ def internal_routes(ledger: Ledger, channels: Channels) -> APIRouter:
     async def edge_refusals(request: Request) -> dict[str, int]:
         try:
             channels.check_operator(_bearer(request))
-            delivered = _REFUSALS.validate_python(await _list(request, "refusals"))
+            delivered = REFUSALS.validate_python(await _list(request, "refusals"))
             return {"accepted": await ledger.take_edge_refusals(delivered)}
         except (DeliveryRefused, DeliveryMalformed, ValidationError) as error:
             raise _refusal(error) from error

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pegboard_hub.common.home import Home
+from pegboard_hub.common.runtimes import MACHINE, known_runtimes, open_channel_token, runtime_in
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.registry.sources import Fingerprint, fingerprint
 
@@ -19,12 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class Channel(BaseModel):
-    """Which server, in which release, speaks on a channel. The record's own word on that does not count."""
+    """Which server, in which release, speaks on a channel. The record's own word on that does not count.
+
+    Attributes:
+        release: digest of what it declares.
+        source: digest of everything that release was made from, its code included.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     server: str
     release: str
+    source: str = ""
 
 
 _CHANNELS: TypeAdapter[dict[str, Channel]] = TypeAdapter(dict[str, Channel])
@@ -42,6 +49,7 @@ class Channels:
         self._path = home.channels
         self._operator = home.operator_token
         self._prober = home.prober_digest
+        self._runtimes = home.runtimes
         self._read = _Read(None, {})
 
     def of(self, token: str) -> Channel:
@@ -50,6 +58,8 @@ class Channels:
         Raises:
             DeliveryRefused: no channel has that token.
         """
+        if runtime_in(token):
+            return self._of_runtime(token)
         state = fingerprint(self._path)
         if state is None or state != self._read.state:
             self._read = self._load(state)
@@ -57,6 +67,27 @@ class Channels:
         if channel is None:
             raise DeliveryRefused("this channel token is not known")
         return channel
+
+    def _of_runtime(self, token: str) -> Channel:
+        """The channel of a server that a runtime of its own runs: the token says whose, and is sealed by that one."""
+        known = known_runtimes(self._runtimes).get(runtime_in(token))
+        said = open_channel_token(token, known.digest) if known else None
+        if known is None or said is None or said.server.namespace not in known.namespaces:
+            raise DeliveryRefused("this channel token is not known")
+        return Channel(server=str(said.server), release=said.release)
+
+    def runtime(self, token: str) -> str:
+        """Which runtime has that credential: the instance's own has the operator's.
+
+        Raises:
+            DeliveryRefused: none has.
+        """
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        for name, known in known_runtimes(self._runtimes).items():
+            if hmac.compare_digest(known.digest, digest):
+                return name
+        self.check_operator(token)
+        return MACHINE
 
     def check_operator(self, token: str) -> None:
         """Let the supervisor's own credential pass.

@@ -16,7 +16,7 @@ from typing import Literal
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text
 
-from pegboard.core.record import CODE_LENGTH, ID_LENGTH
+from pegboard.core.record import CODE_LENGTH, ID_LENGTH, TOKEN_ID_LENGTH
 from pegboard_hub.registry.model import SERVER_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
@@ -57,6 +57,19 @@ calls = Table(
     ),
     Column("steps_ms", JSON, comment="of a refusal, how long each step took; null where nobody said"),
     Column("received_at_ms", BigInteger, comment="when the hub took it in; null for rows from before it was noted"),
+    Column("act", Text, comment="the registered surface that acted for the person; null: none did"),
+    Column(
+        "token_id",
+        String(TOKEN_ID_LENGTH),
+        nullable=False,
+        server_default="",
+        comment="id (jti) of the token it came with; empty: nobody said",
+    ),
+    Column(
+        "approval",
+        JSON(none_as_null=True),
+        comment="ids of the approval requests that were claimed for it, or that it waits for; null: none",
+    ),
     Index(None, "at_ms"),
     Index(None, "sub", "at_ms"),
     Index(None, "server", "at_ms"),
@@ -181,10 +194,12 @@ class Call:
     """One call, or one refusal, as the ledger tells it. Times are milliseconds.
 
     Attributes:
+        act: the registered surface that acted for the person; None where none did.
         status: ok, tool_error, crashed, cancelled, input_required; denied; running; unknown, when no outcome came.
         reason: of a refusal, in the word the caller was told.
         detail: of a refusal, what only the server's owners may know; empty for other readers.
         minutes_saved: as the release that ran declares them for this tool; 0 unless the call ended well.
+        approval: ids of the requests that were claimed for it, or that it waits for.
     """
 
     id: str
@@ -196,6 +211,7 @@ class Call:
     surface: str
     channel: str | None
     client_id: str
+    act: str | None
     decision: Decision
     layer: CallLayer
     code: str
@@ -208,6 +224,7 @@ class Call:
     minutes_saved: float
     request_id: str
     trace_id: str
+    approval: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Search:
     """What is looked for; None does not matter. Times are milliseconds since the epoch.
 
     Attributes:
+        act: the registered surface that acted for the person.
         status: an outcome's; `denied`; `running` or `unknown` of calls without an outcome.
         since_ms: calls that began then or later.
         until_ms: calls that began before.
@@ -96,6 +97,7 @@ class Search:
     status: str | None = None
     code: str | None = None
     surface: str | None = None
+    act: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
     request_id: str | None = None

@@ -163,6 +163,7 @@ async def _conditions(connection: AsyncConnection, search: Search, unfinished: U
         "tool": calls.c.tool,
         "code": calls.c.code,
         "surface": calls.c.surface,
+        "act": calls.c.act,
     }
     found = {name: column == value for name, column in equal.items() if (value := getattr(search, name)) is not None}
     if search.since_ms is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import String
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.names import ServerName
 from pegboard.core.record import CODE_LENGTH, ID_LENGTH, Denial, Intent, Outcome, Receipt, Who
@@ -59,6 +60,8 @@ NOTHING = store.Beside()
 
 Row = dict[str, Any]
 
+Settle = Callable[[AsyncConnection, Iterable[Row], Iterable[Row]], Awaitable[None]]
+
 
 class EdgeRefusal(BaseModel):
     """A request the edge refused, from its access log."""
@@ -93,6 +96,7 @@ class Ledger:
         is_registered: whether a name is a server of the registry.
         clock: seconds since the epoch.
         meter: counts what is taken in.
+        settle: is told of the outcomes and denials of each delivery, in its transaction.
     """
 
     def __init__(
@@ -101,8 +105,10 @@ class Ledger:
         is_registered: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
         meter: HubMeter | None = None,
+        settle: Settle | None = None,
     ) -> None:
         self._database = database
+        self._settle = settle
         self._is_registered = is_registered
         self._clock = clock
         self._prices = usage.Prices()
@@ -123,16 +129,24 @@ class Ledger:
             await usage.count_records(connection, self._prices, channel.server, intents, ended, denials)
             await store.count_refusals(connection, "server", channel.server, rows.nameless, now_ms)
             new = await store.keep_rejected(connection, channel.server, unreadable, now_ms)
+            if self._settle is not None:
+                # Also of records that were here before: it changes nothing twice.
+                await self._settle(connection, rows.outcomes, rows.denials)
         _log_unreadable(channel.server, new)
         self._meter_intake("servers", [(record.kind, record.at_ms) for record in records])
         if unreadable:
             self._meter.count(RECORDS, "unreadable", by=len(unreadable))
         return Receipt(accepted=len(records), rejected=tuple(record.rejection for record in unreadable[:MOST_TOLD]))
 
-    async def take_edge_refusals(self, refusals: Sequence[EdgeRefusal]) -> int:
-        """Take refusals of the edge in one transaction, each once by its request id."""
+    async def take_edge_refusals(self, refusals: Sequence[EdgeRefusal], edge: str = "") -> int:
+        """Take refusals of an edge in one transaction, each once by its request id.
+
+        Args:
+            refusals: what it tells.
+            edge: which of the joined edges tells it; empty for the instance's own.
+        """
         now_ms = self._now_ms()
-        rows = [_edge_row(refusal, refusal.who, now_ms) for refusal in refusals if refusal.who is not None]
+        rows = [_edge_row(refusal, refusal.who, now_ms, edge) for refusal in refusals if refusal.who is not None]
         nameless = [
             # A path may name anything: only registered names may make rows of their own.
             (r.request_id, r.code, r.at_ms, r.server if self._is_registered(r.server) else "")
@@ -299,7 +313,8 @@ def _row(server: str, kind: Kind, who: Who, now_ms: int, **values: Any) -> Row:
     """A row of `calls`; every column has a value, so that rows of all kinds go into one statement."""
     blank = dict.fromkeys(_TEXTS, "")
     fixed = {"server": server, "kind": kind, "arguments_bytes": 0, "steps_ms": None, "received_at_ms": now_ms}
-    row = {**blank, **fixed, **who.model_dump(), **values}
+    approval = list(values.pop("approval", ())) or None
+    row = {**blank, **fixed, **who.model_dump(), **values, "approval": approval}
     return row | {name: row[name][:MOST_INDEXED] for name in _INDEXED}
 
 
@@ -313,7 +328,7 @@ def _denial_row(channel: Channel, record: Denial, who: Who, now_ms: int) -> Row:
     return _row(channel.server, "denial", who, now_ms, release=channel.release, **values)
 
 
-def _edge_row(refusal: EdgeRefusal, who: Who, now_ms: int) -> Row:
+def _edge_row(refusal: EdgeRefusal, who: Who, now_ms: int, edge: str) -> Row:
     try:
         server = str(ServerName.parse(refusal.server))
     except ValueError:
@@ -329,7 +344,7 @@ def _edge_row(refusal: EdgeRefusal, who: Who, now_ms: int) -> Row:
         method=refusal.method or "",
         code=refusal.code,
         reason=refusal.reason,
-        detail=f"HTTP {refusal.status}",
+        detail=f"HTTP {refusal.status}" + (f", told by the edge {edge}" if edge else ""),
         request_id=refusal.request_id,
         trace_id=trace_id(refusal.traceparent, refusal.request_id),
     )

@@ -34,7 +34,7 @@ def call_of(row: Row, outcome: Row | None, minutes: float, reader: Reader, unfin
     status = "denied" if denied else row["status"] or _open(row, unfinished)
     return Call(
         **{name: row[name] for name in ("id", "at_ms", "server", "release", "tool", "sub", "surface", "channel")},
-        **{name: row[name] for name in ("client_id", "code", "request_id", "trace_id")},
+        **{name: row[name] for name in ("client_id", "act", "code", "request_id", "trace_id")},
         decision="denied" if denied else "allowed",
         layer="edge" if row["kind"] == "edge" else "server",
         reason=row["code"] if veiled else row["reason"],
@@ -44,6 +44,7 @@ def call_of(row: Row, outcome: Row | None, minutes: float, reader: Reader, unfin
         status=status,
         duration_ms=outcome["duration_ms"] if outcome else None,
         minutes_saved=min(minutes, MOST_MINUTES) if status == "ok" else 0,
+        approval=tuple(row["approval"] or ()),
     )
 
 

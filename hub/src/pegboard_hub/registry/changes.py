@@ -8,13 +8,23 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard.core.bundle import Endpoint
 from pegboard_hub.registry import history, store
 from pegboard_hub.registry.errors import ChangeConflict, ChangeRefused, NameTaken, TooManyDrafts, UnknownServer
 from pegboard_hub.registry.history import Actor
-from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Snapshot
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Required, Snapshot
 from pegboard_hub.registry.record import RECORD_FIELDS, check_apart, check_record, check_server_name, record_of
 
-STATE_FIELDS = ("source", "reason", "lifecycle", "lifecycle_why", "takes_any")
+STATE_FIELDS = (
+    "source",
+    "reason",
+    "lifecycle",
+    "lifecycle_why",
+    "takes_any",
+    "submitted",
+    "ends_at_ms",
+    "successor",
+)
 """What stands of a server beside its record, its access, its releases and its stops."""
 
 MOST_DRAFTS = 100
@@ -33,6 +43,7 @@ class Change:
         action: what it is, in a word or two, for the history.
         values: of `RECORD_FIELDS` and `STATE_FIELDS`.
         stops: why each stopped tool is stopped, the server itself under the empty name; they replace what was.
+        approvals: what is required of each tool before it runs; they replace what was.
         release: the approved release that is deployed from now on.
         undeploys: nothing is deployed any more.
         waiting: the release that is declared and waits.
@@ -49,6 +60,7 @@ class Change:
     requested: Access | None = None
     granted: Access | None = None
     stops: Mapping[str, str] | None = None
+    approvals: Mapping[str, Required] | None = None
     release: Release | None = None
     undeploys: bool = False
     waiting: Release | None = None
@@ -93,6 +105,11 @@ class Changing:
         self.seq = snapshot.seq
         self._snapshot = snapshot
         self.changed: dict[str, RegisteredServer] = {}
+
+    @property
+    def servers(self) -> Mapping[str, RegisteredServer]:
+        """All of them, as they are now."""
+        return {**self._snapshot.servers, **self.changed}
 
     def server(self, name: str) -> RegisteredServer:
         """The server as it is now.
@@ -172,6 +189,19 @@ class Changing:
             after = replace(after, first_live_at_ms=self.now_ms)
         return await self._keep(after, change.actor, change.action, change.why, fields)
 
+    async def place(self, server: str, endpoints: Iterable[Endpoint]) -> None:
+        """Note where a server's replicas answer. Edges are told with whatever else changes here; no history is.
+
+        Raises:
+            UnknownServer: there is no such server.
+        """
+        before, found = self.server(server), tuple(endpoints)
+        if before.endpoints == found:
+            return
+        placed = replace(before, endpoints=found)
+        await store.place_server(self.connection, placed)
+        self.changed[server] = placed
+
     async def note(
         self, server: str, actor: Actor, action: str, why: str, fields: history.Fields | None = None
     ) -> RegisteredServer:
@@ -216,6 +246,8 @@ def _values(before: RegisteredServer, change: Change) -> dict[str, Any]:
     if change.stops is not None:
         values["stopped"] = change.stops.get("", "")
         values["stopped_tools"] = {tool: why for tool, why in change.stops.items() if tool}
+    if change.approvals is not None:
+        values["approvals"] = dict(change.approvals)
     return values | _releases(change)
 
 
@@ -255,11 +287,17 @@ def _told(server: RegisteredServer) -> dict[str, Any]:
         "links": dict(server.links),
         "stopped": server.stopped,
         "stopped_tools": dict(server.stopped_tools),
+        "approvals": {tool: _required(each) for tool, each in server.approvals.items()},
         "release": server.release.digest if server.release else None,
         "waiting": server.waiting.digest if server.waiting else None,
         **{f"requested_{kind}": list(values) for kind, values in server.requested._asdict().items()},
         **{f"granted_{kind}": list(values) for kind, values in server.granted._asdict().items()},
     }
+
+
+def _required(required: Required) -> dict[str, Any]:
+    """A requirement as the history keeps it; who required it, and since when, an entry says anyway."""
+    return {**required.requirement.model_dump(mode="json", exclude={"source"}), "role": required.role}
 
 
 def _differences(before: RegisteredServer, after: RegisteredServer) -> dict[str, tuple[Any, Any]]:

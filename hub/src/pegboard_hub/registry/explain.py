@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pegboard.core.access import Check, may_reach
+from pegboard.core.access import Check, ServerAccess, may_reach
 from pegboard.core.caller import Caller
+from pegboard.core.coarse import Rules
 from pegboard.core.decide import Decision, decide
+from pegboard.core.refusal import Refusal
 from pegboard.core.release import ToolDeclaration
 from pegboard.core.scopes import SCOPE_TOOLS
+from pegboard.core.stops import Stops
+from pegboard_hub.registry.approving import APPROVAL, needed
 from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import RegisteredServer
 
@@ -39,6 +43,8 @@ def explain(
     public_url: str,
     *,
     insider: bool,
+    stops: Stops,
+    rules: Rules,
     arguments: Mapping[str, Any] | None = None,
     scope: str = SCOPE_TOOLS,
 ) -> Decision:
@@ -51,18 +57,20 @@ def explain(
         public_url: the edge's origin.
         insider: whether the one who asks may know tools that the caller may not. Otherwise a hidden tool and one
             that does not exist are explained in the same words.
+        stops: of callers, as the one who asks may know them.
+        rules: coarse rules that can be about the server.
         arguments: the call's, by name; None leaves open what depends on them.
         scope: of the token that the call would come with.
 
     Raises:
         ValueError: the server is not deployed.
     """
-    access = server.access(public_url)
+    access = replace(server.access(public_url), stops=stops, rules=rules)
     assert server.release is not None  # noqa: S101 - access() has raised
     bound = bound_to(caller, server, public_url, scope)
     decision = decide(bound, access, server.release.governed, tool, arguments)
     if decision.refusal is None:
-        return decision
+        return decision if tool is None else _with_approval(decision, bound, access, server, tool)
     if insider:
         return _in_full(decision)
     if decision.refusal.code != "tool_unavailable":
@@ -70,6 +78,19 @@ def explain(
     coarse = tuple(check for check in decision.checks if not check.rule.startswith(("tool", "policy:")))
     veiled = Check("tool", False, "it does not exist or you may not use it", "the pinned release and its policies")
     return Decision((*coarse, veiled), decision.refusal)
+
+
+def _with_approval(
+    decision: Decision, caller: Caller, access: ServerAccess, server: RegisteredServer, tool: str
+) -> Decision:
+    """What no rule refuses, and still never runs: a service does not wait for people, as the server itself says."""
+    always = next((each for each in needed(server, tool) if each.always), None)
+    if always is None or caller.sub_type == "person":
+        return decision
+    check = Check(APPROVAL, False, f"{always.told}; a service cannot wait for a person", always.source)
+    message = f"{tool} must be approved by a person, and a service cannot wait for one. {access.ask}"
+    refusal = Refusal("approval_impossible", message, "server", "approval_impossible", access.ask)
+    return Decision((*decision.checks, check), refusal)
 
 
 def _in_full(decision: Decision) -> Decision:

@@ -64,10 +64,67 @@ class Following:
         if server is None:
             server = await self._changing.register(name, {}, GRANTS_FILE, grant.reason, source=grant.source)
         server = await self._take_entry(server, grant)
+        if not grant.source:
+            return  # its releases are submitted: what serves is the pipeline's to say
         if declared is not None:
             server = await self._take_release(server, declared)
         elif server.release is not None or server.waiting is not None:
             await self._apply(server, "undeploy", "its release is gone", undeploys=True, waits_no_more=True)
+
+    async def take_submitted(self, name: str, declared: Release, by: str, message: str) -> bool:
+        """Take over a release that was submitted; whether it waits for reviews.
+
+        Args:
+            name: of a server that is there.
+            declared: the release.
+            by: who submitted it: it is theirs, and not theirs to approve.
+            message: what they say is new.
+
+        Whatever is deployed stays so meanwhile, and one that waits for nothing is not deployed by this: that is the
+        pipeline's to do, once its replicas answer.
+        """
+        connection, now_ms = self._changing.connection, self._changing.now_ms
+        server = self._changing.server(name)
+        if server.waiting is not None and server.waiting.digest == declared.digest:
+            return True
+        await store.add_release(connection, name, declared, now_ms)
+        asked = _asked(server, declared)
+        concerned = await self._concerned(server, declared)
+        pending = await asked_still(connection, server, asked)
+        why = f"release {declared.digest[:12]} was submitted" + (f": {message}" if message else "")
+        if not concerned:
+            await store.approve_release(connection, name, declared.digest, now_ms)
+            await self._wait_no_more(server, pending, asked, why)
+            lifecycle = {} if server.lifecycle not in _BEFORE else {"lifecycle": Lifecycle.APPROVED}
+            await self._apply(
+                server, "approve", "an approved release", values=lifecycle, waits_no_more=True, requested=asked
+            )
+            return False
+        await supersede(connection, name, tuple(Kind))
+        opened = {kind: [*concerned.get(kind, ()), *pending.get(kind, ())] for kind in {**concerned, **pending}}
+        await open_reviews(connection, name, opened, declared.digest, asked, by, why, now_ms)
+        serves = server.release is not None
+        await self._apply(
+            server,
+            "wait for review",
+            why,
+            values={} if serves or server.lifecycle in _KEEP else {"lifecycle": Lifecycle.IN_REVIEW},
+            waiting=declared,
+            describes=not await self._is_described(name),
+            requested=asked,
+        )
+        return True
+
+    async def _wait_no_more(
+        self, server: RegisteredServer, pending: Mapping[Kind, Sequence[Difference]], asked: Access, why: str
+    ) -> None:
+        """End the reviews of a release that waited; what was asked for on a page is looked at with what serves."""
+        if server.waiting is None:
+            return
+        connection, name = self._changing.connection, str(server.name)
+        await supersede(connection, name, tuple(Kind))
+        release = server.release.digest if server.release else ""
+        await open_reviews(connection, name, pending, release, asked, PEGBOARD.sub, why, self._changing.now_ms)
 
     async def let_go(self, name: str) -> None:
         """A server that the file named until now. What was taken over of it is kept, for when it comes back."""
@@ -83,6 +140,8 @@ class Following:
         entry, last = entry_of(grant), self.imported.get(name)
         merged = merge(last, entry, held(server))
         values: dict[str, Any] = {"source": grant.source}
+        if grant.source and server.submitted:
+            values["submitted"] = False  # the operator names a folder, and follows that from now on
         if server.lifecycle_why == NAMED_NO_MORE and not server.source:
             values |= {"lifecycle": Lifecycle.APPROVED, "lifecycle_why": ""}
         if "reason" in merged.take:
@@ -213,6 +272,9 @@ class Following:
     ) -> Mapping[Kind, Sequence[Difference]]:
         """The same of a server of which no release was approved yet."""
         name = str(server.name)
+        if server.submitted:
+            # What the operator granted a name covers the code that the operator named with it, and no other.
+            return differences(None, declared, await also_needed(self._changing.connection, name))
         said = Access(*(tuple(self.imported.get(name, {}).get(field, ())) for field in Access._fields))
         if not any(said) or not within(server.granted, said):
             return differences(None, declared, await also_needed(self._changing.connection, name))
@@ -272,3 +334,4 @@ def _told(value: Any) -> str:
 
 _REQUESTS = ("business_groups", "surfaces", "channels", "services")
 _KEEP = frozenset({Lifecycle.DEPRECATED, Lifecycle.RETIRED})
+_BEFORE = frozenset({Lifecycle.DRAFT, Lifecycle.IN_REVIEW})

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.model import Access, RegisteredServer, history
 
-ActorKind = Literal["person", "operator", "file", "system"]
+ActorKind = Literal["person", "operator", "file", "system", "service"]
 
 Fields = Mapping[str, tuple[Any, Any]]
 """Each field that changed, with what it was and what it is since."""
@@ -23,7 +23,7 @@ class Actor:
 
     Attributes:
         sub: a person's id; `grants file`, or `pegboard`, for the other kinds.
-        kind: `operator`: somebody at the machine's own command.
+        kind: `operator`: somebody at the machine's own command; `service`: one that may submit releases.
     """
 
     sub: str
@@ -32,6 +32,12 @@ class Actor:
 
 REGISTER = "register"
 """A server's first entry, by what it is called."""
+
+STOP, RESUME = "stop", "resume"
+"""What owners, operators and security do with the switch, by what it is called."""
+
+REQUIRE, LIFT = "require approval", "lift approval"
+"""The same with an approval that a tool needs whatever its code says."""
 
 GRANTS_FILE = Actor("grants file", "file")
 PEGBOARD = Actor("pegboard", "system")
@@ -84,6 +90,7 @@ async def entries(
     before_seq: int | None = None,
     limit: int = 50,
     among: Collection[str] | None = None,
+    actions: Collection[str] | None = None,
 ) -> list[Entry]:
     """Entries, newest first.
 
@@ -94,6 +101,7 @@ async def entries(
         before_seq: only older than this one.
         limit: most of them.
         among: only of these servers.
+        actions: only these.
     """
     query = select(history).order_by(history.c.seq.desc()).limit(limit)
     if server is not None:
@@ -102,6 +110,8 @@ async def entries(
         query = query.where(history.c.actor == actor)
     if among is not None:
         query = query.where(history.c.server.in_(sorted(among)))
+    if actions is not None:
+        query = query.where(history.c.action.in_(sorted(actions)))
     if before_seq is not None:
         query = query.where(history.c.seq < before_seq)
     return [_entry(row) for row in await connection.execute(query)]

@@ -18,7 +18,7 @@ from pegboard.core.decide import GovernedTool, decide
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import PERSON_SURFACES
-from pegboard.core.scopes import SCOPE_TOOLS
+from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.model import REACHABLE, Access, Lifecycle, RegisteredServer, Release
 
@@ -308,7 +308,7 @@ class _Side:
             expires_at=0,
             token_id="",
             channel=place.channel,
-            scope=SCOPE_TOOLS,
+            scope=SCOPE_TOOLS_READ if who.service else SCOPE_TOOLS,
         )
 
 
@@ -333,11 +333,11 @@ _SOMEBODY = "\x00"
 
 
 def _alike(tools: Mapping[str, GovernedTool]) -> list[list[str]]:
-    """Tools of one policy, together where it cannot tell them apart."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Tools of one policy, together where it cannot tell them apart; those that only read are apart for services."""
+    found: dict[tuple[str, str, bool], list[str]] = {}
     for name, tool in tools.items():
         apart = any(kind == "Tool" for kind, _ in tool.policy.names)
-        found.setdefault((tool.policy.name, name if apart else ""), []).append(name)
+        found.setdefault((tool.policy.name, name if apart else "", tool.read_only), []).append(name)
     return list(found.values())
 
 

@@ -16,7 +16,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from pegboard.core.access import OPEN_TO_SERVICES
 from pegboard.core.caller import Caller
+from pegboard.core.names import SERVICE
 from pegboard_hub.registry.folding import folded
 from pegboard_hub.registry.model import RegisteredServer
 
@@ -337,10 +339,12 @@ class Index:
         It says the same as `explain.reaches`, a rule at a time for all servers; a test holds the two together.
         """
         if caller.sub_type == "service":
-            found = self.any_of("service", (caller.sub,))
+            found = self.any_of("service", (caller.sub,)) & self.any_of("sensitivity", OPEN_TO_SERVICES)
         else:
             found = self.any_of("group", caller.groups)
         found &= self.any_of("surface", (caller.surface,))
+        if (caller.sub_type == "service") != (caller.surface == SERVICE):
+            return 0
         if caller.surface == "bot":
             found &= self.any_of("channel", (caller.channel,) if caller.channel is not None else ())
         return found

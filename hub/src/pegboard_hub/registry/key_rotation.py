@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pegboard.core.acknowledgement import Acknowledgement
@@ -37,7 +37,7 @@ class Standing:
     """One consumer of bundles during a rotation.
 
     Attributes:
-        consumer: `edge`, or a server's name.
+        consumer: `edge`, `edge:` and the name of a joined one, or a server's name.
         state: of its process, as the supervisor says.
         version: of the bundle it said it uses; None when it has said nothing since the hub was started.
         acknowledged: whether it said that it knows the next key.
@@ -67,7 +67,19 @@ class KeyRotation:
         status: StatusReader,
         clock: Callable[[], float] = time.time,
         leads: Callable[[], bool] = lambda: True,
+        edges: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        """Prepare.
+
+        Args:
+            keys: the rings.
+            registry: writes bundles, and knows who gets one.
+            status: how processes of this machine are.
+            clock: seconds since the epoch.
+            leads: whether this hub leads.
+            edges: how each joined edge is, by what it is called as a consumer.
+        """
+        self._edges = edges
         self.keys = keys
         self._leads = leads
         self._registry = registry
@@ -81,6 +93,11 @@ class KeyRotation:
     def acknowledge(self, consumer: str, word: Acknowledgement) -> None:
         """Take a consumer's word on the bundle it uses. Who it is was checked at the door."""
         self._told[consumer] = word
+
+    def version_of(self, consumer: str) -> int | None:
+        """The bundle that a consumer said it uses; None while it has said nothing to this hub."""
+        word = self._told.get(consumer)
+        return word.version if word else None
 
     def begin(self, purpose: Purpose) -> tuple[RingKey, bool]:
         """Start a rotation, or join the one that is under way: the next key, and whether it was there before.
@@ -98,11 +115,11 @@ class KeyRotation:
 
     def standings(self, ring: Ring) -> list[Standing]:
         """Every consumer, and how it stands to the ring's next key."""
-        coming, status = ring.next, self._status.read()
+        coming, status, edges = ring.next, self._status.read(), self._edges()
         return [
             Standing(
                 consumer,
-                status.process_state(consumer),
+                edges.get(consumer) or status.process_state(consumer),
                 word.version if word else None,
                 bool(coming and word and coming.kid in _known(word, ring)),
             )
@@ -134,7 +151,7 @@ class KeyRotation:
             ConfigurationError: a file is no ring any more.
             OSError: a file cannot be read.
         """
-        for ring in self.keys.rings:
+        for ring in (*self.keys.rings, self.keys.releases):
             ring.follow()
         self._told.clear()
         self._published = ()
@@ -146,7 +163,11 @@ class KeyRotation:
             OSError: a ring or a bundle cannot be written.
             StorageUnavailable: the versions of the bundles cannot be kept.
         """
+        self.keys.releases.follow()
         for ring in self.keys.rings:
+            # Keys that leaked are gone whether or not a hub runs (`pegboard keys leaked`).
+            if ring.follow():
+                _log(ring, "followed", ring.kid)
             self._drop(ring, (key.kid for key in ring.retired if self._is_done_with(ring, key)))
         await self._publish()
         settled = time.monotonic() - self._published_at >= SETTLE_S
@@ -159,17 +180,20 @@ class KeyRotation:
 
     def _consumers(self) -> Iterator[str]:
         yield EDGE
+        yield from self._edges()
         for server in self._registry.current.all_deployed:
             yield str(server.name)
 
     def _is_done_with(self, ring: Ring, key: RingKey) -> bool:
         """Whether nobody needs a retired key any more.
 
-        A bundle key is needed until every consumer keeps a copy of its bundle that the current key has signed.
+        A bundle key is needed until every consumer keeps a copy of its bundle that the current key has signed. A
+        joined edge that is away gets the keys with its next bundle, whatever it has kept.
         """
         if key in ring.over(self._clock()):
             return True
-        told = [self._told.get(consumer) for consumer in self._consumers()]
+        away = {consumer for consumer, state in self._edges().items() if state == "down"}
+        told = [self._told.get(consumer) for consumer in self._consumers() if consumer not in away]
         return ring is self.keys.bundles and all(word and word.signed_by == ring.kid for word in told)
 
     def _drop(self, ring: Ring, kids: Iterable[str]) -> None:
@@ -187,7 +211,7 @@ class KeyRotation:
             self._published, self._published_at = state, time.monotonic()
 
     def _state(self) -> tuple[tuple[RingKey, ...], ...]:
-        return tuple(ring.keys for ring in self.keys.rings)
+        return tuple(ring.keys for ring in (*self.keys.rings, self.keys.releases))
 
     def _ring(self, purpose: Purpose) -> Ring:
         return next(ring for ring in self.keys.rings if ring.purpose == purpose)

@@ -51,16 +51,18 @@ class _Deployed:
     Attributes:
         policies: its policies, each with the tools that name it, as bits in the author's order.
         mentions: all that the policies name.
+        read_only: the tools that are declared so, as bits: services find no others.
         masks: answers, by what the policies can see of a caller.
     """
 
-    __slots__ = ("masks", "mentions", "policies", "release")
+    __slots__ = ("masks", "mentions", "policies", "read_only", "release")
 
     def __init__(self, release: Release) -> None:
         self.release = release
         tools: dict[str, int] = {}
         for number, tool in enumerate(release.tools):
             tools[tool.policy] = tools.get(tool.policy, 0) | 1 << number
+        self.read_only = sum(1 << number for number, tool in enumerate(release.tools) if tool.read_only)
         governed = {tool.policy: release.governed[tool.name].policy for tool in release.tools}
         self.policies = tuple((governed[name], bits) for name, bits in tools.items())
         self.mentions: Entities = frozenset[tuple[str, str]]().union(*(one.names for one in governed.values()))
@@ -118,7 +120,10 @@ class Listings:
 
     def _mask(self, asker: Asker, server: RegisteredServer, deployed: _Deployed) -> int:
         found = 0
-        for policy, tools in deployed.policies:
+        for policy, named in deployed.policies:
+            tools = named & deployed.read_only if asker.caller.sub_type == "service" else named
+            if not tools:
+                continue
             if not any(kind in ("Tool", "Server") for kind, _ in policy.names):
                 first = deployed.release.tools[(tools & -tools).bit_length() - 1].name
                 found |= tools if self._listed(asker, server, policy, first) else 0

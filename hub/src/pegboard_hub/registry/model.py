@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -25,12 +26,14 @@ from sqlalchemy import (
 )
 
 from pegboard.core.access import ServerAccess
-from pegboard.core.bundle import BundledServer
+from pegboard.core.approval import Requirement
+from pegboard.core.bundle import BundledServer, Endpoint
 from pegboard.core.decide import GovernedTool
 from pegboard.core.manifest import Manifest, Sensitivity
 from pegboard.core.names import ServerName
 from pegboard.core.policy import Policy
 from pegboard.core.release import Declaration, ToolDeclaration
+from pegboard.core.stops import NOTHING_STOPPED
 from pegboard_hub.storage.metadata import metadata
 
 SERVER_LENGTH = 65
@@ -55,6 +58,16 @@ servers = Table(
     Column("lifecycle", String(12), nullable=False, server_default="draft", comment="one of Lifecycle"),
     Column("lifecycle_why", Text, nullable=False, server_default="", comment="of one deprecated or retired"),
     Column("takes_any", Boolean, nullable=False, server_default=false(), comment="every release counts as approved"),
+    Column("submitted", Boolean, nullable=False, server_default=false(), comment="its releases come by the pipeline"),
+    Column("ends_at_ms", BigInteger, comment="of one deprecated: when it closes; null: nobody said"),
+    Column("successor", String(SERVER_LENGTH), comment="of one deprecated: what to use instead"),
+    Column(
+        "endpoints",
+        JSON,
+        nullable=False,
+        server_default="[]",
+        comment="where its replicas answer, as edges are told; empty: at the socket of its name, or nowhere",
+    ),
     Column("release", String(64), comment="digest of the approved release that is deployed; null: none"),
     Column("waiting", String(64), comment="digest of the release that is declared and waits for reviews"),
     Column("first_live_at_ms", BigInteger, comment="when it could first be called; null: never"),
@@ -82,6 +95,14 @@ releases = Table(
         server_default="[]",
         comment="fields of its tools that were not kept yet when it was pinned",
     ),
+    Column(
+        "can_ask",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="its kit asks for an approval where the registry requires one",
+    ),
+    Column("instructions", Text, comment="what models are told at first; null: it was not kept when it was pinned"),
 )
 
 policies = Table(
@@ -113,6 +134,8 @@ tools = Table(
     Column("open_world", Boolean, comment="the author's hint; null: nothing said"),
     Column("input_schema", JSON, nullable=False),
     Column("output_schema", JSON(none_as_null=True)),
+    Column("approval", JSON(none_as_null=True), comment="who must approve a call, as its code says; null: nobody"),
+    Column("confirmation", Text, comment="what callers confirm, as its code says; null: nothing"),
     ForeignKeyConstraint(["server", "release"], ["releases.server", "releases.digest"]),
 )
 
@@ -133,6 +156,22 @@ stops = Table(
     Column("tool", String(64), primary_key=True, comment="empty: the server as a whole"),
     Column("why", Text, nullable=False, comment="shown to callers"),
 )
+
+approval_requirements = Table(
+    "approval_requirements",
+    metadata,
+    Column("server", ForeignKey("servers.name"), primary_key=True),
+    Column("tool", String(64), primary_key=True),
+    Column("approver", String(64), nullable=False, comment="caller, owner or a business group"),
+    Column("own", Boolean, nullable=False, comment="may somebody approve what they asked for themselves"),
+    Column("expires_s", Integer, nullable=False, comment="seconds from a request within which a yes is good"),
+    Column("why", Text, nullable=False, comment="shown to callers and approvers"),
+    Column("actor", String(ACTOR_LENGTH), nullable=False, comment="who required it"),
+    Column("actor_kind", String(8), nullable=False, comment="person or operator"),
+    Column("role", String(8), nullable=False, comment="operator or owner: an owner does not lift an operator's"),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""What the registry requires now; what it ever required is in the history, as the field `approvals`."""
 
 history = Table(
     "history",
@@ -196,6 +235,8 @@ class Release:
     Attributes:
         unrecorded: fields of its tools that were not kept yet when it was pinned: what they say here is a default,
             and not what the author declared.
+        can_ask: whether its kit asks for an approval where the registry requires one.
+        instructions: what models are told before they use its tools; None: it was not kept when it was pinned.
 
     Raises:
         ConfigurationError: on first use of `governed`, when a policy is not Cedar.
@@ -206,17 +247,34 @@ class Release:
     tools: tuple[ToolDeclaration, ...]
     policies: Mapping[str, str]
     unrecorded: tuple[str, ...] = ()
+    can_ask: bool = False
+    instructions: str | None = None
 
     @classmethod
     def of(cls, declaration: Declaration) -> Release:
         """The release that a declaration declares."""
-        return cls(declaration.digest, declaration.manifest, declaration.tools, declaration.policies)
+        return cls(
+            declaration.digest,
+            declaration.manifest,
+            declaration.tools,
+            declaration.policies,
+            can_ask=declaration.can_ask,
+            instructions=declaration.instructions,
+        )
 
     @cached_property
     def governed(self) -> dict[str, GovernedTool]:
         """The tools by name, ready to be decided on."""
         parsed = {name: _policy(name, text) for name, text in self.policies.items()}
         return {tool.name: GovernedTool(tool.name, parsed[tool.policy], tool.read_only) for tool in self.tools}
+
+    def open_tools(self, names: Collection[str], *, services: bool) -> tuple[str, ...]:
+        """Those of some tools that are hidden from nobody who reaches the server.
+
+        Where services do, tools are hidden from them that are not declared read-only.
+        """
+        found = [self.governed[name] for name in names if name in self.governed] if names else []
+        return tuple(sorted(t.name for t in found if t.policy.lists_for_all and (t.read_only or not services)))
 
 
 class Access(NamedTuple):
@@ -226,6 +284,30 @@ class Access(NamedTuple):
     surfaces: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
+
+
+CANNOT_ASK = (
+    "it needs an approval, and its release was built with a Pegboard that cannot ask for one: publish it anew"
+)
+"""Why a tool is stopped that the registry requires an approval for, where the release would run it without."""
+
+
+class Required(NamedTuple):
+    """What the registry requires before a tool runs, and who said so.
+
+    Attributes:
+        requirement: its source is the registry.
+        actor: who; `operator` at the machine.
+        actor_kind: `person` or `operator`.
+        role: `operator` or `owner`; security counts as an operator.
+        at_ms: since when, in milliseconds since the epoch.
+    """
+
+    requirement: Requirement
+    actor: str
+    actor_kind: str
+    role: str
+    at_ms: int
 
 
 @dataclass(frozen=True)
@@ -241,6 +323,7 @@ class RegisteredServer:
         release: the approved release that is deployed, which edge and kit decide with.
         stopped: why nobody may use it now; empty while it is not stopped.
         stopped_tools: tools that nobody may call now, each with why.
+        approvals: tools that nobody may call without an approval, whatever their code says.
         waiting: the release that is declared and waits for reviews.
         lifecycle_why: why it is deprecated or retired.
         takes_any: whether every release of its source counts as approved, as the operator's file says.
@@ -248,6 +331,10 @@ class RegisteredServer:
         version: counts up with each change of anything here that somebody can change.
         seq: its newest entry in the history.
         first_live_at_ms: when it could first be called, in milliseconds since the epoch; None: never.
+        submitted: whether its releases come by the pipeline, and not from a folder of the operator's.
+        ends_at_ms: of one deprecated, when it closes, in milliseconds since the epoch; None: nobody said.
+        successor: of one deprecated, what to use instead; None: nothing.
+        endpoints: where its replicas answer; of a submitted server alone.
     """
 
     name: ServerName
@@ -258,6 +345,7 @@ class RegisteredServer:
     release: Release | None
     stopped: str = ""
     stopped_tools: Mapping[str, str] = field(default_factory=dict)
+    approvals: Mapping[str, Required] = field(default_factory=dict)
     lifecycle: Lifecycle = Lifecycle.LIVE
     lifecycle_why: str = ""
     waiting: Release | None = None
@@ -276,6 +364,10 @@ class RegisteredServer:
     created_at_ms: int = 0
     updated_at_ms: int = 0
     first_live_at_ms: int | None = None
+    submitted: bool = False
+    ends_at_ms: int | None = None
+    successor: str | None = None
+    endpoints: tuple[Endpoint, ...] = ()
 
     @property
     def reachable(self) -> bool:
@@ -294,15 +386,25 @@ class RegisteredServer:
         """Whether a release describes it, so that nobody writes its record by hand."""
         return self.release is not None or self.waiting is not None
 
+    @property
+    def notice(self) -> str:
+        """What callers are told with every result; empty: nothing. Kits of before there were any refuse one."""
+        if not self.submitted or self.lifecycle is not Lifecycle.DEPRECATED:
+            return ""
+        return notice_of(str(self.name), self.lifecycle_why, self.ends_at_ms, self.successor)
+
     def bundled(self) -> BundledServer:
         """This server as edge and gate need it; one that is not reachable grants nobody.
+
+        Where the release could not ask for an approval that the registry requires, the tool is stopped.
 
         Raises:
             ValueError: it is not deployed, so there is nothing to decide on.
         """
         if self.release is None:
             raise ValueError(f"{self.name} is not deployed")
-        given = self.granted
+        given, can_ask = self.granted, self.release.can_ask
+        stopped_tools = {**({} if can_ask else dict.fromkeys(self.approvals, CANNOT_ASK)), **self.stopped_tools}
         return BundledServer(
             server=str(self.name),
             owner=self.owner,
@@ -315,7 +417,11 @@ class RegisteredServer:
             reason=self.reason,
             sensitivity=self.sensitivity,
             stopped=self.stopped,
-            stopped_tools=dict(self.stopped_tools),
+            stopped_tools=stopped_tools,
+            open_tools=self.release.open_tools(stopped_tools, services=bool(given.services)),
+            approvals={tool: each.requirement for tool, each in self.approvals.items()} if can_ask else {},
+            endpoints=self.endpoints,
+            notice=self.notice,
         )
 
     def bundled_shut(self) -> BundledServer:
@@ -330,8 +436,23 @@ class RegisteredServer:
         )
 
     def access(self, public_url: str) -> ServerAccess:
-        """The coarse rules' view of a deployed server."""
-        return self.bundled().access(public_url)
+        """A deployed server as it was granted; stops of callers and coarse rules are for whoever decides to add."""
+        return self.bundled().access(public_url, NOTHING_STOPPED, ())
+
+
+def day_of(at_ms: int) -> str:
+    """The day of a time, in UTC."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d}"
+
+
+def notice_of(name: str, why: str, ends_at_ms: int | None, successor: str | None) -> str:
+    """What callers of a deprecated server are told: why, until when it is there, and what takes its place."""
+    said = [f"{name} is deprecated: {why.rstrip('. ')}." if why else f"{name} is deprecated."]
+    if ends_at_ms is not None:
+        said.append(f"It closes on {day_of(ends_at_ms)} (UTC).")
+    if successor:
+        said.append(f"Use {successor} instead.")
+    return " ".join(said)
 
 
 @dataclass(frozen=True)

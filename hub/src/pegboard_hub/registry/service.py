@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 """Seconds until a writing that failed is tried again."""
+
+
+Kept = Callable[[], None]
+Settle = Callable[[Changing], Awaitable[Kept | None]]
+"""What another subject does in each transaction of changes before it is kept; gives what to do once it is."""
 
 
 class Registry:
@@ -64,6 +69,7 @@ class Registry:
         self._revoked = asyncio.Event()
         self._rest = asyncio.Event()
         self._dating_s = 0.0
+        self._settle: Settle | None = None
         self.current = Snapshot()
 
     @property
@@ -75,6 +81,10 @@ class Registry:
     def bundles_signed_at(self) -> float:
         """When all bundles were last signed, in seconds since the epoch; 0 before."""
         return self._bundles.signed_at
+
+    def version_of(self, consumer: str) -> int | None:
+        """The newest bundle of a consumer that this hub has written or seen; None where it has done neither."""
+        return self._bundles.versions.get(consumer)
 
     @property
     def grants_file(self) -> GrantsFile | None:
@@ -179,8 +189,12 @@ class Registry:
         """Sign every bundle again with the time of now, so that its age tells consumers the hub is alive."""
         await self._bundles.write(self.current, self._clock(), refresh=True)
 
+    def on_changing(self, settle: Settle) -> None:
+        """Have something done in every transaction of changes, before it is kept, and what it gives once it is."""
+        self._settle = settle
+
     def revoked(self) -> None:
-        """Take note that something was revoked, or that an entry has left; `watch_revoked` tells edge and servers."""
+        """Take note that something was revoked or stopped, or that it is no more; `watch_revoked` tells everybody."""
         self._revoked.set()
 
     async def watch_revoked(self) -> None:
@@ -254,11 +268,16 @@ class Registry:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Changing]:
         async with self._one_at_a_time:
+            kept: Kept | None = None
             async with self._database.write() as connection:
                 snapshot = await self._newest(connection)
                 changing = Changing(connection, snapshot, int(self._clock() * 1000))
                 yield changing
+                if self._settle is not None and changing.changed:
+                    kept = await self._settle(changing)
             self.current = snapshot.with_servers(changing.changed, changing.seq)
+            if kept is not None:
+                kept()
 
     async def _newest(self, connection: AsyncConnection) -> Snapshot:
         """`current`, with what others have changed since."""
@@ -286,6 +305,9 @@ class Registry:
         for name in sorted({*imported, *looked.gone} - file.servers.keys()):
             await following.let_go(name)
         for name in looked.due:
+            if not file.servers[name].source:
+                await following.take_over(name, None)
+                continue
             before = changing.find(name)
             found = await asyncio.to_thread(self._sources.declarations.read, name)
             last_good = before.release or before.waiting if before else None

@@ -15,6 +15,7 @@ from pegboard.core.declared import declaration_problems
 from pegboard.core.errors import ConfigurationError, unreadable
 from pegboard.core.grants import Grant, GrantsFile, read_grants
 from pegboard.core.names import ServerName
+from pegboard.core.rates import Limits, LimitsSection
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
 from pegboard_hub.registry.model import Release, Snapshot
@@ -198,6 +199,11 @@ class Sources:
         return self._fault
 
     @property
+    def limits(self) -> Limits:
+        """What the edge holds callers to; before there was a good file, what holds where it says nothing."""
+        return (self.file.limits if self.file else LimitsSection()).compiled()
+
+    @property
     def conflicting(self) -> tuple[str, ...]:
         """Servers of which file and registry say something else, since the registry changed it."""
         named = self.file.servers if self.file else {}
@@ -219,7 +225,7 @@ class Sources:
         for name in looked.due:
             self._conflicts.pop(name, None)
             self._unusable.pop(name, None)
-            if problem := self.declarations.read(name).problem:
+            if named[name].source and (problem := self.declarations.read(name).problem):
                 self._unusable[name] = problem
         self._conflicts |= conflicts
         return (*(self._unusable[name] for name in sorted(self._unusable) if name in named), *self.conflicts)

@@ -9,6 +9,9 @@
 | `live`                       | has yet to begin, or to look at it     | `live`                 |
 | it is silent                 | has yet to begin, or to look at it     | `unknown`              |
 
+Of a server whose releases are submitted its runtimes say it, replica by replica (`publishing`): whoever connects to
+one that is asleep would wake it.
+
 The hub only reads both: nobody's answer waits for a look at a server. Old news is never told as health: a supervisor
 or prober that is silent makes `unknown`, with since when.
 """
@@ -88,6 +91,7 @@ class _StatusFile(BaseModel):
     servers: dict[str, str] | None = None
     faults: dict[str, str] = {}
     processes: tuple[Process, ...] = ()
+    edge_faults: tuple[str, ...] = ()
 
 
 _UNCALLED = frozenset({Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.RETIRED})
@@ -142,6 +146,8 @@ class RuntimeStatus:
         faults: servers that do not run as they should, each with why.
         prober: what the prober says.
         at_ms: the moment, in milliseconds since the epoch.
+        edge_faults: what the edge was told and does not use, a line each.
+        submitted: what runtimes say of servers whose releases are submitted.
     """
 
     known: bool = False
@@ -151,6 +157,8 @@ class RuntimeStatus:
     faults: dict[str, str] = field(default_factory=dict)
     prober: ProberWord = ProberWord()
     at_ms: int = 0
+    edge_faults: tuple[str, ...] = ()
+    submitted: Mapping[str, Health] = field(default_factory=dict)
 
     def state(self, server: RegisteredServer) -> ServerState:
         """How one registered server is doing, in a word."""
@@ -158,6 +166,8 @@ class RuntimeStatus:
 
     def health(self, server: RegisteredServer) -> Health:
         """How one registered server is doing, by the table above."""
+        if server.submitted:
+            return self.submitted.get(str(server.name), Health("not deployed"))
         own = self._supervised(server)
         if own.state not in ("live", "unknown") or self.prober.standing == "awaited":
             return own
@@ -228,6 +238,7 @@ class StatusReader:
         stale_s: age in seconds from which it is no longer believed.
         clock: seconds since the epoch.
         prober: what the prober says now, from memory.
+        submitted: what runtimes say now of servers whose releases are submitted, from memory.
     """
 
     def __init__(
@@ -236,11 +247,13 @@ class StatusReader:
         stale_s: float,
         clock: Callable[[], float] = time.time,
         prober: Callable[[], ProberWord] = ProberWord,
+        submitted: Callable[[], Mapping[str, Health]] = dict,
     ) -> None:
         self._path = path
         self._stale_s = stale_s
         self._clock = clock
         self._prober = prober
+        self._submitted = submitted
         self._seen: Fingerprint | None = None
         self._file: _StatusFile | None = None
         self._processes: dict[str, Process] = {}
@@ -252,9 +265,11 @@ class StatusReader:
             self._look()
         now, file, prober = self._clock(), self._file, self._prober()
         if file is None or now - file.at > self._stale_s:
-            return RuntimeStatus(prober=prober, at_ms=int(now * 1000))
+            return RuntimeStatus(prober=prober, at_ms=int(now * 1000), submitted=self._submitted())
         known = self._processes
-        return RuntimeStatus(True, file.isolation, known, file.servers, file.faults, prober, int(now * 1000))
+        at_ms, faults = int(now * 1000), file.edge_faults
+        submitted = self._submitted()
+        return RuntimeStatus(True, file.isolation, known, file.servers, file.faults, prober, at_ms, faults, submitted)
 
     async def keep(self) -> None:
         """Read the file whenever it changed, until cancelled."""
@@ -289,14 +304,14 @@ class States:
     def __init__(self, status: StatusReader, servers: Callable[[], Mapping[str, RegisteredServer]]) -> None:
         self._status = status
         self._servers = servers
-        self._told: tuple[object, ...] = (None, None, None)
+        self._told: tuple[object, ...] = (None, None, None, None)
         self._plain: tuple[object, ...] = ()
         self._states: Mapping[str, str] = {}
 
     def __call__(self) -> Mapping[str, str]:
         """The states of now, by name."""
         now, servers = self._status.read(), self._servers()
-        told = (servers, now.processes or None, now.prober.servers or None)
+        told = (servers, now.processes or None, now.prober.servers or None, now.submitted or None)
         plain = (now.known, now.prober.standing, now.at_ms // 1000)
         if plain != self._plain or any(one is not other for one, other in zip(told, self._told, strict=True)):
             self._told, self._plain = told, plain

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Column, RowMapping, Table, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard.core.approval import Requirement
+from pegboard.core.bundle import Endpoint
 from pegboard.core.manifest import Manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import ToolDeclaration
@@ -17,6 +19,8 @@ from pegboard_hub.registry.model import (
     Lifecycle,
     RegisteredServer,
     Release,
+    Required,
+    approval_requirements,
     bundles,
     grants,
     imports,
@@ -51,6 +55,8 @@ async def write_server(connection: AsyncConnection, before: RegisteredServer, af
         await _write_access(connection, name, after)
     if (before.stopped, before.stopped_tools) != (after.stopped, after.stopped_tools):
         await _write_stops(connection, name, after)
+    if before.approvals != after.approvals:
+        await _write_approvals(connection, name, after)
 
 
 async def stamp_server(connection: AsyncConnection, server: RegisteredServer) -> None:
@@ -65,6 +71,12 @@ async def stamp_server(connection: AsyncConnection, server: RegisteredServer) ->
             first_live_at_ms=server.first_live_at_ms,
         )
     )
+
+
+async def place_server(connection: AsyncConnection, server: RegisteredServer) -> None:
+    """Write where a server's replicas answer, which nobody decided and no history tells."""
+    told = [each.model_dump(mode="json") for each in server.endpoints]
+    await connection.execute(update(servers).where(servers.c.name == str(server.name)).values(endpoints=told))
 
 
 def _row(server: RegisteredServer) -> dict[str, Any]:
@@ -85,6 +97,10 @@ def _row(server: RegisteredServer) -> dict[str, Any]:
         "takes_any": server.takes_any,
         "release": server.release.digest if server.release else None,
         "waiting": server.waiting.digest if server.waiting else None,
+        "submitted": server.submitted,
+        "ends_at_ms": server.ends_at_ms,
+        "successor": server.successor,
+        "endpoints": [each.model_dump(mode="json") for each in server.endpoints],
     }
 
 
@@ -110,6 +126,27 @@ async def _write_stops(connection: AsyncConnection, name: str, server: Registere
         )
 
 
+async def _write_approvals(connection: AsyncConnection, name: str, server: RegisteredServer) -> None:
+    await connection.execute(delete(approval_requirements).where(approval_requirements.c.server == name))
+    rows = [
+        {
+            "server": name,
+            "tool": tool,
+            "approver": each.requirement.by,
+            "own": each.requirement.own,
+            "expires_s": each.requirement.expires_s,
+            "why": each.requirement.why,
+            "actor": each.actor,
+            "actor_kind": each.actor_kind,
+            "role": each.role,
+            "at_ms": each.at_ms,
+        }
+        for tool, each in server.approvals.items()
+    ]
+    if rows:
+        await connection.execute(insert(approval_requirements), rows)
+
+
 async def add_release(connection: AsyncConnection, server: str, release: Release, now_ms: int) -> None:
     """Pin a release: one that is known is never written again."""
     count = await connection.scalar(select(func.count()).where(releases.c.server == server))
@@ -119,6 +156,8 @@ async def add_release(connection: AsyncConnection, server: str, release: Release
         "manifest": release.manifest.model_dump(mode="json"),
         "semver": FIRST.format(count),
         "seen_at_ms": now_ms,
+        "can_ask": release.can_ask,
+        "instructions": release.instructions,
     }
     if not await insert_and_tell_new(connection, releases, [row]):
         return
@@ -127,8 +166,10 @@ async def add_release(connection: AsyncConnection, server: str, release: Release
         connection, policies, [key | {"name": name, "text": text} for name, text in release.policies.items()]
     )
     columns = tools.columns.keys()
+    unsaid = dict.fromkeys(name for name in ToolDeclaration.model_fields if name in columns)
     declared = [
-        {name: said for name, said in tool.model_dump(mode="json").items() if name in columns}
+        unsaid
+        | {name: said for name, said in tool.model_dump(mode="json").items() if name in columns}
         | key
         | {"position": position}
         for position, tool in enumerate(release.tools)
@@ -211,6 +252,7 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
     stopped: dict[str, dict[str, str]] = defaultdict(dict)
     for row in await connection.execute(_only(select(stops), stops.c.server, names)):
         stopped[row.server][row.tool] = row.why
+    required = await _load_approvals(connection, names)
     query = _only(select(servers, releases.c.semver), servers.c.name, names)
     joined = query.outerjoin_from(
         servers, releases, and_(releases.c.server == servers.c.name, releases.c.digest == servers.c.release)
@@ -228,6 +270,7 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
             release=known.get((row.name, row.release)),
             stopped=stopped[row.name].pop("", ""),
             stopped_tools=stopped[row.name],
+            approvals=required.get(row.name, {}),
             lifecycle=Lifecycle(row.lifecycle),
             lifecycle_why=row.lifecycle_why,
             waiting=known.get((row.name, row.waiting)),
@@ -246,6 +289,10 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
             created_at_ms=row.created_at_ms,
             updated_at_ms=row.updated_at_ms,
             first_live_at_ms=row.first_live_at_ms,
+            submitted=row.submitted,
+            ends_at_ms=row.ends_at_ms,
+            successor=row.successor,
+            endpoints=tuple(Endpoint.model_validate(each) for each in row.endpoints),
         )
         for row in rows
     ]
@@ -253,6 +300,20 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
 
 def _only(query: Any, column: Any, names: Collection[str] | None) -> Any:
     return query if names is None else query.where(column.in_(names))
+
+
+async def _load_approvals(
+    connection: AsyncConnection, names: Collection[str] | None
+) -> dict[str, dict[str, Required]]:
+    """What is required of tools, by server and tool."""
+    found: dict[str, dict[str, Required]] = defaultdict(dict)
+    query = _only(select(approval_requirements), approval_requirements.c.server, names)
+    for row in await connection.execute(query.order_by(approval_requirements.c.tool)):
+        requirement = Requirement(
+            by=row.approver, own=row.own, expires_s=row.expires_s, source="registry", why=row.why
+        )
+        found[row.server][row.tool] = Required(requirement, row.actor, row.actor_kind, row.role, row.at_ms)
+    return found
 
 
 async def _load_access(connection: AsyncConnection, names: Collection[str] | None) -> dict[tuple[str, str], Access]:
@@ -293,7 +354,15 @@ async def load_releases(
         for row in await connection.execute(_among(releases, releases.c.digest, names, digests)):
             key = (row.server, row.digest)
             manifest = Manifest.model_validate(row.manifest)
-            found[key] = Release(row.digest, manifest, tuple(declared[key]), texts[key], tuple(row.unrecorded))
+            found[key] = Release(
+                row.digest,
+                manifest,
+                tuple(declared[key]),
+                texts[key],
+                tuple(row.unrecorded),
+                row.can_ask,
+                row.instructions,
+            )
     return {key: found[key] for key in wanted}
 
 

@@ -36,6 +36,8 @@ TOLD_TO_ALL = frozenset(
         "sensitivity",
         "lifecycle",
         "lifecycle_why",
+        "ends_at_ms",
+        "successor",
         "release",
         "granted_groups",
         "granted_surfaces",

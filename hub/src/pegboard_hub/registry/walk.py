@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from pegboard.core.access import RULES, Check
+from pegboard.core.access import METHOD_CHECK, RULES, STOPS_SOURCE, Check
+from pegboard.core.coarse import RULE_MEND, RULES_SOURCE
 from pegboard.core.decide import STEP_UP, Decision
+from pegboard.core.methods import CALL
 from pegboard.core.refusal import Layer
+from pegboard_hub.registry.approving import APPROVAL, needed
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.status import ServerState
 
@@ -20,8 +23,8 @@ class Step(NamedTuple):
     Attributes:
         layer: who looks at it.
         rule: its name; that of a `Check` where the core decides it.
-        outcome: `depends`: it cannot be said without the call, its token or its arguments; `not reached`: an earlier
-            step fails, and nothing is told of this one.
+        outcome: `depends`: it cannot be said without the call: its token, arguments or approval; `not reached`: an
+            earlier step fails, and nothing is told of this one.
         fact: what decided.
         source: where the rule comes from.
         ask: whom to ask, or what to do, where it fails.
@@ -64,6 +67,9 @@ def _all(
     yield Step("edge", "token", "depends", _TOKEN, "built in: MCP authorization", _SIGN_IN)
     for rule in RULES:
         yield _told("edge", rule.name, checks.get(rule.name), rule.mend or ask)
+    if tool is not None:
+        unruled = Check(METHOD_CHECK, True, f"no rule refuses {CALL}", RULES_SOURCE)
+        yield _told("edge", METHOD_CHECK, checks.get(METHOD_CHECK, unruled), RULE_MEND)
     outcome, fact = _LIVENESS[state]
     yield Step("edge", "server", outcome, fact, "the reports of supervisor and prober", _PLATFORM)
     yield Step("server", "gate", "holds", _GATE, "built in: the server trusts the token, not the edge", ask)
@@ -71,12 +77,23 @@ def _all(
         return
     named = Check("tool", True, f"{server.name} has {tool}", release)
     yield _told("server", "tool", checks.get("tool", named), ask)
+    if "tool:service" in checks:
+        yield _told("server", "tool:service", checks["tool:service"], ask)
     wide = Check("tool:scope", True, f"the token's scope lets {tool} be called", "what the token says")
-    going = Check("tool:stop", True, f"{tool} is not stopped", "the operator's grants file")
+    going = Check("tool:stop", True, f"{tool} is not stopped", STOPS_SOURCE)
     yield _told("server", "policy:list", checks.get("policy:list"), ask)
+    where: Layer = "edge" if tool in bundled.open_tools else "server"
+    yield _told(where, "tool:stop", checks.get("tool:stop", going), ask)
     yield _told("server", "tool:scope", checks.get("tool:scope", wide), STEP_UP)
-    yield _told("server", "tool:stop", checks.get("tool:stop", going), ask)
     yield _told("server", "policy:call", checks.get("policy:call"), ask, open_yet=bool(decision.depends_on))
+    if APPROVAL in checks:
+        yield _told("server", APPROVAL, checks[APPROVAL], ask)
+        return
+    approvals = needed(server, tool)
+    for each in approvals:
+        yield Step("server", APPROVAL, "depends", each.told, each.source, _WAIT)
+    if not approvals:
+        yield Step("server", APPROVAL, "holds", f"no call of {tool} waits for an approval", release, ask)
 
 
 def _told(layer: Layer, rule: str, check: Check | None, ask: str, open_yet: bool = False) -> Step:
@@ -89,6 +106,7 @@ def _told(layer: Layer, rule: str, check: Check | None, ask: str, open_yet: bool
 
 _TOKEN = "depends on the token sent: one of this instance's, for this server, that has not expired"  # noqa: S105
 _SIGN_IN = "Sign in again; the edge's 401 says where."
+_WAIT = "Make the call: the answer says where it is approved, and the same call again then runs."
 _PLATFORM = "Ask the platform team: `pegboard status` shows every process."
 _GATE = "the server verifies the token again and applies the rows above by its own signed bundle"
 

@@ -125,10 +125,14 @@ class Database:
             raise self._failed(error) from error
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, flushed: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end, or rolled back by an exception.
 
         It sees everything that was committed before, also by other hubs, and nobody else writes until it ends.
+
+        Args:
+            flushed: whether it must also outlive a loss of power once it is committed, and with it all before it; on
+                SQLite that waits for the disk. A server flushes as its own `synchronous_commit` says.
 
         Raises:
             StorageUnavailable: the disk is full or does not take writes, or the server is away. Nothing was changed;
@@ -137,7 +141,7 @@ class Database:
         asked = time.perf_counter()
         async with self._writer:
             try:
-                async with self.engine.connect() as plain:
+                async with self.engine.connect() as plain, self._flushing(plain, flushed and self.embedded):
                     connection = await plain.execution_options(**{_WRITES: True}, **self._isolation)
                     before = await self._changes(connection)
                     with ExitStack() as until_committed:
@@ -176,6 +180,19 @@ class Database:
             else:
                 await server.write_the_same(connection)
         self._note("")
+
+    @staticmethod
+    @asynccontextmanager
+    async def _flushing(connection: AsyncConnection, flushed: bool) -> AsyncIterator[None]:
+        """Have what is committed meanwhile flushed to the disk (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
+        if not flushed:
+            yield
+            return
+        await _pragma(connection, "synchronous=FULL")
+        try:
+            yield
+        finally:
+            await _pragma(connection, "synchronous=NORMAL")
 
     @property
     def _isolation(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _PLACES = (
     ("/internal/v1/records", "records"),
     ("/internal/v1/edge/refusals", "refusals"),
     ("/internal/v1/health", "health"),
+    ("/internal/v1/approvals/", "approvals"),
     ("/internal/", "operator"),
     ("/healthz", "probes"),
     ("/readyz", "probes"),
@@ -67,6 +68,10 @@ class HubMeter:
         child = self._of(metric, labels)
         assert isinstance(child, Gauge)  # noqa: S101 - the table says so
         child.set(value)
+
+    def forget(self, metric: Metric) -> None:
+        """Let a gauge with labels show nothing until it is set again."""
+        self._metrics[metric].clear()
 
     def watch(self, metric: Metric, value: Callable[[], float], *labels: str) -> None:
         """Let a gauge show what `value` says whenever the page is asked for."""

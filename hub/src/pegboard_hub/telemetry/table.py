@@ -25,6 +25,7 @@ ROUTES = (
     "records",
     "refusals",
     "health",
+    "approvals",
     "operator",
     "other",
 )
@@ -114,6 +115,13 @@ REGISTRY_PROBLEMS = Metric(
     "Faults of the grants file and of declarations, as the home page shows them.",
     "problems",
 )
+STOPPED = Metric(
+    "pegboard_hub_stopped",
+    "gauge",
+    ("kind",),
+    "What is stopped for everybody now: `tool`, `server`, `surface`, `person`, `client` or `service`.",
+    "stops",
+)
 BUNDLES_SIGNED = Metric(
     "pegboard_hub_bundles_signed_timestamp_seconds",
     "gauge",
@@ -123,6 +131,61 @@ BUNDLES_SIGNED = Metric(
 )
 TOKENS_ISSUED = Metric(
     "pegboard_hub_tokens_issued_total", "counter", ("surface",), "Access tokens that were issued.", "tokens"
+)
+SERVICE_TOKENS_REFUSED = Metric(
+    "pegboard_hub_service_tokens_refused_total",
+    "counter",
+    ("error",),
+    "Token requests of services that were refused, by the OAuth error that they were told.",
+    "requests",
+)
+
+EXCHANGES_REFUSED = Metric(
+    "pegboard_hub_exchanges_refused_total",
+    "counter",
+    ("error",),
+    "Token exchanges of surfaces that act for people that were refused, by the OAuth error that they were told.",
+    "requests",
+)
+
+APPROVALS = Metric(
+    "pegboard_hub_approvals_open",
+    "gauge",
+    ("state",),
+    "Requests that wait for people (`requested`), that somebody approved and no call claimed yet (`approved`), and "
+    "whose action runs (`claimed`); looked at every minute.",
+    "requests",
+)
+APPROVALS_OLDEST = Metric(
+    "pegboard_hub_approvals_oldest_seconds",
+    "gauge",
+    (),
+    "How long the request has waited that waits longest for people; 0 where none waits. Looked at every minute.",
+    "seconds",
+)
+APPROVALS_MOVED = Metric(
+    "pegboard_hub_approvals_total",
+    "counter",
+    ("state",),
+    "Requests by the state that they came into, of all hubs, as the history says; counted every minute by the hub "
+    "that leads.",
+    "requests",
+)
+APPROVALS_DECIDED = Metric(
+    "pegboard_hub_approval_wait_seconds",
+    "histogram",
+    (),
+    "From a request until somebody decided on it.",
+    "seconds",
+    LAG_BUCKETS,
+)
+APPROVALS_REFUSED = Metric(
+    "pegboard_hub_approvals_refused_total",
+    "counter",
+    ("code",),
+    "Questions of servers for approvals that were refused, by the code that they were told; `too_many` is a person "
+    "whose calls asked for more than anybody reads.",
+    "questions",
 )
 
 SERVER_STATES = (
@@ -169,6 +232,82 @@ HEALTH_OLDEST = Metric(
     "seconds",
 )
 
+JOINED_UP = Metric(
+    "pegboard_hub_joined_edge_up",
+    "gauge",
+    ("edge",),
+    "1 while a joined edge is heard of and takes calls, else 0; nothing before it came for the first time.",
+    "boolean",
+)
+JOINED_HEARD = Metric(
+    "pegboard_hub_joined_edge_heard_timestamp_seconds",
+    "gauge",
+    ("edge",),
+    "When a joined edge was last heard of.",
+    "seconds since 1970",
+)
+JOINED_VERSION = Metric(
+    "pegboard_hub_joined_edge_bundle_version",
+    "gauge",
+    ("edge",),
+    "Version of the bundle that a joined edge says it decides with.",
+    "version",
+)
+JOINED_FAULTS = Metric(
+    "pegboard_hub_joined_edge_faults",
+    "gauge",
+    ("edge",),
+    "What a joined edge says that it was told and does not use.",
+    "faults",
+)
+
+NOTIFICATIONS = Metric(
+    "pegboard_hub_notifications_total",
+    "counter",
+    ("destination", "outcome"),
+    "Attempts to tell a destination of approvals: `delivered`, `failed` (tried again later) or `given_up`.",
+    "attempts",
+)
+NOTIFICATIONS_WAITING = Metric(
+    "pegboard_hub_notifications_waiting",
+    "gauge",
+    ("destination",),
+    "Messages that a destination has not taken yet; of several hubs the one that leads says it.",
+    "messages",
+)
+NOTIFICATIONS_OLDEST = Metric(
+    "pegboard_hub_notifications_oldest_seconds",
+    "gauge",
+    ("destination",),
+    "How long the oldest of them has waited.",
+    "seconds",
+)
+
+DEPLOYMENTS = Metric(
+    "pegboard_deployments",
+    "gauge",
+    ("stage",),
+    "Submitted servers by the stage of their deployment: `settled`, `starting`, `stepping` or `watching`; of several "
+    "hubs the one that leads says it.",
+    "servers",
+)
+DEPLOYMENT_MOVES = Metric(
+    "pegboard_deployment_moves_total",
+    "counter",
+    ("move",),
+    "What was done with releases: `begin`, `step`, `switch`, `settle`, `fail`, `give up`, `back` or `let go`. `fail` "
+    "and `back` are releases that did not make it.",
+    "moves",
+)
+REPLICAS = Metric(
+    "pegboard_replicas",
+    "gauge",
+    ("state",),
+    "Replicas of submitted servers by what their runtimes said last: `starting`, `ready`, `asleep`, `failing` or "
+    "`stopping`; told by the hub that leads.",
+    "replicas",
+)
+
 HUB_METRICS = (
     HUB_REQUESTS,
     HUB_REQUEST_SECONDS,
@@ -183,13 +322,31 @@ HUB_METRICS = (
     UNKNOWN_CALLS,
     REGISTRY_SERVERS,
     REGISTRY_PROBLEMS,
+    STOPPED,
     BUNDLES_SIGNED,
     TOKENS_ISSUED,
+    SERVICE_TOKENS_REFUSED,
+    EXCHANGES_REFUSED,
+    APPROVALS,
+    APPROVALS_OLDEST,
+    APPROVALS_MOVED,
+    APPROVALS_DECIDED,
+    APPROVALS_REFUSED,
     HEALTH_SERVERS,
     HEALTH_LOOKS,
     HEALTH_LOOK_SECONDS,
     HEALTH_HEARD,
     HEALTH_OLDEST,
+    JOINED_UP,
+    JOINED_HEARD,
+    JOINED_VERSION,
+    JOINED_FAULTS,
+    NOTIFICATIONS,
+    NOTIFICATIONS_WAITING,
+    NOTIFICATIONS_OLDEST,
+    DEPLOYMENTS,
+    DEPLOYMENT_MOVES,
+    REPLICAS,
 )
 """What the hub counts itself."""
 
@@ -248,6 +405,13 @@ EDGE_BODIES_REFUSED = Metric(
     "Requests whose body is no well-formed MCP message, or means two things.",
     "requests",
 )
+EDGE_RATE_LIMITED = Metric(
+    "pegboard_edge_rate_limited_total",
+    "counter",
+    ("limit",),
+    "Requests that a rate refused, by whose it is: `address`, `person`, `surface` or `server`.",
+    "requests",
+)
 EDGE_CONFIG_REJECTED = Metric(
     "pegboard_edge_config_rejected_total",
     "counter",
@@ -296,6 +460,13 @@ EDGE_LOG_UNREAD = Metric(
     "What of the access log the ledger does not have the refusals of yet.",
     "bytes",
 )
+EDGE_REFUSALS_THINNED = Metric(
+    "pegboard_edge_refusals_thinned_total",
+    "counter",
+    (),
+    "Refusals the ledger was not told of, because it was told of so many of the kind in that second.",
+    "requests",
+)
 
 ENVOY_METRICS = (
     EDGE_REQUESTS,
@@ -310,6 +481,7 @@ ENVOY_METRICS = (
     EDGE_TOKEN_CACHE,
     EDGE_RULES,
     EDGE_BODIES_REFUSED,
+    EDGE_RATE_LIMITED,
     EDGE_CONFIG_REJECTED,
     EDGE_SERVER_REQUESTS,
     EDGE_SERVER_FAILURES,
@@ -317,7 +489,7 @@ ENVOY_METRICS = (
 )
 """What is taken over of Envoy's own statistics."""
 
-AGENT_METRICS = (EDGE_BUNDLE_VERSION, EDGE_BUNDLE_ISSUED, EDGE_BUNDLE_MAX_AGE, EDGE_LOG_UNREAD)
+AGENT_METRICS = (EDGE_BUNDLE_VERSION, EDGE_BUNDLE_ISSUED, EDGE_BUNDLE_MAX_AGE, EDGE_LOG_UNREAD, EDGE_REFUSALS_THINNED)
 """What the agent beside Envoy knows."""
 
 INSTANCE_INFO = Metric(

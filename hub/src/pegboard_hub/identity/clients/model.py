@@ -74,6 +74,8 @@ class ClientKind(StrEnum):
     """By a client id metadata document: its id is the document's URL."""
     DYNAMIC = "dynamic"
     """It registered itself (RFC 7591)."""
+    SURFACE = "surface"
+    """By the operator, with its own key: it acts for many people (`identity/surfaces`)."""
 
 
 class Standing(StrEnum):
@@ -96,7 +98,6 @@ class Client:
         name: what it calls itself; untrusted unless the operator registered it.
         redirect_uris: where answers may go, exactly as registered.
         surface: from which its calls count; decided here, never by its words.
-        channels: those a bot was registered with.
         secret: of a confidential client; None of a public one.
         any_resource: whether one sign-in of it reaches every server (Pegboard's own command alone).
     """
@@ -108,19 +109,20 @@ class Client:
     redirect_uris: tuple[str, ...]
     surface: str
     standing: Standing = Standing.UNKNOWN
-    channels: tuple[str, ...] = ()
     uri: str | None = None
     secret: str | None = None
     any_resource: bool = False
 
     @property
-    def channel(self) -> str | None:
-        """The channel that its calls come from: the one it was registered with. Of several nobody has said which."""
-        return self.channels[0] if len(self.channels) == 1 else None
+    def acts(self) -> bool:
+        """Whether it acts for people, and so gets nothing by a sign-in but what it exchanges (RFC 8693)."""
+        return self.kind is ClientKind.SURFACE
 
     @property
     def asks(self) -> bool:
-        """Whether a person is asked before it gets a token."""
+        """Whether a person is asked before it gets a token. One that acts for many is let in by each of them."""
+        if self.acts:
+            return True
         return self.kind in (ClientKind.DOCUMENT, ClientKind.DYNAMIC) and self.standing is not Standing.APPROVED
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from pegboard.core.text import BLANK, HIDING, MARKS
+from pegboard.core.text import BLANK, HIDING, MARKS, hides_as_selector
 
 LONGEST_NAME = 100
 """Characters of a name that are kept; a longer one fills a page with words of its own."""
@@ -32,7 +32,7 @@ def shown(text: str) -> str:
 
 def _visible(character: str, text: str, at: int) -> str:
     category = unicodedata.category(character)
-    blank = character in BLANK or (category == "Zs" and character != " ")
+    blank = character in BLANK or (category == "Zs" and character != " ") or hides_as_selector(text, at)
     if category in HIDING or blank or (category in MARKS and _is_piled(text, at)):
         return f"‹U+{ord(character):04X}›"
     return character
@@ -41,6 +41,7 @@ def _visible(character: str, text: str, at: int) -> str:
 def _is_piled(text: str, at: int) -> bool:
     """Whether the mark at `at` comes after as many marks as one letter may have, or after no letter."""
     marks = 0
-    while at - marks - 1 >= 0 and unicodedata.category(text[at - marks - 1]) in MARKS:
+    # No further back than it matters: a text may be marks alone, and long.
+    while marks < MOST_MARKS and marks < at and unicodedata.category(text[at - marks - 1]) in MARKS:
         marks += 1
     return marks >= MOST_MARKS or at - marks == 0

@@ -17,14 +17,12 @@ class RegisteredClient:
         name: how pages call it.
         redirect_uris: where answers may go.
         surface: from which its calls count.
-        channels: of a bot, those it was invited to.
         secret: of a confidential client; None of a public one.
     """
 
     name: str
     redirect_uris: tuple[str, ...]
     surface: str
-    channels: tuple[str, ...] = ()
     secret: str | None = field(default=None, repr=False)
 
 
@@ -57,9 +55,7 @@ def client_rules(opened: SignInSettings) -> ClientRules:
     """What the sign-in file says of clients, with the secrets that it names."""
     said = opened.file.clients
     registered = {
-        client_id: RegisteredClient(
-            client.name, client.redirect_uris, client.surface, client.channels, opened.secret(client.secret)
-        )
+        client_id: RegisteredClient(client.name, client.redirect_uris, client.surface, opened.secret(client.secret))
         for client_id, client in said.registered.items()
     }
     return ClientRules(

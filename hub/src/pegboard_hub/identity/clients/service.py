@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Protocol
 
-from pegboard.core.names import CLIENT_SURFACES
+from pegboard.core.names import SIGN_IN_SURFACES
 from pegboard.core.redirects import surface_of
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients import store
@@ -64,8 +64,8 @@ NOT_APPROVED = "client approved no more"
 LONGEST_WHY = 500
 MOST_SHOWN_UNUSED = 50
 
-DECIDED_SURFACES = tuple(surface for surface in CLIENT_SURFACES if surface != "bot")
-"""What an operator may count a client as. A bot has channels, which the sign-in file alone gives."""
+DECIDED_SURFACES = SIGN_IN_SURFACES
+"""What an operator may count a client as. What acts for many people is registered, with a key of its own."""
 
 
 class Documents(Protocol):
@@ -109,6 +109,7 @@ class Clients:
         end_connections: ends the connections of client ids, for a reason.
         clock: seconds since the epoch.
         login: issuer of the login that people are from.
+        surfaces: those that the operator registered to act for people.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Clients:
         end_connections: Callable[[list[str], str], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
         login: str = "",
+        surfaces: Callable[[], Iterable[Client]] = tuple,
     ) -> None:
         self.rules = rules
         self._database = database
@@ -127,6 +129,7 @@ class Clients:
         self._documents = documents or NoDocuments()
         self._end_connections = end_connections
         self._login = login
+        self._surfaces = surfaces
         self._clock = clock
         self._new: deque[float] = deque()
         self._noted: dict[str, int] = {}
@@ -231,6 +234,7 @@ class Clients:
             decisions, uses = await store.decisions(db), await store.uses(db, now)
             unused, used = await store.unused(db), await store.last_used(db)
         own = [COMMAND, *(_registered(name, client) for name, client in self.rules.registered.items())]
+        own += self._surfaces()
         ours: list[tuple[Client, int | None]] = [(client, used.get(client.client_id)) for client in own]
         theirs = [(_client(one), used.get(one.client_id)) for one in stored]
         known = {client.software for client, _ in (*ours, *theirs)}
@@ -343,7 +347,9 @@ class Clients:
         if client_id == COMMAND.client_id:
             return COMMAND
         registered = self.rules.registered.get(client_id)
-        return _registered(client_id, registered) if registered else None
+        if registered:
+            return _registered(client_id, registered)
+        return next((each for each in self._surfaces() if each.client_id == client_id), None)
 
     async def _by_document(self, url: str) -> Client | None:
         """The client whose document is at a URL; None where there is none, or too many new ones came at once."""
@@ -468,6 +474,5 @@ def _registered(client_id: str, registered: RegisteredClient) -> Client:
         redirect_uris=registered.redirect_uris,
         surface=registered.surface,
         standing=Standing.APPROVED,
-        channels=registered.channels,
         secret=registered.secret,
     )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.identity.clients.model import ClientKind, Standing, client_decisions, clients, consents
 from pegboard_hub.identity.connections.model import connections, revocations
-from pegboard_hub.identity.connections.store import got_a_token
+from pegboard_hub.identity.connections.store import got_a_token, in_use
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.storage.database import insert_and_tell_new, insert_new
 
@@ -149,7 +149,7 @@ async def uses(db: AsyncConnection, now_ms: int) -> list[Use]:
             connections.c.ended_at_ms.is_(None),
             sessions.c.ended_at_ms.is_(None),
             sessions.c.expires_at_ms > now_ms,
-            got_a_token(),
+            in_use(),
         )
         .group_by(connections.c.client_id, connections.c.sub)
     )

@@ -29,6 +29,7 @@ from pegboard_hub.identity.revocations import KEPT_MS, Revocations
 from pegboard_hub.identity.secrets import digest_of, new_id, new_secret
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.identity.sessions.service import SessionEnded, Sessions
+from pegboard_hub.identity.surfaces.store import exchanged_tokens
 from pegboard_hub.storage.database import Database
 
 log = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ class Connections:
     async def of(self, sub: str) -> list[Connection]:
         """A person's connections that have not ended, the newest first; without those that no client came for."""
         async with self._database.read() as db:
-            return await store.find(db, (connections.c.sub == sub) & store.got_a_token())
+            return await store.find(db, (connections.c.sub == sub) & store.in_use())
 
     async def end(self, connection: str, why: str, sub: str | None = None) -> bool:
         """End one connection and revoke its tokens; False where there is none, or it is not `sub`'s."""
@@ -231,7 +232,7 @@ class Connections:
     ) -> Answer:
         session = await self._session(connection)
         resource = self._resource(connection, resource)
-        bearer = Bearer(session.facts, client.client_id, client.surface, session.sid, client.channel)
+        bearer = Bearer(session.facts, client.client_id, client.surface, session.sid, software=client.software)
         # Of a connection to any resource each token has the scope of the resource it is for.
         scope = self._issuer.scope_for(resource, scope if connection.resource else None)
         known_at, ends_at = session.facts_at_ms / 1000, session.expires_at_ms // 1000
@@ -304,6 +305,7 @@ class Connections:
         ids = [each.connection for each in await store.find(db, which)]
         await store.end(db, ids, why, now)
         await self._revocations.add(db, "token", await store.recent_tokens(db, ids, now - KEPT_MS))
+        await self._revocations.add(db, "token", await exchanged_tokens(db, ids, now))
         return len(ids)
 
     def _now_ms(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, delete, exists, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard.core.names import EXCHANGE_PATH
 from pegboard_hub.identity.connections.model import (
     Connection,
     authorization_codes,
@@ -165,6 +166,11 @@ async def recent_tokens(db: AsyncConnection, of: list[str], since_ms: int) -> li
 def got_a_token() -> ColumnElement[bool]:
     """Of connections: whether the client ever came for a token."""
     return exists().where(refresh_tokens.c.connection == connections.c.connection)
+
+
+def in_use() -> ColumnElement[bool]:
+    """Of connections: whether the client ever came for a token, or exchanges the word of its person for one."""
+    return or_(got_a_token(), connections.c.resource.endswith(EXCHANGE_PATH, autoescape=True))
 
 
 async def forget_expired(db: AsyncConnection, before_ms: int, used_before_ms: int, most: int) -> int:

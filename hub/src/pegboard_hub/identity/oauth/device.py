@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, Response
 
 from pegboard_hub.identity.clients.model import Client, ClientKind
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.oauth.answers import NO_STORE
 from pegboard_hub.identity.oauth.forms import Form, basic, read_form
 from pegboard_hub.identity.oauth.provider import Asked, KnownClient, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
-from pegboard_hub.identity.oauth.token import NO_STORE, Grant, refusal
+from pegboard_hub.identity.oauth.token import Grant, refusal
 
 log = logging.getLogger(__name__)
 

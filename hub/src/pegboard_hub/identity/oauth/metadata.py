@@ -8,12 +8,17 @@ from typing import Any
 from mcp.shared.auth import OAuthMetadata
 from pydantic import AnyHttpUrl
 
+from pegboard.core.jose import ALGORITHM
 from pegboard.core.names import ServerName, api_audience
 from pegboard.core.scopes import SCOPE_API, SERVER_SCOPES
 from pegboard_hub.identity.oauth.device import DEVICE_GRANT
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 
-AUTHENTICATION = ["none", "client_secret_post", "client_secret_basic"]
+AUTHENTICATION = ["none", "client_secret_post", "client_secret_basic", "private_key_jwt"]
+"""The last is of registered surfaces alone (RFC 7523)."""
+
+MUTUAL_TLS = "tls_client_auth"
+"""RFC 8705 §2.1: of services, at the address that `mtls_endpoint_aliases` (§5) tells."""
 
 
 class Metadata(OAuthMetadata):
@@ -30,6 +35,7 @@ def server_metadata(server: AuthorizationServer, grants: list[str]) -> dict[str,
         return AnyHttpUrl(f"{server.public_url}/oauth/{path}")
 
     device = DEVICE_GRANT in grants
+    services = server.services
     found = Metadata(
         issuer=AnyHttpUrl(server.public_url),
         authorization_endpoint=at("authorize"),
@@ -48,6 +54,11 @@ def server_metadata(server: AuthorizationServer, grants: list[str]) -> dict[str,
         authorization_response_iss_parameter_supported=True,
     )
     document: dict[str, Any] = found.model_dump(mode="json", exclude_none=True)
+    for endpoint in ("token_endpoint", "revocation_endpoint"):
+        document[f"{endpoint}_auth_signing_alg_values_supported"] = [ALGORITHM]
+    if services is not None:
+        document["token_endpoint_auth_methods_supported"] = [*AUTHENTICATION, MUTUAL_TLS]
+        document["mtls_endpoint_aliases"] = {"token_endpoint": f"{services.origin(server.public_url)}/oauth/token"}
     # Clients compare the issuer letter by letter (RFC 8414 §3.3).
     return document | {"issuer": server.public_url}
 

@@ -22,13 +22,14 @@ from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull,
 from pydantic import AnyUrl, PrivateAttr
 
 from pegboard.core.jose import Verifier
-from pegboard.core.names import api_audience
+from pegboard.core.names import api_audience, exchange_audience
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.identity.clients.model import CLIENT_ID_LENGTH, Client, Standing
 from pegboard_hub.identity.clients.redirects import matches
 from pegboard_hub.identity.connections.service import Answer
 from pegboard_hub.identity.connections.store import Code, Refresh
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.issue import Bearer
 from pegboard_hub.identity.oauth.server import AuthorizationServer
 from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.storage.errors import StorageUnavailable
@@ -63,6 +64,8 @@ NOT_KEPT = "the database takes no writes now, so nothing was issued; try again i
 
 SIGN_IN = "/sign-in"
 CONSENT = "/consent"
+ACTING = "/acting"
+"""Where a person lets a registered surface act for them."""
 AUTHORIZE = "/oauth/authorize"
 
 
@@ -183,13 +186,16 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
         for fault, words in FAULTS:
             if fault(self._asked.form):
                 raise AuthorizeError("invalid_request", words)
-        if not params.resource and not client.client.any_resource:
+        if not params.resource and not client.client.any_resource and not client.client.acts:
             words = "resource is missing: say which server the token is for (RFC 8707), by its URL"
             raise AuthorizeError("invalid_target", words)
         session = self._asked.session
         if session is None:
             return self._page(SIGN_IN, {"continue": f"{AUTHORIZE}?{self._asked.query}"})
+        self._check_going(session, client.client)
         resource, scope = self._scope(client.client, params)
+        if client.client.acts and not await self._consented(session, client.client, scope):
+            return self._page(ACTING, {"client": client.client.client_id, "request": self._asked.query})
         if client.client.asks and not await self._consented(session, client.client, scope):
             return f"{self._server.public_url}{CONSENT}?{self._asked.query}"
         try:
@@ -282,7 +288,11 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
         """Resource and scope of the connection; of a client for any resource the scope is each token's own."""
         if client.any_resource:
             return "", ""
-        resource = params.resource or ""
+        exchange = exchange_audience(self._server.public_url)
+        resource = params.resource or (exchange if client.acts else "")
+        if (resource == exchange) != client.acts:
+            words = f"{resource!r} is no server; for a registered surface it is {exchange} alone, and for nobody else"
+            raise AuthorizeError("invalid_target", words)
         if resource == api_audience(self._server.public_url) and client.asks:
             raise AuthorizeError("invalid_target", f"{resource} {NOT_FOR_EVERYBODY}")
         try:
@@ -291,6 +301,14 @@ class Provider(OAuthAuthorizationServerProvider[KnownCode, KnownRefresh, AccessT
             if refused.code == "invalid_scope":
                 raise AuthorizeError("invalid_scope", refused.description) from refused
             raise AuthorizeError("invalid_target", refused.description) from refused
+
+    def _check_going(self, session: Session, client: Client) -> None:
+        """Send nobody on who would get no token: who is stopped is told so, and why."""
+        bearer = Bearer(session.facts, client.client_id, client.surface, session.sid, software=client.software)
+        try:
+            self._server.issuer.check_going(bearer)
+        except OAuthRefused as refused:
+            raise AuthorizeError("access_denied", refused.description) from refused
 
     async def _consented(self, session: Session, client: Client, scope: str) -> bool:
         return await self._server.clients.consented(session.facts.sub, client.software, scope)

@@ -13,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.oauth.answers import NO_STORE
+from pegboard_hub.identity.oauth.exchange import authenticated
 from pegboard_hub.identity.oauth.forms import basic, read_form
 from pegboard_hub.identity.oauth.provider import NOT_KEPT, Asked, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
-from pegboard_hub.identity.oauth.token import NO_STORE, challenged, refusal
+from pegboard_hub.identity.oauth.token import challenged, refusal
 from pegboard_hub.storage.errors import StorageUnavailable
 
 
@@ -27,6 +29,7 @@ def revoke_endpoint(server: AuthorizationServer) -> Callable[[Request], Awaitabl
         try:
             form, request = await read_form(request)
             token = form.needed("token")
+            await authenticated(server, request, form)
             provider = Provider(server, Asked(basic=basic(request)))
             client = await ClientAuthenticator(provider).authenticate_request(request)
             found = await provider.load_access_token(token) or await provider.load_refresh_token(client, token)

@@ -12,8 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pegboard.core.token import MAX_LIFETIME_S
+from pegboard_hub.common.requests import SPIFFE_HEADER
 from pegboard_hub.identity.demo import DEMO_GRANT, DemoSignIn
 from pegboard_hub.identity.errors import OAuthRefused
+from pegboard_hub.identity.oauth.answers import NO_STORE
+from pegboard_hub.identity.oauth.exchange import EXCHANGE_GRANT, authenticated, exchanged
 from pegboard_hub.identity.oauth.forms import Form, basic, read_form
 from pegboard_hub.identity.oauth.provider import NOT_KEPT, Asked, Provider
 from pegboard_hub.identity.oauth.server import AuthorizationServer
@@ -24,8 +27,8 @@ log = logging.getLogger(__name__)
 VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 """RFC 7636 §4.1. A short one can be guessed from its challenge, which the browser's history keeps."""
 
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-"""RFC 6749 §5.1: nobody keeps a copy of a token response."""
+SERVICE_GRANT = "client_credentials"
+"""The grant of services (`services.py`), and the only one at their port."""
 
 Grant = Callable[[Request, Form], Awaitable[Response]]
 """Answers a token request of one `grant_type`."""
@@ -40,9 +43,14 @@ def token_endpoint(
         server: the parts.
         more: grants beside the SDK's and the demo directory's.
     """
+
+    async def exchange(request: Request, form: Form) -> Response:
+        return await exchanged(server, request, form)
+
     grants: dict[str, Grant] = {
         "authorization_code": _sdk(server),
         "refresh_token": _sdk(server),
+        EXCHANGE_GRANT: exchange,
         **more,
     }
     if server.demo is not None:
@@ -51,6 +59,8 @@ def token_endpoint(
     async def token(request: Request) -> Response:
         try:
             form, request = await read_form(request)
+            if SPIFFE_HEADER in request.headers and form.needed("grant_type") != SERVICE_GRANT:
+                raise OAuthRefused("unauthorized_client", f"services have {SERVICE_GRANT}, and no other grant")
             grant = grants.get(form.needed("grant_type"))
             if grant is None:
                 raise OAuthRefused("unsupported_grant_type", f"grant_type must be one of {', '.join(grants)}")
@@ -80,6 +90,7 @@ def _sdk(server: AuthorizationServer) -> Grant:
     async def exchange(request: Request, form: Form) -> Response:
         if form["grant_type"] == "authorization_code" and not VERIFIER.fullmatch(form.needed("code_verifier")):
             raise OAuthRefused("invalid_request", "code_verifier is not 43 to 128 unreserved characters (RFC 7636)")
+        await authenticated(server, request, form)
         provider = Provider(server, Asked(resource=form.get("resource", ""), basic=basic(request)))
         response: Response = await TokenHandler(provider, ClientAuthenticator(provider)).handle(request)
         if response.status_code == 200:

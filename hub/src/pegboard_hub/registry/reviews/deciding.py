@@ -18,7 +18,7 @@ from pegboard_hub.registry.reviews.granting import check_shares, granted_by, rea
 from pegboard_hub.registry.reviews.model import Kind, Review, State, in_order, subject_of
 from pegboard_hub.registry.reviews.reading import look_up
 from pegboard_hub.registry.reviews.rights import Rights
-from pegboard_hub.registry.reviews.rules import together, within
+from pegboard_hub.registry.reviews.rules import common, together, within
 from pegboard_hub.registry.reviews.texts import check_long
 
 NOTHING = Access()
@@ -67,7 +67,11 @@ async def _note(changing: Changing, person: PersonFacts, review: Review, values:
 
 
 async def _conclude(changing: Changing, name: str, actor: Actor) -> Access | None:
-    """Let what all reviews of the subject approved hold, once all of them have; gives it, and None before."""
+    """Let what all reviews of the subject approved hold, once all of them have; gives it, and None before.
+
+    A submitted release is approved by it and not deployed: until the pipeline has it take the calls, the one that
+    serves is open to nobody to whom it was not.
+    """
     server = changing.server(name)
     found = await store.round_of(changing.connection, server)
     granted = granted_by(found, server)
@@ -79,6 +83,8 @@ async def _conclude(changing: Changing, name: str, actor: Actor) -> Access | Non
     waiting = server.waiting
     if waiting is not None:
         await servers.approve_release(changing.connection, name, waiting.digest, changing.now_ms)
+    deploys = not server.submitted
+    widens = deploys or server.release is None or waiting is None
     await changing.apply(
         Change(
             name,
@@ -86,8 +92,8 @@ async def _conclude(changing: Changing, name: str, actor: Actor) -> Access | Non
             store.GRANT,
             str(values["reason"]),
             values=values,
-            granted=granted,
-            release=waiting,
+            granted=granted if widens else common(server.granted, granted),
+            release=waiting if deploys else None,
             waits_no_more=waiting is not None,
         )
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.changes import Change, Changing
+from pegboard_hub.registry.ending import NO_ENDING, Ending, check_ending
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
@@ -15,7 +17,8 @@ from pegboard_hub.registry.reviews.rights import Rights
 from pegboard_hub.registry.reviews.store import TAKE_BACK
 
 OWNERS_MAY = {
-    "deprecate": (Lifecycle.APPROVED, Lifecycle.LIVE),
+    # Once more: to say another date.
+    "deprecate": (Lifecycle.APPROVED, Lifecycle.LIVE, Lifecycle.DEPRECATED),
     "retire": (Lifecycle.DRAFT, Lifecycle.IN_REVIEW, Lifecycle.APPROVED, Lifecycle.LIVE, Lifecycle.DEPRECATED),
     "bring back": (Lifecycle.DEPRECATED, Lifecycle.RETIRED),
     TAKE_BACK: (Lifecycle.IN_REVIEW,),
@@ -38,13 +41,25 @@ def _unwritten(server: RegisteredServer) -> bool:
 
 
 async def move(
-    changing: Changing, rights: Rights, person: PersonFacts, name: str, action: str, why: str, expected: int
+    changing: Changing,
+    rights: Rights,
+    person: PersonFacts,
+    name: str,
+    action: str,
+    why: str,
+    expected: int | None,
+    ending: Ending = NO_ENDING,
 ) -> RegisteredServer:
     """Deprecate or retire a server, or bring it back."""
     server = await rights.owned(changing, person, name, expected)
     _check_may(server, action)
     told = why if action in ("deprecate", "retire") else ""
-    values = {"lifecycle": _MOVES[action](server), "lifecycle_why": told}
+    values: dict[str, Any] = {"lifecycle": _MOVES[action](server), "lifecycle_why": told}
+    if action == "deprecate":
+        checked = check_ending(ending, server, changing.servers, changing.now_ms)
+        values |= {"ends_at_ms": checked.ends_at_ms, "successor": checked.successor}
+    elif action != "retire":
+        values |= {"ends_at_ms": None, "successor": None}
     if values["lifecycle"] is Lifecycle.DRAFT:
         # What a draft will ask for is reviewed once it is submitted.
         await store.supersede(changing.connection, name, tuple(Kind))
@@ -55,7 +70,7 @@ def _check_may(server: RegisteredServer, action: str) -> None:
     if action not in moves_of(server):
         fault = f"what is {server.lifecycle} cannot be moved like that"
         raise ChangeRefused("lifecycle", fault, "Look at the server again.")
-    if action == "bring back" and server.release is not None and not server.source:
+    if action == "bring back" and server.release is not None and not (server.source or server.submitted):
         raise ChangeRefused("source", "nothing runs it any more", "Name it in the grants file first.")
 
 

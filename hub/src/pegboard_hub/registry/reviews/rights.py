@@ -62,7 +62,9 @@ class Rights:
             return NotYours("own_server", message, f"Ask somebody else in: {', '.join(groups)}.")
         return None
 
-    async def owned(self, changing: Changing, person: PersonFacts, name: str, expected: int) -> RegisteredServer:
+    async def owned(
+        self, changing: Changing, person: PersonFacts, name: str, expected: int | None
+    ) -> RegisteredServer:
         """The server, of one who may change it and has seen it as it is.
 
         Raises:
@@ -74,6 +76,6 @@ class Rights:
         if not self.owns(person, server):
             message = f"This is for the owners of {name}, people in {server.owner or 'no group'}, and for operators."
             raise NotYours("not_an_owner", message, "Ask one of them.")
-        if expected != server.version:
+        if expected is not None and expected != server.version:
             raise ChangeConflict(server, await since(changing.connection, name, expected))
         return server

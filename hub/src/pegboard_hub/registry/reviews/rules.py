@@ -112,6 +112,10 @@ def _tools(release: Release) -> dict[str, Any]:
     return {f"tool {tool.name}": tool.model_dump(mode="json") for tool in release.tools}
 
 
+def _instructions(release: Release) -> dict[str, Any]:
+    return {"instructions": release.instructions} if release.instructions else {}
+
+
 def _policies(release: Release) -> dict[str, Any]:
     return {f"policy {name}": text for name, text in release.policies.items()}
 
@@ -131,6 +135,7 @@ def _of_manifest(*names: str) -> Callable[[Release], dict[str, Any]]:
 
 ASPECTS: tuple[_Aspect, ...] = (
     _Aspect(_tools, (Kind.SECURITY, Kind.GENAI)),
+    _Aspect(_instructions, (Kind.SECURITY, Kind.GENAI)),
     _Aspect(_policies, (Kind.SECURITY,)),
     _Aspect(_requested, (Kind.SECURITY, Kind.PRIVACY)),
     _Aspect(_of_manifest("sensitivity"), (Kind.SECURITY, Kind.PRIVACY)),
@@ -177,7 +182,8 @@ def _completed(before: Release, after: Release) -> Release:
     """An earlier release with what was not kept of its tools as a later one says it of the same tools."""
     later = {tool.name: {name: getattr(tool, name) for name in before.unrecorded} for tool in after.tools}
     tools = tuple(tool.model_copy(update=later.get(tool.name)) for tool in before.tools)
-    return replace(before, tools=tools)
+    told = after.instructions if before.instructions is None else before.instructions
+    return replace(before, tools=tools, instructions=told)
 
 
 def _between(before: dict[str, Any], same: dict[str, Any], after: dict[str, Any]) -> Iterator[Difference]:

@@ -11,6 +11,7 @@ This is the one door to it. Each thing that people do is one transaction, whose 
 from __future__ import annotations
 
 from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.registry.ending import NO_ENDING, Ending
 from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.record import check_why
 from pegboard_hub.registry.reviews import asking, deciding, lifecycle, reopening, talking
@@ -143,7 +144,15 @@ class Reviewing(Reading):
         async with self._registry.changing() as changing:
             return await reopening.lift_genai(changing, self.rights, person, review_id, why)
 
-    async def move(self, person: PersonFacts, name: str, action: str, why: str, expected: int) -> RegisteredServer:
+    async def move(
+        self,
+        person: PersonFacts,
+        name: str,
+        action: str,
+        why: str,
+        expected: int | None,
+        ending: Ending = NO_ENDING,
+    ) -> RegisteredServer:
         """Deprecate or retire a server, bring it back, or take what was submitted back to a draft.
 
         Args:
@@ -151,7 +160,8 @@ class Reviewing(Reading):
             name: the server's.
             action: of `OWNERS_MAY`.
             why: shown to everybody who uses it.
-            expected: the server's version that the person saw.
+            expected: the server's version that the person saw; None: whichever it is.
+            ending: of one that is deprecated, when it closes and what takes its place.
 
         Raises:
             UnknownServer: there is no such server.
@@ -161,4 +171,4 @@ class Reviewing(Reading):
         """
         why = check_why(why)
         async with self._registry.changing() as changing:
-            return await lifecycle.move(changing, self.rights, person, name, action, why, expected)
+            return await lifecycle.move(changing, self.rights, person, name, action, why, expected, ending)

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pegboard_hub.registry.history import RESUME, STOP
 from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
 from pegboard_hub.registry.reviews.model import (
     Comment,
@@ -37,7 +38,7 @@ DECIDING = ("approve", "reject", REOPEN, ASK_GENAI, LIFT_GENAI, GRANT)
 MOVES = ("deprecate", "retire", "bring back", TAKE_BACK)
 """What owners and operators do with a server's lifecycle, as the history calls it."""
 
-AUTHORLESS = (*DECIDING, *MOVES)
+AUTHORLESS = (*DECIDING, *MOVES, STOP, RESUME)
 """What makes nobody an author. Whatever else a person does with a server is a wish of theirs, as far as is known."""
 
 Place = tuple[int, str]

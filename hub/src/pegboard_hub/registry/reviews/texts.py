@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 
 from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, SURFACES
+from pegboard.core.spiffe import is_spiffe_id
 from pegboard.core.text import hidden_in
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.model import Access
@@ -68,7 +69,7 @@ def _plain(value: str) -> str:
 
 
 def _service(value: str) -> str:
-    return _plain(value) or ("" if value.startswith("spiffe://") else "is no SPIFFE ID")
+    return _plain(value) or ("" if is_spiffe_id(value) else "is no SPIFFE ID")
 
 
 _VALUES: dict[str, Callable[[str], str]] = {
