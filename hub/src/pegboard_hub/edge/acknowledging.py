@@ -13,8 +13,6 @@ from pegboard_hub.edge.publish import Publisher
 
 logger = logging.getLogger(__name__)
 
-DOOR = "/internal/v1/edge/acknowledgement"
-
 LOOK_S = 0.2
 """How often Envoy is asked while something is not acknowledged yet, in seconds."""
 
@@ -28,9 +26,10 @@ LONGEST_WAIT_S = 5.0
 class Acknowledging:
     """Tells the hub of each bundle once, when Envoy uses all that follows from it."""
 
-    def __init__(self, publisher: Publisher, hub_socket: Path, operator_token: Path) -> None:
+    def __init__(self, publisher: Publisher, hub_socket: Path, credential: Path, door: str) -> None:
         self._publisher = publisher
-        self._operator_token = operator_token
+        self._credential = credential
+        self._door = f"{door}/acknowledgement"
         self._published: Acknowledgement | None = None
         self._told: Acknowledgement | None = None
         self._client = httpx2.AsyncClient(
@@ -66,9 +65,9 @@ class Acknowledging:
         if word is None or word == self._told or not await self._publisher.used():
             return
         await asyncio.sleep(SETTLE_S)
-        token = self._operator_token.read_text(encoding="utf-8").strip()
+        token = self._credential.read_text(encoding="utf-8").strip()
         headers = {"authorization": f"Bearer {token}"}
-        response = await self._client.post(DOOR, json=word.model_dump(mode="json"), headers=headers)
+        response = await self._client.post(self._door, json=word.model_dump(mode="json"), headers=headers)
         response.raise_for_status()
         self._told = word
 

@@ -33,7 +33,12 @@ class EnvoyAdmin:
         """
         if await self._get("/ready") is None:
             return False
-        return "total_listeners_active: 1\n" in (await self._get("/stats?filter=total_listeners_active") or "")
+        active = await self._get("/stats?filter=total_listeners_active") or ""
+        return re.search(r"total_listeners_active: [1-9]", active) is not None
+
+    async def answers(self) -> bool:
+        """True when Envoy is up, whether it listens or not."""
+        return await self._get("/ready") is not None
 
     async def versions(self) -> dict[str, str] | None:
         """The version in use of each watched source, by its statistics' name; None when Envoy does not answer."""
@@ -55,6 +60,21 @@ class EnvoyAdmin:
         except (httpx2.HTTPError, OSError):
             return False
         return response.status_code == httpx2.codes.OK
+
+    async def stop_listening(self) -> bool:
+        """Have Envoy take no new connection; those that are open go on. False when it does not answer."""
+        try:
+            response = await self._client.post("/drain_listeners")
+        except (httpx2.HTTPError, OSError):
+            return False
+        return response.status_code == httpx2.codes.OK
+
+    async def under_way(self) -> int:
+        """Requests and streams that are not answered to their end; none where Envoy does not answer."""
+        text = (
+            await self._get("/stats?" + urlencode({"filter": r"^http\.(edge|services)\.downstream_rq_active$"})) or ""
+        )
+        return sum(int(line.rpartition(" ")[2]) for line in text.splitlines())
 
     async def close(self) -> None:
         """Close the connection."""

@@ -12,10 +12,15 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 
+from pegboard.core.bundle import EDGE, Bundle
 from pegboard.core.names import ServerName
+from pegboard.core.replicas import mark_of
+from pegboard_hub.common.certificates import TlsFiles
 from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.edge.acknowledging import Acknowledging
@@ -24,9 +29,10 @@ from pegboard_hub.edge.config import render
 from pegboard_hub.edge.delivery import RefusalDelivery
 from pegboard_hub.edge.publish import Publisher
 from pegboard_hub.edge.rotation import LARGEST_BYTES, AccessLogRotation
-from pegboard_hub.edge.snapshot import EdgeSnapshot
+from pegboard_hub.edge.snapshot import PATIENCE, EdgeSnapshot, Gate, Patience
 from pegboard_hub.edge.standing import EdgeStanding
 from pegboard_hub.edge.statistics import EdgeStatistics
+from pegboard_hub.edge.tls import Certificate
 from pegboard_hub.telemetry import table
 from pegboard_hub.telemetry.exposition import Sample
 
@@ -40,6 +46,30 @@ ROTATION_LOOK_S = 1.0
 
 LONGEST_WAIT_S = 5.0
 """The longest pause between two deliveries while the hub is away, in seconds."""
+
+
+OWN_DOOR = "/internal/v1/edge"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Where an edge belongs.
+
+    Attributes:
+        instance: the home that hub and servers listen in.
+        credential: file of what it shows at the hub's internal door.
+        consumer: what it is called as a consumer of bundles.
+        door: where it speaks at the hub's internal door.
+        services_port: the port that services use, where the edge listens on another for them; 0 for the same.
+        gate: the way to hub and servers on another machine; None where they are on this one.
+    """
+
+    instance: Home
+    credential: Path
+    consumer: str
+    door: str
+    services_port: int = 0
+    gate: Gate | None = None
 
 
 class EdgeAgent:
@@ -58,6 +88,10 @@ class EdgeAgent:
         clock: Callable[[], float] = time.time,
         largest_log: int = LARGEST_BYTES,
         hubs: tuple[str, ...] = ("hub",),
+        services_port: int | None = None,
+        patience: Patience = PATIENCE,
+        tls: TlsFiles | None = None,
+        joined: Joined | None = None,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -69,18 +103,41 @@ class EdgeAgent:
             clock: seconds since the epoch.
             largest_log: bytes of the access log beyond which it is rotated.
             hubs: what the hubs are called, of which there may be several.
+            services_port: TCP port of the listener for services; None for none.
+            patience: how long the edge waits for callers and servers.
+            tls: the certificate's files; None where the port is HTTP's.
+            joined: whose sockets it uses, and as whom; None for the instance's own edge.
         """
+        as_own = Joined(home, home.operator_token, EDGE, OWN_DOOR)
+        place = joined or as_own
         self.rendered = asyncio.Event()
         self._clock = clock
-        self._standing = EdgeStanding(home, public_url, hosts or loopback_hosts(), port, hubs)
+        self._standing = EdgeStanding(
+            home,
+            public_url,
+            hosts or loopback_hosts(),
+            port,
+            hubs,
+            services_port,
+            patience,
+            tls is not None,
+            place.instance,
+            place.consumer,
+            place.services_port,
+            place.gate,
+        )
+        self._certificate = Certificate(home, tls) if tls else None
         self._admin = EnvoyAdmin(home.edge_admin_socket)
         self._statistics = EdgeStatistics(self._admin)
         self._publisher = Publisher(home.edge, self._admin)
         self._log = log = AccessLog(home.edge_access_log, home.edge / "log.offset")
-        self._delivery = RefusalDelivery(log, home.internal_socket, home.operator_token)
+        self._delivery = RefusalDelivery(log, place.instance.internal_socket, place.credential, place.door)
         self._rotation = AccessLogRotation(home.edge_access_log, log, self._admin, largest_log)
-        self._acknowledging = Acknowledging(self._publisher, home.internal_socket, home.operator_token)
+        self._acknowledging = Acknowledging(
+            self._publisher, place.instance.internal_socket, place.credential, place.door
+        )
         self._published: EdgeSnapshot | None = None
+        self._bundle: Bundle | None = None
 
     async def run(self) -> None:
         """Work until cancelled. No trouble with a file or the hub ends it."""
@@ -101,6 +158,8 @@ class EdgeAgent:
         Raises:
             OSError: a file cannot be written.
         """
+        if self._certificate is not None and not self._certificate.look(self._clock()):
+            return False
         self._standing.look()
         snapshot = self._standing.snapshot(self._clock())
         if snapshot is None:
@@ -109,13 +168,29 @@ class EdgeAgent:
             # With thousands of servers this takes seconds, and the supervisor shares this loop.
             await self._publisher.publish(await asyncio.to_thread(render, snapshot))
             self._published = snapshot
+        self._bundle = self._standing.bundle  # Envoy was given what follows from it, and does it or refused it by now
         self._acknowledging.published(self._standing.used)
         self.rendered.set()
         return True
 
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle that Envoy was last given; None before the first good one."""
+        return self._bundle
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What Envoy was told and does not use, so that it goes on with what it had, a line each."""
+        refused = tuple(f"Envoy refused {name} and goes on with the one before" for name in self._publisher.refused)
+        if self._standing.refused:
+            refused = (*refused, self._standing.refused)
+        if self._certificate is not None and self._certificate.fault:
+            return (*refused, f"the certificate in use is not the file's: {self._certificate.fault}")
+        return refused
+
     async def metrics(self) -> list[Sample]:
         """What Envoy counted, as far as it answers, and what the agent itself knows."""
-        own: list[Sample] = []
+        own = [Sample(table.EDGE_REFUSALS_THINNED, {}, self._delivery.thinned)]
         if (bundle := self._standing.bundle) is not None:
             own += [
                 Sample(table.EDGE_BUNDLE_VERSION, {}, bundle.version),
@@ -130,6 +205,19 @@ class EdgeAgent:
         """Whether Envoy sends calls to this server, by the configuration that it took last."""
         published = self._published
         return published is not None and any(each.access.server == server for each in published.servers)
+
+    def sends_to(self, server: ServerName, address: str) -> bool:
+        """Whether Envoy sends calls to this replica of a server, by the configuration that it took last.
+
+        Args:
+            server: its name.
+            address: as an endpoint of a bundle names it.
+        """
+        published, mark = self._published, mark_of(address)
+        servers = published.servers if published is not None else ()
+        return any(
+            each.access.server == server and mark in {replica.mark for replica in each.replicas} for each in servers
+        )
 
     async def deliver(self) -> bool:
         """Deliver the next part of the access log. False when there was nothing new.

@@ -16,8 +16,22 @@ CLAIMS = "claims"
 MCP_METADATA = "envoy.filters.http.mcp"
 """Namespace in which the MCP filter leaves what it read in a body."""
 
+CERTIFICATE = "%DOWNSTREAM_PEER_URI_SAN%"
+"""Envoy's placeholder for the SPIFFE ID of the certificate a connection was opened with; all of them, with commas, of
+one that has more than one, which so is nobody's."""
+
+CERTIFICATE_ENDS = "%DOWNSTREAM_PEER_CERT_V_END(%s)%"
+"""Envoy's placeholder for when it ends, in seconds since the epoch."""
+
+CERTIFICATE_ISSUER = "%DOWNSTREAM_PEER_ISSUER%"
+"""Envoy's placeholder for the name of the authority that signed it."""
+
 ROUTE_METADATA = "pegboard"
 """Namespace of the facts a server's route carries."""
+
+
+REASON_HEADER = "x-pegboard-refused"
+"""Response header with a refusal's reason; believed only where Envoy itself answered."""
 
 
 def typed(message: str, **fields: Any) -> Json:
@@ -51,6 +65,11 @@ def header_input(name: str) -> Json:
     return extension(name.strip(":"), "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
 
 
+def skip() -> Json:
+    """The action that has a request pass a filter by."""
+    return extension("skip", "envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+
+
 def exactly(text: str) -> Json:
     """ValueMatcher fields for a string."""
     return {"string_match": {"exact": text}}
@@ -61,9 +80,14 @@ def contains(text: str) -> Json:
     return {"list_match": {"one_of": exactly(text)}}
 
 
+def metadata(namespace: str, *path: str) -> str:
+    """Envoy's placeholder for what a filter left of a request."""
+    return f"%DYNAMIC_METADATA({':'.join((namespace, *path))})%"
+
+
 def claim(*path: str) -> str:
     """Envoy's placeholder for a verified claim; a list prints as JSON."""
-    return f"%DYNAMIC_METADATA({':'.join((JWT_METADATA, CLAIMS, *path))})%"
+    return metadata(JWT_METADATA, CLAIMS, *path)
 
 
 def route_fact(key: str) -> str:

@@ -10,11 +10,8 @@ from dataclasses import replace
 from pegboard.core.challenge import METADATA_PREFIX, Error, challenge
 from pegboard.core.names import MCP_PREFIX
 from pegboard.core.scopes import SCOPE_TOOLS
-from pegboard_hub.edge.envoy import Json, literal
+from pegboard_hub.edge.envoy import REASON_HEADER, Json, literal
 from pegboard_hub.edge.refusals import CASES, PUBLIC_URL, Case
-
-REASON_HEADER = "x-pegboard-refused"
-"""Response header with the refusal's reason; believed only where Envoy itself answered."""
 
 REQUEST_ID = "%STREAM_ID%"
 """The id that Envoy gave the request."""
@@ -44,6 +41,8 @@ def _mapper(case: Case, body: Json, public_url: str, conditions: list[Json]) -> 
     headers = {REASON_HEADER: case.refusal.reason}
     if case.challenge is not None:
         headers["www-authenticate"] = _challenge(public_url, case.challenge)
+    if case.retry_after_s is not None:
+        headers["retry-after"] = str(case.retry_after_s)
     mapper: Json = {
         "filter": filters[0] if len(filters) == 1 else {"and_filter": {"filters": filters}},
         "body_format_override": {"json_format": body, "content_type": "application/json"},

@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from pegboard.core.metrics import Metric
 from pegboard_hub.edge.admin import EnvoyAdmin
 from pegboard_hub.edge.clusters import CLUSTER_PREFIX
-from pegboard_hub.edge.filters import AGREEMENT, WATCHED
+from pegboard_hub.edge.filters import AGREEMENT, DOOR, WATCHED
+from pegboard_hub.edge.rates import STATUS
 from pegboard_hub.edge.revoked import REVOKED
-from pegboard_hub.edge.rules import RULE_NAMES
+from pegboard_hub.edge.rules import GRANTS, HELD, RULE_NAMES, not_held
+from pegboard_hub.edge.stops import STOPPED
 from pegboard_hub.telemetry import table
 from pegboard_hub.telemetry.exposition import Line, Sample, bound_text, lines
 
 PATTERN = (
-    r"^(http\.edge\.(downstream_(rq_[1-5]xx|rq_time|rq_active|cx_active|cx_total|cx_.x_bytes_total)"
-    r"|jwt_authn\.|rbac\.|mcp\.requests_rejected|rds\.pegboard\.update_rejected)"
+    r"^(http\.(edge|services)\.(downstream_(rq_[1-5]xx|rq_time|rq_active|cx_active|cx_total|cx_.x_bytes_total)"
+    r"|jwt_authn\.|rbac\.|mcp\.requests_rejected|rds\.(pegboard|services)\.update_(rejected|failure))"
+    rf"|(http\.(edge|services)\.)?({'|'.join(STATUS)})\.http_local_rate_limit\.rate_limited"
     r"|listener\..*\.downstream_(cx_overload_reject|global_cx_overflow)"
-    r"|(cluster_manager\.cds|listener_manager\.lds|extension_config_discovery\..*)\.update_rejected"
+    r"|(cluster_manager\.cds|listener_manager\.lds|extension_config_discovery\..*)\.update_(rejected|failure)"
     rf"|cluster\.{CLUSTER_PREFIX}[^.]*\.upstream_(rq_[1-5]xx|rq_active|rq_timeout|rq_rx_reset|cx_connect_fail)$)"
 )
 """Names of the statistics that are asked for. Envoy is asked once, and only for those that ever counted: it looks
@@ -51,11 +54,25 @@ _Key = tuple[Metric, str, tuple[tuple[str, str], ...]]
 """Metric, name and labels of one figure."""
 
 FAILURES = ("connect", "reset", "timeout")
-_VALUES = {"class": tuple(f"{digit}xx" for digit in range(1, 6)), "rule": (REVOKED, AGREEMENT, *RULE_NAMES)}
+_VALUES = {
+    "class": tuple(f"{digit}xx" for digit in range(1, 6)),
+    "rule": (REVOKED, DOOR, AGREEMENT, *RULE_NAMES, STOPPED),
+    "limit": tuple(STATUS),
+}
 
 _CLASS = {"envoy_response_code_class": "class"}
 _RULE = {"envoy_rbac_http_prefix": "rule"}
+_LIMIT = {"envoy_local_http_ratelimit_prefix": "limit"}
 _SERVER = {"envoy_cluster_name": "server"}
+
+_SOURCES = {
+    "envoy_cluster_manager_cds": "clusters",
+    "envoy_listener_manager_lds": "listener",
+    "envoy_http_rds": "routes",
+    **{f"envoy_extension_config_discovery_http_filter_{name}": "filters" for name in WATCHED},
+}
+"""Envoy's words for where its configuration comes from, and ours. It calls rejected what it read and does not take,
+and a failure what it could not read."""
 
 ROWS: Mapping[str, Row] = {
     "envoy_http_downstream_rq_xx": Row(table.EDGE_REQUESTS, _CLASS),
@@ -74,14 +91,11 @@ ROWS: Mapping[str, Row] = {
     "envoy_http_rbac_allowed": Row(table.EDGE_RULES, _RULE, {"decision": "allowed"}),
     "envoy_http_rbac_denied": Row(table.EDGE_RULES, _RULE, {"decision": "denied"}),
     "envoy_http_mcp_requests_rejected": Row(table.EDGE_BODIES_REFUSED),
-    "envoy_cluster_manager_cds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "clusters"}),
-    "envoy_listener_manager_lds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "listener"}),
-    "envoy_http_rds_update_rejected": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": "routes"}),
+    "envoy_http_local_rate_limit_rate_limited": Row(table.EDGE_RATE_LIMITED, _LIMIT),
     **{
-        f"envoy_extension_config_discovery_http_filter_{name}_update_rejected": Row(
-            table.EDGE_CONFIG_REJECTED, fixed={"source": "filters"}
-        )
-        for name in WATCHED
+        f"{name}_update_{how}": Row(table.EDGE_CONFIG_REJECTED, fixed={"source": source})
+        for name, source in _SOURCES.items()
+        for how in ("rejected", "failure")
     },
     "envoy_cluster_upstream_rq_xx": Row(table.EDGE_SERVER_REQUESTS, _SERVER | _CLASS),
     "envoy_cluster_upstream_rq_active": Row(table.EDGE_SERVER_UNDER_WAY, _SERVER),
@@ -90,6 +104,21 @@ ROWS: Mapping[str, Row] = {
     "envoy_cluster_upstream_rq_timeout": Row(table.EDGE_SERVER_FAILURES, _SERVER, {"kind": "timeout"}),
 }
 """What is taken over, by Envoy's name in Prometheus' format. Figures of one metric with the same labels add up."""
+
+
+_PASSED = "envoy_http_rbac_policy_allowed"
+_PASSED_AS = "envoy_rbac_policy_name"
+
+
+def _decisions(refuses: str | None) -> dict[tuple[str, str], int]:
+    """What it says of each rule that a request passed the rules' one filter as the rule that refuses it."""
+    held = RULE_NAMES[: RULE_NAMES.index(refuses)] if refuses else RULE_NAMES
+    counted = {(rule, "allowed"): 1 for rule in held}
+    # The filter behind it then refused it in the rule's name, and for nothing of its own.
+    return counted | ({(refuses, "denied"): 1, (STOPPED, "denied"): -1} if refuses else {})
+
+
+_RULES = {HELD: _decisions(None)} | {not_held(rule): _decisions(rule) for rule in RULE_NAMES}
 
 
 class EdgeStatistics:
@@ -110,7 +139,11 @@ def translated(found: Iterable[Line | None]) -> Iterator[Sample]:
     sums = _nothing()
     for line in found:
         name, suffix = _without_suffix(line.name) if line else ("", "")
-        if line and (row := ROWS.get(name)):
+        if line and name == _PASSED:
+            for (rule, decision), times in _RULES.get(line.labels.get(_PASSED_AS, ""), {}).items():
+                key = _key(table.EDGE_RULES, {"rule": rule, "decision": decision})
+                sums[key] = sums.get(key, 0) + times * line.value
+        elif line and (row := ROWS.get(name)) and line.labels.get("envoy_rbac_http_prefix") != f"{GRANTS}_":
             key = _key(row.metric, _labels(row, line.labels), suffix)
             sums[key] = sums.get(key, 0) + line.value * (row.scale if suffix == "_sum" else 1)
     for server in {dict(items).get("server") for _, _, items in sums} - {None}:
