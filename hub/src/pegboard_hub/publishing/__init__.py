@@ -1,0 +1,1 @@
+"""From a submitted project to a live release: the pipeline."""
