@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,46 +20,24 @@ import typer
 
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError
+from pegboard.core.spiffe import is_trust_domain
+from pegboard_hub.common.certificates import CERTIFICATE, KEY, TlsFiles, noted_files
 from pegboard_hub.common.database_url import EMBEDDED, FILE_VARIABLE, VARIABLE, read_database_url
 from pegboard_hub.common.home import Home, noted, read_instance, unusable
-from pegboard_hub.common.settings import DEMO
+from pegboard_hub.common.settings import DEMO, ServiceSettings
 from pegboard_hub.identity.clients.rules import loopback_fault
 from pegboard_hub.identity.settings import SignInFile, read_sign_in
 from pegboard_hub.runtime import detached, preflight, procfs
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
+from pegboard_hub.runtime.launching import leave_no_core
+from pegboard_hub.runtime.options import DEFAULT_HOME as DEFAULT_HOME
+from pegboard_hub.runtime.options import HomeOption as HomeOption
 from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
-from pegboard_hub.runtime.users import user_name
 from pegboard_hub.runtime.welcome import DEFAULT_PORT, welcome
+from pegboard_hub.services.authority import TRUST_DOMAIN
 from pegboard_hub.storage.postgresql import address_of
-
-DEFAULT_HOME = Path(".pegboard")
-
-
-def _own(home: Path) -> Path:
-    """A home that this user may look into.
-
-    Raises:
-        typer.BadParameter: it is somebody else's.
-    """
-    try:
-        owner = user_name(home.stat().st_uid)
-    except PermissionError:
-        raise typer.BadParameter(f"{home} is where {user_name(os.geteuid())} may not look.") from None
-    except OSError:
-        return home  # there is none yet
-    if home.is_dir() and not os.access(home, os.R_OK | os.X_OK):
-        raise typer.BadParameter(
-            f"{home} belongs to {owner}, and this is {user_name(os.geteuid())}: run this as {owner}, or as root."
-        )
-    return home
-
-
-HomeOption = Annotated[
-    Path,
-    typer.Option(envvar="PEGBOARD_HOME", readable=False, callback=_own, help="Folder of this instance's state."),
-]
 
 SAME_REQUEST_S = 0.5
 """Signals this close together, in seconds, are one request to stop."""
@@ -80,15 +59,24 @@ DEMO_LOGIN = Path("demo")
 """As --sign-in: go back to the demo directory."""
 
 
-def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
-    def checked(text: str) -> str:
+NOBODY_IS_TOLD = Path("nobody")
+"""As --notify: no webhooks any more."""
+
+
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """A check of an option whose fault is told as typer tells it."""
+
+    def answer(text: str) -> str:
         try:
             return check(text) if text else ""
         except ValueError as error:
             raise typer.BadParameter(f"{error}.") from error
 
-    return checked
+    return answer
 
+
+TLS_OFF = "off"
+"""In place of a certificate's file: the port is HTTP's."""
 
 PortOption = Annotated[
     int,
@@ -104,7 +92,7 @@ PublicUrlOption = Annotated[
     str,
     typer.Option(
         envvar="PEGBOARD_PUBLIC_URL",
-        callback=_checked(preflight.origin),
+        callback=checked(preflight.origin),
         show_default=False,
         help="Origin that callers use: with https, or on loopback; with the demo directory on loopback alone. "
         "[default: http://localhost:PORT]",
@@ -130,11 +118,21 @@ SignInOption = Annotated[
     ),
 ]
 
+NotifyOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PEGBOARD_NOTIFY",
+        show_default=False,
+        help="The notification file: who is told of approvals, over webhooks; `nobody` for none. "
+        "[default: as at this home's last start; at the first `nobody`]",
+    ),
+]
+
 BindOption = Annotated[
     str,
     typer.Option(
         envvar="PEGBOARD_BIND",
-        callback=_checked(preflight.address),
+        callback=checked(preflight.address),
         show_default=False,
         help="IP address that the edge listens on; with the demo directory a loopback one. [default: loopback]",
     ),
@@ -176,6 +174,53 @@ HubsOption = Annotated[
     ),
 ]
 
+MtlsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        envvar="PEGBOARD_MTLS_PORT",
+        min=LOWEST_PORT,
+        max=HIGHEST_PORT,
+        show_default=False,
+        help="Port at which services call with their certificate (X.509 SVID), 8443 by custom. "
+        "[default: none may call]",
+    ),
+]
+
+TrustDomainOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="PEGBOARD_TRUST_DOMAIN",
+        show_default=False,
+        help="SPIFFE trust domain whose services may call; may be repeated, the edge's own first. "
+        f"[default: {TRUST_DOMAIN}, of the development CA]",
+    ),
+]
+
+WorkloadApiOption = Annotated[
+    str,
+    typer.Option(
+        envvar="PEGBOARD_WORKLOAD_API",
+        show_default=False,
+        help="Where the SPIFFE Workload API is, for example unix:///run/spire/agent.sock. "
+        "[default: none, but the development CA in the home]",
+    ),
+]
+
+TlsCertOption = Annotated[
+    str,
+    typer.Option(
+        envvar=CERTIFICATE,
+        show_default=False,
+        help="File of the edge's certificate chain, in PEM; replaced without a restart. `off`: no TLS of its own. "
+        "[default: as at this home's last start]",
+    ),
+]
+
+TlsKeyOption = Annotated[
+    str,
+    typer.Option(envvar=KEY, show_default=False, help="File of the certificate's private key, in PEM, mode 0600."),
+]
+
 StoryOption = Annotated[
     bool | None,
     typer.Option(
@@ -206,6 +251,12 @@ def up(
     detach: DetachOption = False,
     quiet: QuietOption = False,
     hubs: HubsOption = None,
+    mtls_port: MtlsPortOption = None,
+    trust_domain: TrustDomainOption = None,
+    workload_api: WorkloadApiOption = "",
+    tls_cert: TlsCertOption = "",
+    tls_key: TlsKeyOption = "",
+    notify: NotifyOption = None,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
     called: Annotated[str, typer.Option("--called", hidden=True)] = "",
@@ -220,13 +271,29 @@ def up(
     if die_with_parent:
         # Under `make up`: should make be killed outright, its child is asked to stop rather than left behind.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    url = public_url or f"http://localhost:{port}"
+    tls = _tls(home, tls_cert, tls_key)
+    url = public_url or f"http{'s' if tls else ''}://localhost:{port}"
     if detach and story:
         raise typer.BadParameter("the story is shown in the foreground: leave out --detach, or --story.")
     granted, login, ages = _as_before(home, grants, sign_in, grants_max_age, stops_max_age)
     database_url, count = _data(home, hubs)
     isolation = os.environ.get(SETTING, "auto")
-    settings = InstanceSettings(home, port, url, granted, login, bind, isolation, ages, database_url, count)
+    services = _services(mtls_port, port, tuple(trust_domain or ()), workload_api)
+    settings = InstanceSettings(
+        home,
+        port,
+        url,
+        granted,
+        login,
+        bind,
+        isolation,
+        ages,
+        database_url,
+        count,
+        services,
+        tls,
+        _notify(home, notify),
+    )
     anyone = _check_reach(settings)
     if detach:
         raise typer.Exit(_detach(settings, quiet=quiet))
@@ -243,6 +310,57 @@ def up(
     raise typer.Exit(status)
 
 
+def _notify(home: Path, notify: Path | None) -> Path | None:
+    """The notification file: as it is given, else as at this home's last start."""
+    file = notify or Path(noted(Home.at(home)).get("notify") or NOBODY_IS_TOLD)
+    return None if file == NOBODY_IS_TOLD else file.expanduser().absolute()
+
+
+def _services(
+    mtls_port: int | None, port: int, trust_domains: tuple[str, ...], workload_api: str
+) -> ServiceSettings | None:
+    """How services call; None where no port is named for them.
+
+    Raises:
+        typer.BadParameter: the settings contradict one another.
+    """
+    if mtls_port is None:
+        if trust_domains or workload_api:
+            raise typer.BadParameter("services have no port: name one with --mtls-port, 8443 by custom.")
+        return None
+    if mtls_port == port:
+        raise typer.BadParameter(f"--mtls-port and --port are both {port}: services have a port of their own.")
+    for name in trust_domains:
+        if not is_trust_domain(name):
+            raise typer.BadParameter(f"--trust-domain {name[:80]!r} is no trust domain, for example example.org.")
+    if workload_api and not workload_api.startswith(("unix:///", "tcp://")):
+        raise typer.BadParameter("--workload-api is no address such as unix:///run/spire/agent.sock.")
+    if workload_api and not trust_domains:
+        raise typer.BadParameter("with --workload-api name whose services may call: --trust-domain example.org.")
+    if workload_api and find_spec("spiffe") is None:
+        raise typer.BadParameter("--workload-api needs the extra: pip install 'pegboard-hub[spire]'.")
+    if not workload_api and len(trust_domains) > 1:
+        raise typer.BadParameter("the development CA signs for one trust domain: name one, or a --workload-api.")
+    return ServiceSettings(mtls_port, trust_domains or (TRUST_DOMAIN,), workload_api)
+
+
+def _tls(home: Path, certificate: str, key: str) -> TlsFiles | None:
+    """The certificate's files: as they are given, else as at this home's last start.
+
+    A start that says nothing of them must not bring back HTTP in the clear.
+
+    Raises:
+        typer.BadParameter: one of the two is missing.
+    """
+    if certificate == TLS_OFF:
+        return None
+    if not certificate and not key:
+        return noted_files(noted(Home.at(home)))
+    if not certificate or not key:
+        raise typer.BadParameter(f"a certificate and its key go together: {CERTIFICATE} and {KEY}.")
+    return TlsFiles(Path(certificate).expanduser().absolute(), Path(key).expanduser().absolute())
+
+
 def _check_reach(settings: InstanceSettings) -> bool:
     """Whether people are those of the demo directory; nobody reaches the instance who must not.
 
@@ -251,7 +369,9 @@ def _check_reach(settings: InstanceSettings) -> bool:
     """
     sign_in = read_sign_in(settings.sign_in) if settings.sign_in else SignInFile()
     try:
-        preflight.check_reach(settings.public_url, settings.bind, demo=sign_in.provider is None)
+        preflight.check_reach(
+            settings.public_url, settings.bind, demo=sign_in.provider is None, tls=settings.tls is not None
+        )
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from error
     if sign_in.clients.documents_from_loopback and (fault := loopback_fault(settings.public_url)):
@@ -312,8 +432,12 @@ def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
     options = ["--called", _program(), "--home", str(home.expanduser().absolute()), "--port", str(settings.port)]
     options += ["--public-url", settings.public_url, "--grants", str(settings.grants)]
     options += ["--sign-in", str(settings.sign_in or DEMO_LOGIN)]
+    options += ["--notify", str(settings.notify or NOBODY_IS_TOLD)]
     options += [*(["--bind", settings.bind] if settings.bind else []), *(["--quiet"] if quiet else [])]
     options += ["--hubs", str(settings.hubs)] if settings.hubs > 1 else []
+    options += _service_options(settings.services)
+    tls = settings.tls
+    options += ["--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)] if tls else ["--tls-cert", TLS_OFF]
     options += ["--grants-max-age", str(ages.grants_s), "--stops-max-age", str(ages.stops_s)]
     preflight.check_place(home)
     opened = Home.open(home)
@@ -327,6 +451,14 @@ def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
         for verb, what in (("status", "shows how it is"), ("down", "ends it")):
             print(f"  {_program()} {verb}{_home_option(home)}  {what}")
     return status
+
+
+def _service_options(services: ServiceSettings | None) -> list[str]:
+    if services is None:
+        return []
+    options = ["--mtls-port", str(services.port)]
+    options += [part for name in services.trust_domains for part in ("--trust-domain", name)]
+    return [*options, *(["--workload-api", services.workload_api] if services.workload_api else [])]
 
 
 def _home_option(home: Path) -> str:
@@ -389,9 +521,10 @@ async def _run(
     settings: InstanceSettings, progress: Progress, program: str, *, demo: bool, story: bool, kept: bool
 ) -> int:
     """Start, stay, stop. The second request to stop kills. With `kept` it is brought back when it is killed."""
+    leave_no_core()
     instance = Instance(settings, progress)
     told = asyncio.Event()
-    _on_signals(told, instance.kill)
+    on_signals(told, instance.kill)
     starting = asyncio.create_task(_start(instance, settings, progress, program, demo, story))
     stopping = asyncio.create_task(told.wait())
     try:
@@ -446,7 +579,7 @@ def _program() -> str:
     return sys.argv[0] if "/" in sys.argv[0] and program.name != "__main__.py" else "pegboard"
 
 
-def _on_signals(told: asyncio.Event, kill: Callable[[], None]) -> None:
+def on_signals(told: asyncio.Event, kill: Callable[[], None]) -> None:
     """The first signal stops in order, a later Ctrl-C kills; one delivered twice, as by timeout(1), does not."""
     since = 0.0
 

@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from pegboard.core.errors import PegboardError
 from pegboard.core.manifest import Resources
-from pegboard.core.names import ServerName
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.processes import end_session
 from pegboard_hub.runtime.sandbox import View
@@ -21,6 +21,10 @@ _MEMORY = Resources(memory_mb=1024)
 
 class ReleaseFailed(PegboardError):
     """A server's release could not be made. The message says which step, and what to do."""
+
+
+class OutsideFailed(ReleaseFailed):
+    """What it needs of the outside is not there now, and may be another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class ConfinedRun:
 
 async def run_confined(
     isolation: Isolation,
-    server: ServerName,
+    role: str,
     view: View,
     folder: Path,
     command: list[str],
@@ -48,24 +52,26 @@ async def run_confined(
     limit_s: float,
     most_bytes: int,
     variables: Mapping[str, str] | None = None,
+    more_limits: Mapping[str, int] = MappingProxyType({}),
 ) -> ConfinedRun:
     """Run a command as the server would run, in `folder`.
 
     Args:
         isolation: how.
-        server: for whom; its own user where there is one.
+        role: for whom; its own user where there is one.
         view: what it may see.
         folder: its working folder, HOME and TMPDIR.
         command: what to run.
         limit_s: seconds until it is ended.
         most_bytes: the largest file, output included, that it may write.
         variables: beside the base environment.
+        more_limits: names and values of setrlimit(2) in place of the usual ones.
 
     Raises:
         ReleaseFailed: it took too long or printed too much.
     """
-    limits = {"RLIMIT_FSIZE": most_bytes}
-    confined = isolation.confined(str(server), view, _MEMORY, folder, command, more_limits=limits)
+    limits = {"RLIMIT_FSIZE": most_bytes, **more_limits}
+    confined = isolation.confined(role, view, _MEMORY, folder, command, more_limits=limits)
     # Into files, not pipes: whatever the author's code leaves behind cannot keep us reading.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
         process = await asyncio.create_subprocess_exec(

@@ -18,10 +18,14 @@ from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.permissions import write_secret
+from pegboard_hub.runtime.programs import Program
 from pegboard_hub.runtime.releases import Release
 
 Channels = dict[str, dict[str, str]]
-"""Server and release by the SHA-256 of their channel's token."""
+"""Server, release and what that was made from, by the SHA-256 of their channel's token."""
+
+REPLICA = "replica"
+"""Key of a channel under which stands whose it is of several processes of a server."""
 
 SECRET_VARIABLE = "PEGBOARD_SECRET_"  # noqa: S105 - the start of variables' names
 
@@ -64,17 +68,69 @@ def close_channel(home: Home, isolation: Isolation, server: ServerName) -> None:
     _write_channels(home, isolation, _channels_without(home, server))
 
 
+def open_replica(home: Home, isolation: Isolation, program: Program, replica: str) -> None:
+    """Give one replica of a server a channel of its own. All replicas of a server have its one key for digests.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    token, server = secrets.token_urlsafe(32), program.server
+    own = home.credentials(server)
+    if not own.exists():  # the key alone; it is never a process's
+        replace_file(own, json.dumps({"digest_key": _digest_key(own)}), mode=0o400)
+    content = {"channel_token": token, "digest_key": _digest_key(own)}
+    write_secret(home.credentials(server, replica), json.dumps(content), str(server), isolation)
+    channel = {"server": str(server), "release": program.release, "source": program.source, REPLICA: replica}
+    _write_channels(home, isolation, _replicas_but(home, server, replica) | {_digest(token): channel})
+
+
+def close_replica(home: Home, isolation: Isolation, server: ServerName, replica: str) -> None:
+    """Take a replica's channel away.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    _write_channels(home, isolation, _replicas_but(home, server, replica))
+    home.credentials(server, replica).unlink(missing_ok=True)
+
+
+def close_replicas(home: Home, isolation: Isolation) -> None:
+    """Take every replica's channel away, as before the first is started.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    known = _known(home)
+    kept = {digest: each for digest, each in known.items() if REPLICA not in each}
+    if kept != known:
+        _write_channels(home, isolation, kept)
+
+
+def _replicas_but(home: Home, server: ServerName, replica: str) -> Channels:
+    """Every channel but that of one replica."""
+    known = _known(home)
+    ours = {"server": str(server), REPLICA: replica}
+    return {digest: each for digest, each in known.items() if {k: each.get(k, "") for k in ours} != ours}
+
+
 def _new_channel(home: Home, isolation: Isolation, release: Release) -> Channels:
     token = secrets.token_urlsafe(32)
     path = home.credentials(release.server)
     content = {"channel_token": token, "digest_key": _digest_key(path)}
     write_secret(path, json.dumps(content), str(release.server), isolation)
-    return {_digest(token): {"server": str(release.server), "release": release.digest}}
+    return {_digest(token): {"server": str(release.server), "release": release.digest, "source": release.source}}
 
 
 def _channels_without(home: Home, server: ServerName) -> Channels:
-    known: Channels = json.loads(home.channels.read_text(encoding="utf-8"))
-    return {fingerprint: each for fingerprint, each in known.items() if each["server"] != str(server)}
+    return {fingerprint: each for fingerprint, each in _known(home).items() if each["server"] != str(server)}
+
+
+def _known(home: Home) -> Channels:
+    try:
+        known: Channels = json.loads(home.channels.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return known
 
 
 def _write_channels(home: Home, isolation: Isolation, channels: Channels) -> None:

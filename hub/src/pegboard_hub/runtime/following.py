@@ -5,6 +5,7 @@
 | a server that does not run   | it is brought up                                                           |
 | no more of one that runs     | it is taken down, once the edge sends it no more calls                     |
 | the same of one with a fault | it is tried again: when the file is saved, or when its source or secrets change |
+| a server without a source    | nothing: its releases are submitted (`runtime/machine/`)                    |
 | something that is not good   | nothing: the last good file stays in force                                 |
 """
 
@@ -49,8 +50,9 @@ class Following:
 
     @property
     def wanted(self) -> dict[ServerName, Grant]:
-        """The servers that the last good file names."""
-        return {ServerName.parse(name): grant for name, grant in self._grants.file.servers.items()}
+        """The servers that the last good file names with a source; those without are submitted, and not followed."""
+        named = self._grants.file.servers.items()
+        return {ServerName.parse(name): grant for name, grant in named if grant.source}
 
     async def run(self) -> None:
         """Follow until cancelled. No trouble with the file or with a server ends it."""

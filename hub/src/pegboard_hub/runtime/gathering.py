@@ -107,7 +107,7 @@ class Gathering:
         """
         began = time.monotonic()
         processes = list(self._processes())
-        live = [each for each in processes if each.state is State.LIVE and "/" in each.spec.name]
+        live = [each for each in processes if each.state is State.LIVE and _followed(each)]
         pages = await asyncio.gather(*(self._ask(ServerName.parse(each.spec.name)) for each in live))
         edge = await self._edge()
         own = self._own(processes)
@@ -126,7 +126,7 @@ class Gathering:
         replace_file(self._home.gathered, write(samples).decode(), MODE, owner=owner)
 
     def _own(self, processes: list[Supervised]) -> list[Sample]:
-        servers = sum(1 for each in processes if "/" in each.spec.name)
+        servers = sum(1 for each in processes if _followed(each))
         disk = shutil.disk_usage(self._home.root)
         labels = {"version": version("pegboard-hub"), "isolation": str(self._isolation.mode)}
         return [
@@ -204,6 +204,11 @@ class ToolNames:
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
         return known[1]
+
+
+def _followed(process: Supervised) -> bool:
+    """Whether it is the one process of a server that is followed from a folder."""
+    return "/" in process.spec.name and not process.spec.server
 
 
 def _process(process: Supervised) -> list[Sample]:

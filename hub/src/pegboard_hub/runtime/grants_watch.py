@@ -47,6 +47,7 @@ class Word(BaseModel):
     unusable: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     closed: Mapping[str, str] = {}
+    deploying: Mapping[str, str] = {}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -112,6 +113,7 @@ class GrantsWatch:
             return
         before, self.word = self.word, word
         self._status.closed = dict(word.closed)
+        self._status.deploying = dict(word.deploying)
         self._tell(before, word)
 
     async def _has(self, server: ServerName, release: str) -> bool:

@@ -95,6 +95,8 @@ class Isolation:
         folder: Path,
         command: list[str],
         more_limits: Mapping[str, int] = MappingProxyType({}),
+        groups: tuple[Path, ...] = (),
+        nice: int = 0,
     ) -> list[str]:
         """The command that starts an author's code.
 
@@ -105,15 +107,19 @@ class Isolation:
             folder: its working folder.
             command: what to run.
             more_limits: names and values of setrlimit(2) beside those that follow from `resources`.
+            groups: files of control groups to join.
+            nice: how much lower its priority is.
         """
         user = self.user(server)
         limits = {**_limits(resources, own_user=user is not None), **more_limits}
         if self.bwrap is None:
             closed = self.network_closed and not view.network
-            return Launch(user, limits, close_network=closed, umask=0o007, folder=folder).command(command)
+            launch = Launch(user, limits, closed, umask=0o007, folder=folder, groups=groups, nice=nice)
+            return launch.command(command)
         inner = Launch(user, limits, umask=0o007, folder=folder, tied=False)
         inside = inner.command(command, python=self.python, script=INNER_LAUNCH)
-        return Launch().command([*bwrap_arguments(self.bwrap, view, becomes_user=user is not None), *inside])
+        sandbox = bwrap_arguments(self.bwrap, view, becomes_user=user is not None)
+        return Launch(groups=groups, nice=nice).command([*sandbox, *inside])
 
 
 def choose(

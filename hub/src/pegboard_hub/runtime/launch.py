@@ -29,6 +29,11 @@ def main(arguments: list[str]) -> None:
     settings = json.loads(arguments[0])
     command = arguments[2:]
     libc = ctypes.CDLL(None, use_errno=True)
+    for group in settings["groups"]:
+        with open(group, "w") as file:  # noqa: PTH123 - the standard library's quickest
+            file.write("0")
+    if settings["nice"]:
+        os.nice(settings["nice"])
     for name, value in settings["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if settings["close_network"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ NO_CORE = {"RLIMIT_CORE": 0}
 """A core file would hold keys and people's data."""
 
 
+def leave_no_core() -> None:
+    """Let this process, and all that it starts, leave no core file behind."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What `launch.py` does before it becomes a command.
@@ -26,6 +32,8 @@ class Launch:
         close_network: leave the machine's network; Unix sockets still work.
         umask: of the files the command creates.
         folder: working folder; None keeps the supervisor's.
+        groups: files of control groups that the process writes itself into.
+        nice: how much lower its priority is than ours.
         tied: die with the process that started it. Off only inside a sandbox, whose end is the kernel's business.
     """
 
@@ -35,6 +43,8 @@ class Launch:
     umask: int = 0o022
     folder: Path | None = None
     tied: bool = True
+    groups: tuple[Path, ...] = ()
+    nice: int = 0
 
     def command(
         self, command: list[str], python: Path | str = sys.executable, script: Path = LAUNCH_SCRIPT
@@ -48,5 +58,7 @@ class Launch:
             "umask": self.umask,
             "folder": str(self.folder) if self.folder else "",
             "parent": os.getpid() if self.tied else 0,
+            "groups": [str(group) for group in self.groups],
+            "nice": self.nice,
         }
         return [str(python), "-I", "-S", str(script), json.dumps(settings), "--", *command]

@@ -7,24 +7,27 @@ import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
+from pegboard.core.bundle import BUNDLE_TYPE, MAX_AGE_S, STOPS_MAX_AGE_S, Ages
+from pegboard.core.jose import Verifier
 from pegboard_hub.common.home import Home, noted
 from pegboard_hub.runtime import detached, procfs
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
+from pegboard_hub.runtime.options import JsonOption as JsonOption
 
 ALL_LIVE, SOMETHING_IS_NOT, NOTHING_RUNS = 0, 1, 5
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes of free room below which a disk counts as full."""
 
+MOST_STOPS = 5
+"""Stops that are told one by one."""
+
 STALE_S = 10.0
 """Age in seconds from which the supervisor's word is no longer believed; it renews it every second."""
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 COLUMNS = ("process", "state", "for", "restarts", "pid", "MiB", "version")
 _RIGHT = frozenset({"for", "restarts", "pid", "MiB"})
@@ -102,6 +105,7 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "public_url": noted(home).get("public_url", ""),
         "database": noted(home).get("database") or str(home.database),
         "hubs": int(noted(home).get("hubs") or 1),
+        "edge": noted(home).get("edge", ""),
         "supervisor": {"pid": pid, "since": told.get("supervisor", {}).get("since")},
         "keeper": {"pid": keeper_pid, **_keeper(home)} if home.detached.exists() or keeper_pid else None,
         "isolation": told.get("isolation", {}),
@@ -109,8 +113,13 @@ def look(path: Path, now: float) -> dict[str, Any]:
         "not_started": _not_started(told),
         "faults": told.get("faults", {}),
         "closed": told.get("closed", {}),
+        "deploying": told.get("deploying", {}),
+        "edge_faults": told.get("edge_faults", []),
+        "joined_edges": told.get("joined_edges", []),
+        "notify": told.get("notify", []),
         "edge_bundle_age_s": _age(home.edge_bundle, now),
         "edge_bundle_ages_s": _ages(home)._asdict(),
+        "stopped": _stopped(home),
         "disk_free_bytes": shutil.disk_usage(home.root).free,
         "disk_read_only": procfs.is_read_only(home.root),
         "logs": str(home.log("hub").parent),
@@ -136,6 +145,24 @@ def _ages(home: Home) -> Ages:
     """How old a bundle may grow here, as the operator set it."""
     instance = noted(home)
     return Ages(instance.get("grants_max_age_s", MAX_AGE_S), instance.get("stops_max_age_s", STOPS_MAX_AGE_S))
+
+
+def _stopped(home: Home) -> list[dict[str, str]]:
+    """What the edge was told to refuse to everybody, by its bundle; it needs no hub to be read."""
+    try:
+        verifier = Verifier(json.loads(home.bundle_keys.read_bytes()))
+        bundle = verifier.verify(home.edge_bundle.read_text(encoding="utf-8").strip(), BUNDLE_TYPE)
+        found = [(kind, name, why) for kind, of in _STOPS.items() for name, why in bundle["stops"][of].items()]
+        for server in bundle["servers"]:
+            found += [("server", server["server"], server["stopped"])] if server["stopped"] else []
+            found += [("tool", f"{server['server']}/{tool}", why) for tool, why in server["stopped_tools"].items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [{"kind": kind, "name": name, "why": why} for kind, name, why in found]
+
+
+_STOPS = {"surface": "surfaces", "person": "people", "client": "clients", "service": "services"}
+"""Kinds of callers, and where a bundle names those that are stopped."""
 
 
 def _keeper(home: Home) -> dict[str, Any]:
@@ -205,8 +232,12 @@ def _remarks(found: dict[str, Any]) -> list[str]:
         if failure := process.get("last_failure"):
             lines.append(f"{process['name']}: {failure['what']}, {_moment(failure['at'])}")
     lines += [f"{name} {fault}" for name, fault in sorted(found["faults"].items())]
+    lines += [f"edge: {fault}" for fault in found.get("edge_faults", [])]
+    lines += [line for edge in found.get("joined_edges", []) for line in _joined(edge, found["at"])]
+    lines += [_plain(line) for line in found.get("notify", [])]
     live = {process["name"] for process in found["processes"] if process["state"] == "live"}
     lines += [f"{name} runs; {why}" for name, why in sorted(found["closed"].items()) if name in live]
+    lines += [_plain(f"{name} {what}") for name, what in sorted(found.get("deploying", {}).items())]
     preparing = [name for name in found["not_started"] if name not in found["faults"]]
     lines += [f"{name} is being prepared; see {found['logs']}" for name in preparing]
     disk = _disk(found)
@@ -219,15 +250,42 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     if found["keeper"] and found["keeper"]["last_restart"]:
         lines.append(f"The supervisor was last brought back {_moment(found['keeper']['last_restart'])}")
     hubs = f", by {found['hubs']} hubs" if found["hubs"] > 1 else ""
-    lines.append(f"data is kept in {found['database']}{hubs}")
+    if joined := found.get("edge"):
+        lines.append(f"it is the edge {joined}; `pegboard edge list` at its hub shows all of them")
+    else:
+        lines.append(f"data is kept in {found['database']}{hubs}")
     isolation = found["isolation"]
     if isolation:
         lines.append(f"isolation is {isolation['mode']}: {isolation['why']}")
     if (age := found["edge_bundle_age_s"]) is not None:
         meaning = _if_old(age, Ages(**found["edge_bundle_ages_s"]))
         lines.append(f"the edge's grants were signed {_seconds(age)} ago{meaning}")
+    lines += _stops(found["stopped"])
     lines.append(f"logs are in {found['logs']}")
     return lines
+
+
+def _stops(stopped: list[dict[str, str]]) -> list[str]:
+    """What is stopped for everybody; nothing where nothing is."""
+    lines = [
+        f"stopped for everybody: {stop['kind']} {_plain(stop['name'])} ({_plain(stop['why'])})" for stop in stopped
+    ]
+    more = [f"and {len(lines) - MOST_STOPS} more are stopped; see them with `pegboard stops`"]
+    return [*lines[:MOST_STOPS], *(more if len(lines) > MOST_STOPS else [])]
+
+
+def _plain(text: str) -> str:
+    """One line of text, whatever stands in it."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:200])
+
+
+def _joined(edge: dict[str, Any], now: float) -> list[str]:
+    """How a joined edge is, as the hub last said."""
+    heard = f", heard of {_seconds(max(now - edge['heard_at'] / 1000, 0))} ago" if edge["heard_at"] else ""
+    state = {"never": "has not come yet", "unready": "takes no calls"}.get(edge["standing"], f"is {edge['standing']}")
+    version = f", with version {edge['version']}" if edge["version"] else ""
+    name = edge["name"]
+    return [f"edge {name} {state}{heard}{version}", *(f"edge {name}: {fault}" for fault in edge["faults"])]
 
 
 def _if_old(age_s: float, ages: Ages) -> str:

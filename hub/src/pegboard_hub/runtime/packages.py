@@ -10,14 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
-from pegboard.core.names import ServerName
-from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
-from pegboard_hub.runtime.isolation import Isolation
-from pegboard_hub.runtime.permissions import prepare_server
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.sdists import take_wheel
 from pegboard_hub.runtime.source import Source
+from pegboard_hub.runtime.workshop import Workshop
 
 BUILD_TIMEOUT_S = 120
 MOST_BYTES = 256 * 1024 * 1024
@@ -25,47 +22,41 @@ MOST_BYTES = 256 * 1024 * 1024
 
 
 class PackageBuilder:
-    """Builds local packages for one instance.
+    """Builds local packages in one workshop."""
 
-    Args:
-        home: where work and releases are.
-        isolation: how a build is run.
-        uv: the program that builds.
-    """
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
 
-    def __init__(self, home: Home, isolation: Isolation, uv: Path) -> None:
-        self._home = home
-        self._isolation = isolation
-        self._uv = uv
-
-    async def build(self, server: ServerName, source: Source, package: Path, wheels: Path) -> None:
-        """Put the wheel of `package`, one of `source`'s, into the folder `wheels`.
+    async def build(self, source: Source, package: Path, wheels: Path) -> Path:
+        """Put the wheel of `package`, one of `source`'s, into the folder `wheels`; where it is. Equal ones are equal.
 
         Raises:
             ReleaseFailed: it does not build.
             OSError: a file cannot be read or written.
         """
-        copy = self._home.release(server) / "source"
+        shop = self._shop
+        copy = shop.folder / "source"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir(mode=0o750)
-        user = self._isolation.user(str(server))
+        user = shop.isolation.user(shop.role)
         if user is not None:
             os.chown(copy, -1, user.gid)  # the server's own, and closed to the others
         source.copy(package, copy / package.name)
-        prepare_server(self._home, self._isolation, server)  # an empty working folder
-        work, python = self._home.work(server), self._isolation.python
+        shop.make_ready()
+        work, python = shop.work, shop.isolation.python
         build = ["build", "--wheel", "--offline", "--no-config", "--no-python-downloads", "--python", str(python)]
         run = await run_confined(
-            self._isolation,
-            server,
-            View((copy, self._uv, *python_folders(python)), (work,)),
+            shop.isolation,
+            shop.role,
+            View((copy, shop.uv, *python_folders(python)), (work,)),
             work,
-            [str(self._uv), *build, "--out-dir", str(work / "built"), str(copy / package.name)],
+            [str(shop.uv), *build, "--out-dir", str(work / "built"), str(copy / package.name)],
             limit_s=BUILD_TIMEOUT_S,
             most_bytes=MOST_BYTES,
             variables={"UV_CACHE_DIR": str(work / "cache")},
         )
         if run.status != 0:
-            raise ReleaseFailed(f"{package} does not build: {run.reason}")
-        take_wheel(work / "built", wheels, package.name)
+            raise ReleaseFailed(f"{package.name} does not build: {run.reason}")
+        wheel = take_wheel(work / "built", wheels, package.name)
         shutil.rmtree(copy)
+        return wheel

@@ -50,12 +50,33 @@ def prepare_server(home: Home, isolation: Isolation, server: ServerName) -> None
     home.work(server).mkdir(parents=True, mode=0o700)
     if is_root():
         for right in _rights_of_server(home, isolation, server):
-            _give(right)
+            give(right)
+
+
+def prepare_replica(home: Home, isolation: Isolation, server: ServerName, replica: str) -> None:
+    """Create one replica's folders, its working folder empty, and give them to its server. It may not run.
+
+    Raises:
+        OSError: a folder cannot be created or given away.
+    """
+    home.add_server(server)
+    shutil.rmtree(home.work(server, replica), ignore_errors=True)
+    home.work(server, replica).mkdir(parents=True, mode=0o700)
+    home.spool(server, replica).mkdir(parents=True, mode=0o700, exist_ok=True)
+    if is_root():
+        edge_group = isolation.users.edge.gid if isolation.users else ROOT
+        uid, gid = ids(isolation, str(server))
+        give(Right(home.bundle(server).parent, ids(isolation, "hub")[0], gid, 0o750))
+        give(Right(home.state(server), uid, gid, 0o700))
+        give(Right(home.spool(server, replica), uid, gid, 0o700))
+        give(Right(home.work(server, replica), uid, gid, 0o700))
+        # The supervisor binds the sockets here: the server is handed them, and may not put another in their place.
+        give(Right(home.socket(server).parent, ROOT, edge_group, 0o750))
 
 
 def _prepare_home(home: Home, isolation: Isolation) -> None:
     for right in _rights(home, isolation):
-        _give(right)
+        give(right)
     edge = isolation.user("edge")
     if edge is not None:
         home.edge_access_log.touch(mode=0o600)
@@ -73,8 +94,8 @@ def write_secret(path: Path, text: str, role: str, isolation: Isolation) -> None
 
 
 def _rights(home: Home, isolation: Isolation) -> Iterator[Right]:
-    hub = _ids(isolation, "hub")
-    edge = _ids(isolation, "edge")
+    hub = ids(isolation, "hub")
+    edge = ids(isolation, "edge")
     edge_group = isolation.users.edge.gid if isolation.users else ROOT
     yield Right(home.root, ROOT, ROOT, 0o711)
     yield Right(home.data, *hub, 0o700)
@@ -87,14 +108,15 @@ def _rights(home: Home, isolation: Isolation) -> Iterator[Right]:
     yield Right(home.hub_socket.parent, hub[0], edge_group, 0o2750)
     yield Right(home.internal_socket.parent, *hub, 0o755)
     yield Right(home.edge_admin_socket.parent, *edge, 0o700)
-    yield Right(home.prober_beat.parent, *_ids(isolation, "prober"), 0o755)
+    yield Right(home.prober_beat.parent, *ids(isolation, "prober"), 0o755)
 
 
 def _rights_of_server(home: Home, isolation: Isolation, server: ServerName) -> Iterator[Right]:
     edge_group = isolation.users.edge.gid if isolation.users else ROOT
-    uid, gid = _ids(isolation, str(server))
-    yield Right(home.bundle(server).parent, _ids(isolation, "hub")[0], gid, 0o750)
+    uid, gid = ids(isolation, str(server))
+    yield Right(home.bundle(server).parent, ids(isolation, "hub")[0], gid, 0o750)
     yield Right(home.spool(server), uid, gid, 0o700)
+    yield Right(home.state(server), uid, gid, 0o700)
     yield Right(home.work(server), uid, gid, 0o700)
     # Only the edge may connect: new files here get its group, and nobody else may enter.
     yield Right(home.socket(server).parent, uid, edge_group, 0o2750)
@@ -103,12 +125,18 @@ def _rights_of_server(home: Home, isolation: Isolation, server: ServerName) -> I
             yield Right(part, ROOT, gid, 0o750)
 
 
-def _ids(isolation: Isolation, role: str) -> tuple[int, int]:
+def ids(isolation: Isolation, role: str) -> tuple[int, int]:
+    """User and group that a role's files belong to."""
     user = isolation.user(role)
     return (user.uid, user.gid) if user else (ROOT, ROOT)
 
 
-def _give(right: Right) -> None:
+def give(right: Right) -> None:
+    """Give a folder to whom it belongs.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
     before = right.folder.lstat()
     if before.st_uid != right.owner:
         # Only a folder that changes hands is walked: in one that its owner could write, links may wait for us.

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import FOLDERS, Home, unusable
+from pegboard_hub.common.home import FOLDERS, Home, noted, unusable
 from pegboard_hub.identity.directory import is_loopback, is_loopback_host
 from pegboard_hub.runtime import procfs
 from pegboard_hub.storage.errors import DatabaseUnreadable
@@ -25,7 +25,7 @@ LOWEST_PORT = 1024
 
 HIGHEST_PORT = 65_535
 
-MORE_NAMES = ("run", "instance.json", "from-backup", "lost+found")
+MORE_NAMES = ("run", "instance.json", "join.json", "edge.credential", "from-backup", "lost+found")
 """What may lie in a home that was never started: from a restore, or because it is a file system of its own."""
 
 LEAST_ROOM = 16 * 1024 * 1024
@@ -62,6 +62,22 @@ def check_place(path: Path) -> None:
                 "name a folder that is not there yet, with PEGBOARD_HOME=… or --home",
             ],
         )
+
+
+def check_kind(path: Path) -> None:
+    """See that no joined edge and no gate lives at `path`, where an instance is to be.
+
+    Raises:
+        ConfigurationError: one does.
+    """
+    before = noted(Home.at(path))
+    kind = next((words for name, words in _KINDS.items() if before.get(name)), "")
+    if kind:
+        mend = "name another folder with --home; `pegboard edge` starts what is there"
+        raise ConfigurationError(f"PEGBOARD_HOME {path}", [f"is the home of {kind}", mend])
+
+
+_KINDS = {"edge": "a joined edge", "gate": "a gate"}
 
 
 def find_schema(home: Home) -> Schema:
@@ -127,18 +143,22 @@ def origin(url: str) -> str:
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if valid and parts.username is not None:
+        # Not repeated: who puts a user there often puts a password beside it.
+        raise ValueError(f"it names a user, and an origin has none, {example}")
+    if not valid or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is not an origin, {example}")
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-def check_reach(public_url: str, bind: str, *, demo: bool) -> None:
+def check_reach(public_url: str, bind: str, *, demo: bool, tls: bool = False) -> None:
     """See that nobody reaches the instance who must not, and nobody's token goes over the network in the clear.
 
     Args:
         public_url: the edge's origin.
         bind: the address that it listens on; empty: loopback.
         demo: whether people are those of the demo directory.
+        tls: whether the edge has a certificate.
 
     Raises:
         ValueError: other machines would reach it in a way that is not safe; the message says what is wanted.
@@ -155,9 +175,11 @@ def check_reach(public_url: str, bind: str, *, demo: bool) -> None:
         raise ValueError(f"{bind!r} is not a loopback address. {anyone}: leave out --bind, or name --sign-in")
     if not is_loopback(public_url) and not public_url.startswith("https://"):
         raise ValueError(
-            f"{public_url!r} must begin with https://, since tokens and cookies go over the network: put TLS in "
-            "front of the edge, and name the origin that callers then use"
+            f"{public_url!r} must begin with https://, since tokens and cookies go over the network: give the edge "
+            "a certificate (--tls-cert, --tls-key), or put TLS in front of it, and name the origin that callers use"
         )
+    if tls and not public_url.startswith("https://"):
+        raise ValueError(f"{public_url!r} must begin with https://: the edge has a certificate (--tls-cert)")
 
 
 def address(text: str) -> str:
@@ -174,8 +196,10 @@ def address(text: str) -> str:
         raise ValueError(f"{text!r} is no IP address, for example 0.0.0.0 or 192.0.2.7") from None
 
 
-def check_port(port: int, bind: str = "") -> None:
+def check_port(port: int, bind: str = "", option: str = "--port", variable: str = "PEGBOARD_PORT") -> None:
     """See that the edge can listen on `port`, of the address `bind` or, where there is none, of loopback.
+
+    `option` and `variable` are what another port is named with.
 
     Raises:
         ConfigurationError: it is taken, or not allowed.
@@ -190,21 +214,21 @@ def check_port(port: int, bind: str = "") -> None:
             except OSError as error:
                 if not bind and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # this machine has no such address
-                _refuse_port(port, error)
+                _refuse_port(port, error, option, variable)
 
 
-def _refuse_port(port: int, error: OSError) -> None:
+def _refuse_port(port: int, error: OSError, option: str, variable: str) -> None:
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         raise ConfigurationError("--bind", ["this machine has no such address", "name one of its own, or 0.0.0.0"])
     if error.errno != errno.EADDRINUSE:
-        raise ConfigurationError(f"port {port}", [str(error.strerror), "choose another, PEGBOARD_PORT=… above 1023"])
+        raise ConfigurationError(f"port {port}", [str(error.strerror), f"choose another, {variable}=… above 1023"])
     holder = procfs.holder_of_port(port) or "another program"
     raise ConfigurationError(
         f"port {port}",
         [
             f"is taken by {holder}",
             "stop it, or run this again with the same options and another port: "
-            f"--port {(other := _next_port(port))}, or PEGBOARD_PORT={other} before make up",
+            f"{option} {(other := _next_port(port))}, or {variable}={other} before make up",
         ],
     ) from error
 

@@ -12,11 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from socket import socket as Socket  # noqa: N812 - a field is named so
 from typing import NamedTuple
 
 from pegboard_hub.runtime import procfs
 
 logger = logging.getLogger(__name__)
+
+
+SANDBOX = 4
+"""Processes of a sandbox itself, which its server's limit does not count."""
+
+LOOKS_FULL = 5
+"""Looks in a row at which a process has as many files open as it may, until it counts as stuck."""
 
 
 class State(StrEnum):
@@ -64,6 +72,12 @@ class ProcessSpec:
         memory_mb: private memory, in MiB, beyond which it is started again; None is without limit.
         sandboxed: the command is a sandbox, so a request to stop goes to the process inside.
         version: of what it runs, as operators know it.
+        listener: a socket that is bound and listens already, and is handed over: its queue outlives each process.
+        processes: processes and threads, beyond which it is started again; None is without limit.
+        open_files: files and connections that one of its processes may have open; one that stays there is started
+            again.
+        server: `namespace/name` of whose replica it is; empty where it is none.
+        wind_up: lets what is under way end, within bounds of its own; called before a request to stop.
         sweep: ends whatever an earlier run left behind; called before each start and after each end.
     """
 
@@ -77,6 +91,11 @@ class ProcessSpec:
     sandboxed: bool = False
     version: str = ""
     sweep: Callable[[], Awaitable[None]] | None = None
+    wind_up: Callable[[], Awaitable[None]] | None = None
+    listener: Socket | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    server: str = ""
 
 
 class Failure(NamedTuple):
@@ -101,6 +120,7 @@ class Supervised:
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._full = 0
 
     @property
     def pid(self) -> int | None:
@@ -133,6 +153,8 @@ class Supervised:
         process = self._process
         if process is None or process.returncode is not None:
             return
+        if self.spec.wind_up is not None:
+            await self.spec.wind_up()
         self._ask(process.pid)
         try:
             await asyncio.wait_for(process.wait(), self._timing.grace)
@@ -176,6 +198,7 @@ class Supervised:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=(spec.listener.fileno(),) if spec.listener is not None else (),
             )
         finally:
             os.close(log)
@@ -208,10 +231,22 @@ class Supervised:
         return ""
 
     def _too_much(self, pid: int) -> str:
-        if self.spec.memory_mb is None:
+        """Which limit it broke, in words that name it."""
+        spec = self.spec
+        if spec.memory_mb is None and spec.processes is None and spec.open_files is None:
             return ""
-        used = sum(procfs.private_memory(each) for each in procfs.tree(pid)) // 2**20
-        return f"used {used} MiB of memory; its limit is {self.spec.memory_mb}" if used > self.spec.memory_mb else ""
+        pids = list(procfs.tree(pid))
+        used = sum(procfs.private_memory(each) for each in pids) // 2**20
+        if spec.memory_mb is not None and used > spec.memory_mb:
+            return f"used {used} MiB of memory; its limit is {spec.memory_mb} (resources.memory_mb)"
+        if spec.processes is not None and (count := sum(map(procfs.threads, pids))) > spec.processes + SANDBOX:
+            return f"had {count} processes and threads; its limit is {spec.processes} (resources.processes)"
+        if spec.open_files is not None:
+            full = any(procfs.open_files(each) >= spec.open_files for each in pids)
+            self._full = self._full + 1 if full else 0
+            if self._full > LOOKS_FULL:
+                return f"had {spec.open_files} files open and went on so; its limit (resources.open_files)"
+        return ""
 
     def _ask(self, pid: int) -> None:
         # bubblewrap passes no signal on: outermost process, init of the sandbox, and only then the server.
@@ -244,5 +279,7 @@ def end_session(process: asyncio.subprocess.Process) -> None:
 
 def _end_in_words(status: int) -> str:
     if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
+        with suppress(ValueError):  # those in between have no name
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"was ended by signal {-status}"
     return f"ended with status {status}"

@@ -37,6 +37,30 @@ def private_memory(pid: int) -> int:
     return 0
 
 
+def threads(pid: int) -> int:
+    """How many threads a process has; 0 when it is gone."""
+    with suppress(OSError):
+        return sum(1 for _ in (_PROC / str(pid) / "task").iterdir())
+    return 0
+
+
+def open_files(pid: int) -> int:
+    """How many files and connections a process has open; 0 when it is gone, or is not ours to see."""
+    with suppress(OSError):
+        return sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
+    return 0
+
+
+def of_user(uid: int) -> list[int]:
+    """Every process of a user."""
+    found: list[int] = []
+    for process in _PROC.iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and process.stat().st_uid == uid:
+                found.append(int(process.name))
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time that a process and its children that have ended used, in seconds; 0 when it is gone."""
     with suppress(OSError):

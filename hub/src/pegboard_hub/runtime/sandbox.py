@@ -73,6 +73,7 @@ def _system(network: bool) -> Iterator[str]:
             yield from ("--symlink", str(path.readlink()), name)
         elif path.exists():
             yield from ("--ro-bind", name, name)
+    yield from ("--perms", "0755", "--dir", "/etc")  # made by itself, it would be closed to a server's own user
     for name in (*_ETC, *(_ETC_NETWORK if network else ())):
         yield from ("--ro-bind-try", name, name)
 

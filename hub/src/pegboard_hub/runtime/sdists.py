@@ -3,117 +3,154 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
 import stat
-import tarfile
-import tomllib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx2
 
-from pegboard.core.names import ServerName
-from pegboard_hub.common.home import Home
-from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
-from pegboard_hub.runtime.isolation import Isolation
-from pegboard_hub.runtime.permissions import prepare_server
+from pegboard.core.checks import parse_toml
+from pegboard_hub.runtime.confined import OutsideFailed, ReleaseFailed, run_confined
 from pegboard_hub.runtime.sandbox import View, python_folders
-from pegboard_hub.runtime.source import SourceDistribution
+from pegboard_hub.runtime.source import LARGEST_TOML, SourceDistribution
+from pegboard_hub.runtime.workshop import Workshop
 
 BUILD_TIMEOUT_S = 300
+READ_TIMEOUT_S = 30
 FETCH_TIMEOUT_S = 60
 MOST_BYTES = 512 * 1024 * 1024
+
+EPOCH = 315_532_800
+"""Time of every file in what is built, in seconds since the epoch: the first that a wheel can say (1980)."""
+
+_READ = """
+import sys, tarfile
+text = b""
+with tarfile.open(sys.argv[1]) as tar:
+    for member in tar:
+        if member.isfile() and member.name.count("/") == 1 and member.name.endswith("/pyproject.toml"):
+            text = tar.extractfile(member).read(1024 * 1024)
+sys.stdout.buffer.write(text)
+"""
+"""Prints an archive's own pyproject.toml."""
 
 _DEFAULT_TOOLS = ["setuptools", "wheel"]
 """What a package without `build-system` is built with (PEP 517)."""
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[A-Za-z0-9,._ -]*\])?\s*([<>=!~][^@/]*)?(;.*)?")
 """A named requirement (PEP 508); one that says from where (a URL or a path) is refused."""
 
 
 class SdistBuilder:
-    """Builds source distributions for one instance.
+    """Builds source distributions in one workshop.
 
     Args:
-        home: where work and releases are.
-        isolation: how their code is run.
-        uv: the program that drives the build.
-        run_uv: runs uv outside isolation; here only for wheels, which run nothing.
+        shop: where; its uv is run outside isolation here only for wheels, which run nothing.
+        kept: folder of archives that were fetched before.
     """
 
-    def __init__(
-        self, home: Home, isolation: Isolation, uv: Path, run_uv: Callable[[list[str]], Awaitable[object]]
-    ) -> None:
-        self._home = home
-        self._isolation = isolation
-        self._uv = uv
-        self._run_uv = run_uv
+    def __init__(self, shop: Workshop, kept: Path) -> None:
+        self._shop = shop
+        self._kept = kept
 
-    async def build(self, server: ServerName, sdist: SourceDistribution, wheels: Path) -> None:
-        """Put the wheel of `sdist` into the folder `wheels`.
+    async def build(self, sdist: SourceDistribution, wheels: Path) -> Path:
+        """Put the wheel of `sdist` into the folder `wheels`; where it is.
 
         Raises:
             ReleaseFailed: it cannot be fetched, is not what was locked, or does not build.
             OSError: a file cannot be written.
         """
-        archive = await self._fetch(server, sdist)
-        tools = self._home.release(server) / "build-tools"
-        await self._run_uv(["venv", "--clear", str(tools)])
+        shop = self._shop
+        archive = await self._fetch(sdist)
+        tools = shop.folder / "build-tools"
+        await shop.run_uv(["venv", "--clear", str(tools)])
         python = tools / "bin" / "python"
-        if wanted := _tools(archive, sdist):
-            await self._run_uv(["pip", "install", "--no-build", "--python", str(python), *wanted])
-        prepare_server(self._home, self._isolation, server)  # an empty working folder
-        work = self._home.work(server)
-        view = View((archive, tools, self._uv, *python_folders(self._isolation.python)), (work,))
+        shop.make_ready()
+        if wanted := await self._tools(archive, sdist):
+            await shop.run_uv(["pip", "install", "--no-build", "--python", str(python), *wanted])
+        shop.make_ready()
+        work = shop.work
+        view = View((archive, tools, shop.uv, *python_folders(shop.isolation.python)), (work,))
         build = ["build", "--wheel", "--no-build-isolation", "--offline", "--no-config", "--python", str(python)]
         run = await run_confined(
-            self._isolation,
-            server,
+            shop.isolation,
+            shop.role,
             view,
             work,
-            [str(self._uv), *build, "--out-dir", str(work / "built"), str(archive)],
+            [str(shop.uv), *build, "--out-dir", str(work / "built"), str(archive)],
             limit_s=BUILD_TIMEOUT_S,
             most_bytes=MOST_BYTES,
-            variables={"UV_CACHE_DIR": str(work / "cache")},
+            variables={"UV_CACHE_DIR": str(work / "cache"), "SOURCE_DATE_EPOCH": str(EPOCH)},
         )
         if run.status != 0:
             raise ReleaseFailed(f"{sdist.name} has no wheel and does not build: {run.reason}")
-        take_wheel(work / "built", wheels, sdist.name)
+        wheel = take_wheel(work / "built", wheels, sdist.name)
         shutil.rmtree(tools)
+        return wheel
 
-    async def _fetch(self, server: ServerName, sdist: SourceDistribution) -> Path:
-        """The archive on disk, verified against the lock file; fetched unless an earlier start did."""
-        kept = self._home.release(server) / "sdists" / f"{sdist.sha256}.tar.gz"
+    async def _tools(self, archive: Path, sdist: SourceDistribution) -> list[str]:
+        """What the archive asks to be built with. It is read confined: how long that takes is a stranger's to say."""
+        shop = self._shop
+        python = shop.isolation.python
+        run = await run_confined(
+            shop.isolation,
+            shop.role,
+            View((archive, *python_folders(python)), (shop.work,)),
+            shop.work,
+            [str(python), "-I", "-S", "-c", _READ, str(archive)],
+            limit_s=READ_TIMEOUT_S,
+            most_bytes=LARGEST_TOML,
+        )
+        if run.status != 0:
+            raise ReleaseFailed(f"{sdist.name}: its archive cannot be read: {run.reason}")
+        return _wanted(run.out, sdist)
+
+    async def _fetch(self, sdist: SourceDistribution) -> Path:
+        """The archive on disk, verified against the lock file; fetched unless an earlier build did."""
+        if not _DIGEST.fullmatch(sdist.sha256):
+            raise ReleaseFailed(f"uv.lock gives no digest of {sdist.name}; run `uv lock`")
+        kept = self._kept / f"{sdist.sha256}.tar.gz"
         if not kept.exists():
-            async with httpx2.AsyncClient(follow_redirects=True, timeout=FETCH_TIMEOUT_S) as client:
-                try:
-                    response = await client.get(sdist.url)
-                    response.raise_for_status()
-                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                    raise ReleaseFailed(f"{sdist.name} cannot be fetched from {sdist.url}: {error}") from error
-            if hashlib.sha256(response.content).hexdigest() != sdist.sha256:
+            content = await fetched(sdist.url, sdist.name)
+            if hashlib.sha256(content).hexdigest() != sdist.sha256:
                 raise ReleaseFailed(f"{sdist.name}: what {sdist.url} gives is not what uv.lock has")
-            kept.parent.mkdir(exist_ok=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
             part = kept.with_suffix(".part")
-            part.write_bytes(response.content)
+            part.write_bytes(content)
             part.replace(kept)
         return kept
 
 
-def _tools(archive: Path, sdist: SourceDistribution) -> list[str]:
-    """What the archive asks to be built with."""
-    text = b""
-    with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as tar:
-        for member in tar:
-            if member.isfile() and member.name.count("/") == 1 and member.name.endswith("/pyproject.toml"):
-                file = tar.extractfile(member)
-                text = file.read(1024 * 1024) if file else b""
+async def fetched(url: str, name: str) -> bytes:
+    """What an index gives at `url`; nothing of it is verified here.
+
+    Raises:
+        OutsideFailed: it cannot be had; it may be another time.
+        ReleaseFailed: it is larger than anything that is fetched.
+    """
+    async with httpx2.AsyncClient(follow_redirects=True, timeout=FETCH_TIMEOUT_S) as client:
+        content = bytearray()
+        try:
+            async with client.stream("GET", url) as response:
+                response.raise_for_status()
+                async for part in response.aiter_bytes():
+                    content += part
+                    if len(content) > MOST_BYTES:
+                        raise ReleaseFailed(f"{name} is larger than {MOST_BYTES // 2**20} MiB")
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            words = str(error) or type(error).__name__
+            raise OutsideFailed(f"{name} cannot be fetched from {url}: {words}") from error
+    return bytes(content)
+
+
+def _wanted(text: bytes, sdist: SourceDistribution) -> list[str]:
+    """What a pyproject.toml asks to be built with."""
     try:
-        system = tomllib.loads(text.decode()).get("build-system", {})
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        system = parse_toml(text.decode()).get("build-system", {})
+    except ValueError as error:
         raise ReleaseFailed(f"{sdist.name}: its pyproject.toml is not valid: {error}") from error
     tools = [str(requirement) for requirement in system.get("requires", _DEFAULT_TOOLS)]
     for tool in tools:
@@ -122,18 +159,35 @@ def _tools(archive: Path, sdist: SourceDistribution) -> list[str]:
     return tools
 
 
-def take_wheel(built: Path, wheels: Path, name: str) -> None:
-    """Take the one wheel of package `name` out of a folder that its build could write, following no link.
+def take_wheel(built: Path, wheels: Path, name: str) -> Path:
+    """Take the one wheel of package `name` out of a folder that its build could write; where it is.
 
     Raises:
         ReleaseFailed: there is not exactly one, or it is no file.
         OSError: it cannot be copied.
     """
-    found = sorted(built.glob("*.whl"))
-    if len(found) != 1:
-        raise ReleaseFailed(f"{name}: its build left {len(found)} wheels instead of one")
-    descriptor = os.open(found[0], os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as wheel, (wheels / found[0].name).open("wb") as copy:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ReleaseFailed(f"{name}: its build left something that is no file")
-        shutil.copyfileobj(wheel, copy)
+    try:
+        # Whatever its build put there: no link is followed, and no pipe is waited for.
+        folder = os.open(built, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise ReleaseFailed(f"{name}: its build left no folder of wheels") from error
+    try:
+        found = sorted(
+            each
+            for each in os.listdir(folder)  # noqa: PTH208 - pathlib has none by descriptor
+            if each.endswith(".whl")
+        )
+        if len(found) != 1:
+            raise ReleaseFailed(f"{name}: its build left {len(found)} wheels instead of one")
+        try:
+            descriptor = os.open(found[0], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        except OSError as error:
+            raise ReleaseFailed(f"{name}: its build left something that is no file") from error
+        with os.fdopen(descriptor, "rb") as wheel:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ReleaseFailed(f"{name}: its build left something that is no file")
+            with (wheels / found[0]).open("wb") as copy:
+                shutil.copyfileobj(wheel, copy)
+    finally:
+        os.close(folder)
+    return wheels / found[0]

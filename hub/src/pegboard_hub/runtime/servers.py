@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.grants import Grant
@@ -21,6 +22,7 @@ from pegboard_hub.registry.model import Access
 from pegboard_hub.runtime import credentials
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.grants_watch import GrantsWatch, Reporter
+from pegboard_hub.runtime.growing import GrowingIsolation
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.permissions import prepare_server
 from pegboard_hub.runtime.probes import calls_under_way
@@ -29,6 +31,7 @@ from pegboard_hub.runtime.source import state_of
 from pegboard_hub.runtime.status import StatusFile
 from pegboard_hub.runtime.supervisor import Supervisor
 from pegboard_hub.runtime.table import server_process
+from pegboard_hub.runtime.workshop import Report
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,18 @@ HUB_LOOKS_S = 5.0
 
 LOOK_S = 0.2
 """How often it is asked whether they have ended, in seconds."""
+
+
+class Maker(Protocol):
+    """Makes releases of projects."""
+
+    async def make(self, server: ServerName, project: Path, report: Report) -> Release:
+        """As `ReleaseMaker.make`."""
+        ...
+
+
+Makes = Callable[[Home, Isolation, Path], Maker]
+"""Gives who makes releases, for a home, its isolation and uv."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +93,26 @@ class Servers:
     """
 
     def __init__(
-        self, place: Place, isolation: Isolation, supervisor: Supervisor, status: StatusFile, report: Reporter
+        self,
+        place: Place,
+        isolation: GrowingIsolation,
+        supervisor: Supervisor,
+        status: StatusFile,
+        report: Reporter,
+        makes: Makes = ReleaseMaker,
     ) -> None:
         self.live: dict[ServerName, Access] = {}
         self._egress: dict[ServerName, tuple[str, ...]] = {}
         self._place = place
-        self._isolation = isolation
+        self._growing = isolation
         self._supervisor = supervisor
         self._status = status
         self._report = report
+        self._makes = makes
+
+    @property
+    def _isolation(self) -> Isolation:
+        return self._growing.now
 
     @property
     def names(self) -> list[ServerName]:
@@ -130,7 +156,7 @@ class Servers:
         self._status.servers[str(server)] = grant.source
         try:
             await self._supervisor.remove(str(server))  # of an earlier try
-            self._isolation = self._isolation.including(str(server))
+            self._growing.including(str(server))
             prepare_server(self._place.home, self._isolation, server)
             release = await self._make(server, grant)
             if release is not None:
@@ -173,7 +199,7 @@ class Servers:
     async def _make(self, server: ServerName, grant: Grant) -> Release | None:
         self._status.servers[str(server)] = grant.source
         self._status.faults.pop(str(server), None)
-        maker = ReleaseMaker(self._place.home, self._isolation, self._place.uv)
+        maker = self._makes(self._place.home, self._isolation, self._place.uv)
         began = time.monotonic()
         try:
             folder = self._place.source(grant)

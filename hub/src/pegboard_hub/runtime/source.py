@@ -6,16 +6,20 @@ import hashlib
 import os
 import shutil
 import stat
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pegboard.core.checks import parse_toml
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.packages.wheel import KIT
 
 BUILD_BACKEND = "uv_build"
 """The one build backend of local packages: uv carries it, so that building them needs nothing from outside."""
+
+LARGEST_TOML = 8 * 1024 * 1024
+"""Bytes of a lock file, or of a pyproject.toml."""
 
 _SKIPPED = {
     ".venv",
@@ -45,48 +49,57 @@ class Source:
 
     Attributes:
         project: its folder.
-        packages: folders of the local packages to build: the project itself and those it depends on by path.
+        packages: folders of the local packages to build: the project itself, unless it is none, and those it depends
+            on by path.
         unbuilt: third-party packages without a wheel that it needs, on this machine or on another.
+        kit: the version of the kit that it locks from an index; empty where the kit is a local package of it.
     """
 
     project: Path
     packages: tuple[Path, ...]
     unbuilt: tuple[SourceDistribution, ...] = ()
+    kit: str = ""
 
     @classmethod
-    def read(cls, project: Path) -> Source:
-        """The source in folder `project`.
+    def read(cls, project: Path, within: Path | None = None) -> Source:
+        """The source in folder `project`; with `within`, of local packages in that folder alone.
 
         Raises:
             ConfigurationError: there is no project or lock file, a local package has another build backend, or a file
-            is none of its own.
+            is none of its own, or lies outside `within`.
         """
-        lock = _toml(project / "uv.lock", "make it with `uv lock` in the server's folder and commit it")
+        lock = read_toml(project / "uv.lock", "make it with `uv lock` in the server's folder and commit it")
         local = {path for package in lock.get("package", []) if (path := _local_path(project, package)) is not None}
-        packages = (project, *sorted(local - {project}))
+        if within is not None and (outside := [path for path in local if not path.is_relative_to(within.resolve())]):
+            named = ", ".join(sorted(path.name for path in outside))
+            mend = "submit with packages from an index alone, or put it into the project's folder"
+            raise ConfigurationError("uv.lock", [f"names local packages outside the project: {named[:200]!a}", mend])
+        others = sorted(local - {project.resolve(), project})
+        packages = tuple(package for package in (project, *others) if _is_package(package))
         for package in packages:
             _check_backend(package)
-            _check_files(package)
-        return cls(project, packages, tuple(_unbuilt(project, lock)))
+        for folder in dict.fromkeys((project, *packages)):
+            _check_files(folder)
+        return cls(project, packages, tuple(_unbuilt(project, lock)), _kit(lock))
 
     def digest(self, *more: str) -> str:
         """SHA-256 over every file a release is made from, and over `more`, in hex."""
         total = hashlib.sha256()
         for text in more:
             total.update(f"{text}\0".encode())
-        for package in self.packages:
+        for package in dict.fromkeys((self.project, *self.packages)):
             for path in _files(package):
                 total.update(f"{path.relative_to(package)}\0{path.stat().st_size}\0".encode())
                 total.update(path.read_bytes())
         return total.hexdigest()
 
-    def copy(self, package: Path, target: Path) -> None:
-        """Copy one of the packages into the new folder `target`, following no link.
+    def copy(self, package: Path, target: Path, within: str = "") -> None:
+        """Copy one of the packages, or the folder `within` it alone, into the new folder `target`, following no link.
 
         Raises:
             OSError: a file cannot be read or written, or has become a link since `read`.
         """
-        for path in _files(package):
+        for path in _files(package / within):
             copied = target / path.relative_to(package)
             copied.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -106,8 +119,15 @@ def state_of(project: Path, secrets: Path) -> str:
 
 def _local_path(project: Path, package: dict[str, Any]) -> Path | None:
     source = package.get("source", {})
-    place = source.get("editable") or source.get("directory")
+    place = source.get("editable") or source.get("directory") or source.get("virtual")
     return (project / place).resolve() if place else None
+
+
+def _kit(lock: dict[str, Any]) -> str:
+    found = (
+        each for each in lock.get("package", []) if each.get("name") == KIT and "registry" in each.get("source", {})
+    )
+    return next((str(each["version"]) for each in found), "")
 
 
 def _unbuilt(project: Path, lock: dict[str, Any]) -> Iterator[SourceDistribution]:
@@ -133,8 +153,14 @@ def _needed(packages: dict[str, Any], start: str | None) -> set[str]:
     return found
 
 
+def _is_package(folder: Path) -> bool:
+    """Whether a project is a package; one that only says what it needs is none (`[tool.uv] package = false`)."""
+    tool = read_toml(folder / "pyproject.toml", "a server is a uv project").get("tool", {})
+    return tool.get("uv", {}).get("package") is not False
+
+
 def _check_backend(package: Path) -> None:
-    system = _toml(package / "pyproject.toml", "a server is a uv project").get("build-system", {})
+    system = read_toml(package / "pyproject.toml", "a server is a uv project").get("build-system", {})
     if system.get("build-backend") != BUILD_BACKEND or "backend-path" in system:
         raise ConfigurationError(
             str(package / "pyproject.toml"),
@@ -152,12 +178,19 @@ def _check_files(package: Path) -> None:
             raise ConfigurationError(str(path), ["is a link or no file", "put the file itself there"])
 
 
-def _toml(path: Path, mend: str) -> dict[str, Any]:
+def read_toml(path: Path, mend: str) -> dict[str, Any]:
+    """A file of an author's, in a time that grows with its length.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_TOML:
+            raise ConfigurationError(str(path), [f"is larger than {LARGEST_TOML // 2**20} MiB"])
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be read: {error.strerror}", mend]) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigurationError(str(path), [f"not valid TOML: {error}"]) from error
 
 

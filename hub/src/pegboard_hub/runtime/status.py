@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -30,6 +30,10 @@ class StatusFile:
             beyond that is not in force yet, and whoever reads this can tell.
         faults: servers that do not run as they should, each with why.
         closed: servers that nobody can call, whether they run or not, each with why, as the hub last said.
+        deploying: submitted servers of which something is on its way, each with what, as the hub last said.
+        joined: the joined edges, each as the hub last told it.
+        notify: who is not told of approvals, and why, a line each, as the hub last said.
+        edge: tells what Envoy was told and does not use.
         started: when everything had been started, in seconds since the epoch; None before.
     """
 
@@ -39,8 +43,12 @@ class StatusFile:
         self.servers: dict[str, str] = {}
         self.faults: dict[str, str] = {}
         self.closed: dict[str, str] = {}
+        self.deploying: dict[str, str] = {}
+        self.joined: list[dict[str, object]] = []
+        self.notify: tuple[str, ...] = ()
         self._since = time.time()
         self.started: float | None = None
+        self.edge: Callable[[], Iterable[str]] = tuple
 
     def note_fault(self, server: str, words: str) -> None:
         """Keep why a server does not run: a line of text, whatever an author's code put into it."""
@@ -61,6 +69,10 @@ class StatusFile:
             "servers": self.servers,
             "faults": self.faults,
             "closed": self.closed,
+            "deploying": self.deploying,
+            "edge_faults": [" ".join(fault.split()) for fault in self.edge()],
+            "joined_edges": self.joined,
+            "notify": self.notify,
             "processes": [_process(each) for each in processes],
         }
         replace_file(self._path, json.dumps(document) + "\n")

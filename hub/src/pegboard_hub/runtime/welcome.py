@@ -20,6 +20,9 @@ DEMO_COMMANDS = (
     "servers --as ana",
     "call prod/presto run_query --as ana --arg sql='SELECT carrier, avg(dep_delay) FROM flights GROUP BY 1'",
     "explain --server prod/presto --tool get_revenue_metrics --as fay",
+    "call prod/presto overwrite_table --as ana --arg table=late --arg sql='SELECT carrier, avg(dep_delay) AS delay "
+    "FROM flights GROUP BY carrier'",
+    "call prod/presto drop_tables --as ana --arg tables='[\"late\"]' --wait",
 )
 """They show more than `first_commands` can know to: what these tools are for."""
 

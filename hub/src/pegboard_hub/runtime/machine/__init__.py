@@ -1,0 +1,1 @@
+"""This machine as a runtime: releases side by side, replicas as processes under the one supervisor."""
