@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from pegboard_hub.common.home import Home
@@ -31,6 +31,7 @@ async def open_edge(home: Home) -> AsyncIterator[Path]:
     """Start the opened edge, give its socket, and end it.
 
     Raises:
+        ChildProcessError: Envoy ended as it started.
         TimeoutError: it was not ready in time.
         OSError: the instance's configuration cannot be read.
     """
@@ -46,10 +47,11 @@ async def open_edge(home: Home) -> AsyncIterator[Path]:
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
     try:
-        await _until_ready(admin_socket)
+        await _until_ready(process, admin_socket)
         yield socket
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # it may have ended by itself, which is told already
+            process.kill()
         await process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -61,7 +63,8 @@ def _read(path: Path) -> Json:
 
 def _opened_listener(document: Json, socket: Path) -> Json:
     """The listener with no filter but the router, on a Unix socket, writing no log that the ledger reads."""
-    (listener,) = document["resources"]
+    listener, *_services = document["resources"]
+    document["resources"] = [listener]
     listener["address"] = {"pipe": {"path": str(socket), "mode": 0o600}}
     listener.pop("additional_addresses", None)
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
@@ -80,11 +83,13 @@ def _opened_bootstrap(document: Json, home: Home, folder: Path, admin_socket: Pa
     return document
 
 
-async def _until_ready(admin_socket: Path) -> None:
+async def _until_ready(process: asyncio.subprocess.Process, admin_socket: Path) -> None:
     admin = EnvoyAdmin(admin_socket)
     deadline = time.monotonic() + READY_S
     try:
         while not await admin.ready():
+            if process.returncode is not None:
+                raise ChildProcessError(f"the opened edge ended with status {process.returncode} as it started")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the opened edge was not ready within {READY_S} s")
             await asyncio.sleep(0.05)

@@ -11,12 +11,16 @@ from pegboard.core.token import CLOCK_SKEW_S
 from pegboard_hub.demo.alone import each_layer_alone
 from pegboard_hub.demo.forgery import claims_of, forgeries
 from pegboard_hub.demo.stage import AMBIGUOUS_BODIES, Shown, Stage, Step, allowed, refused
+from pegboard_hub.demo.visiting import Visitor
 
 PRESTO = "/mcp/prod/presto"
 DELAY_PER_CARRIER = (
     "SELECT carrier, round(avg(dep_delay), 2) AS average_delay, count(dep_delay) AS flights "
     "FROM flights GROUP BY carrier ORDER BY average_delay DESC"
 )
+MUCH = " UNION ALL ".join(f"SELECT * FROM flights WHERE distance > {miles}" for miles in range(12))  # noqa: S608
+"""Reads more than one may without being asked."""
+
 SHORT_LIFE_S = 1
 
 
@@ -116,6 +120,29 @@ async def tricks(stage: Stage) -> AsyncIterator[Shown]:
         yield _nowhere(f"gus asks for {path}", reply.status, (400, 401, 403, 404, 405))
 
 
+async def a_person_says_yes(stage: Stage) -> AsyncIterator[Shown]:
+    """A query that reads much waits for ana herself: her agent has her token, and cannot say yes with it"""
+    wire = stage.wire
+    ana = await wire.token("ana")
+    cheap = await wire.call(ana, "run_expensive_query", {"sql": DELAY_PER_CARRIER})
+    yield allowed("ana's agent asks a query that reads little", cheap, "it runs at once")
+    dear = {"sql": MUCH, "max_rows": 1}
+    held = await wire.call(ana, "run_expensive_query", dear)
+    yield stage.note("ana", refused("it asks one that reads much", held, "server", "approval_pending"))
+    page = str(held.result["structuredContent"]["approval"]["page"])
+    sent = await wire.http.post(f"{page}/decide", data={"verdict": "all"}, headers={"authorization": f"Bearer {ana}"})
+    again = await wire.call(ana, "run_expensive_query", dear)
+    yield _nowhere("it says yes itself, with ana's token", sent.status_code, (303, 401, 403))
+    yield stage.note("ana", refused("it asks the same again", again, "server", "approval_pending"))
+    browser = Visitor(wire.http, wire.public_url)
+    shown = await browser.press(await browser.open(page), "person", "ana")
+    told = await browser.press(shown, "verdict", "all")
+    yield Shown("ana signs in on the page that it gave her, and approves", *_said(told.text, "Approved."))
+    ran = await wire.call(ana, "run_expensive_query", dear)
+    rows = (ran.result.get("structuredContent") or {}).get("rows") or []
+    yield allowed("it asks the same once more", ran, "rows came back", right=len(rows) == 1)
+
+
 async def ledger_has_it(stage: Stage) -> AsyncIterator[Shown]:
     """Every refusal of a person is in the ledger, and explain says why"""
     wire = stage.wire
@@ -138,6 +165,7 @@ STEPS: tuple[Step, ...] = (
     bad_tokens,
     tricks,
     each_layer_alone,
+    a_person_says_yes,
     ledger_has_it,
 )
 
@@ -166,6 +194,11 @@ async def _calls(stage: Stage, token: str, request_id: str) -> list[dict[str, An
         if calls or stage.now() > until:
             return calls
         await asyncio.sleep(0.2)
+
+
+def _said(page: str, words: str) -> tuple[str, str, str, bool]:
+    """What was decided, by whom, why, and whether it was, by what a page says."""
+    return ("approved" if words in page else "not approved", "hub", "of her own, at a browser", words in page)
 
 
 def _nowhere(what: str, status: int, expected: tuple[int, ...]) -> Shown:

@@ -54,7 +54,7 @@ def back_up(
         home: of the instance.
         file: the backup; its folder must be there.
         say: takes lines of progress.
-        keys: with private keys, without which tokens from before do not verify after a restore.
+        keys: with private keys, but for those that sign; without them people sign in again after a restore.
         secrets: with the servers' secrets.
 
     Raises:

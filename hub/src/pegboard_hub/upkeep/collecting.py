@@ -15,7 +15,7 @@ from pegboard_hub.common.home import Home, noted, server_of
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.storage.copies import copy_database
 from pegboard_hub.upkeep.files import read_own
-from pegboard_hub.upkeep.members import ACCESS_LOG, DATABASE, DIRECTORY, GRANTS, INSTANCE, kind_of
+from pegboard_hub.upkeep.members import ACCESS_LOG, DATABASE, DIRECTORY, GRANTS, INSTANCE, SIGNING_KEYS, kind_of
 
 Say = Callable[[str], None]
 
@@ -27,22 +27,23 @@ def collect(home: Home, into: Path, say: Say, *, keys: bool, secrets: bool) -> l
         home: of an instance, running or not.
         into: an empty folder that only this user can enter.
         say: takes lines of progress, and of what had to be left out.
-        keys: with private keys.
+        keys: with private keys, but for those that sign.
         secrets: with the servers' secrets.
 
     Raises:
         OSError: something cannot be read or written.
         DatabaseUnreadable: the database cannot be read.
     """
-    names = [*_spools(home, into, say), *_access_log(home, into)]
+    names = [*_spools(home, into, say), *_states(home, into, say), *_access_log(home, into)]
     if not server_of(home):
         _database(home, into, say)
         names.append(DATABASE)
     if keys:
-        names += _folder(home.root, home.keys, into, say)
+        names += _folder(home.root, home.keys, into, say, without=SIGNING_KEYS)
         names += _digest_keys(home, into)
     if secrets:
         names += _folder(home.root, home.root / "secrets", into, say)
+    names += _folder(home.root, home.packages, into, say)
     return [*names, *_settings(home, into)]
 
 
@@ -63,6 +64,20 @@ def _spools(home: Home, into: Path, say: Say) -> Iterator[str]:
             if whole:
                 _write(into / member, whole)
                 yield member
+
+
+def _states(home: Home, into: Path, say: Say) -> Iterator[str]:
+    """The files that lie in a server's own folder, each as it is found: a server replaces its files as a whole."""
+    for folder in _folders(home.root / "state"):
+        for path in sorted(folder.iterdir()):
+            member = f"state/{folder.name}/{path.name}"
+            content = read_own(path, folder.lstat().st_uid)
+            if content is None or kind_of(member) is None:
+                if path.exists():
+                    say(f"left out, since it is no plain file, or too large: {member[:200]!r}")
+                continue
+            _write(into / member, content)
+            yield member
 
 
 def _access_log(home: Home, into: Path) -> Iterator[str]:
@@ -119,14 +134,14 @@ def _settings(home: Home, into: Path) -> Iterator[str]:
             yield member
 
 
-def _folder(root: Path, folder: Path, into: Path, say: Say) -> Iterator[str]:
-    """Every plain file below a folder of the operator's."""
+def _folder(root: Path, folder: Path, into: Path, say: Say, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every plain file below a folder of the operator's, but for members of these names."""
     for path in sorted(folder.rglob("*")):
         member = path.relative_to(root).as_posix()
         if path.is_dir() and not path.is_symlink():
             continue
-        if path.name.startswith("."):
-            continue  # a file that is being replaced
+        if path.name.startswith(".") or member in without:
+            continue  # a file that is being replaced, or one that no backup holds
         content = read_own(path, path.lstat().st_uid)
         if content is None or kind_of(member) is None:
             say(f"left out, since it is no plain file: {member[:200]!r}")

@@ -32,7 +32,7 @@ def backup(
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     keys: Annotated[
-        bool, typer.Option("--with-keys/--without-keys", help="With private keys, so that tokens go on verifying.")
+        bool, typer.Option("--with-keys/--without-keys", help="With private keys, but for those that sign.")
     ] = True,
     secrets: Annotated[
         bool, typer.Option("--with-secrets", help="With the servers' secrets, in plain text.")
@@ -42,8 +42,9 @@ def backup(
 ) -> None:
     """Back up an instance, running or not: what cannot be made again, in one file.
 
-    Everything acknowledged before the start is in it: database, keys, undelivered records, grants file. The file is
-    readable by you alone; keep it as you keep the keys. A PostgreSQL is not in it: back that up with its own tools.
+    Everything acknowledged before the start is in it: database, undelivered records, grants file, and keys. Those
+    that sign tokens and bundles are not: whoever steals a backup cannot sign, and none brings a key back that was
+    given up. The file is readable by you alone. A PostgreSQL is not in it: back that up with its own tools.
 
     \b
     Example:
@@ -139,8 +140,9 @@ def _restored_lines(restored: Restored) -> list[str]:
             "bring that back too, use pg_restore before the start, and set PEGBOARD_DATABASE_URL for it."
         )
     lines.append("What came after that time is not in it: calls, refusals, changes of grants and releases.")
+    lines.append("The start makes new signing keys: programs renew the tokens that they have by themselves.")
     if Part.KEYS not in restored.parts:
-        lines.append("It holds no keys: new ones are made at the start, and tokens from before do not verify.")
+        lines.append("It holds no other keys either: people sign in again.")
     if Part.SECRETS not in restored.parts:
         lines.append(
             f"It holds no secrets of servers: where they need files, put them into {restored.home / 'secrets'}."

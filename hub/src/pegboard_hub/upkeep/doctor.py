@@ -15,11 +15,11 @@ import typer
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
 from pegboard_hub.common.home import Home, noted
 from pegboard_hub.common.settings import DEMO
-from pegboard_hub.runtime.commands import DEFAULT_HOME, DEMO_LOGIN, HomeOption
+from pegboard_hub.runtime.commands import DEFAULT_HOME, DEMO_LOGIN, NOBODY_IS_TOLD, HomeOption
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.looking import JsonOption, look
 from pegboard_hub.runtime.welcome import DEFAULT_PORT
-from pegboard_hub.upkeep.checks import login, machine, place, records, running, trust
+from pegboard_hub.upkeep.checks import login, machine, notify, place, records, running, trust
 from pegboard_hub.upkeep.finding import Check, Facts, Finding, State, warning
 
 log = logging.getLogger(__name__)
@@ -27,11 +27,14 @@ log = logging.getLogger(__name__)
 CHECKS: dict[str, Check] = {
     "python": machine.python,
     "programs": machine.programs,
+    "watches": machine.watches,
     "clock": machine.clock,
     "home": place.home,
     "disk": place.disk,
     "usage": place.usage,
     "port": running.port,
+    "edge": running.edge,
+    "edges": running.edges,
     "processes": running.processes,
     "prober": running.prober,
     "isolation": machine.isolation,
@@ -41,8 +44,13 @@ CHECKS: dict[str, Check] = {
     "grants": records.grants,
     "conflicts": running.conflicts,
     "notices": running.notices,
+    "stops": running.stops,
+    "required": running.required,
+    "approvals": running.approvals,
+    "submissions": running.submissions,
     "reach": running.reach,
     "sign-in": login.sign_in,
+    "notify": notify.notify,
     "schema": records.schema,
     "database": records.database,
     "undelivered": records.undelivered,
@@ -77,6 +85,15 @@ def doctor(
             envvar="PEGBOARD_SIGN_IN", show_default=False, help="The sign-in file. [default: the instance's]"
         ),
     ] = None,
+    notify_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--notify",
+            envvar="PEGBOARD_NOTIFY",
+            show_default=False,
+            help="The notification file. [default: the instance's]",
+        ),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask neither the package index nor the login.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,7 +106,7 @@ def doctor(
     Example:
       pegboard doctor --home /srv/pegboard
     """
-    found = examine(gather(home, port, grants, sign_in, offline=offline))
+    found = examine(gather(home, port, grants, sign_in, notify_file, offline=offline))
     worst = worst_of(found)
     if as_json:
         rows = [{"check": name, **_row(finding)} for name, finding in found]
@@ -99,7 +116,15 @@ def doctor(
     raise typer.Exit(SOMETHING_TO_MEND if worst is State.MEND else 0)
 
 
-def gather(path: Path, port: int | None, grants: Path | None, sign_in: Path | None = None, *, offline: bool) -> Facts:
+def gather(
+    path: Path,
+    port: int | None,
+    grants: Path | None,
+    sign_in: Path | None = None,
+    notify_file: Path | None = None,
+    *,
+    offline: bool,
+) -> Facts:
     """What the checks look at. What is not given is the instance's own, as it was last started."""
     home = Home.at(path)
     instance = noted(home)
@@ -114,6 +139,7 @@ def gather(path: Path, port: int | None, grants: Path | None, sign_in: Path | No
         public_url=str(instance.get("public_url", "")),
         grants=Path(grants or instance.get("grants") or DEMO / "grants.toml"),
         sign_in=_sign_in(sign_in or Path(instance.get("sign_in") or DEMO_LOGIN)),
+        notify=_notify(notify_file or Path(instance.get("notify") or NOBODY_IS_TOLD)),
         status=status,
         offline=offline,
         isolation=os.environ.get(SETTING, "auto"),
@@ -134,6 +160,10 @@ def _server_url() -> str:
 
 def _sign_in(named: Path) -> Path | None:
     return None if named == DEMO_LOGIN else named.expanduser()
+
+
+def _notify(named: Path) -> Path | None:
+    return None if named == NOBODY_IS_TOLD else named.expanduser()
 
 
 def examine(facts: Facts, checks: Mapping[str, Check] = CHECKS) -> Findings:

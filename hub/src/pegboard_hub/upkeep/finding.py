@@ -64,6 +64,7 @@ class Facts:
         isolation: what the operator asks for (PEGBOARD_ISOLATION).
         now: seconds since the epoch.
         sign_in: the sign-in file; None for the demo directory.
+        notify: the notification file; None where nobody is told of approvals.
         database_url: of the PostgreSQL that the environment names, with its password; else empty.
     """
 
@@ -77,6 +78,7 @@ class Facts:
     isolation: str
     now: float
     sign_in: Path | None = None
+    notify: Path | None = None
     database_url: str = field(default="", repr=False)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,10 +20,11 @@ class HubRefused(PegboardError):
 class HubDoor:
     """One connection. It is used as a context manager."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, patience_s: float = 10.0) -> None:
+        """Prepare; `patience_s` is how long an answer may take."""
         self._home = home
         transport = httpx2.HTTPTransport(uds=str(home.internal_socket))
-        self._client = httpx2.Client(transport=transport, base_url="http://hub", timeout=10)
+        self._client = httpx2.Client(transport=transport, base_url="http://hub", timeout=patience_s)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The hub's answer to one request.
@@ -64,6 +67,16 @@ class HubDoor:
     ) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def ask_at(home: Path, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """One request to the hub of a home; commands of the kit find it as an entry point.
+
+    Raises:
+        Unreachable, HubRefused: as `HubDoor.ask`.
+    """
+    with HubDoor(Home.at(home)) as hub:
+        return hub.ask(method, path, dict(body) if body is not None else None)
 
 
 def _words(response: httpx2.Response) -> str:

@@ -14,9 +14,9 @@ import typer
 
 from pegboard.core.errors import Unreachable
 from pegboard_hub.common.home import Home
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
-from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption, JsonOption
 from pegboard_hub.upkeep.hub_door import HubDoor
+from pegboard_hub.upkeep.leaked.command import forged, leaked
 
 STILL_WAITING = 4
 """Exit status when somebody did not acknowledge in time: a person has to look."""
@@ -27,10 +27,13 @@ DOOR = "/internal/v1/keys"
 
 keys = typer.Typer(
     name="keys",
-    help="List the keys that sign tokens and bundles, and rotate them without a failed call.",
+    help="List the keys that sign tokens and bundles, rotate them, and give up those that leaked.",
     add_completion=False,
     rich_markup_mode=None,
 )
+
+keys.command("leaked")(leaked)
+keys.command("forged")(forged)
 
 
 class Which(StrEnum):
@@ -159,6 +162,9 @@ def _table(found: Any) -> Iterator[str]:
     widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for leak in found["given_up"]:
+        why = f"{leak['by']}: {leak['why'] or 'no reason'}"
+        yield f"given up {_moment(leak['at'])}: {', '.join(leak['purposes'])}; {why}"
     for rotation in found["rotations"]:
         begun = f"{rotation['purpose']}: a rotation is under way since {_moment(rotation['since'])}"
         yield f"{begun}; {_progress(rotation)}"

@@ -22,6 +22,15 @@ ACCESS_LOG = "log/edge-access.log"
 GRANTS = "from-backup/grants.toml"
 DIRECTORY = "from-backup/directory.toml"
 MANIFEST = "manifest.json"
+SIGNING_KEYS = (
+    "keys/token-signing.jwk.json",
+    "keys/bundle-signing.jwk.json",
+    "keys/release-signing.jwk.json",
+)
+"""What no backup holds, and no restore brings back where one of an older version does.
+
+A key that was given up must not return, and a stolen backup must not be a key that leaked (docs/decisions/0038).
+"""
 
 _SERVER = rf"{NAME_PATTERN}\.{NAME_PATTERN}"
 _FILE = r"(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]{1,255}"
@@ -31,10 +40,12 @@ class Part(StrEnum):
     """Which part of an instance a member belongs to; the value is what an operator reads."""
 
     DATABASE = "the database: registry, ledger, versions of bundles"
-    KEYS = "private keys: who has them can sign tokens and bundles, and recognise arguments by their digests"
+    KEYS = "private keys: who has them can read what is kept of sign-ins, and recognise arguments by their digests"
     SECRETS = "the servers' secrets, as they are"
     SPOOLS = "call records that the hub does not have yet"
+    STATE = "what servers keep of their own"
     ACCESS_LOG = "refusals of the edge that the hub does not have yet"
+    KITS = "the kits that releases were made with"
     SETTINGS = "port, public URL, grants file"
 
 
@@ -61,7 +72,13 @@ KINDS = (
     Kind(
         Part.SPOOLS, re.compile(rf"spool/{_SERVER}/(?:cursor\.json|[0-9]{{1,32}}-[0-9]{{1,16}}-[0-9]{{1,16}}\.jsonl)")
     ),
+    Kind(Part.STATE, re.compile(rf"state/{_SERVER}/{_FILE}")),
     Kind(Part.ACCESS_LOG, re.compile(re.escape(ACCESS_LOG))),
+    Kind(
+        Part.KITS,
+        re.compile(r"packages/(?:newest\.json|[0-9a-f]{64}/pegboard-[A-Za-z0-9.+!]{1,64}-py3-none-any\.whl)"),
+        0o644,
+    ),
     Kind(Part.SETTINGS, re.compile("|".join(map(re.escape, (INSTANCE, GRANTS, DIRECTORY)))), 0o644),
 )
 

@@ -21,10 +21,15 @@ from pegboard_hub.storage.schema import Schema, open_to_read, revisions
 from pegboard_hub.upkeep.archive import Open, open_archive
 from pegboard_hub.upkeep.errors import BackupRefused, RestoreFailed, in_words
 from pegboard_hub.upkeep.files import working_folder
-from pegboard_hub.upkeep.members import DATABASE, MANIFEST, Manifest, Member, Part, kind_of
+from pegboard_hub.upkeep.members import DATABASE, MANIFEST, SIGNING_KEYS, Manifest, Member, Part, kind_of
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Room that must be left on the disk."""
+
+APPROVALS_SINCE = "0012"
+"""The first schema with approvals."""
+
+RESTORED = "the hub was restored from a backup, so nobody knows what ran since"
 
 MANIFEST_KEPT = f"from-backup/{MANIFEST}"
 
@@ -108,10 +113,20 @@ def _unpack(file: Path, staging: Path, say: Say) -> Manifest:
             raise RestoreFailed(f"{staging.parent} has too little room: {needed:,} bytes needed, {free:,} free")
         say(f"unpacking {len(manifest.members)} files from {manifest.made_at}")
         take(_place_in(staging))
+    if [name for name in SIGNING_KEYS if _removed(staging / name)]:
+        say(
+            "left out: the keys that signed then, of which one may have been given up since; the start makes new ones"
+        )
     kept = staging / MANIFEST_KEPT
     _folder_for(staging, MANIFEST_KEPT)
     kept.write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     return manifest
+
+
+def _removed(path: Path) -> bool:
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there
 
 
 def _place_in(staging: Path) -> Open:
@@ -151,7 +166,24 @@ def _prepare_database(file: Path, database: Path, manifest: Manifest) -> None:
         # Consumers may hold bundles from after the backup: each is written anew, with a version of now.
         connection.execute("UPDATE bundles SET content = ''")
         # What the spools hold may be in the database already: it is remembered for as long as if it had just come.
-        connection.execute("UPDATE counted SET seen_at_ms = ?", (int(time.time() * 1000),))
+        now_ms = int(time.time() * 1000)
+        connection.execute("UPDATE counted SET seen_at_ms = ?", (now_ms,))
+        if manifest.db_schema >= APPROVALS_SINCE:
+            _end_approvals(connection, now_ms)
+
+
+def _end_approvals(connection: sqlite3.Connection, now_ms: int) -> None:
+    """End every approval that was under way: what it was given for may have run since, and must not run twice."""
+    for before, after in (("requested", "expired"), ("approved", "expired"), ("claimed", "unknown")):
+        connection.execute(
+            "INSERT INTO approval_events (request, at_ms, before, after, who, who_name, why, door, shown) "
+            "SELECT id, ?, state, ?, '', '', ?, 'clock', shown_digest FROM approval_requests WHERE state = ?",
+            (now_ms, after, RESTORED, before),
+        )
+        connection.execute(
+            "UPDATE approval_requests SET state = ?, held = NULL, ended_at_ms = ?, why = ? WHERE state = ?",
+            (after, now_ms, RESTORED, before),
+        )
 
 
 def _put_in_place(staging: Path, home: Path, replace: bool) -> Path | None:

@@ -12,8 +12,7 @@ from urllib.parse import urlencode
 import typer
 
 from pegboard_hub.common.home import Home
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
-from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption, JsonOption
 from pegboard_hub.upkeep.hub_door import HubDoor
 
 DOOR = "/internal/v1/sessions"

@@ -15,18 +15,30 @@ from pegboard_hub.ledger.api import internal_routes
 from pegboard_hub.storage.errors import StorageUnavailable
 from pegboard_hub.telemetry.meter import HubMeter
 from pegboard_hub.web.api.routes import api_routes
+from pegboard_hub.web.internal.approvals import approval_door
+from pegboard_hub.web.internal.deploying import deployment_door
+from pegboard_hub.web.internal.edges import edge_door, joined_edge_door
 from pegboard_hub.web.internal.keys import acknowledgement_routes, key_routes
+from pegboard_hub.web.internal.notify import notify_door
 from pegboard_hub.web.internal.operator import operator_routes, prober_alone
+from pegboard_hub.web.internal.pods import pod_door, runtime_door
+from pegboard_hub.web.internal.publishing import publishing_door
 from pegboard_hub.web.internal.registry import registry_door
+from pegboard_hub.web.internal.required import required_door
+from pegboard_hub.web.internal.rules import rule_door
 from pegboard_hub.web.internal.sessions import session_door
+from pegboard_hub.web.internal.stops import stop_door
+from pegboard_hub.web.internal.surfaces import surface_door
 from pegboard_hub.web.metrics import metrics_routes
 from pegboard_hub.web.official import official_routes
+from pegboard_hub.web.packages import package_routes
 from pegboard_hub.web.pages.browser import Browsers, SignInNeeded
 from pegboard_hub.web.pages.frame import HERE, Framer
 from pegboard_hub.web.pages.identity.unanswerable import led_here, unanswerable
 from pegboard_hub.web.pages.onward import see_other
 from pegboard_hub.web.pages.routes import page_routes
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.service_access import more_grants
 
 NO_STORAGE = "The hub's database takes no writes now, as when its disk is full; nothing of this request was kept."
 MEND_STORAGE = "Tell the platform team: `pegboard doctor` shows the disk. Records wait, and come later."
@@ -42,7 +54,8 @@ def public_app(parts: Parts) -> FastAPI:
         *api_routes(parts),
         *page_routes(parts, framer),
         *official_routes(parts).routes,
-        *identity_routes(identity, unanswerable(parts, framer), led_here(framer)).routes,
+        *package_routes(parts.shelf).routes,
+        *identity_routes(identity, unanswerable(parts, framer), led_here(framer), more_grants(parts)).routes,
         *_probes(parts).routes,
         *metrics_routes(parts.page).routes,
     ]
@@ -69,6 +82,18 @@ def internal_app(parts: Parts) -> FastAPI:
         *key_routes(parts).routes,
         *session_door(parts).routes,
         *registry_door(parts).routes,
+        *stop_door(parts).routes,
+        *rule_door(parts).routes,
+        *required_door(parts).routes,
+        *surface_door(parts).routes,
+        *edge_door(parts).routes,
+        *joined_edge_door(parts).routes,
+        *pod_door(parts).routes,
+        *runtime_door(parts).routes,
+        *approval_door(parts).routes,
+        *notify_door(parts).routes,
+        *deployment_door(parts).routes,
+        *publishing_door(parts).routes,
         *_probes(parts).routes,
     ]
     return app

@@ -67,6 +67,7 @@ class Asked(BaseModel):
         default=None, description="of a refusal, as the caller was told"
     )
     surface: Surface | None = None
+    act: Annotated[_Text | None, Field(description="the registered surface that acted for the person")] = None
     since: _Moment | None = Field(default=None, description="calls that began then or later; ISO 8601, UTC")
     until: _Moment | None = Field(default=None, description="calls that began before; ISO 8601, UTC")
     request_id: Annotated[str, Field(min_length=1, max_length=ID_LENGTH)] | None = None

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pegboard_hub.common.requests import OF_CERTIFICATE
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class Door(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=5,
             )
@@ -104,6 +107,27 @@ class LeadersDoor:
         except FileNotFoundError:
             return ()
         return found.st_ino, found.st_mtime_ns
+
+
+class FarDoor:
+    """The public door as edges on other machines reach it: services do not come that way.
+
+    The hub believes an edge beside it that a certificate was shown. Of an edge elsewhere it believes nothing: who has
+    that edge's key could name any service.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, without what it says of certificates."""
+        if scope["type"] == "http":
+            kept = [(name, value) for name, value in scope["headers"] if name.lower() not in _OF_CERTIFICATES]
+            scope = {**scope, "headers": kept}
+        await self._app(scope, receive, send)
+
+
+_OF_CERTIFICATES = {name.lower().encode() for name in OF_CERTIFICATE}
 
 
 @contextlib.contextmanager

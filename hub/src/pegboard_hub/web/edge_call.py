@@ -12,15 +12,18 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from pegboard.core.approval import MOST_ACTIONS
 from pegboard.core.names import ServerName
 from pegboard.core.refusal import META_KEY
 from pegboard_hub.common.bodies import json_rpc_message, read_bounded
+from pegboard_hub.common.certificates import trusting
 
 PROTOCOL = "2026-07-28"
 WHOLE_S = 45.0
@@ -55,6 +58,8 @@ class Outcome:
         refused: by edge or server; None where nothing refused.
         fault: why there is neither, a sentence; empty otherwise.
         took_ms: from asking to the whole answer.
+        approvals: ids of the requests for a yes that the server says the call waits for or was decided on; a server's
+            word, to be looked up before anything is made of it.
     """
 
     request_id: str = ""
@@ -62,26 +67,37 @@ class Outcome:
     refused: Told | None = None
     fault: str = ""
     took_ms: float = 0
+    approvals: tuple[str, ...] = ()
 
 
 class EdgeCalls:
     """Calls tools through the edge. One HTTP client for all of them, until `close`."""
 
-    def __init__(self, edge: str, public_url: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        edge: str,
+        public_url: str,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        certificate: Path | None = None,
+    ) -> None:
         """Prepare; nothing is called yet.
 
         Args:
             edge: origin at which the edge is reached from here.
             public_url: the origin it answers for.
             transport: in place of the network, in tests.
+            certificate: file of the one that the edge serves with, where it speaks TLS; it may be replaced.
         """
         self._edge, self._public_url, self._transport = edge, public_url, transport
+        self._certificate = certificate if edge.startswith("https://") else None
+        self._trusted: tuple[int, int] | None = None
+        self._clients: list[httpx2.AsyncClient] = []
 
-    @cached_property
-    def _client(self) -> httpx2.AsyncClient:
+    def _new_client(self) -> httpx2.AsyncClient:
         """Made for the first call: reading the system's authorities takes a while."""
         return httpx2.AsyncClient(
             transport=self._transport,
+            verify=trusting(self._certificate) if self._certificate else True,
             follow_redirects=False,
             trust_env=False,
             timeout=httpx2.Timeout(WHOLE_S, connect=CONNECT_S, pool=CONNECT_S),
@@ -94,10 +110,22 @@ class EdgeCalls:
             },
         )
 
+    def _current(self) -> httpx2.AsyncClient:
+        """The client; a new one where the edge has another certificate since the last was made."""
+        seen = self._trusted
+        if self._certificate is not None:
+            with suppress(OSError):
+                stat = self._certificate.stat()
+                seen = stat.st_mtime_ns, stat.st_ino
+        if not self._clients or seen != self._trusted:
+            self._clients.append(self._new_client())  # the last may have calls under way
+            self._trusted = seen
+        return self._clients[-1]
+
     async def close(self) -> None:
         """End the connections."""
-        if "_client" in vars(self):
-            await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def call(
         self, server: ServerName, token: str, tool: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]
@@ -123,8 +151,12 @@ class EdgeCalls:
         try:
             async with (
                 asyncio.timeout(WHOLE_S),
-                self._client.stream(
-                    "POST", f"{self._edge}{server.path}", json=_message(tool, arguments), headers=sent
+                self._current().stream(
+                    "POST",
+                    f"{self._edge}{server.path}",
+                    json=_message(tool, arguments),
+                    headers=sent,
+                    extensions={"sni_hostname": httpx2.URL(self._public_url).host} if self._certificate else None,
                 ) as response,
             ):
                 body = await read_bounded(response, MOST_BYTES)
@@ -177,13 +209,25 @@ def _outcome(status: int, headers: httpx2.Headers, body: bytes | None, took_ms: 
     message = json_rpc_message(body.decode("utf-8", "replace"), headers.get("content-type", ""))
     error, result = message.get("error"), message.get("result")
     if refused := _refusal(error, result):
-        return Outcome(request_id, refused=refused, took_ms=took_ms)
+        return Outcome(request_id, refused=refused, took_ms=took_ms, approvals=_approvals(result))
     if isinstance(result, dict):
         return Outcome(request_id, result=result, took_ms=took_ms)
     if isinstance(error, dict):
         words = str(error.get("message", ""))[:1000]
         return Outcome(request_id, fault=f"The server answered an error: {words}", took_ms=took_ms)
     return Outcome(request_id, fault=f"The answer, of status {status}, cannot be read.", took_ms=took_ms)
+
+
+def _approvals(result: Any) -> tuple[str, ...]:
+    """The ids that an answer names under `approval`."""
+    structured = result.get("structuredContent") if isinstance(result, dict) else None
+    named = structured.get("approval") if isinstance(structured, dict) else None
+    ids = named.get("ids", [named.get("id")]) if isinstance(named, dict) else None
+    found = ids[:MOST_ACTIONS] if isinstance(ids, list) else []
+    return tuple(each for each in found if isinstance(each, str) and _APPROVAL.fullmatch(each))
+
+
+_APPROVAL = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 def _refusal(error: Any, result: Any) -> Told | None:

@@ -102,9 +102,9 @@ def listed(parts: Parts, caller: Caller, server: RegisteredServer, surface: str)
 
 
 def not_an_operator(parts: Parts) -> Refused:
-    """The refusal of one who does not look after clients."""
+    """The refusal of one who does not look after clients and surfaces."""
     groups = ", ".join(sorted(parts.identity.clients.rules.operators))
-    message = f"Clients are looked after by people in: {groups}."
+    message = f"Clients and surfaces are looked after by people in: {groups}."
     return refuse(403, "access_denied", message, "Ask one of them.", "not_an_operator")
 
 

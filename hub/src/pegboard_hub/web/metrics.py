@@ -7,16 +7,20 @@ import hmac
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx2
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from pegboard.core.stops import CALLER_KINDS
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.edges.service import Edges
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.status import StatusReader
+from pegboard_hub.stopping.callers import CallerStops
 from pegboard_hub.storage.database import Database
 from pegboard_hub.telemetry import table
 from pegboard_hub.telemetry.exposition import CONTENT_TYPE, together
@@ -96,7 +100,7 @@ class MetricsPage:
             return ""
 
 
-def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
+def watch_hub(meter: HubMeter, database: Database, registry: Registry, stops: CallerStops) -> None:
     """Show what database and registry are like whenever the metrics are asked for, and what may never happen as 0."""
     for kind in ("disk", "server", "other"):
         meter.count(table.DATABASE_ERRORS, kind, by=0)
@@ -107,7 +111,31 @@ def watch_hub(meter: HubMeter, database: Database, registry: Registry) -> None:
     meter.watch(table.BUNDLES_SIGNED, lambda: registry.bundles_signed_at)
     meter.watch(table.REGISTRY_PROBLEMS, lambda: len(registry.current.problems))
     meter.watch(table.REGISTRY_SERVERS, lambda: len(registry.current.all_deployed), "deployed")
+    meter.watch(
+        table.STOPPED, lambda: sum(bool(each.stopped) for each in registry.current.servers.values()), "server"
+    )
+    meter.watch(
+        table.STOPPED, lambda: sum(len(each.stopped_tools) for each in registry.current.servers.values()), "tool"
+    )
+    for kind in CALLER_KINDS:
+        meter.watch(table.STOPPED, partial(_ordered, stops, kind), kind)
     meter.watch(table.REGISTRY_SERVERS, lambda: _not_deployed(registry), "not_deployed")
+
+
+JOINED = (table.JOINED_UP, table.JOINED_HEARD, table.JOINED_VERSION, table.JOINED_FAULTS)
+
+
+def show_edges(meter: HubMeter, edges: Edges) -> None:
+    """How each joined edge is that has come; one that was removed is no figure any more."""
+    for metric in JOINED:
+        meter.forget(metric)
+    for edge in edges.listed:
+        if edge.removed_at_ms is not None or edge.heard_at_ms is None:
+            continue
+        meter.set(table.JOINED_UP, 1 if edges.standing(edge) == "live" else 0, edge.name)
+        meter.set(table.JOINED_HEARD, edge.heard_at_ms / 1000, edge.name)
+        meter.set(table.JOINED_VERSION, edge.word.version if edge.word else 0, edge.name)
+        meter.set(table.JOINED_FAULTS, len(edge.word.faults) if edge.word else 0, edge.name)
 
 
 def show_states(meter: HubMeter, registry: Registry, status: StatusReader) -> None:
@@ -140,6 +168,10 @@ def metrics_routes(page: MetricsPage) -> APIRouter:
 
 def _answer(text: bytes) -> Response:
     return Response(text, media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def _ordered(stops: CallerStops, kind: str) -> int:
+    return stops.ordered.get(kind, 0)
 
 
 def _not_deployed(registry: Registry) -> int:

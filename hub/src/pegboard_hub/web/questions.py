@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 
 from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
-from pegboard.core.names import PERSON_SURFACES, ServerName
+from pegboard.core.names import ACTING_SURFACES, PERSON_SURFACES, SERVICE, ServerName
 from pegboard.core.refusal import Refusal
 from pegboard.core.scopes import SCOPE_TOOLS, SCOPE_TOOLS_READ
+from pegboard.core.spiffe import is_spiffe_id
+from pegboard.core.stops import Stops
 from pegboard.core.text import sentence
 from pegboard_hub.common.requests import Refused
 from pegboard_hub.identity.errors import OAuthRefused
 from pegboard_hub.registry.explain import explain
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.visibility import insider
+from pegboard_hub.registry.visibility import insider, is_person
+from pegboard_hub.stopping.service import Who
 from pegboard_hub.web.parts import Parts
 
 MOST_ARGUMENTS = 16 * 1024
@@ -33,12 +36,8 @@ LONGEST = 255
 
 LONGEST_TOOL = 255
 
-_SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
 _SCOPE = re.compile(r"(?:[!#-\[\]-~]+(?: [!#-\[\]-~]+)*)?")
 """RFC 6749 §3.3; an empty one is asked about too."""
-
-_LONGEST_SPIFFE = 2048
-"""SPIFFE ID, §2.3: the most that an implementation must support, in bytes."""
 
 
 class Unanswerable(Refused):
@@ -113,8 +112,20 @@ async def answer(parts: Parts, asker: Caller, question: Question) -> Answer:
         insider=knows,
         arguments=question.arguments,
         scope=scope,
+        stops=_stops_told(parts, asker, subject),
+        rules=parts.rules.current.of(server.name),
     )
     return Answer(subject, server, decision)
+
+
+def _stops_told(parts: Parts, asker: Caller, subject: Caller) -> Stops:
+    """The stops of callers, as one who asks may know them: of others that they are, and not why."""
+    own = (asker.sub_type, asker.sub) == (subject.sub_type, subject.sub)
+    governs = is_person(asker) and parts.stopping.governs(Who.person(asker.sub, asker.groups))
+    return parts.stops.current if own or governs else parts.stops.current.veiled(WHY_FOR_THEM)
+
+
+WHY_FOR_THEM = "why is for them and for operators"
 
 
 def read_arguments(text: str) -> dict[str, Any]:
@@ -232,14 +243,18 @@ async def _signed_in(parts: Parts, asker: Caller, person: str, surface: str, cha
             raise Unanswerable("person", 404, "unknown_person", message, "Have them sign in, or look themselves.")
         facts = max(sessions, key=lambda session: session.facts_at_ms).facts
         subject = replace(asker, sub=facts.sub, groups=facts.groups, email=facts.email)
-    return replace(subject, surface=surface, channel=channel)
+    return replace(subject, surface=surface, channel=channel, act=SOMEBODY if surface in ACTING_SURFACES else None)
+
+
+SOMEBODY = "a registered surface"
+"""Who acts for a person in a call that nobody has made."""
 
 
 def _service(service: str, question: Question) -> Caller:
     """A service as a token would state it: in no group, on the surface of services, in no channel."""
-    if len(service) > _LONGEST_SPIFFE or not _SPIFFE.fullmatch(service):
+    if not is_spiffe_id(service):
         raise _invalid("service", "It is not a SPIFFE ID.", "Write it as spiffe://example.org/reporting.")
-    if question.surface not in (None, "service"):
+    if question.surface not in (None, SERVICE):
         raise _invalid("surface", "A service calls from service alone.", "Leave it out.")
     if question.channel is not None:
         raise _invalid("channel", "A service is in no channel.", "Leave it out.")
@@ -247,7 +262,7 @@ def _service(service: str, question: Question) -> Caller:
         sub=service,
         sub_type="service",
         groups=(),
-        surface="service",
+        surface=SERVICE,
         client_id=service,
         audience="",
         expires_at=0,

@@ -29,6 +29,12 @@ INDEX_S = 15
 SKEW_S = 5.0
 """Seconds by which two clocks of one machine's files may differ."""
 
+ENVOY_WATCHES = 12
+"""Inotify instances of one Envoy, measured with two workers."""
+
+WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
+"""How many each user may have; 128 unless the machine says otherwise."""
+
 PROBE_PACKAGE = "uv-build"
 """What every server is built with."""
 
@@ -60,6 +66,29 @@ def programs(_facts: Facts) -> Iterator[Finding]:
             yield must_mend(f"{name} at {program} does not run: {said[1:]}", "install it again: make clean install")
         else:
             yield well(f"{name}: {said}")
+
+
+def watches(_facts: Facts) -> Iterator[Finding]:
+    """Room for Envoy to watch its files: without it Envoy ends as it starts, and does not say why."""
+    if not WATCHES.exists():
+        return
+    allowed = int(WATCHES.read_text(encoding="ascii"))
+    used = sum(_inotify_instances(process) for process in Path("/proc").glob("[0-9]*"))
+    said = f"inotify: {used} of this user's {allowed} instances are in use; an edge wants {ENVOY_WATCHES}"
+    if allowed - used < ENVOY_WATCHES:
+        yield warning(said, f"raise it: sysctl -w fs.inotify.max_user_instances={max(1024, 2 * allowed)}")
+    else:
+        yield well(said)
+
+
+def _inotify_instances(process: Path) -> int:
+    """How many a process of this user has; none where it may not be looked at, or has ended."""
+    try:
+        if process.stat().st_uid != os.getuid():
+            return 0
+        return sum(str(entry.readlink()) == "anon_inode:inotify" for entry in (process / "fd").iterdir())
+    except OSError:
+        return 0
 
 
 def clock(facts: Facts) -> Iterator[Finding]:

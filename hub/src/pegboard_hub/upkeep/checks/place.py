@@ -101,6 +101,7 @@ def usage(facts: Facts) -> Iterator[Finding]:
         "copies from before migrations": _bytes(copies(own.database)),
         "logs": _tree(own.log("hub").parent),
         "spools": _tree(own.root / "spool"),
+        "what servers keep": _tree(own.root / "state"),
         "releases": _tree(own.root / "releases"),
     }
     told = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)

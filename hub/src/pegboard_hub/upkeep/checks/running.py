@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 
 from pegboard.core.errors import ConfigurationError, Unreachable
+from pegboard_hub.common.certificates import noted_files, trusting
+from pegboard_hub.common.home import noted
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
 from pegboard_hub.upkeep.hub_door import HubDoor, HubRefused
@@ -50,8 +53,8 @@ def port(facts: Facts) -> Iterator[Finding]:
 def _edge_fault(facts: Facts) -> str:
     """Why the hub is not reached through the edge, or is not ready; empty when all is well."""
     try:
-        answer = httpx2.get(f"http://localhost:{facts.port}/readyz", headers=_host(facts), timeout=ANSWER_S)
-    except httpx2.HTTPError as error:
+        answer = _ask_edge(facts)
+    except (httpx2.HTTPError, OSError) as error:
         return type(error).__name__
     if answer.status_code == httpx2.codes.OK:
         return ""
@@ -61,8 +64,29 @@ def _edge_fault(facts: Facts) -> str:
         return f"status {answer.status_code}"
 
 
+def _ask_edge(facts: Facts) -> httpx2.Response:
+    if noted_files(noted(facts.home)) is None:
+        return httpx2.get(f"http://localhost:{facts.port}/readyz", headers=_host(facts), timeout=ANSWER_S)
+    name = {"sni_hostname": httpx2.URL(facts.public_url).host}
+    with httpx2.Client(verify=trusting(facts.home.edge_certificate), timeout=ANSWER_S) as client:
+        url = f"https://localhost:{facts.port}/readyz"
+        return client.send(client.build_request("GET", url, headers=_host(facts), extensions=name))
+
+
 def _host(facts: Facts) -> dict[str, str]:
     return {"host": facts.public_url.partition("://")[2]} if facts.public_url else {}
+
+
+def edge(facts: Facts) -> Iterator[Finding]:
+    """Whether Envoy uses what it was told last."""
+    if not facts.running:
+        yield well("nothing runs, so nothing is served")
+        return
+    faults = facts.status.get("edge_faults", [])
+    for fault in faults:
+        yield must_mend(f"the edge: {fault}", f"see {facts.home.log('envoy')}; what it had before is in force")
+    if not faults:
+        yield well("the edge uses the configuration and the certificate that it was given last")
 
 
 def processes(facts: Facts) -> Iterator[Finding]:
@@ -123,6 +147,28 @@ def prober(facts: Facts) -> Iterator[Finding]:
         yield well(f"the prober reports, on {plural(word['servers'], 'server')}")
 
 
+def edges(facts: Facts) -> Iterator[Finding]:
+    """Whether every joined edge is there, and uses what it was told."""
+    yield from told(facts, "edges", "how joined edges are", _edges)
+
+
+def _edges(word: dict[str, Any]) -> Iterator[Finding]:
+    there = [each for each in word["edges"] if each["joined"] and not each["removed_at"]]
+    for each in there:
+        name = each["name"]
+        if each["standing"] in ("away", "unready"):
+            what = "is away" if each["standing"] == "away" else "is there and takes no calls"
+            mend = "`pegboard status --home` of its home says why; if it is not to come back: pegboard edge remove"
+            yield must_mend(f"the edge {name} {what}", f"on its machine {mend} {name}")
+        elif each["standing"] == "never":
+            yield warning(f"the edge {name} was added and has not come yet", "start it, or remove it: pegboard edge")
+        for fault in each["faults"]:
+            yield must_mend(f"the edge {name}: {fault}", "its log says why; what it had before is in force there")
+    if all(each["standing"] in ("live", "awaited") and not each["faults"] for each in there):
+        names = _shown([each["name"] for each in there])
+        yield well(f"{plural(len(there), 'joined edge')} live: {names}" if there else "no other edge has joined")
+
+
 def conflicts(facts: Facts) -> Iterator[Finding]:
     """Whether the grants file and the registry agree, on everything that the file says."""
     yield from _asked(facts, "conflicts", "whether file and registry agree", _conflicts)
@@ -130,7 +176,85 @@ def conflicts(facts: Facts) -> Iterator[Finding]:
 
 def notices(facts: Facts) -> Iterator[Finding]:
     """What the home page says of the grants file and of declarations; `grants` and `conflicts` tell of the rest."""
-    yield from _told(facts, "grants", "what is hardly meant in the grants file", _notices)
+    yield from told(facts, "grants", "what is hardly meant in the grants file", _notices)
+
+
+def stops(facts: Facts) -> Iterator[Finding]:
+    """What is stopped for everybody: a stop is for a while, and its reason may be over."""
+    yield from told(facts, "stops", "what is stopped", lambda word: _stops(word, facts.now))
+
+
+def _stops(word: dict[str, Any], now: float) -> Iterator[Finding]:
+    stopped = word["stops"]
+    if not stopped:
+        yield well("nothing is stopped")
+    for stop in stopped[:MOST_NAMED]:
+        since = f" for {span(max(now - stop['since'] / 1000, 0))}" if stop["since"] else ""
+        until = "; it ends by itself" if stop["until"] else ""
+        words = f"{stop['kind']} {stop['name']} is stopped{since}, by {stop['by']}: {stop['why']}{until}"
+        yield warning(words, f"once its reason is over: pegboard resume {stop['kind']} {shlex.quote(stop['name'])}")
+    if len(stopped) > MOST_NAMED:
+        yield warning(f"{len(stopped) - MOST_NAMED} more are stopped", "see them all: pegboard stops")
+
+
+def required(facts: Facts) -> Iterator[Finding]:
+    """Tools that need an approval as the registry says, where that cannot be what is meant."""
+    yield from told(facts, "approvals/required", "which tools always need an approval", _required)
+
+
+def _required(word: dict[str, Any]) -> Iterator[Finding]:
+    noted_of = [(each["tool"], note.rstrip(".")) for each in word["required"] for note in each["notes"]]
+    for tool, note in noted_of[:MOST_NAMED]:
+        yield warning(f"{tool} always needs an approval. {note}", "see: pegboard approvals required")
+    if len(noted_of) > MOST_NAMED:
+        yield warning(f"{len(noted_of) - MOST_NAMED} more are to be looked at", "see: pegboard approvals required")
+    if not noted_of:
+        yield well(f"the registry requires an approval of {plural(len(word['required']), 'tool')}")
+
+
+def approvals(facts: Facts) -> Iterator[Finding]:
+    """What waits for people, and what ended without anybody knowing how."""
+    yield from told(facts, "approvals", "what waits for people", lambda word: _approvals(word, facts.now))
+
+
+def _approvals(word: dict[str, Any], now: float) -> Iterator[Finding]:
+    if word["ahead_ms"]:
+        yield must_mend(
+            f"the history of approvals is {span(word['ahead_ms'] / 1000)} ahead of the clock, which was set back: "
+            "what was asked for until then cannot be decided any more",
+            "set the clock right (see `clock`); the calls are made again",
+        )
+    if word["unknown"]:
+        yield warning(
+            f"of {plural(word['unknown'], 'approved action')} nobody knows how it ended, within a day: their servers "
+            "were killed, or never told",
+            "the people they were for see them at /approvals, and check before they ask again",
+        )
+    if word["waiting"]:
+        since = f", the oldest for {span(max(now - word['oldest'] / 1000, 0))}" if word["oldest"] else ""
+        yield well(f"waiting for people: {plural(word['waiting'], 'request')}{since}")
+    elif not word["unknown"] and not word["ahead_ms"]:
+        yield well("nothing waits for people")
+
+
+BUILT_S = 180.0
+"""Seconds after which somebody should long have begun to build what was submitted."""
+
+
+def submissions(facts: Facts) -> Iterator[Finding]:
+    """Whether what is submitted is built."""
+    yield from told(facts, "publishing/queue", "what waits to be built", lambda word: _submissions(word, facts.now))
+
+
+def _submissions(word: dict[str, Any], now: float) -> Iterator[Finding]:
+    waited = max(now - word["since_ms"] / 1000, 0) if word["since_ms"] else 0.0
+    if waited > BUILT_S:
+        yield warning(
+            f"{plural(word['waiting'], 'submission')} not built, the oldest for {span(waited)}, and nobody begins",
+            "the supervisor builds on this machine: its log says why it does not; submitting again does not help",
+        )
+    else:
+        yield well(f"submissions: {word['waiting']} wait to be built, {word['building']} are being built")
 
 
 def reach(facts: Facts) -> Iterator[Finding]:
@@ -140,10 +264,10 @@ def reach(facts: Facts) -> Iterator[Finding]:
 
 def _asked(facts: Facts, path: str, what: str, tell: Callable[[dict[str, Any]], Finding]) -> Iterator[Finding]:
     """What the registry of the running hub says at a path of its own, told."""
-    yield from _told(facts, f"registry/{path}", what, lambda word: iter((tell(word),)))
+    yield from told(facts, f"registry/{path}", what, lambda word: iter((tell(word),)))
 
 
-def _told(
+def told(
     facts: Facts, path: str, what: str, tell: Callable[[dict[str, Any]], Iterator[Finding]]
 ) -> Iterator[Finding]:
     """What the running hub says at a path of its internal door, told."""

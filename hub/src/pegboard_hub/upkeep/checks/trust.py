@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
@@ -13,7 +14,9 @@ from pegboard.core.bundle import EDGE, Bundle, open_bundle
 from pegboard.core.errors import BundleRefused, ConfigurationError
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.certificates import TlsFiles, covers, noted_files, open_pair
+from pegboard_hub.common.home import Home, noted
+from pegboard_hub.identity.leaks import read_leaks
 from pegboard_hub.identity.ring import KeyState, Purpose, RingKey, read_ring
 from pegboard_hub.identity.sealing import read_sealing_key
 from pegboard_hub.upkeep.files import read_own
@@ -30,7 +33,12 @@ _AS_OPERATOR = "run this as the user that runs `pegboard up`"
 
 def keys(facts: Facts) -> Iterator[Finding]:
     """The hub's rings of keys. Nothing of a key is ever said but its file, its state, its age and its public name."""
-    rings: tuple[tuple[Purpose, Path], ...] = (("tokens", facts.home.token_ring), ("bundles", facts.home.bundle_ring))
+    home = facts.home
+    rings: tuple[tuple[Purpose, Path], ...] = (
+        ("tokens", home.token_ring),
+        ("bundles", home.bundle_ring),
+        ("releases", home.release_ring),
+    )
     try:
         there = [(purpose, path) for purpose, path in rings if path.exists()]
     except PermissionError:
@@ -39,10 +47,30 @@ def keys(facts: Facts) -> Iterator[Finding]:
     if not there:
         yield well("there are none yet; the first start makes them")
     published = _published(facts.home)
+    yield from _given_up(facts, [path for _, path in there], published)
     for purpose, path in there:
         yield _ring(purpose, path, published, facts)
     if facts.home.sealing_key.exists():
         yield _sealing(facts.home.sealing_key)
+
+
+def _given_up(facts: Facts, rings: list[Path], published: set[str]) -> Iterator[Finding]:
+    """When keys were given up because they leaked, and whether one of them came back."""
+    try:
+        leaks = read_leaks(facts.home.keys)
+    except ConfigurationError as error:
+        yield must_mend(f"{error.where} {error.problems[0]}", error.problems[-1])
+        return
+    if not leaks:
+        return
+    last = leaks[-1]
+    leaked = {kid for leak in leaks for kids in leak.kids.values() for kid in kids}
+    back = {kid for path in rings for kid in leaked if kid in path.read_text(encoding="utf-8")} | leaked & published
+    if back:
+        mend = "start the hub: it leaves them out; or run pegboard keys leaked"
+        yield must_mend(f"{plural(len(back), 'key')} that leaked came back: {', '.join(sorted(back))}", mend)
+    told = f"{plural(len(leaks), 'time')} keys were given up, last {span(max(facts.now - last.at, 0))} ago"
+    yield well(f"{told} ({', '.join(last.purposes)}): {last.why or 'no reason was noted'}")
 
 
 def _ring(purpose: Purpose, path: Path, published: set[str], facts: Facts) -> Finding:
@@ -95,9 +123,10 @@ def _published(home: Home) -> set[str]:
         return set()
 
 
-def configured_certificates(_home: Home) -> list[Path]:
-    """The PEM files that the instance serves with. None yet: the edge speaks HTTP on loopback."""
-    return []
+def configured_certificates(home: Home) -> list[Path]:
+    """The PEM files that the instance was last started to serve with."""
+    files = noted_files(noted(home))
+    return [files.certificate] if files else []
 
 
 def certificates(
@@ -109,6 +138,22 @@ def certificates(
         yield well("none are configured: the edge speaks HTTP on loopback, where no certificate is needed")
     for path in paths:
         yield _certificate(path, facts.now)
+    if paths and (files := noted_files(noted(facts.home))):
+        yield from _served(files, facts)
+
+
+def _served(files: TlsFiles, facts: Facts) -> Iterator[Finding]:
+    """What else must hold for the pair that the edge serves with."""
+    try:
+        leaf = open_pair(files, facts.now).leaf
+    except ConfigurationError as error:
+        yield must_mend(f"{error.where}: {error.problems[0]}", error.problems[-1])
+        return
+    if files.key.stat().st_mode & 0o077:
+        yield must_mend(f"others than its owner can read {files.key}", f"chmod 600 {files.key}, and get a new key")
+    host = urlsplit(facts.public_url).hostname or ""
+    if not covers(leaf, host):
+        yield must_mend(f"{files.certificate} is not for {host}, which callers use", "get one with that name in it")
 
 
 def _certificate(path: Path, now: float) -> Finding:

@@ -17,6 +17,7 @@ from pegboard_hub.web.api.bodies import checked, invalid, read_object
 from pegboard_hub.web.api.examples import EXAMPLES
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.schema import AccessQuestion, AccessVerdict, AccessVerdicts
+from pegboard_hub.web.api.views import approvals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import MOST_ARGUMENTS, Question, Unanswerable, answer
 
@@ -92,5 +93,6 @@ async def _verdict(parts: Parts, request: Request, asker: Caller, asked: Any, pl
         layer=refusal.layer if refusal else None,
         rule=decision.checks[-1].rule if refusal else None,
         reason=refusal.reason if refusal else None,
+        approvals=approvals(server, question.tool, decision),
         refusal=refusal.for_request(request_id(request)).as_json() if refusal else None,
     )

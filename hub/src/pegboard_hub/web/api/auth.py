@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,13 +14,18 @@ from pegboard.core.errors import TokenRefused
 from pegboard.core.names import api_audience
 from pegboard.core.revoked import Revoked
 from pegboard.core.scopes import SCOPE_API, has_scope
+from pegboard.core.stops import ASK, CALLER_KINDS, Stops, told
 from pegboard.core.token import REASONS
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.keys import RingVerifier
 
 
 def bearer(
-    verifier: RingVerifier, public_url: str, revoked: Callable[[], Revoked]
+    verifier: RingVerifier,
+    public_url: str,
+    revoked: Callable[[], Revoked],
+    stops: Callable[[], Stops],
+    scopes: Sequence[str] = (SCOPE_API,),
 ) -> Callable[[Request], Awaitable[None]]:
     """A dependency of a whole router: it notes the verified caller, or refuses with 401 or 403 (RFC 6750 §3).
 
@@ -28,6 +33,8 @@ def bearer(
         verifier: of tokens for the API.
         public_url: the edge's origin, where the API's metadata is.
         revoked: tells what is revoked now.
+        stops: tells who is stopped now.
+        scopes: of which a token has one, at least.
     """
     metadata = metadata_url(api_audience(public_url))
 
@@ -38,11 +45,23 @@ def bearer(
                 raise TokenRefused("token_revoked")
         except TokenRefused as error:
             raise _unauthenticated(error.reason, metadata) from error
-        if not has_scope(caller.scope, SCOPE_API):
+        refuse_stopped(stops(), caller)
+        if not any(has_scope(caller.scope, scope) for scope in scopes):
             raise _out_of_scope(metadata)
         request.state.caller = caller
 
     return verify
+
+
+def refuse_stopped(stops: Stops, caller: Caller) -> None:
+    """Let nobody pass who is stopped, or calls by what is.
+
+    Raises:
+        Refused: 403, saying why, as edge and servers say it.
+    """
+    for kind in CALLER_KINDS:
+        if why := stops.why(kind, caller):
+            raise refuse(403, "stopped", f"{told(kind, why)}.", ASK, f"{kind}_stopped")
 
 
 async def _caller(request: Request) -> Caller:

@@ -132,6 +132,26 @@ _STEP = {
     "ask": "",
 }
 _QUESTION = {"server": "prod/presto", "tool": "run_query", "surface": "chat"}
+_TERMS = {"by": "owner", "own": False, "expires_s": 3600, "why": "a table was dropped by mistake"}
+_ASKED = "its owners, platform, and not by whoever asks"
+_NEEDED = {**_TERMS, "asked": _ASKED, "always": True, "source": "registry"}
+_REQUIRED = {
+    **_TERMS,
+    "tool": "prod/presto/drop_tables",
+    "asked": _ASKED,
+    "required_by": "sam",
+    "since": _AT,
+    "notes": [],
+}
+_REQUIREMENT_EVENT = {
+    "at": _AT,
+    "tool": "prod/presto/drop_tables",
+    "action": "require",
+    "by": "sam",
+    "why": _TERMS["why"],
+    "before": None,
+    "after": _TERMS,
+}
 _DECIDED: dict[str, Any] = {
     "server": "prod/presto",
     "tool": "run_query",
@@ -144,6 +164,7 @@ _DECIDED: dict[str, Any] = {
     "layer": None,
     "rule": None,
     "reason": None,
+    "approvals": [],
     "refusal": None,
 }
 _CALL = {
@@ -156,6 +177,7 @@ _CALL = {
     "surface": "cli",
     "channel": None,
     "client_id": "pegboard-cli",
+    "act": None,
     "decision": "allowed",
     "layer": "server",
     "code": "",
@@ -168,6 +190,7 @@ _CALL = {
     "minutes_saved": 6.0,
     "request_id": "6a1f0c9e-2d1b-4f4e-9a50-0f6f4a1c7d11",
     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "approval": [],
 }
 _FOUND = {"count": 1, "denied": 0, "unfinished": 0, "back_to_ms": None}
 _USER = {"sub": "ana", "name": "Ana", "connections": 1}
@@ -187,6 +210,40 @@ _CLIENT = {
     "last_seen_at": _AT,
 }
 
+_APPROVAL_ID = "019abb5a1f4000001f0e2d3c4b5a6978"
+_APPROVAL: dict[str, Any] = {
+    "id": _APPROVAL_ID,
+    "batch": _APPROVAL_ID,
+    "kind": "approval",
+    "state": "approved",
+    "person": "ana",
+    "act": None,
+    "server": "prod/presto",
+    "release": _DIGEST,
+    "tool": "overwrite_table",
+    "what": "replaces 1,204 rows of flights",
+    "asks": "somebody of platform (which owns prod/presto)",
+    "requested_at": _AT,
+    "expires_at": _AT + 3_600_000,
+    "decided_at": _AT + 60_000,
+    "decided_by": "pat@example.com",
+    "ended_at": None,
+    "waits_for_you": False,
+    "page": f"https://mcp.example.com/approvals/{_APPROVAL_ID}",
+}
+_BLOCK = {"title": "Rows", "kind": "diff", "text": "-1204\n+1198"}
+_PREVIEW = {"what": "replaces 1,204 rows of flights", "cost": "0.4 GB", "blocks": [_BLOCK]}
+_REQUIREMENT = {"by": "owner", "own": False, "expires_s": 3600, "source": "server", "why": "it cannot be undone"}
+_EVENT = {
+    "at": _AT + 60_000,
+    "before": "requested",
+    "after": "approved",
+    "who": "pat@example.com",
+    "why": "the rows are right",
+    "door": "page",
+    "shown": _DIGEST,
+}
+
 
 def _refusal(code: str, message: str, what_to_do: str) -> dict[str, Any]:
     told = {"code": code, "message": message, "what_to_do": what_to_do, "reason": code}
@@ -199,6 +256,27 @@ EXAMPLES: dict[str, Any] = {
     "AccessQuestion": _QUESTION,
     "AccessVerdict": _DECIDED,
     "AccessVerdicts": {"answers": [_DECIDED]},
+    "ApprovalDetail": {
+        **_APPROVAL,
+        "arguments": {"table": "flights", "sql": "SELECT * FROM flights_new"},
+        "arguments_digest": _DIGEST,
+        "preview": _PREVIEW,
+        "requirement": _REQUIREMENT,
+        "policy": "granted",
+        "policy_version": "1f0c",
+        "surface": "cli",
+        "client": "pegboard-cli",
+        "why": "the rows are right",
+        "claimed_at": None,
+        "call_id": None,
+        "beside": [],
+        "events": [_EVENT],
+    },
+    "ApprovalEvent": _EVENT,
+    "ApprovalSummary": _APPROVAL,
+    "ApprovalsAnswer": {"approvals": [_APPROVAL], "next": None},
+    "Block": _BLOCK,
+    "ApprovalTerms": _TERMS,
     "CallEntry": _CALL,
     "CallLife": {
         **_CALL,
@@ -225,7 +303,14 @@ EXAMPLES: dict[str, Any] = {
     "ClientsAnswer": {"clients": [_CLIENT], "never_used": 3},
     "DraftChecked": {"server": "prod/weather"},
     "ExplainedStep": _STEP,
-    "Explanation": {**_ACCESS, "person": "ana", "surface": "cli", "tool": "run_query", "steps": [_STEP]},
+    "Explanation": {
+        **_ACCESS,
+        "person": "ana",
+        "surface": "cli",
+        "tool": "run_query",
+        "steps": [_STEP],
+        "approvals": [_NEEDED],
+    },
     "FieldChange": _FIELD,
     "FoundCalls": _FOUND,
     "HistoryEntry": _CHANGE,
@@ -234,6 +319,8 @@ EXAMPLES: dict[str, Any] = {
     "MissedChange": _MISSED,
     "MyTool": _MY_TOOL,
     "MyTools": {"surface": "cli", "tools": [_MY_TOOL], "next": None},
+    "Preview": _PREVIEW,
+    "NeededApproval": _NEEDED,
     "Refusal": {"error": REFUSED},
     "Refusal 400": _refusal(
         "invalid_request",
@@ -243,7 +330,9 @@ EXAMPLES: dict[str, Any] = {
     "Refusal 401": _refusal(
         "unauthenticated", "Not signed in: the token has expired.", "Sign in again and use a token for the API."
     ),
-    "Refusal 403": _refusal("access_denied", "Clients are looked after by people in: platform.", "Ask one of them."),
+    "Refusal 403": _refusal(
+        "access_denied", "Clients and surfaces are looked after by people in: platform.", "Ask one of them."
+    ),
     "Refusal 404": _refusal(
         "unknown_server",
         "No such server here for you: it does not exist, or you may not know of it.",
@@ -286,6 +375,11 @@ EXAMPLES: dict[str, Any] = {
     "ReleaseDetail": {**_RELEASE, "server": "prod/presto", "tools": [_DETAIL], "requested": _REQUESTED},
     "ReleaseEntry": _RELEASE,
     "Releases": {"releases": [_RELEASE], "next": None},
+    "Requirement": _REQUIREMENT,
+    "RequiredApproval": _REQUIRED,
+    "RequiredApprovals": {"required": [_REQUIRED]},
+    "RequirementEvent": _REQUIREMENT_EVENT,
+    "RequirementHistory": {"events": [_REQUIREMENT_EVENT]},
     "ReviewOutcome": _OUTCOME,
     "ServerDetail": {
         **_RECORD,
@@ -324,6 +418,7 @@ EXAMPLES: dict[str, Any] = {
         "surface": "cli",
         "channel": None,
         "client_id": "pegboard-cli",
+        "act": None,
         "expires_at": _AT // 1000,
     },
     "YourPart": _YOU,

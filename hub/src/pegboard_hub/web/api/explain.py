@@ -14,6 +14,7 @@ from pegboard_hub.registry.walk import walk
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.openapi import refusals
 from pegboard_hub.web.api.schema import AccessAnswer, Explanation
+from pegboard_hub.web.api.views import approvals
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import (
     LONGEST,
@@ -32,7 +33,15 @@ def add_explain_routes(router: APIRouter, parts: Parts) -> None:
     @router.get("/servers/{namespace}/{name}/access", summary="May you use this server?", responses=refusals(404))
     async def get_access(request: Request, namespace: str, name: str, caller: SignedIn) -> AccessAnswer:
         server = find_server(parts, f"{namespace}/{name}")
-        decision = explain(caller, server, None, parts.public_url, insider=False)
+        decision = explain(
+            caller,
+            server,
+            None,
+            parts.public_url,
+            insider=False,
+            stops=parts.stops.current,
+            rules=parts.rules.current.of(server.name),
+        )
         return AccessAnswer(**_answer(request, server, decision))
 
     @router.get(
@@ -61,6 +70,7 @@ def add_explain_routes(router: APIRouter, parts: Parts) -> None:
             person=subject.sub,
             surface=subject.surface,
             tool=tool,
+            approvals=approvals(found, tool, decision),
             steps=[step._asdict() for step in walk(decision, found, tool, state, url)],
         )
 

@@ -16,6 +16,7 @@ from pegboard.core.declared import MOST_BYTES, declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Name, Sensitivity, known_surfaces
 from pegboard.core.release import Declaration
+from pegboard.core.spiffe import LONGEST, SPIFFE_ID
 from pegboard_hub.common.faults import every
 from pegboard_hub.common.requests import Refused, read_body, refuse
 from pegboard_hub.registry.impact import Impact, Place, Proposal, Row, ToolChange, TooManyCases, Words, proposed
@@ -33,9 +34,8 @@ BODY_LIMIT = MOST_BYTES + 64 * 1024
 AT_ONCE = 2
 """Answers that are computed at the same time: each takes a processor for as long as it has people and policies."""
 
-_SPIFFE = r"^spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+$"
 _Channel = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-_Service = Annotated[str, StringConstraints(max_length=2048, pattern=_SPIFFE)]
+_Service = Annotated[str, StringConstraints(max_length=LONGEST, pattern=f"^{SPIFFE_ID}$")]
 
 
 class _Strict(BaseModel):

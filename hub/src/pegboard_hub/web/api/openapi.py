@@ -55,6 +55,8 @@ EVERYWHERE = (401, 403, 422, 500, 503)
 TAGS = (
     ("Servers", "What exists: search, records, releases and tools"),
     ("Drafts", "Registering a server; a draft has no power"),
+    ("Deployments", "What runs of a server, and how a release takes over from another"),
+    ("Releases", "Submitting a project, and what becomes of it"),
     ("History", "Who changed what, and why"),
     ("Reviews", "Who looks at a server before production, and who would gain what; they tell, and decide nothing"),
     ("Me", "What you may use"),
@@ -62,6 +64,10 @@ TAGS = (
     ("Access", "May they use it, and why not"),
     ("Calls", "The ledger"),
     ("Clients", "Programs that people are connected with"),
+    ("Stops", "What is closed for everybody, and why"),
+    ("Rules", "What security refuses of that which was granted"),
+    ("Approvals", "What waits for a person's yes, and which tools always do; nothing here says yes"),
+    ("Edges", "What stands behind the one name"),
 )
 
 Responses = dict[int | str, dict[str, Any]]
@@ -210,6 +216,7 @@ PARAMETERS = {
     "group": "platform",
     "release": "1.0.3",
     "why": "it is not needed any more",
+    "kind": "server",
     "If-Match": '"3.2c26b46b.0f1e2d3c4b5a69788796a5b4c3d2e1f0"',
 }
 """An example of each parameter whose meaning is not plain from its type."""

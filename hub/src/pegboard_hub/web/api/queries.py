@@ -6,6 +6,7 @@ answers. What is refused, and in which words, is the same.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from typing import Any, TypeVar, get_origin
 
@@ -32,11 +33,16 @@ def read_query(request: Request, model: type[M]) -> M:
 
 def query_of(model: type[BaseModel]) -> dict[str, Any]:
     """A route's `openapi_extra` for a query that is read here, as FastAPI describes one that it reads itself."""
-    schema = model.model_json_schema()
+    schema = deepcopy(_schema(model))
     needed = schema.get("required", ())
     return {
         "parameters": [_parameter(name, each, needed=name in needed) for name, each in schema["properties"].items()]
     }
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 @cache

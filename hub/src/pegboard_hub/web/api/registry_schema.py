@@ -176,6 +176,10 @@ class CatalogueEntry(ServerSummary):
     semver: str = Field(description="the version that the release maps to; empty while nothing is deployed")
     lifecycle: LifecycleWord
     lifecycle_why: str = Field(description="why it is deprecated or retired; empty otherwise")
+    ends_at: int | None = Field(
+        default=None, description="when it closes, in milliseconds since the epoch; null: nobody said"
+    )
+    successor: str | None = Field(default=None, description="what to use instead; null: nobody said")
     usable: bool = Field(description="whether the grants let you call it from here, were it not stopped")
     tools: list[ToolSummary] = Field(description="those that are listed for you")
 
@@ -231,6 +235,10 @@ class ServerDetail(BaseModel):
     uses_models: bool = Field(description="it sends data to a language model")
     lifecycle: LifecycleWord
     lifecycle_why: str
+    ends_at: int | None = Field(
+        default=None, description="when it closes, in milliseconds since the epoch; null: nobody said"
+    )
+    successor: str | None = Field(default=None, description="what to use instead; null: nobody said")
     out_of_reach: str = Field(
         description="what keeps everybody from calling it, after “it is”; empty where it can be"
     )
@@ -314,7 +322,7 @@ class HistoryEntry(BaseModel):
     server: str
     version: int | None = Field(description="of the server, that the change made; null for all but insiders")
     actor: str
-    actor_kind: Literal["person", "operator", "file", "system"]
+    actor_kind: Literal["person", "operator", "file", "system", "service"]
     action: str
     why: str | None = Field(description="null where it could speak of fields that you may not see")
     fields: list[FieldChange]

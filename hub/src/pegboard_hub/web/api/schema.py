@@ -20,6 +20,7 @@ class WhoAmI(BaseModel):
     surface: str
     channel: str | None
     client_id: str
+    act: str | None = Field(description="the registered surface that acts for the person; null: none does")
     expires_at: int = Field(description="seconds since the epoch")
 
 
@@ -91,6 +92,18 @@ class ExplainedStep(BaseModel):
     ask: str
 
 
+class NeededApproval(BaseModel):
+    """An approval that a call waits for, though no rule refuses it."""
+
+    by: str = Field(description="`caller`: the person whose call it is; `owner`: the owner team; else a group")
+    asked: str = Field(description="who is asked, in words that follow “approved by”")
+    own: bool = Field(description="somebody may approve what they asked for themselves")
+    expires_s: int = Field(description="seconds from a request within which it must be decided and used")
+    always: bool = Field(description="every call waits; else the tool's code looks at the arguments")
+    source: Literal["server", "registry"] = Field(description="who requires it: the tool's code, or the registry")
+    why: str = Field(description="what callers and approvers are told; text of whoever required it")
+
+
 class Explanation(AccessAnswer):
     """What a call by this person would meet. `allowed` tells of the rules, a failing step `server` of the moment."""
 
@@ -98,6 +111,9 @@ class Explanation(AccessAnswer):
     surface: str
     tool: str | None
     steps: list[ExplainedStep]
+    approvals: list[NeededApproval] = Field(
+        description="which approval a call waits for that no rule refuses; two where arguments ask for another one"
+    )
 
 
 class AccessQuestion(BaseModel):
@@ -131,6 +147,9 @@ class AccessVerdict(BaseModel):
     layer: Literal["edge", "server"] | None = Field(description="which layer refuses; null where none does")
     rule: str | None = Field(description="the rule that does not hold; null where all hold")
     reason: str | None = Field(description="the refusal's reason, as the caller would be told; null where allowed")
+    approvals: list[NeededApproval] = Field(
+        description="which approval a call waits for that no rule refuses; two where arguments ask for another one"
+    )
     refusal: RefusalBody | None
 
 
@@ -152,6 +171,7 @@ class CallEntry(BaseModel):
     surface: str
     channel: str | None
     client_id: str
+    act: str | None = Field(description="the registered surface that acted for the person; null: none did")
     decision: Literal["allowed", "denied"]
     layer: Literal["edge", "server"]
     code: str
@@ -164,6 +184,9 @@ class CallEntry(BaseModel):
     minutes_saved: float
     request_id: str
     trace_id: str
+    approval: list[str] = Field(
+        default=[], description="ids of the approval requests that were claimed for it, or that it waits for"
+    )
 
 
 class FoundCalls(BaseModel):
@@ -217,7 +240,7 @@ class ClientSummary(BaseModel):
     """A client's software. Name, home page and redirects are its own words: untrusted text."""
 
     software: str = Field(description="what decisions are kept for")
-    kind: Literal["first-party", "registered", "document", "dynamic"]
+    kind: Literal["first-party", "registered", "document", "dynamic", "surface"]
     name: str
     redirect_uris: list[str] = Field(description="where answers go")
     uri: str | None = Field(description="its home page, as it says")

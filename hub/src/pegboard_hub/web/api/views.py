@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from pegboard.core.caller import Caller
+from pegboard.core.decide import Decision
 from pegboard.core.release import ToolDeclaration
+from pegboard_hub.registry.approving import needed
 from pegboard_hub.registry.explain import reaches
 from pegboard_hub.registry.history import Entry
 from pegboard_hub.registry.listing import Asker
@@ -30,9 +32,23 @@ from pegboard_hub.web.api.registry_schema import (
     ToolDetail,
     YourPart,
 )
-from pegboard_hub.web.api.schema import AccessLists
+from pegboard_hub.web.api.schema import AccessLists, NeededApproval
 from pegboard_hub.web.knowing import looks_after, stop_told
 from pegboard_hub.web.parts import Parts
+
+
+def approvals(server: RegisteredServer, tool: str | None, decision: Decision) -> list[NeededApproval]:
+    """What a call waits for; nothing is told of a tool that may not be called."""
+    if tool is None or not decision.allowed:
+        return []
+    return [
+        NeededApproval(
+            **each.requirement.model_dump(include={"by", "own", "expires_s", "source", "why"}),
+            asked=each.asked,
+            always=each.always,
+        )
+        for each in needed(server, tool)
+    ]
 
 
 def version_for(parts: Parts, caller: Caller, server: RegisteredServer) -> Version | None:
@@ -53,6 +69,8 @@ def _told(parts: Parts, caller: Caller, server: RegisteredServer, health: Health
         "semver": server.semver,
         "lifecycle": server.lifecycle.value,
         "lifecycle_why": server.lifecycle_why,
+        "ends_at": server.ends_at_ms,
+        "successor": server.successor,
         "status": health.state,
         "status_since": health.since_ms,
         "status_why": health.why,
@@ -147,6 +165,8 @@ def my_tool(parts: Parts, tool: ToolDeclaration, server: RegisteredServer) -> My
         server=str(server.name),
         lifecycle=server.lifecycle.value,
         lifecycle_why=server.lifecycle_why,
+        ends_at=server.ends_at_ms,
+        successor=server.successor,
         resource_url=server.name.resource_url(parts.public_url),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, ValidationError
@@ -10,8 +11,10 @@ from pydantic import BaseModel, Field, ValidationError
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import EDGE
 from pegboard_hub.common.requests import read_json, refuse
+from pegboard_hub.identity.leaks import read_leaks
 from pegboard_hub.identity.ring import Purpose, Ring, RingFull
 from pegboard_hub.ledger.errors import DeliveryRefused
+from pegboard_hub.ledger.unissued import unissued
 from pegboard_hub.registry.key_rotation import KeyRotation
 from pegboard_hub.web.internal.operator import bearer_token, check_operator
 from pegboard_hub.web.parts import Parts
@@ -52,18 +55,28 @@ class RotationWord(BaseModel):
     consumers: list[ConsumerWord]
 
 
+class LeakWord(BaseModel):
+    """One time that keys were given up. `at` is in seconds since the epoch."""
+
+    at: float
+    by: str
+    why: str
+    purposes: list[str]
+
+
 class KeysWord(BaseModel):
     """The answer to the operator."""
 
     keys: list[KeyWord]
     rotations: list[RotationWord]
+    given_up: list[LeakWord] = Field(default=[], description="because they leaked, oldest first")
     joined: list[Purpose] = Field(default=[], description="asked for, and under way already")
 
 
 class RotateOrder(BaseModel):
     """What is to be rotated."""
 
-    purposes: Annotated[set[Purpose], Field(min_length=1)]
+    purposes: Annotated[set[Literal["tokens", "bundles"]], Field(min_length=1)]
 
 
 def acknowledgement_routes(parts: Parts) -> APIRouter:
@@ -98,6 +111,13 @@ def key_routes(parts: Parts) -> APIRouter:
         check_operator(parts, request)
         return _word(parts.rotation)
 
+    @router.get("/keys/forged")
+    async def forged(request: Request, since_ms: int = 0) -> dict[str, Any]:
+        check_operator(parts, request)
+        async with parts.database.read() as connection:
+            folder, url = parts.rotation.keys.home.issued, parts.settings.public_url
+            return asdict(await unissued(connection, folder, url, since_ms))
+
     @router.post("/keys/rotate", status_code=202)
     async def rotate(request: Request) -> KeysWord:
         check_operator(parts, request)
@@ -126,6 +146,10 @@ def _word(rotation: KeyRotation) -> KeysWord:
     return KeysWord(
         keys=[word for ring in rotation.keys.rings for word in _keys(ring)],
         rotations=[word for ring in rotation.keys.rings for word in _rotation(rotation, ring)],
+        given_up=[
+            LeakWord(at=leak.at, by=leak.by, why=leak.why, purposes=list(leak.purposes))
+            for leak in read_leaks(rotation.keys.home.keys)
+        ],
     )
 
 

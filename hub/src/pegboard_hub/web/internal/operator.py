@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
-from pegboard_hub.common.requests import refuse
+from pegboard_hub.common.faults import words
+from pegboard_hub.common.requests import read_json, refuse
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.model import Kind, State
 from pegboard_hub.web.notices import current_notices
 from pegboard_hub.web.parts import Parts
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of what a command sends; a surface with its keys is the longest."""
+
+M = TypeVar("M", bound=BaseModel)
 
 MOST_OPEN = 10_000
 """Open reviews that are looked at; servers of others are told as in review."""
@@ -30,6 +37,9 @@ class GrantsWord(BaseModel):
     conflicts: tuple[str, ...] = Field(description="those of them that say where file and registry conflict")
     notices: tuple[str, ...] = Field(description="what is hardly meant, a line each")
     closed: dict[str, str] = Field(description="servers that may run and that nobody can call, each with why")
+    deploying: dict[str, str] = Field(
+        description="submitted servers of which something is on its way, each with what"
+    )
 
 
 class ProberStanding(BaseModel):
@@ -54,6 +64,7 @@ def operator_routes(parts: Parts) -> APIRouter:
             conflicts=parts.registry.conflicts,
             notices=current_notices(parts),
             closed=await _closed(parts),
+            deploying=dict(parts.deployments.under_way),
         )
 
     @router.get("/prober")
@@ -94,6 +105,19 @@ def check_operator(parts: Parts, request: Request) -> None:
         raise refuse(401, "unauthenticated", f"This is for the operator's own process: {error}.", words) from error
 
 
+def check_runtime(parts: Parts, request: Request) -> str:
+    """Let a runtime pass; gives its name, which is `machine` for the instance's own.
+
+    Raises:
+        Refused: another asks.
+    """
+    try:
+        return parts.channels.runtime(bearer_token(request))
+    except DeliveryRefused as error:
+        words = "Ask with the runtime's own credential; `pegboard runtime add` makes one."
+        raise refuse(401, "unauthenticated", f"This is for runtimes: {error}.", words) from error
+
+
 def prober_alone(parts: Parts) -> Callable[[Request], None]:
     """A check that lets the prober's own credential pass, and raises `Refused` for any other."""
 
@@ -111,3 +135,18 @@ def bearer_token(request: Request) -> str:
     """The credential that came with a request at the internal door; empty when none did."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def read_model(request: Request, model: type[M], limit: int = BODY_LIMIT) -> M:
+    """The request's body, of `limit` bytes at most, as what a command sends.
+
+    Raises:
+        Refused: it is too long, is no JSON, or a field is not as it must be; the field is named.
+    """
+    try:
+        # As JSON, in which a list is what a tuple is written as.
+        return model.model_validate_json(json.dumps(await read_json(request, limit)), strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        named = ".".join(str(part)[:64] for part in fault["loc"]) or "body"
+        raise refuse(422, "invalid_request", f"{named}: {words(fault)}.", "Mend the named field.") from error

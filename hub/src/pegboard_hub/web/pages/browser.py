@@ -107,15 +107,15 @@ class Browsers:
         found = request.state.visitor = await self._visitor(request)
         request.state.signed_in_sub = found.session.facts.sub if found.session else None  # for the log's line
 
-    async def form(self, request: Request) -> Form:
-        """The form that was sent.
+    async def form(self, request: Request, limit: int = FORM_LIMIT) -> Form:
+        """The form that was sent, of `limit` bytes at most.
 
         Raises:
             Refused: it did not come from one of our pages in this browser, or cannot be read.
         """
         if not _same_origin(request, self._origin):
             raise _not_meant("cross_site", "it came from a page that is not Pegboard’s")
-        form = await _fields(request)
+        form = await _fields(request, limit)
         wanted = visitor(request).form_token(request.url.path)
         if not hmac.compare_digest(form.pop(TOKEN_FIELD, "").encode(), wanted.encode()):
             raise _not_meant("form_token", "it does not belong to the sign-in of this browser, or is too old")
@@ -207,10 +207,10 @@ def _same_origin(request: Request, origin: str) -> bool:
     return origins in ([], [origin]) and sites in ([], ["same-origin"])
 
 
-async def _fields(request: Request) -> Form:
+async def _fields(request: Request, limit: int) -> Form:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise refuse(415, "invalid_request", f"A form is sent as {_FORM}.", _AGAIN)
-    body = await read_body(request, FORM_LIMIT)
+    body = await read_body(request, limit)
     try:
         text = body.decode()
         found = parse_qs(

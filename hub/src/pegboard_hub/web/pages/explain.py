@@ -15,6 +15,8 @@ from pegboard.core.caller import Caller
 from pegboard.core.decide import Decision
 from pegboard.core.names import PERSON_SURFACES
 from pegboard.core.refusal import Refusal
+from pegboard.core.text import sentence
+from pegboard_hub.registry.approving import APPROVAL
 from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.out_of_reach import out_of_reach
@@ -49,14 +51,21 @@ TITLES = {
     "surface": "The surface is granted",
     "channel": "The channel is granted",
     "group": "A group, or the service, is granted",
+    "surface-stop": "The surface is not stopped",
+    "client-stop": "The client is not stopped",
+    "person-stop": "The person is not stopped",
+    "service-stop": "The service is not stopped",
+    "rule": "No coarse rule refuses it",
     "stop": "The server is not stopped",
+    "method": "No coarse rule refuses tools/call",
     "server": "The server runs",
     "gate": "The server checks all that again",
     "tool": "The tool is there",
     "policy:list": "Its policy lets the tool be seen",
-    "tool:scope": "The token may do what the tool does",
     "tool:stop": "The tool is not stopped",
+    "tool:scope": "The token may do what the tool does",
     "policy:call": "Its policy lets it be called like this",
+    "tool:approval": "A person has said yes",
 }
 """What each step asks, in words; one without words goes by its name."""
 
@@ -247,6 +256,9 @@ def _verdict(decision: Decision, steps: list[Step]) -> Verdict:
     if decision.depends_on:
         names = " and ".join(decision.depends_on)
         return Verdict("open", "Allowed, if its arguments are.", f"Give {names} above to know.")
+    waits = next((step for step in steps if step.rule == APPROVAL and step.outcome == "depends"), None)
+    if waits:
+        return Verdict("open", "Allowed, once it is approved.", sentence(waits.fact))
     return Verdict("allowed", "Allowed: no rule refuses it.")
 
 

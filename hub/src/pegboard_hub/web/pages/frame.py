@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 from pegboard.core.caller import Caller
 from pegboard.core.names import PERSON_SURFACES
+from pegboard.core.stops import ASK, told
 from pegboard.core.text import sentence
 from pegboard_hub.common.requests import NoRoute, Refused, answer, refuse, request_id
 from pegboard_hub.identity.clients.names import shown
@@ -30,6 +31,7 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.reviews.model import TITLES as REVIEW_TITLES
 from pegboard_hub.registry.reviews.model import Kind
 from pegboard_hub.registry.status import Isolation
+from pegboard_hub.stopping.service import Who
 from pegboard_hub.web.pages.browser import NOBODY, Browsers, Visitor, signed_in, visitor
 from pegboard_hub.web.pages.onward import onward, sign_in_path
 from pegboard_hub.web.parts import Parts
@@ -40,6 +42,7 @@ PAGES = {
     "/": "Home",
     "/servers": "Servers",
     "/teams": "Teams",
+    "/approvals": "Approvals",
     "/reviews": "Reviews",
     "/explain": "Explain",
     "/ledger": "Ledger",
@@ -47,8 +50,14 @@ PAGES = {
 }
 """The pages by their path, in the order of the navigation."""
 
-OPERATORS_PAGES = {"/clients": "Clients"}
-"""Pages that are in the navigation of operators alone."""
+GOVERNORS_PAGES = {"/stops": "Stops", "/rules": "Rules", "/edges": "Edges"}
+"""Pages behind `OPERATE` for security, too."""
+
+OPERATORS_PAGES = {"/clients": "Clients", "/surfaces": "Surfaces", **GOVERNORS_PAGES}
+"""Pages behind `OPERATE` for operators alone."""
+
+OPERATE = "Operate"
+"""The entry of the navigation behind which those pages are, each a tab: it leads to the first."""
 
 DEFAULT_SURFACE = "cli"
 
@@ -115,6 +124,7 @@ class Frame:
         path: of the page, where its forms go.
         section: path of the entry of the navigation that the page belongs to; empty where that is its own.
         links: the navigation; each keeps whom the pages are shown as.
+        operating: the pages behind `OPERATE` that whoever is signed in here may see.
         viewer: the person the page is shown as; None for nobody.
         surface: where that person is.
         notice: why there is no viewer although one was asked for; empty otherwise.
@@ -127,6 +137,7 @@ class Frame:
     title: str
     path: str
     links: tuple[Link, ...]
+    operating: tuple[Link, ...]
     viewer: Viewer | None
     surface: str
     notice: str
@@ -162,8 +173,18 @@ class Frame:
     @property
     def navigation(self) -> Iterator[Link]:
         """The links, with the one of the page's section marked."""
-        for link in self.links:
-            yield replace(link, current=link.current or link.path == self.section)
+        yield from map(self._marked, self.links)
+        if self.operating:
+            yield replace(self.operating[0], title=OPERATE, current=bool(self.tabs))
+
+    @property
+    def tabs(self) -> tuple[Link, ...]:
+        """The pages behind `OPERATE`, where this is one of them."""
+        marked = tuple(map(self._marked, self.operating))
+        return marked if any(link.current for link in marked) else ()
+
+    def _marked(self, link: Link) -> Link:
+        return replace(link, current=link.current or link.path == self.section)
 
     def link(self, path: str, **query: str) -> str:
         """The address of a page, with whom it is shown as."""
@@ -226,6 +247,17 @@ class Framer:
             message = "Pages are shown as somebody else only with the demo directory."
             raise refuse(403, "access_denied", message, "Leave `as` out of the address.", "as_refused")
 
+    async def going(self, request: Request) -> None:
+        """Let a request for a page pass, unless the person who is signed in is stopped.
+
+        Raises:
+            Refused: they are; it says why.
+        """
+        session = visitor(request).session
+        why = self._parts.stops.current.people.get(session.facts.sub) if session else None
+        if why:
+            raise refuse(403, "stopped", f"{told('person', why)}.", ASK, "person_stopped")
+
     def frame(self, request: Request, path: str, title: str = "") -> Frame:
         """The frame of the page at `path`, shown as who is signed in or as the request's `as` chooses."""
         asked = request.query_params
@@ -269,14 +301,19 @@ class Framer:
     def _frame(self, request: Request, path: str, title: str, viewer: Viewer | None, notice: str) -> Frame:
         demo, kept = self._parts.identity.demo, viewer.query if viewer else ()
         here = f"{request.url.path}?{request.url.query}" if request.method == "GET" else request.url.path
-        waiting = {"/reviews": getattr(request.state, "reviews_waiting", 0)}
+        waiting: Mapping[str, int] = getattr(request.state, "waiting", {})
+
+        def links(pages: Mapping[str, str]) -> tuple[Link, ...]:
+            return tuple(
+                Link(name, with_query(href, kept), href == path, href, waiting.get(href, 0))
+                for href, name in pages.items()
+            )
+
         return Frame(
             title=title,
             path=path,
-            links=tuple(
-                Link(name, with_query(href, kept), href == path, href, waiting.get(href, 0))
-                for href, name in self._pages(request)
-            ),
+            links=links(PAGES),
+            operating=links(self._operating(request)),
             viewer=viewer,
             surface=viewer.caller.surface if viewer else DEFAULT_SURFACE,
             notice=notice,
@@ -290,11 +327,15 @@ class Framer:
             version=self._version,
         )
 
-    def _pages(self, request: Request) -> list[tuple[str, str]]:
-        """The navigation of whoever is signed in here."""
+    def _operating(self, request: Request) -> Mapping[str, str]:
+        """The pages of those who look after the instance, for whoever is signed in here."""
         session = visitor(request).session
-        operator = session is not None and self._parts.identity.clients.may_look_after(session.facts.groups)
-        return [*PAGES.items(), *(OPERATORS_PAGES.items() if operator else ())]
+        if session is None:
+            return {}
+        facts = session.facts
+        if self._parts.identity.clients.may_look_after(facts.groups):
+            return OPERATORS_PAGES
+        return GOVERNORS_PAGES if self._parts.stopping.governs(Who.person(facts.sub, facts.groups)) else {}
 
     def _viewer(self, request: Request, surface: str) -> tuple[Viewer | None, str]:
         demo, session = self._parts.identity.demo, visitor(request).session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
@@ -174,7 +174,15 @@ async def _needs(
     rejected = await parts.reviewing.rejections(mine[:MOST_MINE])
     closed = await parts.reviewing.unreached(mine[:MOST_MINE])
     taken = await parts.reviewing.taken_from(mine[:MOST_MINE])
-    return _told_needs(viewer, mine, status, waiting, rejected, closed, taken)
+    approvals = await parts.approvals.waiting(parts.approvals.reader(viewer.sub, viewer.caller.groups))
+    return chain(_approvals(approvals), _told_needs(viewer, mine, status, waiting, rejected, closed, taken))
+
+
+def _approvals(count: int) -> Iterator[Need]:
+    """Calls that wait for a yes come first: somebody sits before each of them."""
+    if count:
+        words = "99 calls or more wait" if count > 99 else f"{count} {'call waits' if count == 1 else 'calls wait'}"
+        yield Need(f"{words} for your yes", "/approvals")
 
 
 def _told_needs(
@@ -234,7 +242,8 @@ def _server_view(
     if caller is not None and server.reachable:
         bound = bound_to(caller, server, parts.public_url)
         # A stop is shown for what it is, beside what the person could use without it.
-        refused = decide_access(bound, replace(server.access(parts.public_url), stopped="")).refusal
+        access = replace(server.access(parts.public_url), stopped="", rules=parts.rules.current.of(server.name))
+        refused = decide_access(bound, access).refusal
         refusal = refused.message if refused else ""
         tools = tuple(visible_tools(caller, server, parts.public_url))
     now = standing(status, server, whole=caller is None or looks_after(parts, caller, server))

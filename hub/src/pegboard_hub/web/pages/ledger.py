@@ -53,6 +53,7 @@ FIELDS = (
     Field("code", "Refusal’s code", hint="access_denied"),
     # `surface` in a page's address is where the viewer is.
     Field("surface", "Surface", SURFACES, called="on"),
+    Field("act", "Acted by"),
     Field("since", "From (UTC)", hint="2026-11-24T09:30"),
     Field("until", "Before (UTC)", hint="2026-11-25"),
     Field("request_id", "Request id"),
@@ -94,6 +95,10 @@ class SearchView:
     def searched(self) -> bool:
         """Whether something was asked for."""
         return any(self.asked.values())
+
+
+APPROVAL = "Approval"
+"""The fact that is links: ids of requests, for those who may see them."""
 
 
 class Step(NamedTuple):
@@ -237,6 +242,7 @@ def _asked(life: Life) -> Mapping[str, str]:
     return {
         "Who": f"{call.sub} ({life.sub_type})",
         "From": f"{' '.join(filter(None, (call.surface, call.channel)))}, with {call.client_id}",
+        "Acted": f"{call.act}, for {call.sub}" if call.act else "",
         "Server": call.server or "an unknown server",
         "Release": call.release[:12],
         "Called": call.tool or life.method,
@@ -255,6 +261,7 @@ def _decided(life: Life) -> Mapping[str, str]:
         "Reason": call.reason.replace("_", " "),
         "Detail": call.detail,
         "Policy": f"{call.policy}, version {call.policy_version[:12]}" if call.policy else "",
+        APPROVAL: " ".join(call.approval),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pegboard.core.text import sentence
-from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer
+from pegboard_hub.registry.model import REACHABLE, Lifecycle, RegisteredServer, day_of
 from pegboard_hub.registry.reviews.granting import Unreached
 from pegboard_hub.registry.reviews.model import TITLES, Review
 from pegboard_hub.registry.status import RuntimeStatus
@@ -106,7 +106,8 @@ def banners(
         yield Banner("bad", title, text, f"/reviews/{review.id}", "Look at the review")
     if said := _LIFECYCLES.get(server.lifecycle):
         kind, title, text = said
-        yield Banner(kind, title, " ".join(filter(None, (_said(server.lifecycle_why), text, _next_step(server)))))
+        words = (_said(server.lifecycle_why), text, _ending(server), _next_step(server))
+        yield Banner(kind, title, " ".join(filter(None, words)))
     if server.waiting is not None and server.lifecycle in REACHABLE:
         text = "The release before it goes on until then."
         yield Banner("warn", "A new release waits for reviews.", text)
@@ -116,11 +117,19 @@ def _said(why: str) -> str:
     return sentence(why) if why else ""
 
 
-def _next_step(server: RegisteredServer) -> str:
-    """What somebody has to do next: the code of an approved draft is the operator's to name."""
-    if server.lifecycle is not Lifecycle.APPROVED or server.source:
+def _ending(server: RegisteredServer) -> str:
+    """When a server that is deprecated closes, and what takes its place."""
+    if server.lifecycle is not Lifecycle.DEPRECATED:
         return ""
-    return f'Next, an operator says where its code is: in the grants file, [servers."{server.name}"] with a source.'
+    day = f"It closes on {day_of(server.ends_at_ms)} (UTC)." if server.ends_at_ms is not None else ""
+    return " ".join(filter(None, (day, f"Use {server.successor} instead." if server.successor else "")))
+
+
+def _next_step(server: RegisteredServer) -> str:
+    """What somebody has to do next: the code of an approved draft is its owners' to submit."""
+    if server.lifecycle is not Lifecycle.APPROVED or server.source or server.submitted:
+        return ""
+    return f"Next, its owners submit its code: pegboard submit --namespace {server.name.namespace}."
 
 
 _LIFECYCLES = {

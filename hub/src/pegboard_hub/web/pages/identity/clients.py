@@ -43,6 +43,7 @@ KINDS = {
     ClientKind.REGISTERED: "in the sign-in file",
     ClientKind.DOCUMENT: "known by a document",
     ClientKind.DYNAMIC: "made itself known",
+    ClientKind.SURFACE: "acts for people",
 }
 """Each kind for the list; `ABOUT` has it as a sentence."""
 
@@ -51,6 +52,7 @@ ABOUT = {
     ClientKind.REGISTERED: "A client that the operator wrote into the sign-in file.",
     ClientKind.DOCUMENT: "A client whose id is the address of a document about it.",
     ClientKind.DYNAMIC: "A client that made itself known when it came (dynamic registration).",
+    ClientKind.SURFACE: "A surface that the operator registered, with a key of its own: it acts for many people.",
 }
 
 DONE = {
@@ -161,7 +163,7 @@ async def list_view(parts: Parts) -> ListView:
 
 def client_view(found: Software, form: Form, *, done: str = "", problem: str = "") -> ClientView:
     """One software, with the form as it was sent or as the last decision stands."""
-    own = found.kind in (ClientKind.FIRST_PARTY, ClientKind.REGISTERED)
+    own = found.kind in (ClientKind.FIRST_PARTY, ClientKind.REGISTERED, ClientKind.SURFACE)
     decided = found.decided
     chosen = {"standing": "", "surface": decided.surface or "" if decided else "", "why": ""} | form
     return ClientView(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from pegboard.core.names import MCP_PREFIX, api_audience
+from pegboard.core.names import MCP_PREFIX, api_audience, exchange_audience
 from pegboard.core.scopes import SCOPE_TOOLS_READ
 from pegboard_hub.identity.clients.model import Client
 from pegboard_hub.identity.clients.names import cleaned, shown
@@ -173,6 +173,8 @@ def _name(client: Client | None) -> str:
 def _server(parts: Parts, resource: str) -> str:
     if not resource:
         return "every server"
+    if resource == exchange_audience(parts.public_url):
+        return "what the operators let it reach, for you"
     if resource == api_audience(parts.public_url):
         return "Pegboard’s API"
     return resource.removeprefix(parts.public_url + MCP_PREFIX)

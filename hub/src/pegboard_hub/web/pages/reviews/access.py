@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -11,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from pegboard.core.names import SURFACES
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.registry.ending import Ending
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.impact import once_approved
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
@@ -54,7 +56,7 @@ DONE = {
 }
 
 MOVES = {
-    "deprecate": "Deprecate: it stays callable, and says why it will go",
+    "deprecate": "Deprecate: it stays callable, says why it will go, and closes by itself at its date",
     "retire": "Retire: nobody can call it any more",
     "bring back": "Bring back, as it was before",
     TAKE_BACK: "Take back to draft: its reviews end, and its record can be edited and submitted anew",
@@ -107,6 +109,11 @@ class AccessView:
     form: Form
     done: str
     problem: Problem | None
+
+    @property
+    def deprecates(self) -> bool:
+        """Whether it can be deprecated."""
+        return any(action == "deprecate" for action, _ in self.moves)
 
     @property
     def any(self) -> bool:
@@ -165,7 +172,8 @@ def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> N
         form, session = await sent(request, session, server)
         action = form.get("action", "")
         try:
-            await parts.reviewing.move(session.facts, server, action, form.get("why", ""), version_of(form))
+            why, ending = form.get("why", ""), _ending(form)
+            await parts.reviewing.move(session.facts, server, action, why, version_of(form), ending)
         except FAILURES as error:
             return await again(request, session, server, form, problem_of(error))
         return see_other(f"/servers/{server}/access?done={action.replace(' ', '-')}")
@@ -195,7 +203,21 @@ def _looked_at(path: str, form: Form) -> str:
 
 def _reason(form: Form) -> Form:
     """Why, and for the form of the lifecycle what is to become of it."""
-    return {name: form[name][:LONGEST_WHY] for name in ("action", "why") if name in form}
+    return {name: form[name][:LONGEST_WHY] for name in ("action", "why", "ends", "successor") if name in form}
+
+
+def _ending(form: Form) -> Ending:
+    """When what is deprecated closes, and what takes its place, as the form says.
+
+    Raises:
+        ChangeRefused: the date cannot be read.
+    """
+    day, successor = form.get("ends", "").strip(), form.get("successor", "").strip()
+    try:
+        at = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC) if day else None
+    except ValueError as error:
+        raise ChangeRefused("the date", "it is none", "Write it as 2027-01-31.") from error
+    return Ending(int(at.timestamp() * 1000) if at else None, successor or None)
 
 
 def _known(parts: Parts, session: Session, name: str) -> RegisteredServer:

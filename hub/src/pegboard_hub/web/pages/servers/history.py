@@ -32,7 +32,13 @@ LONGEST_ACTOR = 255
 MOST_OWNED = 500
 """Servers of a person's teams that one list looks at; those of more are listed by server."""
 
-KINDS = {"person": "", "operator": "operator at the machine", "file": "grants file", "system": "Pegboard itself"}
+KINDS = {
+    "person": "",
+    "operator": "operator at the machine",
+    "file": "grants file",
+    "system": "Pegboard itself",
+    "service": "service",
+}
 
 
 class EntryView(NamedTuple):

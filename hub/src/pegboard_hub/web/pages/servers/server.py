@@ -13,25 +13,29 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from pegboard.core.access import decide_access
+from pegboard.core.access import decide_access, decide_method
 from pegboard.core.caller import Caller
 from pegboard.core.client_configs import CLIENTS, ClientConfig, entry_name
+from pegboard.core.methods import CALL
 from pegboard.core.names import WEB, ServerName
 from pegboard.core.release import ToolDeclaration
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.model import DAY_MS, Figures
 from pegboard_hub.registry import store
+from pegboard_hub.registry.approving import needed
 from pegboard_hub.registry.explain import bound_to
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reading import ReleasePlace, ReleaseRow, releases_of
 from pegboard_hub.registry.reviews.model import Review
 from pegboard_hub.registry.status import Isolation
 from pegboard_hub.registry.visibility import edits, insider, owns
+from pegboard_hub.stopping.service import Who
 from pegboard_hub.web.knowing import known_server, knows_stop, listed, looks_after, open_from
 from pegboard_hub.web.pages.frame import Frame, Framer, with_query
 from pegboard_hub.web.pages.health_view import HealthView, health_view_of_one
 from pegboard_hub.web.pages.servers import chart, schemas
 from pegboard_hub.web.pages.servers.chart import Chart
+from pegboard_hub.web.pages.servers.required import RequiredView, required_view
 from pegboard_hub.web.pages.standing import Banner, Standing, banners, standing
 from pegboard_hub.web.parts import Parts
 
@@ -49,8 +53,13 @@ TABS = {
     "connect": "Connect",
     "security": "Security and reviews",
     "releases": "Releases",
+    "deployment": "Deployment",
+    "logs": "Logs",
     "history": "History",
 }
+
+INSIDE = {"deployment", "logs"}
+"""Pages of a server whose releases are submitted, for those who look after it."""
 
 
 class Tab(NamedTuple):
@@ -234,6 +243,8 @@ class SecurityView:
         egress: what it may reach outside, as it declares; None before it declares anything, and for those who may
             not know.
         ask: address of the page where its owners ask for access and submit it for review; empty for others.
+        stop: address of the page with the switch that stops it; empty for those who may not.
+        required: approvals that the registry requires of its tools; None for those who do not look after it.
     """
 
     head: Head
@@ -244,6 +255,8 @@ class SecurityView:
     reviews: tuple[Review, ...]
     egress: tuple[str, ...] | None
     ask: str = ""
+    stop: str = ""
+    required: RequiredView | None = None
 
     @property
     def granted(self) -> bool:
@@ -306,7 +319,8 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     if server.stopped and frame.viewer and not knows_stop(parts, caller, server):
         now = replace(now, why="")
     here = f"/servers/{server.name}"
-    links = {title: f"{here}/{tab}" if tab else here for tab, title in TABS.items()}
+    inside = server.submitted and looks_after(parts, caller, server)
+    links = {title: f"{here}/{tab}" if tab else here for tab, title in TABS.items() if inside or tab not in INSIDE}
     drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
     theirs = edits(parts.reviewing.rights.roles, caller, server)
     edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
@@ -390,7 +404,7 @@ async def connect(parts: Parts, frame: Frame, server: RegisteredServer, _request
     return ConnectView(await head(parts, frame, server), url, surfaces, refused, ways, parts.public_url)
 
 
-async def security(parts: Parts, frame: Frame, server: RegisteredServer, _request: Request) -> SecurityView:
+async def security(parts: Parts, frame: Frame, server: RegisteredServer, request: Request) -> SecurityView:
     """What the page on security and reviews shows."""
     caller = frame.caller
     insides = looks_after(parts, caller, server)
@@ -405,7 +419,18 @@ async def security(parts: Parts, frame: Frame, server: RegisteredServer, _reques
         reviews=tuple(reviews),
         egress=shown.manifest.egress if shown and insides else None,
         ask=f"/servers/{server.name}/access" if owns(caller, server) else "",
+        stop=_switch(parts, caller, server),
+        required=await required_view(parts, frame, server, request.query_params.get("done", "")),
     )
+
+
+def _switch(parts: Parts, caller: Caller, server: RegisteredServer) -> str:
+    """The address of the page of stops with this server filled in; empty for those who may not stop it."""
+    who = Who.person(caller.sub, caller.groups)
+    may = parts.stopping.governs(who) or parts.reviewing.rights.roles.own(caller.groups, server)
+    if not may or not server.reachable or server.stopped:
+        return ""
+    return with_query("/stops", [("kind", "server"), ("name", str(server.name))])
 
 
 async def releases(parts: Parts, frame: Frame, server: RegisteredServer, request: Request) -> ReleasesView:
@@ -441,7 +466,9 @@ def tries(parts: Parts, frame: Frame, server: RegisteredServer) -> tuple[bool, s
     if frame.viewer is None or frame.viewer.sub != session.facts.sub:
         return False, "A tool is tried as who is signed in, and this page is shown as somebody else."
     mine = replace(frame.viewer.caller, surface=WEB, channel=None)
-    refused = decide_access(bound_to(mine, server, parts.public_url), server.access(parts.public_url)).refusal
+    access = replace(server.access(parts.public_url), rules=parts.rules.current.of(server.name))
+    bound = bound_to(mine, server, parts.public_url)
+    refused = decide_access(bound, access).refusal or decide_method(bound, access, CALL).refusal
     return (refused is None), (refused.message if refused else "")
 
 
@@ -468,6 +495,16 @@ def hints(tool: ToolDeclaration) -> Iterator[str]:
     for name, words in _HINTS.items():
         if (said := getattr(tool, name)) in words:
             yield words[said]
+
+
+def _waits(tool: ToolDeclaration, server: RegisteredServer) -> Iterator[str]:
+    """Whether calls wait for people, in a word or two; the page that explains says for whom."""
+    found = needed(server, tool.name)
+    always = any(each.always for each in found)
+    if found:
+        yield "needs an approval" if always else "may need an approval"
+    if tool.confirmation and not always:
+        yield "may ask the caller to confirm"
 
 
 _HINTS = {
@@ -500,7 +537,7 @@ def _tool_view(
     return ToolView(
         tool=tool,
         surfaces=surfaces,
-        hints=tuple(hints(tool)),
+        hints=(*hints(tool), *_waits(tool, server)),
         stopped=server.stopped_tools.get(tool.name, ""),
         figures=figures.get(tool.name, Figures()),
         arguments=schemas.table(tool.input_schema),

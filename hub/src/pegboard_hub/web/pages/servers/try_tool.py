@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from pegboard.core.approval import OPEN
 from pegboard.core.caller import Caller
 from pegboard.core.names import WEB
 from pegboard.core.release import ToolDeclaration
@@ -25,6 +26,8 @@ from pegboard_hub.identity.sessions.model import Session
 from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.web.edge_call import Outcome
 from pegboard_hub.web.knowing import listed
+from pegboard_hub.web.pages.approvals.looking import PATH as APPROVALS
+from pegboard_hub.web.pages.approvals.looking import asks_of, reader_of
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, Frame, Framer, Viewer, with_query
 from pegboard_hub.web.pages.onward import see_other
@@ -39,8 +42,28 @@ PATH = f"{SERVER}/try"
 SURE = "sure"
 """The field that a second click sends, of a tool that may change things."""
 
+MOST_LOOKED_UP = 3
+"""Requests that an answer names, and that are looked up."""
+
 LONGEST_ADDRESS = 4000
 """Characters of an address that browsers and what is between take without fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a call waits for.
+
+    Attributes:
+        href: the page of the request.
+        asks: who is to say yes, in words.
+        decides: whether that is who looks.
+        pending: whether it still waits, so that the same call may go on with it.
+    """
+
+    href: str
+    asks: str
+    decides: bool
+    pending: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,7 @@ class TryView:
         result: of the call, where it has one.
         ledger: address of the call in the ledger.
         explain: address of the same call rule by rule, where it was refused.
+        approval: what the call waits for, or was decided on; None where it is about no approval.
     """
 
     head: Head
@@ -67,6 +91,7 @@ class TryView:
     result: Shown | None = None
     ledger: str = ""
     explain: str = ""
+    approval: Waits | None = None
 
     @property
     def problems(self) -> tuple[Field, ...]:
@@ -165,8 +190,23 @@ async def _tried(parts: Parts, server: RegisteredServer, session: Session, view:
         result=shown_result(outcome.result, tool.name) if outcome.result is not None else None,
         sending=written(arguments),
         ledger=with_query("/ledger", [("request_id", outcome.request_id)]) if outcome.request_id else "",
-        explain=_explained(server, tool, arguments) if outcome.refused else "",
+        explain=_explained(server, tool, arguments) if outcome.refused and not outcome.approvals else "",
+        approval=await _waits(parts, server, session, tool, outcome),
     )
+
+
+async def _waits(
+    parts: Parts, server: RegisteredServer, session: Session, tool: ToolDeclaration, outcome: Outcome
+) -> Waits | None:
+    """The request that the server says the call waits for, as the hub knows it: a server's word leads nowhere."""
+    reader = reader_of(parts, session)
+    for id_ in outcome.approvals[:MOST_LOOKED_UP]:
+        found = await parts.approvals.find(reader, id_)
+        if found is None or (found.person, found.server, found.tool) != (reader.sub, str(server.name), tool.name):
+            continue
+        pending, decides = found.state in OPEN, parts.approvals.may_decide(reader, found)
+        return Waits(f"{APPROVALS}/{found.id}", asks_of(parts, found, reader.sub), decides, pending)
+    return None
 
 
 def _explained(server: RegisteredServer, tool: ToolDeclaration, arguments: Mapping[str, Any]) -> str:
@@ -189,5 +229,7 @@ def _no_token(error: OAuthRefused) -> Refused:
     words: Mapping[str, str] = {
         "temporarily_unavailable": "The company’s login does not answer, so nobody’s groups can be known."
     }
+    if error.code == "access_denied":
+        raise refuse(403, "stopped", error.description, "Wait until it is resumed.", "stopped")
     message = words.get(error.code, "Your sign-in is over, so nothing can be called as you.")
     return refuse(503 if error.code in words else 403, error.code, message, "Sign in again, then try once more.")

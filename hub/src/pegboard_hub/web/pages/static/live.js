@@ -1,4 +1,4 @@
-// What htmx leaves to us on the page of servers: to say aloud what was found, and that no answer came.
+// What htmx leaves to us on pages that ask for a list again: to say aloud what was found, and that no answer came.
 "use strict";
 
 const announced = document.getElementById("announced");
@@ -10,7 +10,13 @@ function failed() {
 
 document.addEventListener("htmx:error", failed);
 document.addEventListener("htmx:response:error", failed);
+document.addEventListener("htmx:after:request", (event) => {
+  offline.hidden = event.detail.ctx.response.status < 400;
+});
 document.addEventListener("htmx:after:swap", () => {
-  offline.hidden = true;
-  announced.textContent = document.querySelector("#results .summary, #results .refusal")?.textContent.trim() ?? "";
+  const found = document.querySelector("#results .summary, #results .refusal")?.textContent.trim() ?? "";
+  // What is the same is not said again.
+  if (announced.textContent !== found) {
+    announced.textContent = found;
+  }
 });

@@ -1,0 +1,285 @@
+"""What runs of a server and what is on its way, on its page: how a release takes over, its figures, and the switches.
+
+The page follows by itself. Who may decide is who owns the server, or operates; everybody who looks after it reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final, get_args
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from pegboard.core.text import sentence
+from pegboard_hub.common.requests import Refused, refuse
+from pegboard_hub.identity.person import caller_of
+from pegboard_hub.identity.sessions.model import Session
+from pegboard_hub.publishing import submissions
+from pegboard_hub.publishing.rollout import Stage
+from pegboard_hub.publishing.steering import Who
+from pegboard_hub.publishing.submissions import Submission
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.web.deployments_view import (
+    LONGEST_WHY,
+    Action,
+    DeployedRelease,
+    DeploymentBody,
+    DeploymentDetail,
+    act,
+    deployment_detail,
+)
+from pegboard_hub.web.failures import Problem
+from pegboard_hub.web.knowing import known_server, looks_after
+from pegboard_hub.web.pages.browser import Form, HereSession, signed_in
+from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, moment
+from pegboard_hub.web.pages.freshness import keep_fresh
+from pegboard_hub.web.pages.onward import see_other
+from pegboard_hub.web.pages.servers.server import PATH as SERVER
+from pegboard_hub.web.pages.servers.server import Head, framed, head
+from pegboard_hub.web.parts import Parts
+
+PATH: Final = f"{SERVER}/deployment"
+DO: Final = f"{PATH}/{{action}}"
+
+SHOWN: Final = 20
+"""Submissions on the page."""
+
+DONE: Final = {
+    "promote": "Done. It goes on without waiting.",
+    "rollback": "Done. The page says what it goes back to.",
+    "pause": "Paused. Nothing new starts, and what is worse still goes back by itself.",
+    "resume": "It goes on.",
+    "scale": "Kept. Replicas come and go within seconds.",
+}
+
+_HEADLINES: Final = {
+    Stage.SETTLED: ("open", "Nothing is deployed yet"),
+    Stage.STARTING: ("open", "A release comes up"),
+    Stage.STEPPING: ("open", "A release takes its first callers"),
+    Stage.WATCHING: ("open", "A release takes all calls, and is watched"),
+}
+
+_FOLLOWED: Final = ("open", "Its releases come from a folder")
+_FOLLOWED_HOW: Final = (
+    "The operator’s grants file names it. What is in it at a start takes all calls: there are no steps here, and "
+    "nothing to go back to."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentView:
+    """What the page shows.
+
+    Attributes:
+        here: address of the page, which is asked for again by itself.
+        tone: of what stands first: open, allowed or denied.
+        lines: what is so now, a sentence each.
+        kept: releases that run or are kept, each with what it is there for.
+        listed: the newest submissions.
+        offers: what whoever is signed in may do now, by its word in the address.
+        form: as it was sent, or blank.
+    """
+
+    head: Head
+    here: str
+    path: str
+    detail: DeploymentDetail
+    tone: str
+    headline: str
+    lines: tuple[str, ...]
+    kept: tuple[tuple[str, DeployedRelease], ...]
+    listed: tuple[Submission, ...]
+    offers: frozenset[str]
+    form: Form
+    longest_why: int = LONGEST_WHY
+    done: str = ""
+    problem: Problem | None = None
+
+
+def add_deployment_pages(router: APIRouter, parts: Parts, framer: Framer) -> None:
+    """Add the routes of the page."""
+
+    @router.get(PATH)
+    async def look(request: Request, namespace: str, name: str) -> HTMLResponse:
+        frame, server = looked_after(parts, framer, request, f"{namespace}/{name}", "deployment")
+        view = await deployment_view(parts, frame, server)
+        view = replace(view, done=DONE.get(request.query_params.get("done", ""), ""))
+        return page(request, frame, view)
+
+    @router.post(DO)
+    async def do(request: Request, _session: HereSession, namespace: str, name: str, action: str) -> Response:
+        await keep_fresh(parts, request)
+        form, server = await framer.browsers.form(request), f"{namespace}/{name}"
+        if action not in get_args(Action):
+            raise refuse(404, "not_found", "There is no such switch.", "Look at the server’s page.")
+        try:
+            body = _body(form)
+            await act(parts, person(signed_in(request)), server, _action(action), body)
+        except Refused as error:
+            if error.status in (403, 404) and not _knows(parts, request, server):
+                raise
+            frame, found = looked_after(parts, framer, request, server, "deployment")
+            view = await deployment_view(parts, frame, found)
+            told = error.refusal
+            problem = Problem(error.status, f"Nothing was done. {told.message}", told.what_to_do)
+            return page(request, frame, replace(view, form=view.form | form, problem=problem))
+        return see_other(f"/servers/{server}/deployment?done={action}")
+
+    @router.get(DO)
+    async def back(_session: HereSession, namespace: str, name: str, action: str) -> Response:  # noqa: ARG001
+        """Where a form was sent to, opened again."""
+        return see_other(f"/servers/{quote(namespace, safe='')}/{quote(name, safe='')}/deployment")
+
+    def page(request: Request, frame: Frame, view: DeploymentView) -> HTMLResponse:
+        template = "deployment_now.html" if is_partial(request) else "server_deployment.html"
+        return framer.answer(template, frame, view, view.problem.status if view.problem else 200)
+
+
+def is_partial(request: Request) -> bool:
+    """Whether htmx asks for what follows by itself, and not a browser for the page."""
+    return request.headers.get("hx-request-type") == "partial"
+
+
+def looked_after(
+    parts: Parts, framer: Framer, request: Request, name: str, tab: str
+) -> tuple[Frame, RegisteredServer]:
+    """The frame of a page for those who look after a server, and the server.
+
+    Raises:
+        Refused: there is no such server for the person who looks, or how it runs is none of theirs.
+    """
+    frame, server = framed(parts, framer, request, name, tab)
+    if not looks_after(parts, frame.caller, server):
+        ask = f"Ask {server.owner}." if server.owner else "Ask the platform team."
+        raise refuse(403, "not_owner", f"How {name} runs is for those who look after it.", ask)
+    return frame, server
+
+
+def person(session: Session) -> Who:
+    """Whoever is signed in."""
+    return Who.person(session.facts.sub, session.facts.groups)
+
+
+def acting(frame: Frame) -> Session | None:
+    """Who is signed in, where the page is not shown as somebody else."""
+    session = frame.session
+    return session if session and frame.viewer and frame.viewer.sub == session.facts.sub else None
+
+
+async def deployment_view(parts: Parts, frame: Frame, server: RegisteredServer) -> DeploymentView:
+    """The page for whoever looks after the server."""
+    session = acting(frame)
+    may = session is not None and parts.steering.may(person(session), server)
+    detail = await deployment_detail(parts, server, may=may)
+    path = f"/servers/{server.name}"
+    tone, headline = _FOLLOWED if _is_followed(server) else _headline(detail)
+    async with parts.database.read() as connection:
+        listed = await submissions.listed(connection, str(server.name), limit=SHOWN)
+    return DeploymentView(
+        head=await head(parts, frame, server),
+        here=frame.link(f"{path}/deployment"),
+        path=path,
+        detail=detail,
+        tone=tone,
+        headline=headline,
+        lines=(_FOLLOWED_HOW,) if _is_followed(server) else tuple(_lines(detail)),
+        kept=tuple(_kept(detail)),
+        listed=tuple(listed),
+        offers=frozenset(_offers(detail)) if may else frozenset(),
+        form={"why": "", "release": "", "min": "", "max": ""},
+    )
+
+
+def _is_followed(server: RegisteredServer) -> bool:
+    """Whether its releases come from a folder of the operator's, and none was ever submitted."""
+    return bool(server.source) and not server.submitted
+
+
+def _headline(detail: DeploymentDetail) -> tuple[str, str]:
+    if detail.paused:
+        return "open", "It is paused"
+    if detail.stage is Stage.SETTLED and detail.live is not None:
+        return "allowed", f"Release {detail.live.version or detail.live.release[:12]} takes all calls"
+    if detail.stage is Stage.STARTING and detail.going_back:
+        return "open", "It goes back: the last release comes up"
+    return _HEADLINES[detail.stage]
+
+
+def _lines(detail: DeploymentDetail) -> Iterator[str]:
+    """What is so now, a sentence each."""
+    if detail.paused:
+        yield f"Why: {sentence(detail.paused_why)}"
+    candidate = detail.candidate
+    match detail.stage:
+        case Stage.STARTING if candidate is not None:
+            of = f"{candidate.ready} of {candidate.wanted} replicas are ready"
+            yield f"{of}; until they are, nothing changes for anybody."
+            if detail.until is not None and not detail.paused:
+                yield f"If they are not by {moment(detail.until)}, it fails, and the live release goes on."
+        case Stage.STEPPING:
+            yield f"{detail.percent} percent of the callers have it, and keep it; the others have the live release."
+            if detail.until is not None:
+                yield f"The next step is at {moment(detail.until)}."
+        case Stage.WATCHING if detail.until is not None:
+            until = moment(detail.until)
+            yield f"The last release stays warm until {until}, and takes the calls back if this one does worse."
+        case Stage.SETTLED if detail.live is None:
+            yield "The first release takes the calls as soon as it is approved and its replicas answer."
+        case _:
+            pass
+
+
+def _kept(detail: DeploymentDetail) -> Iterator[tuple[str, DeployedRelease]]:
+    if detail.candidate is not None:
+        yield "On its way", detail.candidate
+    if detail.live is not None:
+        yield "Live", detail.live
+    if detail.previous is not None:
+        yield "To go back to", detail.previous
+
+
+def _offers(detail: DeploymentDetail) -> Iterator[str]:
+    if detail.candidate is not None or detail.previous is not None:
+        yield "rollback"
+    if detail.paused:
+        yield "resume"
+    elif detail.live is not None or detail.candidate is not None:
+        yield "pause"
+    if detail.stage is not Stage.SETTLED and not detail.paused:
+        yield "promote"
+    if detail.live is not None:
+        yield "scale"
+
+
+def _action(name: str) -> Action:
+    found: Action = next(each for each in get_args(Action) if each == name)
+    return found
+
+
+def _body(form: Form) -> DeploymentBody:
+    return DeploymentBody(
+        why=form.get("why", "")[: LONGEST_WHY + 1],
+        release=form.get("release", "").strip()[:64],
+        min=_number("min", form),
+        max=_number("max", form),
+    )
+
+
+def _number(name: str, form: Form) -> int | None:
+    said = form.get(name, "").strip()
+    if not said:
+        return None
+    if not (said.isascii() and said.isdigit() and len(said) <= 6):
+        raise refuse(422, "invalid_request", f"{name}: it is no number.", "Write a number, or nothing.")
+    return int(said)
+
+
+def _knows(parts: Parts, request: Request, name: str) -> bool:
+    """Whether whoever is signed in looks after the server, and is shown on its page why nothing was done."""
+    session = signed_in(request)
+    caller = caller_of(session.facts, DEFAULT_SURFACE, CLIENT)
+    server = known_server(parts, caller, name)
+    return looks_after(parts, caller, server)
