@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copy
 
+import duckdb
 import pytest
+from pegboard_presto import generations, own
 from pegboard_presto.build import ADS_FILE, OPEN_FILE, build
 from pegboard_presto.engine import Engine
 from pegboard_presto.limits import Limits
@@ -36,6 +39,24 @@ def warehouse(data: Path) -> Iterator[Warehouse]:
 
 
 @pytest.fixture
-def hub() -> InMemoryHub:
-    """The server as it is published in prod, with the groups and surfaces it asks for granted."""
+def built_before(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of this process takes the sample tables as they were built once, which costs a second each time."""
+
+    def copied(folder: Path, own_file: Path | None) -> None:
+        for name in (OPEN_FILE, ADS_FILE):
+            copy(data / name, folder)
+        if own_file is not None:
+            with duckdb.connect(folder / OPEN_FILE) as database:
+                own.load(database, own_file)
+
+    monkeypatch.setattr(generations, "build_apart", copied)
+
+
+@pytest.fixture
+def hub(built_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InMemoryHub:
+    """The server as it is published in prod, with the groups and surfaces it asks for granted.
+
+    What people write is kept in `tmp_path` from one client to the next, as over restarts of the server.
+    """
+    monkeypatch.setenv("PEGBOARD_STATE", str(tmp_path))
     return InMemoryHub(Path(__file__).parents[1], namespace="prod")

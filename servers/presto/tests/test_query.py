@@ -184,9 +184,11 @@ async def test_a_broken_engine_asks_for_a_new_process(data: Path, tmp_path: Path
         engine.close()
 
 
-async def test_the_warehouse_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_warehouse_leaves_no_file_behind_but_what_it_keeps(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    async with open_warehouse() as opened:
+    async with open_warehouse(state=tmp_path_factory.mktemp("state")) as opened:
         assert [entry async for entry in anyio.Path(tmp_path).iterdir()] == []
         assert (await opened.query("SELECT count(*) FROM weather", 1)).rows == [[26_115]]
 

@@ -9,7 +9,8 @@ from pegboard.testing import InMemoryHub
 
 pytestmark = pytest.mark.anyio
 
-OPEN_TOOLS = ["describe_table", "list_tables", "run_query"]
+OPEN_TOOLS = ["describe_table", "list_tables", "run_expensive_query", "run_query"]
+WRITING_TOOLS = ["drop_tables", "overwrite_table"]
 
 
 @pytest.fixture(params=["modern", "legacy"])
@@ -24,7 +25,7 @@ async def _tools(hub: InMemoryHub, person: str, group: str, era: str) -> list[st
 
 
 async def test_only_ads_engineering_sees_revenue(hub: InMemoryHub, era: str) -> None:
-    assert await _tools(hub, "ana", "ads-eng", era) == sorted([*OPEN_TOOLS, "get_revenue_metrics"])
+    assert await _tools(hub, "ana", "ads-eng", era) == sorted([*OPEN_TOOLS, *WRITING_TOOLS, "get_revenue_metrics"])
     assert await _tools(hub, "fay", "finance", era) == OPEN_TOOLS
 
 

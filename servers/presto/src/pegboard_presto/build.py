@@ -1,8 +1,9 @@
 """Builds the two database files, in a process of its own: loading takes memory that the server need not keep.
 
-    python -m pegboard_presto.build FOLDER
+    python -m pegboard_presto.build FOLDER [OWN]
 
-`open.duckdb` holds the open tables, `ads.duckdb` ads revenue. They are never attached to one another.
+`open.duckdb` holds the open tables, with people's own from the file OWN; `ads.duckdb` ads revenue. Those two are
+never attached to one another.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from zipfile import ZipFile
 
 import duckdb
 
-from pegboard_presto import ads
+from pegboard_presto import ads, own
 from pegboard_presto.tables import TABLES, Table
 
 OPEN_FILE = "open.duckdb"
@@ -26,7 +27,7 @@ class DataFault(Exception):
     """The source data is missing or is not what this server was written for."""
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, own_file: Path | None = None) -> None:
     """Write both files into `folder`.
 
     Raises:
@@ -35,9 +36,18 @@ def build(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch, duckdb.connect(folder / OPEN_FILE) as database:
         for table in TABLES.values():
             _load(database, table, _csv(table.name, Path(scratch)))
+        if own_file is not None:
+            _load_own(database, own_file)
     with duckdb.connect(folder / ADS_FILE) as database:
         database.execute(ads.CREATE)
         _count(database, ads.TABLE, ads.ROWS)
+
+
+def _load_own(database: duckdb.DuckDBPyConnection, file: Path) -> None:
+    try:
+        own.load(database, file)
+    except duckdb.Error as error:
+        raise DataFault(own.unreadable(file, error)) from error
 
 
 def _csv(table: str, scratch: Path) -> Path:
@@ -70,4 +80,4 @@ def _count(database: duckdb.DuckDBPyConnection, table: str, expected: int) -> No
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+    build(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -1,4 +1,4 @@
-"""One read-only database, and running one statement on it within its limits."""
+"""One database, read-only but for the copy that a change is made in, and one statement on it within its limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -24,6 +24,8 @@ from pegboard_presto.limits import Limits
 from pegboard_presto.scan import column_sizes
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Configuration = dict[str, str | bool | int | float | list[str]]
 
@@ -43,10 +45,10 @@ class Fetched:
     elapsed_ms: float
 
 
-def configuration(limits: Limits) -> Configuration:
+def configuration(limits: Limits, *, writable: bool = False) -> Configuration:
     """The engine's settings. They shut the outside out, and the last one shuts the settings."""
     return {
-        "access_mode": "read_only",
+        "access_mode": "read_write" if writable else "read_only",
         "enable_external_access": False,  # no files, no network, no ATTACH, COPY or INSTALL
         "python_enable_replacements": False,  # a table's name never reaches a variable of this process
         "autoinstall_known_extensions": False,
@@ -67,7 +69,9 @@ _BROKEN = "The engine failed on this query and starts again. Do not repeat it un
 class Engine:
     """A database file opened once; every statement gets a cursor of its own."""
 
-    def __init__(self, file: Path, limits: Limits, on_broken: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, file: Path, limits: Limits, on_broken: Callable[[], None] | None = None, *, writable: bool = False
+    ) -> None:
         """Open `file`.
 
         Args:
@@ -75,18 +79,25 @@ class Engine:
             limits: of memory and time.
             on_broken: called when the engine declares itself unusable; ends the process unless given, so that its
                 supervisor starts a sound one.
+            writable: the file is a copy of its own, in which a change is made (`changing.py`).
 
         Raises:
             duckdb.Error: the file is no database.
         """
         self.limits = limits
-        self._database = duckdb.connect(file, config=configuration(limits))
+        self._writable = writable
+        self._database = duckdb.connect(file, config=configuration(limits, writable=writable))
         self._on_broken = on_broken or _end_process
         views = self._database.execute(
             "SELECT lower(view_name) FROM duckdb_views() WHERE schema_name <> 'information_schema'"
         ).fetchall()
         self.reserved = frozenset(name for (name,) in views)
         """Names that the engine resolves by itself, without a schema."""
+        words = self._database.execute(
+            "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+        ).fetchall()
+        self.words = frozenset(word for (word,) in words)
+        """Words that cannot be a name where they are not quoted."""
         self.sizes = column_sizes(self._database)
 
     def close(self) -> None:
@@ -94,12 +105,17 @@ class Engine:
         with suppress(duckdb.Error):  # the engine refuses where it is busy, and does not wait
             self._database.close()
 
+    def look(self, ask: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
+        """Ask the database something of the server's own, at once."""
+        return ask(self._database)
+
     async def run(
         self,
         prepare: Callable[[duckdb.DuckDBPyConnection], str],
         parameters: Mapping[str, Any] | Sequence[Any] = (),
         *,
         max_rows: int,
+        seconds: float | None = None,
     ) -> Fetched:
         """Run the statement that `prepare` gives, in a worker thread, and fetch at most `max_rows` rows.
 
@@ -110,15 +126,17 @@ class Engine:
             prepare: translates and checks; it is given the cursor, and its time counts.
             parameters: bound to the statement.
             max_rows: rows to fetch.
+            seconds: how long it may run; what the limits say unless given.
 
         Raises:
             ToolError: the statement was refused, failed, or took too long; the text is for the caller.
         """
         cursor = self._database.cursor()
+        seconds = self.limits.seconds if seconds is None else seconds
         work = _Work(cursor, prepare, parameters, max_rows)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(work.watch, self.limits.seconds)
+                group.start_soon(work.watch, seconds)
                 await work.run()
                 group.cancel_scope.cancel()
         finally:
@@ -131,16 +149,16 @@ class Engine:
         await anyio.lowlevel.checkpoint_if_cancelled()
         if work.fetched is not None:
             return work.fetched
-        raise self._explain(work)
+        raise self._explain(work, seconds)
 
-    def _explain(self, work: _Work) -> BaseException:
+    def _explain(self, work: _Work, seconds: float) -> BaseException:
         error = work.error
         match error:
             case None if work.stubborn:
                 return ToolError(_BROKEN)
             case duckdb.InterruptException() if work.timed_out:
                 return ToolError(
-                    f"The query was stopped after {self.limits.seconds:g} s, which is what one query may run. "
+                    f"The query was stopped after {seconds:g} s, which is what one query may run. "
                     "Filter with WHERE, aggregate before you join, and give every join a condition."
                 )
             case duckdb.OutOfMemoryException() | MemoryError():
@@ -152,6 +170,9 @@ class Engine:
                 logger.critical("the engine broke and is not usable any more: %s", error)
                 self._on_broken()
                 return ToolError(_BROKEN)
+            case duckdb.IOException() if self._writable:
+                logger.error("the copy of the tables cannot be written: %s", error)
+                return no_room()
             case duckdb.IOException() | duckdb.PermissionException():
                 logger.error("the engine was asked for something outside: %s", error)
                 return ToolError("The engine does not offer this: it reads the listed tables and nothing else.")
@@ -221,6 +242,13 @@ class _Work:
             self.error = error
         finally:
             self._ended.set()
+
+
+def no_room() -> ToolError:
+    """What a caller is told whose change did not fit on the disk."""
+    return ToolError(
+        "The server's disk takes no more: nothing was changed. Tell its owner, or drop tables that nobody needs."
+    )
 
 
 def _refuse_zones(columns: list[tuple[str, str]]) -> None:

@@ -22,6 +22,11 @@ class Limits:
     scan_mb: int = _limit(256, "MB of columns that one query's plan may read, before compression")
     memory_mb: int = _limit(128, "MB of memory that all running queries share; nothing is written to disk instead")
     threads: int = _limit(2, "threads that all running queries share")
+    most_scan_mb: int = _limit(2048, "MB that `run_expensive_query` may read; past `scan_mb` a person approves it")
+    most_seconds: float = _limit(45.0, "one query of `run_expensive_query` runs at most")
+    own_tables: int = _limit(32, "tables of people's own that there may be")
+    own_rows: int = _limit(500_000, "rows that one of them may have")
+    own_mb: int = _limit(32, "MB of values, as text, that all of them may hold together")
 
 
 def rows(limits: Limits) -> list[tuple[str, str, str]]:

@@ -79,6 +79,29 @@ class TableDescription(BaseModel):
     sample: list[list[Any]] = Field(description="three rows, values in the columns' order")
 
 
+class WrittenTable(BaseModel):
+    """A table of people's own, as it was written."""
+
+    table: str
+    rows_before: int = Field(description="0 when there was none")
+    rows: int
+    columns: list[ResultColumn]
+    sql: str = Field(description="what the engine ran, translated from Presto SQL")
+
+
+class DroppedTable(BaseModel):
+    """A table that is no more."""
+
+    table: str
+    rows: int = Field(description="that it had")
+
+
+class DroppedTables(BaseModel):
+    """What was dropped, all of it at once."""
+
+    dropped: list[DroppedTable]
+
+
 class RevenueRow(BaseModel):
     """Sums of one group, or of all."""
 

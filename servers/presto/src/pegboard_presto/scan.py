@@ -20,42 +20,47 @@ Sizes = Mapping[str, Mapping[str, int]]
 """Bytes of each column of each table, before compression."""
 
 _WORD = re.compile(r"\w+")
-_VARIABLE = ("VARCHAR", "BLOB")
-_WIDTHS = {"INTEGER": 4, "DOUBLE": 8, "TIMESTAMP": 8, "BIGINT": 8}
+_WIDTHS = {"BOOLEAN": 1, "INTEGER": 4, "DATE": 4, "DOUBLE": 8, "TIMESTAMP": 8, "BIGINT": 8, "HUGEINT": 16}
 
 
 def column_sizes(database: duckdb.DuckDBPyConnection) -> Sizes:
-    """Measure the columns of every table: rows times the type's width, and the length of every text."""
+    """Measure the columns of every table: rows times the type's width, or the length of every value as text."""
     found: dict[str, dict[str, int]] = {}
     columns = database.execute("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal")
     for table, column, kind in columns.fetchall():
-        fixed = f"count(*) * {_WIDTHS.get(kind, 16)}"
-        sized = f'coalesce(sum(strlen("{column}")), 0)' if kind in _VARIABLE else fixed
+        text = f'coalesce(sum(strlen(CAST("{column}" AS VARCHAR))), 0)'
+        sized = f"count(*) * {_WIDTHS[kind]}" if kind in _WIDTHS else text
         row = database.execute(f'SELECT {sized} FROM "{table}"').fetchone()  # noqa: S608 - our own names
         found.setdefault(table, {})[column] = int(row[0]) if row else 0
     return found
 
 
-def check_scan(cursor: duckdb.DuckDBPyConnection, sql: str, sizes: Sizes, limit_mb: int) -> None:
-    """Refuse a query whose plan reads more than `limit_mb` MB (of 10^6 bytes).
+def planned_mb(cursor: duckdb.DuckDBPyConnection, sql: str, sizes: Sizes) -> float:
+    """How many MB (of 10^6 bytes) a query's plan reads.
 
     Args:
         cursor: of the engine that will run it; the query is planned and not run.
         sql: one query, already let through by `guard.check`.
         sizes: of the tables' columns.
-        limit_mb: what one query may read.
 
     Raises:
-        ToolError: it would read more.
         duckdb.Error: it cannot be planned.
     """
     row = cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchone()
     plan = json.loads(row[1]) if row else []
-    planned_mb = sum(_bytes(scan, sizes) for scan in _scans(plan)) / 1e6
+    return sum(_bytes(scan, sizes) for scan in _scans(plan)) / 1e6
+
+
+def check_scan(planned_mb: float, limit_mb: int, otherwise: str = "") -> None:
+    """Refuse a query whose plan reads more than `limit_mb` MB; `otherwise` is one more way out.
+
+    Raises:
+        ToolError: it would read more.
+    """
     if planned_mb > limit_mb:
         raise ToolError(
             f"The query would read {planned_mb:,.0f} MB and may read {limit_mb} MB. Name the columns you need "
-            "instead of *, read each table once, and aggregate before you join."
+            f"instead of *, read each table once, and aggregate before you join.{otherwise}"
         )
 
 

@@ -1,13 +1,11 @@
-"""The two engines of one process: the open tables, and ads revenue apart from them."""
+"""What the tools do: ask the open tables, estimate, change people's own; and ads revenue, in an engine apart."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,16 @@ import anyio
 import anyio.to_thread
 import duckdb
 
+from pegboard import ToolError
 from pegboard_presto import ads, guard
 from pegboard_presto.ads import GroupBy
-from pegboard_presto.build import ADS_FILE, OPEN_FILE
+from pegboard_presto.build import ADS_FILE
+from pegboard_presto.changing import Measured, Tables, read
 from pegboard_presto.engine import Engine, Fetched
+from pegboard_presto.generations import Generation, built
 from pegboard_presto.limits import Limits
 from pegboard_presto.memory import bounded_memory
+from pegboard_presto.own import OwnFile
 from pegboard_presto.results import (
     ColumnDescription,
     Cutter,
@@ -33,9 +35,9 @@ from pegboard_presto.results import (
     TableList,
     TableSummary,
 )
-from pegboard_presto.scan import check_scan
+from pegboard_presto.scan import check_scan, planned_mb
 from pegboard_presto.sql import Describe, Select, ShowTables, read_presto
-from pegboard_presto.tables import TABLES
+from pegboard_presto.tables import TABLES, Table
 
 ADS_LIMITS = Limits(memory_mb=32, threads=1)
 
@@ -43,38 +45,133 @@ SMALL_AT_ONCE = 4
 """Statements of the server's own that run beside callers' queries; they take milliseconds."""
 
 
+_PLANNED_ROWS = 1000
+"""Rows that an estimate plans for: the most that a query shows."""
+
+_ASK = " What must read more is run by run_expensive_query, which asks a person first."
+
+
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a query would cost: it is planned, and not run.
+
+    Attributes:
+        sql: in the engine's SQL.
+        planned_mb: MB of columns that it reads at most, before compression.
+    """
+
+    sql: str
+    planned_mb: float
+
+
 class Warehouse:
     """What the tools work on. No statement of a caller's ever reaches `ads`."""
 
-    open: Engine
-    ads: Engine
-    parsing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
-    """One statement is parsed at a time: it is all interpreter's work, so more would only wait for one another."""
+    def __init__(self, tables: Tables | Engine, ads: Engine) -> None:
+        """Work on these; an engine alone is the open tables as they are, unchanging."""
+        if isinstance(tables, Engine):
+            tables = Tables(Generation(tables, TABLES, {}), tables.limits)
+        self.tables = tables
+        self.ads = ads
+        # One statement is parsed at a time: it is all interpreter's work, so more would only wait for one another.
+        self._parsing = anyio.CapacityLimiter(1)
+        self._small = anyio.CapacityLimiter(SMALL_AT_ONCE)
 
-    small: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(SMALL_AT_ONCE))
+    @property
+    def open(self) -> Engine:
+        """The engine on the open tables, as they are now."""
+        return self.tables.now.engine
 
-    async def query(self, sql: str, max_rows: int) -> QueryResult:
+    async def query(self, sql: str, max_rows: int, *, costly: bool = False) -> QueryResult:
         """Run a caller's Presto SQL on the open tables.
+
+        Args:
+            sql: one statement.
+            max_rows: to show.
+            costly: with the limits of a query that somebody may have approved.
 
         Raises:
             ToolError: it was refused, failed, or took too long.
         """
-        match await anyio.to_thread.run_sync(read_presto, sql, max_rows, limiter=self.parsing):
+        now = self.tables.now
+        match await anyio.to_thread.run_sync(read_presto, sql, max_rows, limiter=self._parsing):
             case ShowTables():
-                return _listing()
+                return _listing(now.tables)
             case Describe(table):
-                return _columns(table)
+                return _columns(table, now.tables)
             case Select(translated):
-                return await self._select(translated, max_rows)
+                return await self._select(now, translated, max_rows, costly=costly)
 
-    async def _select(self, sql: str, max_rows: int) -> QueryResult:
+    async def _select(self, now: Generation, sql: str, max_rows: int, *, costly: bool) -> QueryResult:
+        limits = now.engine.limits
+        most_mb, otherwise = (limits.most_scan_mb, "") if costly else (limits.scan_mb, _ASK)
+
         def checked(cursor: duckdb.DuckDBPyConnection) -> str:
-            guard.check(cursor, sql, self.open.reserved)
-            check_scan(cursor, sql, self.open.sizes, self.open.limits.scan_mb)
+            guard.check(cursor, sql, now.engine.reserved, now.tables)
+            check_scan(planned_mb(cursor, sql, now.engine.sizes), most_mb, otherwise)
             return sql
 
-        return _result(await self.open.run(checked, max_rows=max_rows + 1), sql, max_rows)
+        seconds = limits.most_seconds if costly else limits.seconds
+        return _result(await now.engine.run(checked, max_rows=max_rows + 1, seconds=seconds), sql, max_rows)
+
+    async def estimate(self, sql: str) -> Estimate:
+        """What a caller's query would cost.
+
+        Raises:
+            ToolError: it would be refused.
+        """
+        now = self.tables.now
+        found = await anyio.to_thread.run_sync(read_presto, sql, _PLANNED_ROWS, limiter=self._parsing)
+        if not isinstance(found, Select):
+            raise ToolError("SHOW and DESCRIBE cost nothing: ask them with run_query.")
+        planned = 0.0
+
+        def planning(cursor: duckdb.DuckDBPyConnection) -> str:
+            nonlocal planned
+            guard.check(cursor, found.sql, now.engine.reserved, now.tables)
+            planned = planned_mb(cursor, found.sql, now.engine.sizes)
+            check_scan(planned, now.engine.limits.most_scan_mb)
+            return "SELECT 1"
+
+        async with self._small:
+            await now.engine.run(planning, max_rows=1)
+        return Estimate(found.sql, planned)
+
+    async def would_write(self, table: str, sql: str) -> tuple[str, Measured]:
+        """The name of the table that would be written, and what would be in it; nothing is written.
+
+        Raises:
+            ToolError: it would be refused.
+        """
+        name = self.tables.name(table)
+        measured = await self.tables.measure(await self._to_write(sql))
+        self.tables.check_fits(measured, name)
+        return name, measured
+
+    async def overwrite(self, table: str, sql: str, by: str) -> tuple[str, int, Measured]:
+        """Replace one of people's own tables by a query's rows, or make it: its name, its rows before, what it has.
+
+        Raises:
+            ToolError: nothing was changed.
+        """
+        name = self.tables.name(table)
+        return name, *await self.tables.overwrite(name, await self._to_write(sql), by)
+
+    async def drop(self, tables: list[str]) -> list[Table]:
+        """Drop some of people's own tables: all, or none.
+
+        Raises:
+            ToolError: nothing was changed.
+        """
+        return await self.tables.drop(tables)
+
+    def rows(self, name: str) -> int:
+        """How many rows a table has; none where there is no such table."""
+        found = self.tables.now.tables.get(name)
+        return found.rows if found else 0
+
+    async def _to_write(self, sql: str) -> str:
+        return await anyio.to_thread.run_sync(read, sql, self.open.limits, limiter=self._parsing)
 
     async def describe(self, name: str) -> TableDescription:
         """One open table with three of its rows.
@@ -82,11 +179,12 @@ class Warehouse:
         Raises:
             ToolError: there is no such table.
         """
-        table = TABLES.get(name.strip().lower())
+        now = self.tables.now
+        table = now.tables.get(name.strip().lower())
         if table is None:
-            raise guard.unknown_table(name)
-        async with self.small:
-            sample = await self.open.run(lambda _: f"SELECT * FROM {table.name} LIMIT 3", max_rows=3)  # noqa: S608
+            raise guard.unknown_table(name, now.tables)
+        async with self._small:
+            sample = await now.engine.run(lambda _: f'SELECT * FROM "{table.name}" LIMIT 3', max_rows=3)  # noqa: S608
         return TableDescription(
             name=table.name,
             comment=table.comment,
@@ -95,10 +193,19 @@ class Warehouse:
             sample=Cutter().rows(sample.rows),
         )
 
+    def list(self) -> TableList:
+        """The open tables."""
+        return TableList(
+            tables=[
+                TableSummary(name=table.name, comment=table.comment, row_count=table.rows, columns=len(table.columns))
+                for table in self.tables.now.tables.values()
+            ]
+        )
+
     async def revenue(self, first: date, last: date, group_by: GroupBy, limit: int) -> RevenueMetrics:
         """Ads revenue between two days, both included."""
         values = {"first": first, "last": last, "rows": limit + 1}
-        async with self.small:
+        async with self._small:
             found = await self.ads.run(lambda _: ads.metrics_query(group_by), values, max_rows=limit + 2)
         *groups, total = [_revenue_row(row) for row in found.rows]
         cut = len(groups) > limit
@@ -114,30 +221,28 @@ class Warehouse:
 
 
 @asynccontextmanager
-async def open_warehouse(limits: Limits | None = None) -> AsyncIterator[Warehouse]:
+async def open_warehouse(limits: Limits | None = None, state: Path | None = None) -> AsyncIterator[Warehouse]:
     """Build the data in a child process, open it, and remove its files: a killed server leaves none behind.
+
+    Args:
+        limits: of queries and of people's own tables.
+        state: the folder in which people's own tables are kept; without one they end with the warehouse.
 
     Raises:
         RuntimeError: the data could not be built; the child's last words are in it.
     """
-    with tempfile.TemporaryDirectory(prefix="presto-") as folder:
-        await anyio.to_thread.run_sync(_build, folder)
-        warehouse = Warehouse(
-            Engine(Path(folder, OPEN_FILE), limits or Limits()), Engine(Path(folder, ADS_FILE), ADS_LIMITS)
-        )
-    try:
-        with bounded_memory():
-            yield warehouse
-    finally:
-        warehouse.open.close()
-        warehouse.ads.close()
-
-
-def _build(folder: str) -> None:
-    command = [sys.executable, "-m", "pegboard_presto.build", folder]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        raise RuntimeError(f"the tables could not be built: {done.stderr.strip().splitlines()[-1:]}")
+    limits = limits or Limits()
+    with ExitStack() as stack:
+        kept = OwnFile(state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="presto-own-"))))
+        with tempfile.TemporaryDirectory(prefix="presto-") as folder:
+            now = await anyio.to_thread.run_sync(built, limits, kept, Path(folder))
+            warehouse = Warehouse(Tables(now, limits, kept), Engine(Path(folder, ADS_FILE), ADS_LIMITS))
+        try:
+            with bounded_memory():
+                yield warehouse
+        finally:
+            warehouse.tables.close()
+            warehouse.ads.close()
 
 
 def _result(fetched: Fetched, sql: str, max_rows: int) -> QueryResult:
@@ -170,24 +275,14 @@ def _revenue_row(row: tuple[Any, ...]) -> RevenueRow:
     )
 
 
-def table_list() -> TableList:
-    """The open tables."""
-    return TableList(
-        tables=[
-            TableSummary(name=table.name, comment=table.comment, row_count=table.rows, columns=len(table.columns))
-            for table in TABLES.values()
-        ]
-    )
+def _listing(tables: Mapping[str, Table]) -> QueryResult:
+    return _static(("Table", "Comment"), [[table.name, table.comment] for table in tables.values()])
 
 
-def _listing() -> QueryResult:
-    return _static(("Table", "Comment"), [[table.name, table.comment] for table in TABLES.values()])
-
-
-def _columns(name: str) -> QueryResult:
-    table = TABLES.get(name.lower())
+def _columns(name: str, tables: Mapping[str, Table]) -> QueryResult:
+    table = tables.get(name.lower())
     if table is None:
-        raise guard.unknown_table(name)
+        raise guard.unknown_table(name, tables)
     return _static(("Column", "Type", "Comment"), [[c.name, c.type.lower(), c.comment] for c in table.columns])
 
 
