@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import httpx2
 
 from pegboard_hub.common.home import Home
+from pegboard_hub.common.settings import DEMO
 from pegboard_hub.identity.demo import DEMO_GRANT
 from tests.ports import free_port
 from tests.system.instance import REPOSITORY
@@ -51,6 +53,16 @@ class Instance:
         return found | {"supervisor": status["supervisor"]["pid"]}
 
 
+def _without_limits(place: Path) -> Path:
+    """The demo's grants with rates that are in force and never reached: a bench asks more than anybody would."""
+    text = (DEMO / "grants.toml").read_text(encoding="utf-8")
+    there = re.sub(r'^source = "(.+)"$', lambda found: f'source = "{(DEMO / found[1]).resolve()}"', text, flags=re.M)
+    limits = "\n[limits]\naddress = 10_000_000\naddress_in_all = 0\nperson = 10_000_000\nserver = 10_000_000\n"
+    file = place / "grants.toml"
+    file.write_text(there + limits, encoding="utf-8")
+    return file
+
+
 @contextmanager
 def detached(*options: str, folder: Path | None = None) -> Iterator[Instance]:
     """`pegboard up --detach` with `options`, in a folder of its own under /tmp unless one is given."""
@@ -59,6 +71,8 @@ def detached(*options: str, folder: Path | None = None) -> Iterator[Instance]:
     place.chmod(0o755)
     port = free_port()
     at = ["--home", str(place / "home")]
+    if "--grants" not in options:
+        options = (*options, "--grants", str(_without_limits(place)))
     try:
         up = [*COMMAND, "up", "--detach", "--quiet", *at, "--port", str(port), *options]
         subprocess.run(up, check=True, cwd=REPOSITORY)

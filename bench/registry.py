@@ -38,6 +38,7 @@ from bench.calls import processes
 from bench.governed.filling import NOUNS, TEAMS, VERBS, declaration, fill, name_of, team
 from pegboard.core.names import ServerName, api_audience
 from pegboard.core.scopes import SCOPE_API, SCOPE_TOOLS
+from pegboard.core.stops import Stops
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.issue import Bearer, TokenIssuer
 from pegboard_hub.identity.keys import open_keys
@@ -241,7 +242,7 @@ async def _body(reader: asyncio.StreamReader, head: bytes) -> None:
 async def measure(running: Running, servers: int, people: int, seconds: float) -> dict[str, Any]:
     """All rows."""
     keys = open_keys(running.home)
-    issuer = TokenIssuer(keys.tokens, running.url, lambda _: True)
+    issuer = TokenIssuer(keys.tokens, running.url, lambda _: True, stops=Stops)
     began = time.monotonic()
     tokens = [_token(issuer, running.url, number) for number in range(people)]
     print(f"{people:,} tokens in {time.monotonic() - began:.0f} s", flush=True)

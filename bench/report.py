@@ -20,6 +20,19 @@ from bench.reporting.chart import chart
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
 
+KEPT = (
+    "calls",
+    "edge",
+    "memory",
+    "first_call",
+    "sign_in",
+    "health",
+    "registry",
+    "approvals",
+    "approvals_inbox",
+)
+"""Files of `bench/results/` that the page tells of."""
+
 
 def main() -> None:
     """Write both files."""
@@ -29,10 +42,7 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """The text of both files, by their names in `docs/`."""
-    kept = {
-        name: keeping.load(name)
-        for name in ("calls", "edge_scale", "memory", "first_call", "sign_in", "health", "registry")
-    }
+    kept = {name: keeping.load(name) for name in KEPT}
     run = Calls(kept["calls"])
     templates = Environment(  # noqa: S701 - the page is Markdown, and nothing in it is a stranger's
         loader=FileSystemLoader(REPOSITORY / "bench" / "reporting"),

@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/revocation.py [--calls 3000]
 
-The edge is as in `edge_scale.py`: real Envoy and agent, CPU of Envoy's own a call. The hub's part is the writing of
+The edge is as in `edge.py`: real Envoy and agent, CPU of Envoy's own a call. The hub's part is the writing of
 every bundle, by the hub's own writer on a real disk, of which a revocation makes one; edge and servers look at their
 file up to 0.25 s later.
 """
@@ -22,12 +22,15 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.edge_scale import _cost, constant
+from bench.calls.ordinary import constant, cost
 from pegboard.core.bundle import Ages
 from pegboard.core.caller import Caller
+from pegboard.core.coarse import RuleSet
 from pegboard.core.names import ServerName
+from pegboard.core.rates import Limits
 from pegboard.core.release import Declaration
 from pegboard.core.revoked import Revoked
+from pegboard.core.stops import Stops
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry.bundles import BundleWriter
@@ -59,7 +62,7 @@ def at_the_edge(calls: int) -> None:
             token = edge.token(server.server, groups=["group-0"])
             until(lambda: edge.call(f"/mcp/{server.server}", token).status_code == 200, "it is live")  # noqa: B023
             time.sleep(1)  # Envoy has taken the list
-            costs = [_cost(edge, server.server, "group-0", calls) for _ in range(3)]
+            costs = [cost(edge, server.server, "group-0", calls) for _ in range(3)]
             began = time.monotonic()
             edge.publish(server, revoked=Revoked(known.sessions | {"session"}))
             until(lambda: edge.call(f"/mcp/{server.server}", token).status_code == 401, "it counts")  # noqa: B023
@@ -98,7 +101,18 @@ async def _written(home: Home, snapshot: Snapshot, names: list[ServerName], coun
     database = Database.at(home.database)
     await migrate(database)
     revoked = sessions(count)
-    writer = BundleWriter(home, database, open_keys(home), "http://localhost", Ages(), lambda: revoked)
+    writer = BundleWriter(
+        home,
+        database,
+        open_keys(home),
+        "http://localhost",
+        Ages(),
+        revoked=lambda: revoked,
+        stops=Stops,
+        limits=Limits,
+        rules=RuleSet,
+        edges=tuple,
+    )
     taken = []
     for _ in range(ROUNDS):
         revoked = Revoked(revoked.sessions | {uuid.uuid4().hex})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -19,6 +20,7 @@ PATIENCE_S = 30.0
 """A call that has no answer so long after the others is given up."""
 
 _NUMBERS = count(1)
+_DICE = random.Random(7)  # noqa: S311 - the order of calls
 
 
 @dataclass(slots=True)
@@ -112,6 +114,40 @@ class Load:
         try:
             return await connection.ask(request)
         finally:
+            connection.close()
+
+
+async def in_turn(targets: Sequence[Target], era: str, rounds: int) -> list[list[float]]:
+    """Seconds that each right answer took, by target: one call of each at a time, round after round.
+
+    What slows the machine down for a moment slows all of them down alike.
+
+    Raises:
+        ValueError: an answer was wrong.
+        OSError: a connection broke.
+    """
+    requests = [Requests(target, era) for target in targets]
+    connections = [await _connect(target.port) for target in targets]
+    sessions = [b""] * len(targets)
+    took: list[list[float]] = [[] for _ in targets]
+    try:
+        for place, hello in ((i, hello) for i, each in enumerate(requests) for hello in each.open_session()):
+            sessions[place] = session_of(await connections[place].ask(hello))
+            await connections[place].ask(requests[place].initialized(sessions[place]))
+        order = [*range(len(targets))]
+        for _ in range(rounds):
+            _DICE.shuffle(order)  # what comes after a dear one may find the machine warm, or busy
+            for place in order:
+                number = next(_NUMBERS)
+                request = requests[place].call(number, sessions[place])
+                began = time.perf_counter()
+                reply = await connections[place].ask(request)
+                took[place].append(time.perf_counter() - began)
+                if not is_answer(reply, number):
+                    raise ValueError(f"wrong reply {reply.status} {reply.body[:80]!r}")
+        return took
+    finally:
+        for connection in connections:
             connection.close()
 
 

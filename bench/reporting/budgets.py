@@ -26,8 +26,9 @@ def budgets(calls: Calls, kept: dict[str, Any]) -> list[Budget]:
     return [
         *_costs(calls),
         *_throughputs(calls),
-        *_edge(kept["edge_scale"]),
+        *_edge(kept["edge"]),
         *_registry(kept["registry"]),
+        *_approvals(kept),
         *_memory(kept["memory"]),
         *_starts(kept),
     ]
@@ -65,12 +66,27 @@ def _throughputs(calls: Calls) -> list[Budget]:
 
 
 def _edge(kept: dict[str, Any]) -> list[Budget]:
-    few, many = kept["rows"][0], kept["rows"][-1]
-    ratio = max(row["last_us"] for row in kept["rows"] if row["servers"] == many["servers"]) / few["first_us"]
-    slowest = max(row["change_s"] for row in kept["rows"])
-    largest = max(row["rss_mib"] for row in kept["rows"])
+    rows, beside = kept["sizes"], kept["beside"]
+    few, many = rows[0], rows[-1]
+    ratio = max(row["last_us"] for row in rows if row["servers"] == many["servers"]) / few["first_us"]
+    slowest = max(row["change_s"] for row in rows)
+    largest = max(row["rss_mib"] for row in rows)
+    stopped = max(kept["stops"][layer]["worst_s"] for layer in ("edge", "server"))
+    dearest = max((figures["ordinary"]["ratio"], name) for name, figures in beside.items())
     return [
+        Budget(
+            "CPU of the edge alone to the same, one call after the other by an ordinary client, at its dearest",
+            "≤ 1.5",
+            f"{dearest[0]:.2f} ({dearest[1]})",
+            dearest[0] <= 1.5,
+        ),
         Budget("Edge: last of 10,000 servers to first of 10", "flat (≤ 1.1)", f"{ratio:.2f}", ratio <= 1.1),
+        Budget(
+            "A stop is in force, at both layers, under load, at its slowest",
+            "< 2 s",
+            f"{stopped:.2f} s",
+            stopped < 2,
+        ),
         Budget("A change reaches the edge, 10,000 servers", "< 2 s", f"{slowest:.1f} s", slowest < 2),
         Budget("Envoy's memory, 10,000 servers", "< 400 MB", f"{largest:.0f} MiB", largest < 400),
     ]
@@ -94,6 +110,22 @@ def _registry(kept: dict[str, Any]) -> list[Budget]:
             for label, row in _ASKED.items()
         ),
         Budget("A saved change is in force at the edge, 10,000 servers", "< 2 s", f"{changed:.1f} s", changed < 2),
+    ]
+
+
+def _approvals(kept: dict[str, Any]) -> list[Budget]:
+    inboxes, idle = kept["approvals_inbox"], kept["approvals"]["idle"]
+    slowest = max(row["one"]["p99_ms"] for row in inboxes["rows"] if "inbox of" in row["what"])
+    what = f"p99 of an inbox with {inboxes['requests']:,} requests that wait, one after the other"
+    dearest = max(row["ratio"] for row in idle)
+    return [
+        Budget(
+            "Call of a tool that declares an approval and needs none, to one that declares none",
+            "< 1.05",
+            f"{dearest:.3f}",
+            dearest < 1.05,
+        ),
+        Budget(what, "< 100 ms", f"{slowest:.0f} ms", slowest < 100),
     ]
 
 

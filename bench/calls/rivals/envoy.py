@@ -34,16 +34,19 @@ class PlainEnvoy:
     eras: tuple[str, ...] = ("modern",)
     peer = ""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: Path | None = None) -> None:
+        """Before a server of its own, or another `upstream` at a Unix socket."""
         self._port = 0
+        self._upstream = upstream
         self._server: subprocess.Popen[bytes] | None = None
         self._envoy: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path) -> None:
         """Start the server on a Unix socket, as Pegboard's servers are, and Envoy before it."""
-        socket = folder / "echo.sock"
-        self._server = start_echo(str(socket), folder)
-        processes.until(socket.exists, "the SDK server listens", folder / "echo.log")
+        socket = self._upstream or folder / "echo.sock"
+        if self._upstream is None:
+            self._server = start_echo(str(socket), folder)
+            processes.until(socket.exists, "the SDK server listens", folder / "echo.log")
         self._port = processes.free_port()
         bootstrap = folder / "envoy.json"
         bootstrap.write_text(json.dumps(self._bootstrap(socket, folder / "access.log")), encoding="utf-8")
@@ -58,8 +61,7 @@ class PlainEnvoy:
     def processes(self) -> Mapping[str, list[int]]:
         """Envoy and server."""
         assert self._envoy is not None
-        assert self._server is not None
-        return {"edge": [self._envoy.pid], "server": [self._server.pid]}
+        return {"edge": [self._envoy.pid], "server": [self._server.pid] if self._server else []}
 
     def versions(self) -> Mapping[str, str]:
         """The wheel's."""
@@ -114,8 +116,8 @@ class GuardedEnvoy(PlainEnvoy):
     name = "envoy-guarded"
     label = "Envoy with JWT, RBAC and log → bare `mcp`"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, upstream: Path | None = None) -> None:
+        super().__init__(upstream)
         self._key = new_private_key()
 
     def target(self) -> Target:

@@ -14,6 +14,11 @@ from tests.system.instance import REPOSITORY
 SERVER = "prod/scratch"
 
 _GRANTS = f"""
+[limits]  # in force, and never reached
+address_in_all = 10_000_000
+person = 10_000_000
+server = 10_000_000
+
 [servers."{SERVER}"]
 source = "{REPOSITORY}/servers/scratch"
 groups = ["ads-eng"]
