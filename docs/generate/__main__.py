@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generate import api, metrics, settings
+from docs.generate import api, attacks, checks, metrics, settings
 from pegboard.cli import reference as commands
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 PAGES: dict[str, Callable[[], str]] = {
     "api.md": api.page,
+    "attacks.md": attacks.page,
+    "checks.md": checks.page,
     "cli.md": commands.page,
     "metrics.md": metrics.page,
     "settings.md": settings.page,

@@ -137,9 +137,13 @@ def _fields(schema: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, 
 
 def _answers(responses: Mapping[str, Any]) -> str:
     others = [code(status) for status in responses if not status.startswith("2") and int(status) not in EVERYWHERE]
-    [(status, answer)] = [(status, found) for status, found in responses.items() if status.startswith("2")]
-    schema = answer["content"]["application/json"]["schema"]
-    told = f"Answers {code(status)} with {_type(schema)}"
+    told = "Answers " + ", or ".join(
+        f"{code(status)} with {_type(found['content']['application/json']['schema'])}"
+        if "content" in found
+        else f"{code(status)} without a body"
+        for status, found in responses.items()
+        if status.startswith("2")
+    )
     return f"{told}{', or ' + ', '.join(others) if others else ''}.\n"
 
 
@@ -147,6 +151,9 @@ def _shapes(schemas: Mapping[str, Any]) -> str:
     parts = []
     for name, schema in schemas.items():
         about = " ".join(schema.get("description", "").split())
+        if "enum" in schema:
+            parts.append(f"### {name}\n\n{about} One of {_type(schema)}.\n")
+            continue
         rows = [
             (code(field), _type(told), told.get("description", "")) for field, told in schema["properties"].items()
         ]

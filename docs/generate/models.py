@@ -35,7 +35,8 @@ def _rows(schema: Schema, known: Schema, above: str) -> Iterator[tuple[str, ...]
         inner = _table_of(field, known)
         if inner is not None:
             below = f"{path}.{_key_of_each(name)}." if _of_each(field) else f"{path}."
-            yield (code(f"[{below.rstrip('.')}]"), "table", "", "", field["description"])
+            table_of, kind = (f"[[{path}]]", "tables") if "items" in field else (f"[{below.rstrip('.')}]", "table")
+            yield (code(table_of), kind, "", "", field["description"])
             yield from _rows(inner, known, below)
             continue
         default = "required" if name in required else code(_toml(field.get("default")))
@@ -44,8 +45,12 @@ def _rows(schema: Schema, known: Schema, above: str) -> Iterator[tuple[str, ...]
 
 def _table_of(field: Schema, known: Schema) -> Schema | None:
     """The schema of the table that a key opens; None of a plain value."""
-    [*one] = (each["$ref"] for each in [field, *field.get("anyOf", []), _of_each(field)] if "$ref" in each)
+    [*one] = (each["$ref"] for each in _where_a_table_may_be(field) if "$ref" in each)
     return known[one[0].rpartition("/")[2]] if one else None
+
+
+def _where_a_table_may_be(field: Schema) -> list[Schema]:
+    return [field, *field.get("anyOf", []), _of_each(field), field.get("items", {})]
 
 
 def _of_each(field: Schema) -> Schema:
@@ -68,7 +73,7 @@ def _type(field: Schema) -> str:
     [found, *more] = _told(field)
     if more:
         return " or ".join(map(_type, (found, *more)))
-    match found["type"]:
+    match found.get("type", "value"):
         case "array":
             return f"list of {_plural(found['items'])}"
         case "object":
@@ -78,7 +83,7 @@ def _type(field: Schema) -> str:
         case "boolean":
             return "true or false"
         case kind:
-            return {"integer": "whole number", "number": "number"}[kind]
+            return {"integer": "whole number", "number": "number", "value": "value"}[kind]
 
 
 def _plural(items: Schema) -> str:

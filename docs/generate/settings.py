@@ -9,6 +9,7 @@ from docs.generate.commands import Option, added_options, options_of_commands
 from docs.generate.limits import attributes, tables
 from docs.generate.markdown import code, table
 from docs.generate.models import keys
+from pegboard.core.coarse import RulesFile
 from pegboard.core.environment import ServerEnvironment
 from pegboard.core.grants import GrantsFile
 from pegboard.core.manifest import Manifest
@@ -16,6 +17,8 @@ from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.database_url import FILE_VARIABLE as DATABASE_URL_FILE
 from pegboard_hub.common.database_url import VARIABLE as DATABASE_URL
 from pegboard_hub.identity.settings import SECRETS, SignInFile
+from pegboard_hub.notify.settings import SECRETS as NOTIFY_SECRETS
+from pegboard_hub.notify.settings import NotifyFile
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.storage.postgresql import MOST_CONNECTIONS, POOL_SIZE, POOL_VARIABLE
@@ -40,6 +43,18 @@ class Variable(NamedTuple):
 
 
 OTHERS = (
+    Variable(
+        "PEGBOARD_TOKEN, PEGBOARD_TOKEN_FILE",
+        "",
+        "in a CI job, the token of a service that may submit, or a file with it; no login is looked at then",
+        "`submit`",
+    ),
+    Variable(
+        "PEGBOARD_UV",
+        "uv of the clone, beside this Python, or on `PATH`",
+        "the program uv that makes lock files and environments of a server's project",
+        "`new`, `dev`, `submit`",
+    ),
     Variable(
         SETTING,
         "`auto`",
@@ -98,6 +113,12 @@ OTHERS = (
         "the secrets that the sign-in file names, as JSON; the supervisor sets it for the hub, and nobody else need",
         "the hub",
     ),
+    Variable(
+        NOTIFY_SECRETS,
+        "",
+        "the same of the notification file",
+        "the hub",
+    ),
     Variable("PEGBOARD_DEBUG", "", "any value: an unexpected error shows its whole trace", "every command"),
 )
 """Variables of Pegboard's own that are no command's option."""
@@ -131,10 +152,22 @@ SIGN_IN = """\
 The operator's, in TOML, named with `--sign-in` and read at the start. Without `[provider]` people are those of the
 demo directory. [Connect your company's login](../guides/connect-your-companys-login.md) has worked examples.
 """
+NOTIFY = """\
+## The notification file
+
+The operator's, in TOML, named with `--notify` and read at the start: who is told of approvals, over webhooks
+([guide](../guides/tell-people-that-an-approval-waits.md)). Without one nobody is told, and everything else works.
+"""
 GRANTS = """\
 ## The grants file
 
 The operator's, in TOML. A fault in it leaves the last good one in force.
+"""
+RULES = """\
+## A file of rules
+
+The whole set of [coarse rules](../guides/coarse-rules.md), in TOML, for `pegboard rules apply` and the page Rules. In
+front of the rules `version` says on which version of them it was made.
 """
 MANIFEST = """\
 ## `pegboard.toml`
@@ -170,8 +203,12 @@ def page() -> str:
         options_of_commands([each for each in options if not each.variable]),
         GRANTS,
         keys(GrantsFile),
+        RULES,
+        keys(RulesFile),
         SIGN_IN,
         keys(SignInFile),
+        NOTIFY,
+        keys(NotifyFile),
         MANIFEST,
         keys(Manifest),
         SERVER,
