@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import httpcore2
 import pytest
+import typer
 
+from pegboard.cli import app, plugins
 from tests.system.instance import Instance, running
 
 
@@ -24,8 +31,43 @@ def pegboard() -> Iterator[Instance]:
         yield instance
 
 
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> Iterator[None]:
+    """What each process of a user's makes for itself is made once for all tests of this one.
+
+    It is the same each time: which certificates of authorities count, and what subcommands there are.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpcore2, "default_ssl_context", _trusting_once(httpcore2.default_ssl_context))
+        patch.setattr(app, "get_command", _commands_once(app.get_command))
+        yield
+
+
+def _trusting_once(make: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
+    @cache
+    def made(*_: object, trusts: bool) -> ssl.SSLContext:
+        return make(_trust_env=trusts)
+
+    def trusting(*, _trust_env: bool = True) -> ssl.SSLContext:
+        return made(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")), trusts=_trust_env)
+
+    return trusting
+
+
+def _commands_once(make: Callable[[typer.Typer], Any]) -> Callable[[typer.Typer], Any]:
+    @cache
+    def made(_found: object, of: typer.Typer) -> Any:
+        return make(of)
+
+    # Tests of plugins replace what is found, and it only.
+    return lambda of: made(plugins.entry_points, of)
+
+
 SLOWEST_FIRST = {"system": 0, "conformance": 1, "attacks": 2, "hub": 3}
 """Folders in the order in which workers get them, and then all others: what is left for the end should be short."""
+
+WAITING = {"system", "conformance", "attacks"}
+"""Folders whose tests mostly wait for processes that they started. Those of the others compute."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,16 +76,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     here = Path(__file__).parent
-    place = {"instance": -1}  # a third of the run, and all of it in one worker
-    order = {}
+    groups: dict[pytest.Item, str] = {}
+    folders: dict[str, str] = {}
     for item in items:
         file = item.path.relative_to(here)
         mark = item.get_closest_marker("xdist_group")
-        group = str(mark.args[0]) if mark else str(file)
+        group = groups[item] = str(mark.args[0]) if mark else str(file)
         if mark is None:
             item.add_marker(pytest.mark.xdist_group(group))
-        order[item] = place.setdefault(group, SLOWEST_FIRST.get(file.parts[0], len(SLOWEST_FIRST)))
-    items.sort(key=order.__getitem__)
+        folders.setdefault(group, file.parts[0])
+    place = _places(folders)
+    items.sort(key=lambda item: place[groups[item]])
+
+
+def _places(folders: Mapping[str, str]) -> dict[str, float]:
+    """When each group begins: those that wait spread evenly over those that compute, so that no core is left idle.
+
+    Args:
+        folders: of each group, the folder that its first test is in.
+    """
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for group in sorted(folders, key=lambda group: SLOWEST_FIRST.get(folders[group], len(SLOWEST_FIRST))):
+        kinds[folders[group] in WAITING].append(group)
+    spread = {group: (number + 1) / len(kind) for kind in kinds.values() for number, group in enumerate(kind)}
+    return {**spread, "instance": 0}  # a third of the run, and all of it in one worker
 
 
 def pytest_collection_finish() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -14,12 +15,19 @@ ENOUGH = 2**30
 
 
 def new_folder(prefix: str = "pgb") -> Path:
-    """A new folder for one home, for the caller to remove; in memory where there is room.
+    """A new folder for one home, in memory where there is room; what is left of it goes when this process ends.
 
     Its path is short, because sockets lie under it (108 bytes at most). A hub syncs what it
     writes, and a test that loses power has nothing to keep: on a disk, opening a hub is mostly waiting.
     """
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=_parent()))
+    found = Path(tempfile.mkdtemp(prefix=prefix, dir=_parent()))
+    atexit.register(_remove, found, os.getpid())
+    return found
+
+
+def _remove(folder: Path, made_by: int) -> None:
+    if os.getpid() == made_by:  # a child that was forked has its parent's list
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import subprocess
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -164,12 +164,15 @@ def running() -> Iterator[Postgres]:
     # Its socket lies in the folder, and a socket's path must be short.
     folder = new_folder("pgt")
     server = wheel.get_server(folder, cleanup_mode="stop")
+    postgres = Postgres(server.get_uri(), server)
     try:
-        postgres = Postgres(server.get_uri(), server)
         for setting in FAST:
             postgres._run(f"ALTER SYSTEM SET {setting}")
         postgres._run("SELECT pg_reload_conf()")
         yield postgres
     finally:
         server.cleanup()
+        # The wheel's handle stops the process that it has started itself, and none that a restart has since.
+        with suppress(subprocess.CalledProcessError):
+            postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)

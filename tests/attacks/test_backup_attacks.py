@@ -197,7 +197,7 @@ def listed_twice(forged: Forged) -> Path:
 
 def changed_key(forged: Forged) -> Path:
     name = next(name for name in forged.members if name.startswith("keys/"))
-    forged.members[name] = forged.members[name].replace(b'"kid"', b'"Kid"')
+    forged.members[name] = bytes([forged.members[name][0] ^ 1]) + forged.members[name][1:]
     return forged.write(forged.headers())
 
 
@@ -385,11 +385,23 @@ def test_a_servers_links_bring_nothing_into_the_backup(tmp_path: Path) -> None:
             sparse.truncate(1 << 40)
         (spool / "00000000000000000005-1-1.jsonl").write_text('{"kind": "intent"}\n')
         (spool / "00000000000000000006-1-1.jsonl").mkdir()
+        state = company.home.state(PRESTO)
+        (state / "link").symlink_to(key)
+        os.link(key, state / "hard")
+        os.mkfifo(state / "pipe")
+        (state / "folder").symlink_to(company.home.keys)
+        (state / "deep").mkdir()
+        (state / "deep" / "file").write_text("not looked at")
+        with (state / "sparse").open("wb") as sparse:
+            sparse.truncate(1 << 40)
+        (state / "own.db").write_text("a table")
         said: list[str] = []
         made = back_up(company.home, tmp_path / "mine.tar.gz", said.append, keys=False)
+    states = [member.name for member in made.manifest.members if member.name.startswith("state/")]
+    assert states == ["state/prod.presto/own.db"]
     spools = [member.name for member in made.manifest.members if member.name.startswith("spool/")]
     assert spools == ["spool/prod.presto/00000000000000000005-1-1.jsonl"]
-    assert sum("left out" in line for line in said) == 6
+    assert sum("left out" in line for line in said) == 6 + 6
 
 
 WORKS = """

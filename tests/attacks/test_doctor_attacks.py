@@ -55,7 +55,7 @@ def test_it_tells_no_key_no_token_and_no_secret_whatever_is_wrong_with_them(
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://me:hunter2@127.0.0.1:{free_port()}/simple")
     rings = {path: json.loads(path.read_text()) for path in home.keys.glob("*.json")}
     keys = {path: key_in(path) for path in rings}
-    assert len(keys) == 2
+    assert len(keys) == 3
     private = [key["d"] for key in keys.values()]
     spoiled = [
         lambda key: json.dumps(key),

@@ -15,12 +15,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.hashes import SHA256
-from joserfc.jwk import ECKey
 
 from pegboard.core.jose import Jwk, new_private_key, public_jwks
 from pegboard.core.names import ServerName
+from tests.attacks.signing import es256
 from tests.attacks.wire import ACCEPT, META, MODERN, PRESTO, modern
 from tests.rings import key_in
 from tests.system.instance import Instance
@@ -46,19 +44,12 @@ class Mint:
         text = claims if isinstance(claims, bytes) else json.dumps(claims or self.claims).encode()
         signed = f"{_encode(json.dumps(whole).encode())}.{_encode(text)}"
         # A good library refuses to sign under most of these headers, so the signature is made for the bytes alone.
-        return f"{signed}.{_encode(_es256(signed.encode(), key))}"
+        return f"{signed}.{_encode(es256(signed.encode(), key))}"
 
     def changed(self, **claims: Any) -> str:
         """A token of the hub's own key, with some claims changed, or left out where they are None."""
         merged = {**self.claims, **claims}
         return self.sign({name: value for name, value in merged.items() if value is not None})
-
-
-def _es256(data: bytes, key: Jwk) -> bytes:
-    private = ECKey.import_key(key).private_key
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
-    r, s = utils.decode_dss_signature(private.sign(data, ec.ECDSA(SHA256())))
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +129,8 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "an issuer in a list": {"iss": ["{url}"]},
     "no issuer": {"iss": None},
     "no end": {"exp": None},
-    "an end as text": {"exp": str(NOW + 600)},
-    "an end in parts of a second": {"exp": NOW + 600.5},
+    "an end as text": {"exp": lambda: str(int(time.time()) + 600)},
+    "an end in parts of a second": {"exp": lambda: int(time.time()) + 600.5},
     "an end that is true": {"exp": True},
     "an end below zero": {"exp": -1},
     "an end far away": {"exp": 10**30},
@@ -238,6 +229,8 @@ def _placed(mint: Mint, claims: dict[str, Any]) -> dict[str, Any]:
     places = {"{url}": url, "{URL}": url.upper(), "{port}": url.rpartition(":")[2]}
 
     def place(value: Any) -> Any:
+        if callable(value):  # of the time at which the case runs
+            return value()
         if isinstance(value, list):
             return [place(item) for item in value]
         if isinstance(value, str):

@@ -49,6 +49,7 @@ async def fixture_behind_front() -> AsyncIterator[tuple[str, InMemoryHub]]:
         config = uvicorn.Config(
             SignedIn(hub.application(), hub),
             lifespan="on",
+            ws="none",
             access_log=False,
             log_config=None,
             server_header=False,

@@ -181,8 +181,6 @@ async def test_what_no_token_would_mend_is_not_called_a_missing_scope(
 NOT_ANNOUNCED = [
     "client_credentials",
     "jwt-bearer",
-    "token-exchange",
-    "private_key_jwt",
     "client_secret_jwt",
     "dpop",
     "id-jag",

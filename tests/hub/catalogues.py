@@ -34,12 +34,14 @@ def server(
     lifecycle: Lifecycle = Lifecycle.LIVE,
     **manifest: Any,
 ) -> RegisteredServer:
-    """A deployed server. `tools` are names, with the policy that each names or `open`."""
+    """A deployed server. `tools` are names, with the policy that each names or `open`; `get…` only read."""
     of = dict(tools) if isinstance(tools, Mapping) else dict.fromkeys(tools, "open")
     said = {"entry": "m:s", "description": "Does something", "owner": "platform", "support_channel": "#x"} | manifest
     declaration = Declaration(
         manifest=Manifest(name=name.partition("/")[2], **said),
-        tools=tuple(ToolDeclaration(name=tool, policy=policy) for tool, policy in of.items()),
+        tools=tuple(
+            ToolDeclaration(name=tool, policy=policy, read_only=tool.startswith("get")) for tool, policy in of.items()
+        ),
         policies={"open": EVERYBODY, **(policies or {})},
     )
     return RegisteredServer(

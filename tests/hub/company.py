@@ -9,14 +9,14 @@ import json
 import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from pegboard.core.names import ServerName
+from pegboard.core.names import ACTING_SURFACES, ServerName
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.settings import DEMO, HubSettings
@@ -26,7 +26,8 @@ from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.web.app import internal_app, public_app
 from pegboard_hub.web.parts import Parts
-from tests.hub.routes import late_routes
+from tests.hub.routes import forget_endpoints, late_routes
+from tests.hub.statements import compiled_once
 
 URL = "http://localhost:8400"
 PRESTO = f"{URL}/mcp/prod/presto"
@@ -79,10 +80,17 @@ class Company:
     grants: Path
     sign_in: Path | None = None
     database_url: str = ""
+    notify: Path | None = None
 
     @property
     def settings(self) -> HubSettings:
-        return HubSettings(public_url=URL, grants=self.grants, sign_in=self.sign_in, database_url=self.database_url)
+        return HubSettings(
+            public_url=URL,
+            grants=self.grants,
+            sign_in=self.sign_in,
+            notify=self.notify,
+            database_url=self.database_url,
+        )
 
     def deploy(self, server: str, declaration: Mapping[str, Any] | str) -> str:
         """Put a release's declaration where the runtime puts it; gives its digest (empty for broken text)."""
@@ -193,7 +201,9 @@ async def opened(company: Company, changed: Callable[[Parts], Parts] = lambda pa
     """The company's hub, without its watching tasks; with some of its parts changed, where a test plays one."""
     if not company.database_url and not company.home.database.exists():
         await begin_with_the_newest_schema(company.home.database)
-    async with open_hub(company.home, company.settings) as found:
+    async with AsyncExitStack() as stack:
+        with compiled_once():
+            found = await stack.enter_async_context(open_hub(company.home, company.settings))
         parts = changed(found)
         with late_routes():
             public = httpx2.ASGITransport(public_app(parts))
@@ -203,6 +213,7 @@ async def opened(company: Company, changed: Callable[[Parts], Parts] = lambda pa
             httpx2.AsyncClient(transport=internal, base_url="http://hub") as inside,
         ):
             yield Hub(parts, outside, inside)
+            forget_endpoints()
 
 
 @asynccontextmanager
@@ -223,7 +234,9 @@ def plain(page: str) -> str:
 
 def who(sub: str = "ana", surface: str = "cli") -> dict[str, Any]:
     """A verified caller as records have it."""
-    return {"sub": sub, "sub_type": "person", "surface": surface, "client_id": f"pegboard-{surface}"}
+    client_id = f"pegboard-{surface}"
+    acts = {"act": client_id} if surface in ACTING_SURFACES else {}
+    return {"sub": sub, "sub_type": "person", "surface": surface, "client_id": client_id, **acts}
 
 
 def intent(id_: str, at_ms: int, sub: str = "ana", tool: str = "run_query") -> dict[str, Any]:

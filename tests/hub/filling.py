@@ -5,7 +5,20 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, Float, Integer, MetaData, String, Table, null
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    null,
+)
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -113,6 +126,8 @@ def _of_type(column: Column[Any], number: int) -> Any:
     if isinstance(kind, Integer):
         large = isinstance(kind, BigInteger)
         return (AT_MS if large else 7, 2**63 - 1 if large else 2**31 - 1, 0)[number % 3]
+    if isinstance(kind, LargeBinary):
+        return (b"plain", bytes(range(256)) * 80, b"")[number % 3]
     assert isinstance(kind, String), f"{column}: rows for {kind} are wanted"
     length = kind.length or 20_000
     return (f"{column.name}-0"[:length], (ODD + "ü" * length)[:length], "")[number % 3]

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fastapi import APIRouter
+from fastapi.dependencies import models
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path, get_name
 
@@ -40,3 +41,14 @@ def late_routes() -> Iterator[None]:
     """Routers that are made here have such routes."""
     with patch.dict(APIRouter.__init__.__kwdefaults__, route_class=LateRoute):
         yield
+
+
+def forget_endpoints() -> None:
+    """Let go of hubs that were closed.
+
+    FastAPI remembers of its last thousands of endpoints what they are, and an endpoint of ours holds its whole hub:
+    of a run's hubs a thousand stayed, and each look for garbage went through them all.
+    """
+    for remembered in vars(models).values():
+        if (forget := getattr(remembered, "cache_clear", None)) is not None:
+            forget()

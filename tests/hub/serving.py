@@ -1,12 +1,12 @@
-"""A hub that listens on a loopback port of its own, for what asks over HTTP and not in process."""
+"""A hub that listens, on a loopback port or at its internal socket, for what asks over HTTP and not in process."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx2
@@ -15,8 +15,8 @@ from fastapi import FastAPI
 
 from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.main import open_hub
-from pegboard_hub.web.app import public_app
-from tests.hub.company import API, Company
+from pegboard_hub.web.app import internal_app, public_app
+from tests.hub.company import API, Company, Hub
 
 START_S = 60
 
@@ -50,7 +50,7 @@ def served(company: Company) -> Iterator[Served]:
         async def serve() -> None:
             async with open_hub(company.home, company.settings) as parts:
                 apps.append(public_app(parts))
-                config = uvicorn.Config(apps[0], log_config=None, access_log=False, lifespan="off")
+                config = uvicorn.Config(apps[0], log_config=None, access_log=False, lifespan="off", ws="none")
                 server = uvicorn.Server(config)
                 servers.append(server)
                 ready.set()
@@ -66,3 +66,26 @@ def served(company: Company) -> Iterator[Served]:
                 servers[0].should_exit = True
             thread.join(START_S)
             assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def inner_door(hub: Hub, company: Company) -> AsyncIterator[None]:
+    """The internal door of a hub that is open, at its socket, for commands and servers in threads and processes."""
+    config = uvicorn.Config(
+        internal_app(hub.parts),
+        uds=str(company.home.internal_socket),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    async with asyncio.timeout(START_S):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

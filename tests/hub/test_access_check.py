@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.company import Company, Hub, opened, presto
+from tests.hub.company import Company, Hub, opened, presto, scratch
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +31,7 @@ async def test_an_allowed_caller_is_told_so_and_nothing_else(hub: Hub) -> None:
         "layer": None,
         "rule": None,
         "reason": None,
+        "approvals": [],
         "refusal": None,
     }
 
@@ -75,14 +76,21 @@ async def test_what_depends_on_arguments_says_so_until_they_are_given(company: C
 
 
 async def test_a_service_is_decided_on_by_its_own_grant_alone(company: Company) -> None:
-    text = company.grants.read_text().replace('"ide", "web"]', f'"ide", "service"]\nservices = ["{SPIFFE}"]')
-    company.grants.write_text(text)
+    granting = f'"service"]\nservices = ["{SPIFFE}"]'
+    text = company.grants.read_text().replace('"ide", "web"]', f'"ide", {granting}')
+    company.grants.write_text(text.replace('["cli", "web"]', f'["cli", {granting}'))
+    tools = [{"name": "echo", "policy": "granted", "read_only": True}, {"name": "add", "policy": "granted"}]
+    company.deploy("dev/scratch", {**scratch(owner="platform"), "tools": tools})
     async with opened(company) as hub:
-        granted = (await hub.check("pat", {"server": "prod/presto", "service": SPIFFE, "tool": "run_query"})).json()
-        other = (await hub.check("pat", {"server": "prod/presto", "service": f"{SPIFFE}/x"})).json()
+        granted = (await hub.check("pat", {"server": "dev/scratch", "service": SPIFFE, "tool": "echo"})).json()
+        other = (await hub.check("pat", {"server": "dev/scratch", "service": f"{SPIFFE}/x"})).json()
+        writes = (await hub.check("pat", {"server": "dev/scratch", "service": SPIFFE, "tool": "add"})).json()
+        sensitive = (await hub.check("pat", {"server": "prod/presto", "service": SPIFFE})).json()
     assert (granted["allowed"], granted["subject"], granted["sub_type"]) == (True, SPIFFE, "service")
     assert (granted["surface"], granted["channel"]) == ("service", None)
     assert (other["allowed"], other["reason"]) == (False, "group_not_granted")
+    assert (writes["allowed"], writes["rule"], writes["reason"]) == (False, "tool:service", "tool_unavailable")
+    assert (sensitive["allowed"], sensitive["reason"]) == (False, "sensitive_server")
 
 
 async def test_a_batch_is_answered_in_its_order(hub: Hub) -> None:

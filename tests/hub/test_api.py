@@ -14,6 +14,7 @@ from pegboard.core.logs import JsonFormatter
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry.service import Registry
+from pegboard_hub.stopping.service import MACHINE
 from pegboard_hub.web.app import public_app
 from tests.hub.company import API, PRESTO, URL, Company, Hub
 
@@ -100,6 +101,7 @@ async def test_whoami_says_what_the_token_says(hub: Hub) -> None:
         "surface": "ide",
         "channel": None,
         "client_id": "pegboard-ide",
+        "act": None,
     }
 
 
@@ -147,6 +149,8 @@ async def test_a_listed_server_says_whose_it_is_and_where(hub: Hub, company: Com
         "semver": "1.0.0",
         "lifecycle": "live",
         "lifecycle_why": "",
+        "ends_at": None,
+        "successor": None,
         "usable": True,
     }
 
@@ -165,6 +169,15 @@ async def test_access_names_every_rule_and_whom_to_ask(hub: Hub) -> None:
     assert answer["refusal"]["reason"] == "group_not_granted"
     assert answer["refusal"]["what_to_do"] == "Ask platform in #data-platform."
     assert (await hub.api("fay", "servers/prod/presto/access")).json()["allowed"] is True
+
+
+async def test_access_knows_what_rules_refuse_of_that_which_is_granted(hub: Hub) -> None:
+    ruling = hub.parts.ruling
+    rule = '[rules.no-cli]\neffect = "deny"\nsurfaces = ["cli"]\nwhy = "an audit"\nask = "security"\n'
+    await ruling.apply(await ruling.propose(rule, None), MACHINE.actor, "an audit", widening=False)
+    answer = (await hub.api("fay", "servers/prod/presto/access")).json()
+    assert answer["allowed"] is False
+    assert answer["refusal"]["reason"] == "rule_denied"
 
 
 async def test_explain_says_the_same_of_a_hidden_tool_and_of_none(hub: Hub) -> None:

@@ -16,22 +16,24 @@ import pytest
 
 from pegboard.core.bundle import open_bundle
 from pegboard.core.errors import ConfigurationError
-from pegboard.core.jose import Verifier, kid_of, new_private_key
+from pegboard.core.jose import Verifier, kid_of
 from pegboard.core.names import ServerName
 from pegboard.core.record import Outcome
 from pegboard.remote.spool import Spool
 from pegboard_hub.common.home import Home
 from pegboard_hub.edge.accesslog import AccessLog
+from pegboard_hub.packages.shelf import Shelf
 from pegboard_hub.runtime import preflight
 from pegboard_hub.storage import schema
 from pegboard_hub.storage.errors import SchemaTooNew
-from pegboard_hub.upkeep import backup
+from pegboard_hub.upkeep import backup, collecting
 from pegboard_hub.upkeep.backup import Backup, back_up
 from pegboard_hub.upkeep.errors import BackupFailed, BackupRefused, RestoreFailed
 from pegboard_hub.upkeep.files import read_own
 from pegboard_hub.upkeep.members import KINDS, Part, kind_of
 from pegboard_hub.upkeep.restore import restore
 from tests.hub.company import Company, call, denial, edge_refusal, opened
+from tests.rings import key_in
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +61,7 @@ def moved(company: Company, home: Path) -> Company:
     return found
 
 
-async def test_what_was_acknowledged_is_there_afterwards_and_tokens_from_before_verify(company: Company) -> None:
+async def test_what_was_acknowledged_is_there_afterwards_and_nothing_later_is(company: Company) -> None:
     company.open_channel("prod/presto", "r")
     async with opened(company) as hub:
         await hub.deliver(CHANNEL, *call("done", NOW_MS), denial("no-name", NOW_MS, None))
@@ -71,47 +73,49 @@ async def test_what_was_acknowledged_is_there_afterwards_and_tokens_from_before_
     assert restored.moved is None
     async with opened(moved(company, restored.home)) as hub:
         headers = {"Authorization": f"Bearer {before}"}
+        assert (await hub.public.get("/api/v1/calls", headers=headers)).status_code == 401, (
+            "signed by a key of before"
+        )
+        headers = {"Authorization": f"Bearer {await hub.token('ana')}"}
         answer = await hub.public.get("/api/v1/calls", headers=headers)
         assert {each["id"] for each in answer.json()["calls"]} == {"done", "at-the-edge"}
 
 
-async def test_a_backup_in_the_midst_of_a_rotation_goes_on_with_it_and_keeps_tokens_good(company: Company) -> None:
+async def test_no_backup_holds_a_key_that_signs_and_the_restored_instance_makes_its_own(company: Company) -> None:
     async with opened(company) as hub:
-        first = await hub.token("ana")
-        keys = hub.parts.rotation.keys
-        keys.tokens.add_next(time.time())
-        keys.tokens.promote(time.time())
-        second = await hub.token("ana")
-        coming = hub.parts.rotation.begin("tokens")[0].kid
+        hub.parts.rotation.begin("tokens")
         made = save(company)
-        keys.tokens.promote(time.time())
-        after = await hub.token("ana")
+        before = {key.kid for ring in hub.parts.rotation.keys.rings for key in ring.keys}
+    with tarfile.open(made.file) as tar:
+        names = tar.getnames()
+    assert not [name for name in names if "signing" in name]
+    assert "keys/sealing.key" in names
     home = restore(made.file, company.home.root.parent / "new", silent).home
     async with opened(moved(company, home)) as hub:
-        ring = hub.parts.rotation.keys.tokens
-        assert [key.state for key in ring.keys] == ["retired", "current", "next"]
-        assert ring.next is not None
-        assert ring.next.kid == coming == kid_of(after)
-        for token in (first, second, after):
-            headers = {"Authorization": f"Bearer {token}"}
-            assert (await hub.public.get("/api/v1/whoami", headers=headers)).status_code == 200
+        keys = hub.parts.rotation.keys
+        assert not before & {key.kid for ring in keys.rings for key in ring.keys}
+        assert kid_of(await hub.token("ana")) == keys.tokens.kid
 
 
-async def test_a_backup_of_a_version_with_single_keys_comes_back_with_them(company: Company) -> None:
-    home, single = company.home, (new_private_key(), new_private_key())
-    for path, key in zip((home.token_ring, home.bundle_ring), single, strict=True):
-        path.write_text(json.dumps(key))
-        path.chmod(0o600)
+async def test_a_backup_of_a_version_that_put_signing_keys_in_comes_back_without_them(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(company):
         pass
-    for path, key in zip((home.token_ring, home.bundle_ring), single, strict=True):
-        path.write_text(json.dumps(key))  # as the older version left them
-    made = save(company)
-    restored = moved(company, restore(made.file, home.root.parent / "new", silent).home)
+    old = {kid_in(path) for path in (company.home.token_ring, company.home.bundle_ring)}
+    with monkeypatch.context() as older:
+        older.setattr(collecting, "SIGNING_KEYS", ())
+        made = save(company)
+    said: list[str] = []
+    restored = moved(company, restore(made.file, company.home.root.parent / "new", said.append).home)
+    assert any("the keys that signed then" in line for line in said)
     async with opened(restored) as hub:
         keys = hub.parts.rotation.keys
-        assert (keys.tokens.kid, keys.bundles.kid) == (single[0]["kid"], single[1]["kid"])
-        assert kid_of(await hub.token("ana")) == single[0]["kid"]
+        assert not old & {keys.tokens.kid, keys.bundles.kid}
+
+
+def kid_in(path: Path) -> str:
+    return str(key_in(path)["kid"])
 
 
 async def test_a_backup_of_a_stopped_instance_leaves_the_home_as_it_is(company: Company) -> None:
@@ -150,18 +154,12 @@ async def test_consumers_take_the_bundles_of_the_restored_hub_for_newer(company:
         pass
     after = versions(restored.home)
     assert all(after[consumer] >= version for consumer, version in in_use.items())
-    assert verifies_with_keys_of(company.home, restored.home)
 
 
 def versions(home: Home) -> dict[str, int]:
     verifier = Verifier(json.loads(home.bundle_keys.read_text()))
     bundles = {"edge": home.edge_bundle, "prod/presto": home.bundle(ServerName("prod", "presto"))}
     return {name: open_bundle(path.read_text(), verifier, name).version for name, path in bundles.items()}
-
-
-def verifies_with_keys_of(before: Home, after: Home) -> bool:
-    verifier = Verifier(json.loads(before.bundle_keys.read_text()))
-    return open_bundle(after.edge_bundle.read_text(), verifier, "edge").consumer == "edge"
 
 
 async def test_undelivered_records_come_along_and_those_delivered_since_count_once(company: Company) -> None:
@@ -195,6 +193,27 @@ async def test_undelivered_records_come_along_and_those_delivered_since_count_on
         async with hub.parts.database.read() as reading:
             counted = (await reading.exec_driver_sql("SELECT sum(count) FROM refusal_counts")).scalar()
         assert counted == 1
+
+
+async def test_what_a_server_keeps_comes_along_as_it_is(company: Company) -> None:
+    server = ServerName("prod", "presto")
+    company.open_channel("prod/presto", "r")
+    (company.home.state(server) / "own.duckdb").write_bytes(bytes(range(256)) * 1000)
+    async with opened(company):
+        made = save(company)
+    assert Part.STATE in made.manifest.parts()
+    restored = restore(made.file, company.home.root.parent / "new", silent).home
+    assert (Home.at(restored).state(server) / "own.duckdb").read_bytes() == bytes(range(256)) * 1000
+
+
+async def test_the_kits_that_releases_were_made_with_come_along(company: Company) -> None:
+    kept = Shelf(company.home).keep_current()
+    async with opened(company):
+        made = save(company)
+    there = Home.at(restore(made.file, company.home.root.parent / "new", silent).home)
+    found = Shelf(there).of_version(kept.version)
+    assert found is not None
+    assert (found.digest, found.path) == (kept.digest, there.packages / kept.digest / kept.path.name)
 
 
 async def test_what_is_counted_is_remembered_though_the_backup_is_old(company: Company) -> None:
@@ -238,13 +257,14 @@ async def test_keys_and_secrets_are_in_it_as_they_were_asked_for(
         texts = {name: tar.extractfile(name).read().decode("latin-1") for name in tar.getnames()}  # type: ignore[union-attr]
     held = "".join(texts.values())
     assert (SECRET in held) is (Part.SECRETS in present)
-    assert ('"d":' in "".join(t for n, t in texts.items() if n.startswith("keys/"))) is (Part.KEYS in present)
+    assert ("keys/sealing.key" in texts) is (Part.KEYS in present)
+    assert '"d":' not in held
     assert ("ab" * 32 in held) is (Part.KEYS in present)
     assert '"channel"' not in held
     home = restore(made.file, company.home.root.parent / "new", silent).home
     modes = {path.name: path.stat().st_mode & 0o777 for path in home.rglob("*") if path.is_file()}
     assert modes["pegboard.db"] == 0o600
-    assert all(modes.get(name, 0o600) == 0o600 for name in ("token-signing.jwk.json", "bundle-signing.jwk.json"))
+    assert modes.get("sealing.key", 0o600) == 0o600
     assert modes.get("PASSWORD", 0o600) == 0o600
     async with opened(moved(company, home)):
         pass  # it starts with its keys, or makes new ones

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from pegboard.core.bundle import EDGE, Ages, Bundle, open_bundle
+from pegboard.core.coarse import RuleSet
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
+from pegboard.core.rates import Limits, RateLimit, ServerLimit
 from pegboard.core.revoked import Revoked
+from pegboard.core.stops import Stops
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry import bundles
@@ -36,12 +39,24 @@ class Desk:
         self.home, self.database = home, database
         self.keys = open_keys(home)
         self.revoked = Revoked()
+        self.limits = Limits()
         self.wrote: list[str] = []
         self.fails_at = ""
         self.writer = self.another()
 
     def another(self) -> BundleWriter:
-        return BundleWriter(self.home, self.database, self.keys, URL, Ages(), lambda: self.revoked)
+        return BundleWriter(
+            self.home,
+            self.database,
+            self.keys,
+            URL,
+            Ages(),
+            revoked=lambda: self.revoked,
+            stops=Stops,
+            limits=lambda: self.limits,
+            rules=RuleSet,
+            edges=tuple,
+        )
 
     def put(self, path: Path, text: str) -> None:
         consumer = EDGE if path == self.home.edge_bundle else path.parent.name.replace(".", "/", 1)
@@ -121,6 +136,17 @@ async def test_what_is_revoked_is_at_the_edge_before_any_server_has_it(desk: Des
     assert sorted(await desk.writer.write_rest()) == sorted(desk.take()) == NAMES
     assert {desk.read(name).revoked for name in NAMES} == {desk.revoked}
     assert not desk.writer.unfinished
+
+
+async def test_limits_are_told_to_the_edge_and_to_no_server(desk: Desk) -> None:
+    await desk.writer.write(snapshot(*SERVERS), 1_000, refresh=False)
+    desk.take()
+    desk.limits = Limits(rates=(RateLimit(per="person", requests=5),), servers={"prod/s01": ServerLimit(calls=2)})
+    assert await desk.writer.write(snapshot(*SERVERS), 1_001, refresh=False) == [EDGE]
+    assert desk.take() == [EDGE]
+    assert desk.read(EDGE).limits == desk.limits
+    await desk.writer.write(snapshot(*SERVERS), 1_060, refresh=True)
+    assert desk.read(NAMES[0]).limits == Limits()
 
 
 async def test_what_is_newer_does_not_wait_for_the_rest_of_what_is_older(desk: Desk) -> None:

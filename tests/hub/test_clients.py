@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 EDITOR = {"client_name": "Editor", "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback"]}
 TERMINAL = {"client_name": "Terminal", "redirect_uris": ["http://127.0.0.1:4321/callback"]}
 DOCUMENT = "https://app.example.com/client.json"
-BOT = RegisteredClient("Ads bot", ("https://bot.example.com/cb",), "bot", ("ads",), "s3cret")
+BOT = RegisteredClient("Ads bot", ("https://bot.example.com/cb",), "ide", "s3cret")
 
 
 class FakeDocuments:
@@ -214,7 +214,7 @@ async def test_the_operators_own_clients_are_as_the_settings_say(desk: Desk) -> 
     bot, cli = await desk.clients.get("ads-bot"), await desk.clients.get(service.COMMAND.client_id)
     assert bot is not None
     assert cli is not None
-    assert (bot.kind, bot.surface, bot.channels, bot.secret) == (ClientKind.REGISTERED, "bot", ("ads",), "s3cret")
+    assert (bot.kind, bot.surface, bot.secret) == (ClientKind.REGISTERED, "ide", "s3cret")
     assert "s3cret" not in repr(desk.rules)
     assert not bot.asks
     assert (cli.kind, cli.any_resource, cli.asks) == (ClientKind.FIRST_PARTY, True, False)
@@ -239,10 +239,10 @@ async def test_a_client_of_a_document_follows_it(desk: Desk) -> None:
 
 async def test_an_approved_client_does_not_ask_and_has_the_surface_decided(desk: Desk) -> None:
     client = await desk.clients.register(EDITOR)
-    await desk.clients.decide(client.software, Standing.APPROVED, "chat", "olga", "the company's editor")
+    await desk.clients.decide(client.software, Standing.APPROVED, "ide", "olga", "the company's editor")
     found = await desk.clients.get(client.client_id)
     assert found is not None
-    assert (found.asks, found.surface) == (False, "chat")
+    assert (found.asks, found.surface) == (False, "ide")
     listed = {one.software: one for one in (await desk.clients.listed()).software}
     decided = listed[client.software].decided
     assert decided is not None
@@ -300,8 +300,9 @@ async def test_the_operators_own_clients_can_be_blocked_too(desk: Desk, client_i
     [
         ("dynamic:nobody", None, "why not", "no client is known"),
         ("ads-bot", "cli", "why not", "registered it with"),
-        (DOCUMENT, "bot", "why not", "none of cli, chat, ide"),
-        (DOCUMENT, "service", "why not", "none of cli, chat, ide"),
+        (DOCUMENT, "bot", "why not", "none of cli, ide"),
+        (DOCUMENT, "chat", "why not", "none of cli, ide"),
+        (DOCUMENT, "service", "why not", "none of cli, ide"),
         (DOCUMENT, None, " \n", "say why"),
         (DOCUMENT, None, "x" * 501, "500 is the most"),
     ],

@@ -14,7 +14,7 @@ BOT = """
 [clients.registered.ads-bot]
 name = "Ads bot"
 redirect_uris = ["https://bot.example.com/cb"]
-surface = "chat"
+surface = "ide"
 """
 
 
@@ -32,7 +32,7 @@ async def test_a_registered_client_asks_nobody_and_counts_as_it_is_registered(co
         response = await browser.get(client.authorization("prod/presto"))
         assert response.headers["location"].startswith(client.redirect)
         listed = (await hub.api("pat", "clients")).json()["clients"]
-        assert ("Ads bot", "registered", "approved", "chat") in {
+        assert ("Ads bot", "registered", "approved", "ide") in {
             (each["name"], each["kind"], each["standing"], each["surface"]) for each in listed
         }
 

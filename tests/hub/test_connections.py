@@ -166,7 +166,7 @@ BOT = Client(
     software="wiki",
     name="Wiki",
     redirect_uris=("https://wiki.example/callback",),
-    surface="chat",
+    surface="ide",
     standing=Standing.APPROVED,
     secret="a secret: with % and ü",
 )
@@ -211,7 +211,7 @@ async def test_a_client_with_a_secret_may_send_it_in_the_form(
         answer = await wiki.exchange(code, client_secret=secret)
         tokens.append(answer.json().get("access_token") or (answer.status_code, answer.json()["error"]))
     assert tokens[:2] == [(401, "invalid_client")] * 2
-    assert claims_of(str(tokens[2]))["surface"] == "chat"
+    assert claims_of(str(tokens[2]))["surface"] == "ide"
 
 
 async def test_a_client_that_the_operator_registered_may_ask_for_the_api(
@@ -241,20 +241,20 @@ async def test_a_disk_that_is_full_after_the_tokens_were_kept_does_not_take_them
     assert (await client.refresh(tokens["refresh_token"])).status_code == 200
 
 
-@pytest.mark.parametrize(("channels", "channel"), [(("#ads",), "#ads"), (("#ads", "#help"), None), ((), None)])
-async def test_a_bots_token_names_the_channel_that_the_operator_registered_it_with(
-    hub: Hub, browser: Browser, monkeypatch: pytest.MonkeyPatch, channels: tuple[str, ...], channel: str | None
+@pytest.mark.parametrize("surface", ["chat", "bot"])
+async def test_no_client_gets_a_token_of_a_surface_that_acts_for_many(
+    hub: Hub, browser: Browser, monkeypatch: pytest.MonkeyPatch, surface: str
 ) -> None:
-    """Where there are several, nobody has said in which it is called."""
+    """Whatever was decided on it before there was token exchange."""
 
     async def get(_client_id: str) -> Client:
-        return replace(BOT, surface="bot", channels=channels)
+        return replace(BOT, surface=surface)
 
     monkeypatch.setattr(hub.parts.identity.clients, "get", get)
     wiki = StockClient(URL, hub.public, client_id="wiki", redirect=BOT.redirect_uris[0])
     code = query_of(await browser.authorize(wiki.authorization("prod/presto")))["code"]
-    claims = claims_of((await wiki.exchange(code, client_secret=BOT.secret)).json()["access_token"])
-    assert (claims["surface"], claims.get("channel")) == ("bot", channel)
+    refused = await wiki.exchange(code, client_secret=BOT.secret)
+    assert (refused.status_code, refused.json()["error"]) == (400, "unauthorized_client")
 
 
 async def test_used_refresh_tokens_are_forgotten_and_still_end_the_connection_when_they_come_again(

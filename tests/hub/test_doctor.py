@@ -77,6 +77,18 @@ def test_before_there_is_an_instance_the_machine_is_looked_at(tmp_path: Path) ->
     assert {finding.state for name, finding in found if name in wanted} == {State.WELL}
 
 
+def test_a_machine_with_no_room_for_envoy_s_watches_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = tmp_path / "max_user_instances"
+    few.write_text("3\n")
+    monkeypatch.setattr("pegboard_hub.upkeep.checks.machine.WATCHES", few)
+    facts = gather(tmp_path / "none", free_port(), None, offline=True)
+    (found,) = [finding for _, finding in examine(facts, {"watches": CHECKS["watches"]})]
+    assert found.state is State.WARNING
+    assert "sysctl -w fs.inotify.max_user_instances=" in found.mend
+
+
 def a_key_others_may_read(company: Company) -> None:
     (company.home.keys / "token-signing.jwk.json").chmod(0o644)
 

@@ -144,5 +144,5 @@ async def test_an_approved_draft_says_how_its_code_comes(hub: Hub) -> None:
         values = {"lifecycle": Lifecycle.APPROVED}
         await changing.apply(Change("dev/planned", Actor("pat"), "approve", "it may be", values=values))
     page = plain((await browser.get(f"{URL}/servers/dev/planned")).text)
-    assert 'in the grants file, [servers."dev/planned"] with a source' in page
+    assert "Next, its owners submit its code: pegboard submit --namespace dev." in page
     assert "Submit it" not in page

@@ -7,21 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pegboard.core.access import RULES, ServerAccess
 from pegboard.core.jose import new_private_key, public_jwks
 from pegboard.core.names import ServerName
+from pegboard.core.rates import Limits, LimitsSection, RateLimit, ServerLimit
 from pegboard.core.revoked import Revoked
+from pegboard.core.stops import NOTHING_STOPPED
 from pegboard.core.token import REASONS
 from pegboard_hub.edge.config import render
 from pegboard_hub.edge.filters import FOR_SERVERS, REMOVED_PREFIXES
+from pegboard_hub.edge.mutual import Identity
+from pegboard_hub.edge.rates import RATE_NAMES, STATUS
 from pegboard_hub.edge.refusals import CASES
 from pegboard_hub.edge.refusals import PUBLIC_URL as PLACEHOLDER
 from pegboard_hub.edge.revoked import CLAIM_HEADERS
-from pegboard_hub.edge.rules import COMPILERS, IN_ROUTES
-from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot
+from pegboard_hub.edge.rules import AUDIENCE, COMPILERS, GRANTS, HELD, IN_ROUTES, NOTED, OF_CALLERS, not_held
+from pegboard_hub.edge.snapshot import EdgeServer, EdgeSnapshot, ServicesDoor
+from pegboard_hub.edge.stops import STOPPED
 
 PUBLIC_URL = "http://localhost:8400"
 KEYS = public_jwks(new_private_key())
@@ -51,6 +56,10 @@ def snapshot(*servers: EdgeServer, **changed: Any) -> EdgeSnapshot:
         "access_log": Path("/home/log/edge-access.log"),
         "admin_socket": Path("/home/run/admin.sock"),
         "folder": Path("/home/edge"),
+        "revoked": Revoked(),
+        "stops": NOTHING_STOPPED,
+        "rules": (),
+        "limits": Limits(),
     }
     return EdgeSnapshot(**{**known, **changed})
 
@@ -72,25 +81,43 @@ def routes_of(documents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_every_rule_of_the_core_is_a_filter_in_the_cores_order_and_then_the_routes_own() -> None:
-    assert [*COMPILERS, *IN_ROUTES] == [rule.name for rule in RULES]
-    names = list(COMPILERS)
+def test_every_rule_of_the_core_is_decided_in_the_cores_order_and_then_the_routes_own() -> None:
+    assert [*COMPILERS, *OF_CALLERS, *NOTED, *IN_ROUTES] == [rule.name for rule in RULES]
     filters = chain(render(snapshot(server())))
-    assert [name for name in filters if name in names] == names
-    assert filters.index("jwt") < filters.index("identity") < filters.index("mcp") < filters.index(names[0])
+    assert filters.index("jwt") < filters.index("identity") < filters.index("mcp") < filters.index(GRANTS)
+    assert filters.index(GRANTS) < filters.index(STOPPED)
     assert filters[0] == "strip"
     assert filters[-1] == "router"
+
+
+def grants(documents: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = documents[f"ecds-{GRANTS}.json"]["resources"][0]["typed_config"]["rules"]["policies"]
+    return found
+
+
+def test_one_policy_alone_says_that_every_rule_holds_and_it_is_tried_first() -> None:
+    """Envoy tries policies in the order of their names, and the request passes as the first that allows it."""
+    policies = grants(render(snapshot(server())))
+    assert sorted(policies) == [HELD, *(not_held(name) for name in COMPILERS if name != AUDIENCE), not_held(AUDIENCE)]
+    (held,) = policies[HELD]["permissions"]
+    rules = held["and_rules"]["rules"]
+    assert len(rules) == len(COMPILERS) - 1
+    assert "condition" in policies[HELD]
+    for name, rule in zip((name for name in COMPILERS if name != AUDIENCE), rules, strict=True):
+        assert policies[not_held(name)]["permissions"] == [{"and_rules": {"rules": [{"not_rule": rule}]}}]
 
 
 def test_every_server_passes_every_filter() -> None:
     for route in routes_of(render(snapshot(server(1), server(2)))).values():
         assert "typed_per_filter_config" not in route
-    assert set(FOR_SERVERS) == set(chain(render(snapshot()))) - {"strip", "router"}
+    assert set(FOR_SERVERS) == set(chain(render(snapshot()))) - {"strip", "retry-after", "rate_address", "router"}
 
 
 def test_a_rule_without_grants_allows_nobody() -> None:
-    documents = render(snapshot(server(groups=frozenset())))
-    assert documents["ecds-group.json"]["resources"][0]["typed_config"]["rules"]["policies"] == {}
+    policies = grants(render(snapshot(server(groups=frozenset()))))
+    nobody = {"not_rule": {"any": True}}
+    assert nobody in policies[HELD]["permissions"][0]["and_rules"]["rules"]
+    assert policies[not_held("group")]["permissions"] == [{"and_rules": {"rules": [{"not_rule": nobody}]}}]
 
 
 def test_the_listener_and_the_filters_do_not_grow_with_servers() -> None:
@@ -101,7 +128,7 @@ def test_the_listener_and_the_filters_do_not_grow_with_servers() -> None:
 
 def test_a_server_costs_few_bytes_of_routes() -> None:
     ten, hundred = (render(snapshot(*map(server, range(count)))) for count in (10, 100))
-    assert (size(hundred, "rds.json") - size(ten, "rds.json")) / 90 <= 470
+    assert (size(hundred, "rds.json") - size(ten, "rds.json")) / 90 <= 500
 
 
 def test_changing_who_may_use_a_server_changes_routes_alone() -> None:
@@ -113,7 +140,7 @@ def test_changing_who_may_use_a_server_changes_routes_alone() -> None:
 def test_a_name_that_was_never_granted_before_touches_its_rule_and_the_routes() -> None:
     before = render(snapshot(server(1)))
     after = render(snapshot(server(1, groups=frozenset({"new-team"}))))
-    assert {name for name in before if before[name] != after[name]} == {"rds.json", "ecds-group.json"}
+    assert {name for name in before if before[name] != after[name]} == {"rds.json", "ecds-grants.json"}
 
 
 def test_a_new_signing_key_touches_one_filter() -> None:
@@ -128,6 +155,7 @@ def test_expired_grants_leave_no_way_to_a_server() -> None:
         assert "jwt" not in route["typed_per_filter_config"]
 
 
+@settings(deadline=None)
 @given(owner=st.text(max_size=60), channel=st.text(max_size=60))
 def test_a_servers_text_stays_in_its_routes_facts(owner: str, channel: str) -> None:
     plain, documents = render(snapshot(server())), render(snapshot(server(owner=owner, support_channel=channel)))
@@ -151,7 +179,8 @@ def test_refusals_use_the_words_of_the_core() -> None:
     tokens = {case.refusal.reason for case in CASES if case.refusal.code == "unauthenticated"}
     assert tokens <= REASONS.keys()
     rules = {case.refusal.reason for case in CASES if case.refusal.code == "access_denied"}
-    assert rules == {rule.refused for rule in RULES if rule.code == "access_denied"} - {"token_wrong_audience"}
+    of_core = {rule.refused for rule in RULES if rule.code == "access_denied"} - {"token_wrong_audience"}
+    assert rules == of_core | {"wrong_door"}
     assert {case.refusal.layer for case in CASES} == {"edge"}
 
 
@@ -175,6 +204,43 @@ def test_what_is_revoked_touches_one_filter_right_behind_the_verification() -> N
     filters = chain(after)
     assert filters.index("revoked") == filters.index("jwt") + 1
     assert all(header.startswith(REMOVED_PREFIXES) for header in CLAIM_HEADERS.values())
+
+
+def test_a_rate_touches_the_filter_of_its_kind_alone() -> None:
+    before = render(snapshot(server()))
+    for per, name in RATE_NAMES.items():
+        after = render(snapshot(server(), limits=Limits(rates=(RateLimit(per=per, requests=5),))))
+        assert {name for name in before if before[name] != after[name]} == {f"ecds-{name}.json"}
+
+
+def test_without_rates_no_filter_counts() -> None:
+    documents = render(snapshot(server()))
+    for name in RATE_NAMES.values():
+        assert "filter_enabled" not in documents[f"ecds-{name}.json"]["resources"][0]["typed_config"]
+
+
+def test_rates_stand_where_nobody_can_use_up_what_is_anothers() -> None:
+    filters = chain(render(snapshot(server(), limits=LimitsSection().compiled())))
+    place = {per: filters.index(name) for per, name in RATE_NAMES.items()}
+    assert filters.index("retry-after") < place["address"] < filters.index("jwt")
+    assert filters.index("revoked") < filters.index("identity") < place["person"] < filters.index("mcp")
+    assert filters.index(GRANTS) < filters.index(STOPPED) < min(place["surface"], place["server"])
+
+
+def test_what_a_rate_counts_by_is_verified_and_not_what_a_caller_wrote() -> None:
+    for per, name in RATE_NAMES.items():
+        limits = Limits(rates=(RateLimit(per=per, requests=5),))
+        found = render(snapshot(limits=limits))[f"ecds-{name}.json"]["resources"][0]["typed_config"]
+        for actions in (each["actions"] for each in found["rate_limits"]):
+            assert "request_headers" not in json.dumps(actions)
+            assert actions[-1].keys() <= {"metadata", "masked_remote_address"}
+
+
+def test_each_kind_of_rate_is_told_apart_and_answered_with_429() -> None:
+    cases = {case.refusal.reason: case for case in CASES if case.refusal.code == "rate_limited"}
+    assert cases.keys() == {f"{per}_rate" for per in STATUS}
+    assert {case.status for case in cases.values()} == {429}
+    assert len(set(STATUS.values())) == len(STATUS)
 
 
 @pytest.mark.parametrize(
@@ -214,12 +280,93 @@ def test_several_hubs_share_a_cluster_and_only_what_was_never_sent_is_written_ag
     assert retried(way["on_no_match"]) == {"connect-failure", "refused-stream", "reset-before-request"}
 
 
-def test_one_hub_is_asked_once() -> None:
-    documents = render(snapshot())
+def test_one_hub_and_a_server_are_asked_again_only_if_nothing_was_sent() -> None:
+    documents = render(snapshot(server()))
     assert "health_checks" not in json.dumps(documents["cds.json"])
-    assert "retry" not in json.dumps(documents["rds.json"])
+    found = json.dumps(documents["rds.json"]).count('"retry_on"')
+    public = documents["rds.json"]["resources"][0]["virtual_hosts"][0]
+    assert (found, public["retry_policy"]["retry_on"]) == (1, "connect-failure,reset-before-request")
+
+
+def test_a_limit_of_one_server_touches_its_cluster_and_its_route_alone() -> None:
+    before = render(snapshot(server(1), server(2)))
+    given = {"prod/server-1": ServerLimit(calls=7), "prod/server-2": ServerLimit(timeout_s=1.5)}
+    after = render(snapshot(server(1), server(2), limits=Limits(servers=given)))
+    assert {name for name in before if before[name] != after[name]} == {"cds.json", "rds.json"}
+    changed = [
+        new
+        for old, new in zip(*(each["cds.json"]["resources"] for each in (before, after)), strict=True)
+        if old != new
+    ]
+    assert [(each["name"], each["circuit_breakers"]["thresholds"][0]["max_requests"]) for each in changed] == [
+        ("mcp/prod/server-1", 7)
+    ]
+    public = after["rds.json"]["resources"][0]["virtual_hosts"][0]["matcher"]["matcher_tree"]["exact_match_map"][
+        "map"
+    ]
+    assert public["/mcp/prod/server-1"]["action"]["typed_config"]["route"]["timeout"] == "0s"
+    timed = public["/mcp/prod/server-2"]["matcher"]
+    assert timed["on_no_match"]["action"]["typed_config"]["route"]["timeout"] == "1.5s"
+    [stream] = timed["matcher_list"]["matchers"]
+    assert stream["predicate"]["single_predicate"]["value_match"] == {"exact": "GET"}
+    assert stream["on_match"]["action"]["typed_config"]["route"]["timeout"] == "0s"
 
 
 def retried(on_match: dict[str, Any]) -> set[str]:
     """When a route's request is tried again."""
     return set(on_match["action"]["typed_config"]["route"]["retry_policy"]["retry_on"].split(","))
+
+
+def test_the_listener_for_services_is_there_where_services_may_call_and_leaves_the_public_one_as_it_is() -> None:
+    door = ServicesDoor(8443, Identity(Path("/home/edge/sds-edge.json"), Path("/home/edge/sds-trust.json")))
+    without, together = render(snapshot(server())), render(snapshot(server(), services=door))
+    assert without.keys() | {"rds-services.json"} == together.keys()
+    (public,), (same, services) = (each["lds.json"]["resources"] for each in (without, together))
+    assert public == same
+    socket = services["filter_chains"][0]["transport_socket"]["typed_config"]
+    assert socket["require_client_certificate"]
+    assert socket["common_tls_context"]["tls_params"]["tls_minimum_protocol_version"] == "TLSv1_2"
+    manager = services["filter_chains"][0]["filters"][0]["typed_config"]
+    assert [each["name"] for each in manager["http_filters"]] == chain(without)
+
+
+def test_the_listener_for_services_is_as_strict_and_as_patient_as_the_public_one() -> None:
+    door = ServicesDoor(8443, Identity(Path("/s"), Path("/t")))
+    listeners = render(snapshot(server(), services=door))["lds.json"]["resources"]
+    public, services = (each["filter_chains"][0]["filters"][0]["typed_config"] for each in listeners)
+    duration = services["common_http_protocol_options"].pop("max_connection_duration")
+    assert duration == "600s"
+    differing = {key for key in public.keys() | services.keys() if public.get(key) != services.get(key)}
+    assert differing == {"stat_prefix", "rds", "http_filters", "access_log", "http1_safe_max_connection_duration"}
+    differing = {
+        one["name"]
+        for one, other in zip(public["http_filters"], services["http_filters"], strict=True)
+        if one != other
+    }
+    assert differing == {"identity", "door"}
+    both = [each["filter_chains"][0]["transport_socket_connect_timeout"] for each in listeners]
+    assert len(set(both)) == 1
+
+
+def test_a_servers_way_is_the_same_for_people_and_services() -> None:
+    door, limits = (
+        ServicesDoor(8443, Identity(Path("/s"), Path("/t"))),
+        Limits(servers={"prod/server-0": ServerLimit(timeout_s=5)}),
+    )
+    documents = render(snapshot(server(), server(1), services=door, limits=limits))
+    (public,), (services,) = (documents[name]["resources"] for name in ("rds.json", "rds-services.json"))
+    hosts = [each["virtual_hosts"][0] for each in (public, services)]
+    assert hosts[0]["retry_policy"] == hosts[1]["retry_policy"]
+    people, robots = (host["matcher"]["matcher_tree"]["exact_match_map"]["map"] for host in hosts)
+    assert people.items() <= robots.items()
+
+
+def test_the_listener_for_services_has_one_path_of_the_hubs() -> None:
+    door = ServicesDoor(8443, Identity(Path("/s"), Path("/t")))
+    (routes,) = render(snapshot(server(), services=door))["rds-services.json"]["resources"]
+    known, foreign = routes["virtual_hosts"]
+    assert known["domains"] == ["localhost", "localhost:8443"]
+    assert foreign["domains"] == ["*"]
+    text = json.dumps(known)
+    assert text.count('"cluster": "hub"') == 1
+    assert set(known["matcher"]["matcher_tree"]["exact_match_map"]["map"]) == {"/mcp/prod/server-0", "/oauth/token"}

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pegboard.core.bundle import EDGE, Bundle, BundledServer
+from pegboard.core.bundle import EDGE, Bundle, BundledServer, Endpoint
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
+from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.standing import EdgeStanding
 
@@ -25,7 +26,7 @@ class Hub:
         self.key: Jwk = new_private_key()
         replace_file(home.bundle_keys, json.dumps(public_jwks(self.key)))
 
-    def write(self, version: int, servers: int = 1, **changed: object) -> None:
+    def write(self, version: int, servers: int = 1, *named: BundledServer, **changed: object) -> None:
         names = [f"prod/server-{number}" for number in range(servers)]
         granted = ("ads-eng", "finance", "data-infra", "platform")
         document = {
@@ -37,7 +38,8 @@ class Hub:
             "servers": tuple(
                 BundledServer(server=n, owner="platform", support_channel="#d", release="r" * 64, groups=granted)
                 for n in names
-            ),
+            )
+            + named,
         }
         bundle = Bundle.model_validate({**document, **changed})
         replace_file(self.home.edge_bundle, bundle.sign(Signer(self.key)))
@@ -188,3 +190,31 @@ def test_the_copy_of_a_run_on_another_public_url_is_set_aside_once_and_without_a
         )
     ]
     assert sum(record.levelname == "ERROR" for record in caplog.records) == 1, "only that there is no bundle yet"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["internal/internal.sock", "hub/hub.sock", "edge/admin.sock", "operator.token", "sx/a.sock", "s/" + "a" * 110],
+)
+def test_nothing_is_sent_to_a_socket_that_no_server_has(
+    home: Home, hub: Hub, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = standing(home)
+    endpoints = tuple(Endpoint(address=f"unix:{each}", release="r" * 64) for each in (path, "s/prod.a/1.sock"))
+    server = BundledServer(
+        server="prod/presto", owner="o", support_channel="#o", release="r" * 64, endpoints=endpoints
+    )
+    hub.write(1, 0, server)
+    edge.look()
+    snapshot = edge.snapshot(time.time())
+    assert snapshot is not None
+    [[replica]] = [each.replicas for each in snapshot.servers]
+    assert replica.socket == home.run / "s/prod.a/1.sock"
+    assert "nothing is sent there" in caplog.text
+    hub.write(2, 0, server.model_copy(update={"endpoints": endpoints[:1]}))
+    edge.look()
+    snapshot = edge.snapshot(time.time())
+    assert snapshot is not None
+    [known] = snapshot.servers
+    assert known.replicas == ()
+    assert known.socket != home.socket(ServerName.parse("prod/presto"))

@@ -15,7 +15,7 @@ from tests.hub.company import URL, Company, Hub, call, denial, edge_refusal, ope
 
 pytestmark = pytest.mark.anyio
 
-OF_THE_TOOL = ("policy:list", "tool:scope", "tool:stop", "policy:call")
+OF_THE_TOOL = ("policy:list", "tool:stop", "tool:scope", "policy:call", "tool:approval")
 
 READS = (
     '@arguments("limit") permit (principal, action, resource) when { !(context has args) || context.args.limit < 9 };'
@@ -31,7 +31,7 @@ async def page(hub: Hub, answered: int = 200, path: str = "/explain", /, **query
 
 def outcomes(text: str) -> dict[str, str]:
     """The outcome of each step that the page shows, read as a person reads it: in words."""
-    found = re.findall(r"</span> ([a-z ]+)</span> <div> <p class=\"title\">[^<]+<code>([a-z:]+)</code>", text)
+    found = re.findall(r"</span> ([a-z ]+)</span> <div> <p class=\"title\">[^<]+<code>([a-z:-]+)</code>", text)
     return {rule: outcome for outcome, rule in found}
 
 
@@ -63,7 +63,7 @@ async def test_an_allowed_call_is_walked_through_every_layer(hub: Hub, company: 
     for words in ("Allowed: no rule refuses it.", "Layer 1: the edge", "Layer 2: the server", "The tool run_query"):
         assert words in text
     assert outcomes(text) | {"token": "", "server": ""} == dict.fromkeys(
-        ("route", *(rule.name for rule in RULES), "gate", "tool", *OF_THE_TOOL), "holds"
+        ("route", *(rule.name for rule in RULES), "method", "gate", "tool", *OF_THE_TOOL), "holds"
     ) | {"token": "", "server": ""}
     assert "Rule from: the demo&#39;s security review of prod/presto" in text
     assert "pegboard explain --server prod/presto --tool run_query --as ana --surface cli" in text

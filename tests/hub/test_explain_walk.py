@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from pegboard.core.access import RULES
 from tests.hub.company import Company, Hub
 
 pytestmark = pytest.mark.anyio
 
-TO_THE_SERVER = ["route", "token", "audience", "scope", "surface", "channel", "group", "stop", "server", "gate"]
-TO_THE_TOOL = [*TO_THE_SERVER, "tool", "policy:list", "tool:scope", "tool:stop", "policy:call"]
+TO_THE_SERVER = ["route", "token", *(rule.name for rule in RULES), "server", "gate"]
+_BEHIND = ("tool", "policy:list", "tool:stop", "tool:scope", "policy:call", "tool:approval")
+TO_THE_TOOL = [*TO_THE_SERVER[:-2], "method", *TO_THE_SERVER[-2:], *_BEHIND]
 
 
 async def walked(hub: Hub, person: str, **query: str) -> dict[str, dict[str, Any]]:

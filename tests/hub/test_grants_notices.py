@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pegboard_hub.common.settings import ServiceSettings
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import Actor
 from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.web.notices import current_notices
 from tests.hub.company import OPERATOR, Company, Hub, opened
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +63,16 @@ async def test_what_nobody_has_and_what_is_not_used_yet_is_noticed(
     (notice,) = await new_notices(hub)
     assert notice.startswith(f"prod/presto: {said}")
     assert notice.replace("'", "&#39;") in await hub.page()
+
+
+async def test_services_that_have_a_port_of_their_own_are_nothing_to_notice(hub: Hub, company: Company) -> None:
+    company.grants.write_text(
+        company.grants.read_text().replace('["cli", "chat", "ide", "web"]', '["cli", "service"]')
+    )
+    assert len(await new_notices(hub)) == 1
+    services = ServiceSettings(8443, ("dev.pegboard.local",))
+    parts = replace(hub.parts, settings=replace(hub.parts.settings, services=services))
+    assert {*current_notices(parts)} == UNMEMBERED
 
 
 async def test_a_group_that_its_author_asks_for_too_is_no_slip(hub: Hub, company: Company) -> None:

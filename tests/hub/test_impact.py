@@ -79,7 +79,7 @@ PEOPLE = st.lists(some(GROUPS), max_size=8).map(
 
 def release(policies: tuple[str, ...]) -> Release:
     """Tools t0, t1, … of these policies."""
-    tools = tuple(ToolDeclaration(name=f"t{n}", policy=name) for n, name in enumerate(policies))
+    tools = tuple(ToolDeclaration(name=f"t{n}", policy=name, read_only=n % 2 == 0) for n, name in enumerate(policies))
     return Release("d", MANIFEST, tools, {name: TEXTS[name] for name in policies})
 
 

@@ -78,6 +78,7 @@ def test_a_rotation_that_waits_names_for_whom_and_is_joined(
 
 def test_a_hub_that_is_killed_meanwhile_goes_on_and_is_waited_for(hub: Process, company: Company) -> None:
     fleet = Fleet(company)
+    hub.has_read_status()
     command = [sys.executable, "-m", "pegboard.cli", "keys", "rotate", "tokens", "--home", str(company.home.root)]
     rotating = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

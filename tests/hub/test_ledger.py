@@ -63,6 +63,7 @@ async def test_a_call_is_told_from_intent_and_outcome(hub: Hub, channel: str, re
             "surface": "cli",
             "channel": None,
             "client_id": "pegboard-cli",
+            "act": None,
             "decision": "allowed",
             "layer": "server",
             "code": "",
@@ -75,8 +76,23 @@ async def test_a_call_is_told_from_intent_and_outcome(hub: Hub, channel: str, re
             "minutes_saved": 6.0,
             "request_id": "request-1",
             "trace_id": "trace-1",
+            "approval": [],
         }
     ]
+
+
+async def test_a_call_names_the_approvals_that_were_claimed_for_it_or_that_it_waits_for(
+    hub: Hub, channel: str
+) -> None:
+    ran, waits = {**intent("1", NOW), "approval": ["a1", "a2"]}, {**denial("2", NOW, "ana"), "approval": ["a3"]}
+    await hub.deliver(channel, ran, waits, denial("3", NOW, "ana"))
+    found = {call["id"]: call["approval"] for call in await hub.calls("pat")}
+    assert found == {"1": ["a1", "a2"], "2": ["a3"], "3": []}
+
+
+async def test_a_record_with_an_approval_that_is_no_id_is_rejected(hub: Hub, channel: str) -> None:
+    answer = (await hub.deliver(channel, {**intent("1", NOW), "approval": ["../servers"]})).json()
+    assert (answer["accepted"], len(answer["rejected"])) == (0, 1)
 
 
 async def test_what_is_delivered_again_is_counted_once(hub: Hub, channel: str) -> None:

@@ -47,6 +47,15 @@ async def test_a_person_finds_their_own_calls_and_an_owner_those_on_their_server
     assert "policy ads-revenue does not permit it" in owners
 
 
+async def test_a_call_that_waits_for_a_yes_is_held_and_not_denied(hub: Hub, company: Company) -> None:
+    channel = company.open_channel("prod/presto", company.deploy("prod/presto", presto()))
+    waits = dict.fromkeys(("code", "reason"), "approval_pending")
+    await hub.deliver(channel, denial("waits", NOW, **waits, detail=""))
+    text = await page(hub, **{"as": "fay"})
+    assert '<span class="decision">held</span> by server<span class="why">approval pending</span>' in text
+    assert 'class="decision denied"' not in text
+
+
 async def test_older_calls_are_a_link_away_and_the_newest_again(filled: Hub) -> None:
     first = await page(filled, **{"as": "ana", "person": "ana"})
     older = re.search(r'<a href="([^"]+)" rel="next">Older</a>', first)
@@ -121,3 +130,10 @@ async def test_a_call_that_is_not_ones_own_and_none_at_all_are_answered_alike(fi
         for id_ in ("c00", "none")
     }
     assert len(answers) == 1
+
+
+async def test_a_call_leads_to_what_was_approved_for_it(hub: Hub, company: Company) -> None:
+    channel = company.open_channel("prod/presto", company.deploy("prod/presto", presto()))
+    await hub.deliver(channel, {**intent("waited", NOW), "approval": ["a1", "a2"]})
+    life = await page(hub, "/ledger/call", **{"as": "ana", "id": "waited"})
+    assert re.findall(r'href="/approvals/([^"?]+)', life) == ["a1", "a2"]

@@ -74,6 +74,8 @@ FOUND_BY: list[tuple[dict[str, str], str]] = [
     ({"status": "running"}, ""),
     ({"code": "access_denied"}, "edge"),
     ({"surface": "chat"}, "edge"),
+    ({"act": "pegboard-chat"}, "edge"),
+    ({"act": "chat"}, ""),
     ({"since": "2000-01-01"}, "ok err fay open no echo edge old"),
     ({"until": "2000-01-01"}, ""),
     ({"since": "recently"}, "ok err fay open no echo edge"),

@@ -304,7 +304,11 @@ def test_text_of_ours_is_escaped_when_it_is_written() -> None:
 ENVOY = """\
 # TYPE envoy_http_downstream_rq_xx counter
 envoy_http_downstream_rq_xx{envoy_response_code_class="2",envoy_http_conn_manager_prefix="edge"} 17
-envoy_http_rbac_denied{envoy_rbac_http_prefix="surface_",envoy_http_conn_manager_prefix="edge"} 2
+envoy_http_rbac_allowed{envoy_rbac_http_prefix="grants_",envoy_http_conn_manager_prefix="edge"} 9
+envoy_http_rbac_policy_allowed{envoy_rbac_policy_name="00_held",envoy_rbac_http_prefix="grants_"} 6
+envoy_http_rbac_policy_allowed{envoy_rbac_policy_name="02_surface",envoy_rbac_http_prefix="grants_"} 2
+envoy_http_rbac_policy_allowed{envoy_rbac_policy_name="06_audience",envoy_rbac_http_prefix="grants_"} 1
+envoy_http_rbac_denied{envoy_rbac_http_prefix="stopped_",envoy_http_conn_manager_prefix="edge"} 4
 envoy_http_downstream_rq_time_bucket{envoy_http_conn_manager_prefix="edge",le="0.5"} 1
 envoy_http_downstream_rq_time_bucket{envoy_http_conn_manager_prefix="edge",le="+Inf"} 3
 envoy_http_downstream_rq_time_sum{envoy_http_conn_manager_prefix="edge"} 36.867868101731573915458284318447
@@ -312,7 +316,7 @@ envoy_http_downstream_rq_time_count{envoy_http_conn_manager_prefix="edge"} 3
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="mcp/prod/presto"} 4
 envoy_cluster_upstream_cx_connect_fail{envoy_cluster_name="mcp/prod/presto"} 4
 envoy_extension_config_discovery_http_filter_jwt_update_rejected{} 1
-envoy_extension_config_discovery_http_filter_group_update_rejected{} 1
+envoy_extension_config_discovery_http_filter_grants_update_rejected{} 1
 envoy_something_else{} 5
 """
 
@@ -324,7 +328,14 @@ def edge() -> dict[tuple[str, ...], float]:
 
 def test_envoys_figures_have_our_names_labels_and_units(edge: dict[tuple[str, ...], float]) -> None:
     assert edge["pegboard_edge_requests_total", "2xx"] == 17
-    assert edge["pegboard_edge_rules_total", "denied", "surface"] == 2
+    rules = {key[1:]: count for key, count in edge.items() if key[0] == "pegboard_edge_rules_total" and count}
+    assert rules == {
+        ("denied", "audience"): 1,
+        ("denied", "surface"): 2,
+        ("denied", "stopped"): 1,  # of four, three in the name of rules
+        **{("allowed", rule): 8 for rule in ("audience", "scope")},
+        **{("allowed", rule): 6 for rule in ("surface", "channel", "group", "sensitivity")},
+    }
     assert edge["pegboard_edge_request_seconds_bucket", "0.0005"] == 1
     assert edge["pegboard_edge_request_seconds_count",] == 3
     assert edge["pegboard_edge_request_seconds_sum",] == pytest.approx(0.036867868)
@@ -335,6 +346,6 @@ def test_envoys_figures_have_our_names_labels_and_units(edge: dict[tuple[str, ..
 
 def test_what_envoy_has_not_counted_stands_at_nothing(edge: dict[tuple[str, ...], float]) -> None:
     assert edge["pegboard_edge_requests_total", "5xx"] == 0
-    assert edge["pegboard_edge_rules_total", "allowed", "audience"] == 0
+    assert edge["pegboard_edge_rules_total", "allowed", "revoked"] == 0
     assert edge["pegboard_edge_server_failures_total", "timeout", "prod/presto"] == 0
     assert not any("something" in key[0] for key in edge)

@@ -16,6 +16,10 @@ pytestmark = pytest.mark.anyio
 
 IDS = {
     "askImpact",
+    "getApproval",
+    "getApprovalHistory",
+    "listApprovals",
+    "withdrawApproval",
     "getHealth",
     "getReview",
     "listReviews",

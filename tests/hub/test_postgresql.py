@@ -369,7 +369,7 @@ async def test_a_backup_holds_everything_but_the_server_s_database_and_says_so(
     assert "It does not hold the database, which is in postgresql://db/x" in said
     assert "pg_dump" in said
     home = restore(made.file, tmp_path / "restored", lambda _: None).home
-    assert (home / "keys" / "token-signing.jwk.json").read_bytes() == company.home.token_ring.read_bytes()
+    assert (home / "keys" / "sealing.key").read_bytes() == company.home.sealing_key.read_bytes()
     assert server_of(Home.at(home)) == "postgresql://db/x"
     assert not (home / "data" / "pegboard.db").exists()
 

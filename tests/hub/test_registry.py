@@ -12,6 +12,7 @@ from sqlalchemy import select
 from pegboard.core.bundle import EDGE, Bundle, open_bundle
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
+from pegboard.core.rates import NO_LIMITS, LimitsSection
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.registry import sources
 from pegboard_hub.registry.model import bundles, grants, releases, servers
@@ -56,6 +57,19 @@ async def test_what_an_author_requests_is_kept_beside_what_is_granted_and_opens_
     for person, told in (("pat", True), ("fay", False)):
         page = await hub.public.get("/servers/prod/presto/security", params={"as": person})
         assert ("sales: not granted" in plain(page.text)) is told
+
+
+async def test_limits_of_the_file_reach_the_edge_and_a_broken_file_leaves_them(hub: Hub, company: Company) -> None:
+    assert edge_bundle(company).limits == LimitsSection().compiled()
+    good = company.grants.read_text()
+    company.grants.write_text(f"[limits]\nperson = 7\n{good}")
+    await hub.parts.registry.refresh()
+    assert next(rate for rate in edge_bundle(company).limits.rates if rate.per == "person").requests == 7
+    company.grants.write_text(f"[limits]\nperson = -7\n{good}")
+    await hub.parts.registry.refresh()
+    assert "limits.person" in hub.parts.registry.current.fault
+    assert next(rate for rate in edge_bundle(company).limits.rates if rate.per == "person").requests == 7
+    assert own_bundle(company, "prod/presto").limits == NO_LIMITS
 
 
 async def test_starting_again_changes_nothing(company: Company) -> None:

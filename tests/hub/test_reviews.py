@@ -10,6 +10,7 @@ import pytest
 from pegboard_hub.registry.history import entries
 from pegboard_hub.registry.model import Access, Lifecycle
 from pegboard_hub.registry.reviews.model import Kind
+from pegboard_hub.stopping.service import Who
 from tests.hub.company import URL, Company, Hub
 from tests.hub.reviewing import (
     PRESTO,
@@ -123,6 +124,17 @@ async def test_an_approval_that_lets_nobody_in_is_refused(hub: Hub, company: Com
     assert answer.status_code == 422
     assert "nobody would get in" in words(answer)
     assert set(await open_ones(hub)) == {Kind.SECURITY}
+
+
+async def test_who_stops_and_resumes_a_server_and_its_tools_still_decides_on_it(hub: Hub, company: Company) -> None:
+    security = Who.person("sol", ("security",))
+    for kind, name in (("server", "prod/presto"), ("tool", "prod/presto/run_query")):
+        await hub.parts.stopping.stop(security, kind, name, "it counts twice")
+        await hub.parts.stopping.resume(security, kind, name, "mended")
+    await release(hub, company, changed())
+    [review] = (await open_ones(hub)).values()
+    await decide(hub, "sol", review)
+    assert server(hub).reachable
 
 
 async def test_a_rejection_reaches_the_author_and_spares_the_other_reviewers(hub: Hub) -> None:

@@ -23,7 +23,7 @@ FACTS = {"name": "one", "entry": "one:server", "description": "d", "owner": "pla
 
 def release(**asked: object) -> Release:
     declaration = Declaration(manifest=Manifest.model_validate(FACTS | asked), tools=(), policies={})
-    return Release(ONE, declaration, Path(sys.executable))
+    return Release(ONE, declaration, Path(sys.executable), "")
 
 
 @pytest.mark.parametrize("granted", [(), ("other.example:443",), ("warehouse.example:80",)])

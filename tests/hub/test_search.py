@@ -294,6 +294,7 @@ servers_ = st.builds(
     channels=_subset(("ads", "fin")),
     services=_subset(("spiffe://x.org/a",)),
     owner=st.sampled_from(("platform", "ads")),
+    sensitivity=st.sampled_from(("internal", "public", "confidential")),
     title=st.sampled_from((None, "Ads", "Get the revenue")),
     lifecycle=st.sampled_from((Lifecycle.LIVE, *Lifecycle)),
 )

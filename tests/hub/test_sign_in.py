@@ -174,7 +174,11 @@ def test_a_directory_with_a_typing_error_is_refused_with_the_nearest_key(tmp_pat
 def test_private_keys_are_the_hubs_alone_and_stay_the_same(company: Company) -> None:
     first = open_keys(company.home)
     files = sorted(company.home.keys.iterdir())
-    assert [file.name for file in files] == ["bundle-signing.jwk.json", "token-signing.jwk.json"]
+    assert [file.name for file in files] == [
+        "bundle-signing.jwk.json",
+        "release-signing.jwk.json",
+        "token-signing.jwk.json",
+    ]
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     assert company.home.keys.stat().st_mode & 0o777 == 0o700
     again = open_keys(company.home)

@@ -104,9 +104,9 @@ FAULTS = {
         '[clients.registered.x]\nname = "x"\nsurface = "service"\nredirect_uris = ["https://acme.example/"]',
         "unknown surface 'service'",
     ),
-    "channels of a client that is no bot": (
-        '[clients.registered.x]\nname="x"\nsurface="cli"\nchannels=["a"]\nredirect_uris=["https://acme.example/"]',
-        "channels are for surface 'bot'",
+    "a client that acts for many": (
+        '[clients.registered.x]\nname="x"\nsurface="bot"\nredirect_uris=["https://acme.example/"]',
+        "pegboard surfaces register",
     ),
 }
 

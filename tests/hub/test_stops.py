@@ -61,7 +61,7 @@ async def test_explain_says_who_is_stopped_why_and_by_what(hub: Hub, company: Co
     assert (answer["refusal"]["code"], answer["refusal"]["layer"]) == ("stopped", "edge")
     step = next(step for step in answer["steps"] if step["rule"] == "stop")
     assert (step["outcome"], step["fact"]) == ("fails", f"stopped: {WHY}")
-    assert step["source"] == "the operator's grants file"
+    assert step["source"] == "the list of stops"
     assert WHY not in (await hub.api("sam", "explain", server="prod/presto")).text
 
 

@@ -112,6 +112,20 @@ COUNT = text("SELECT count(*) FROM bundles")
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+async def test_a_write_that_must_outlive_a_loss_of_power_waits_for_the_disk_and_the_next_does_not(
+    company: Company,
+) -> None:
+    database = opened_database(company)
+    await migrate(database)
+    levels = []
+    for flushed in (True, False):
+        async with database.write(flushed=flushed) as connection:
+            levels.append(await connection.scalar(text("PRAGMA synchronous")))
+    assert levels == [2, 1]
+    await database.close()
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_the_embedded_database_is_opened_for_surviving_a_kill(company: Company) -> None:
     database = Database.at(company.home.database)
     async with database.read() as connection:

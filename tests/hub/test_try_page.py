@@ -17,6 +17,7 @@ from pegboard_hub.identity.keys import RingVerifier
 from pegboard_hub.main import read_settings
 from pegboard_hub.web.edge_call import MOST_BYTES
 from pegboard_hub.web.pages.servers.tool_result import shown_result
+from tests.hub.approving import BY_CALLER, asked, with_overwriting
 from tests.hub.company import PRESTO, URL, Company, plain
 from tests.hub.trying import Edge, answered, tried_in
 
@@ -230,3 +231,68 @@ def test_a_column_of_numbers_alone_is_told_from_text() -> None:
         {"structuredContent": {"columns": ["product", "spend", "mixed", "flag"], "rows": rows}}
     ).tables
     assert table.figures == {1}
+
+
+def waits(*ids: str) -> Callable[[httpx2.Request], httpx2.Response]:
+    """A server that says that the call waits for a yes to these."""
+    told = {
+        "id": ids[0],
+        "ids": list(ids),
+        "page": "https://evil.example/approvals",
+        "asks": "nobody",
+        "state": "requested",
+    }
+    refusal = REFUSAL | {"code": "approval_pending", "message": "It waits for a yes."}
+    result = {"content": [], "isError": True, "structuredContent": {"approval": told}, "_meta": {META_KEY: refusal}}
+    return lambda _request: answered(result)
+
+
+async def test_a_call_that_waits_for_a_yes_leads_to_its_page_and_goes_on_with_the_same_arguments(
+    company: Company,
+) -> None:
+    edge = Edge()
+    async with tried_in(company, edge, with_overwriting()) as (hub, browser):
+        id = await asked(hub)
+        edge.says = waits(id)
+        page = await browser.get(f"{TRY}?tool=overwrite_table")
+        sure = await browser.press(page, "Go on", a0="flights_daily", a1="SELECT 1", a2="")
+        answer = await browser.press(sure, "Call it")
+        words = plain(answer.text)
+        assert "It waits for a yes" in words
+        assert "approved by somebody of platform (which owns prod/presto)" in words
+        assert f'href="/approvals/{id}"' in answer.text
+        assert "evil.example" not in answer.text
+        edge.says = None
+        done = await browser.press(answer, "Call it again with the same arguments")
+    assert "42 rows" in plain(done.text)
+    first, second = (json.loads(each.content)["params"]["arguments"] for each in edge.asked)
+    assert first == second == {"table": "flights_daily", "sql": "SELECT 1"}
+
+
+async def test_who_decides_on_their_own_call_is_led_to_decide_and_a_no_is_shown_with_its_page(
+    company: Company,
+) -> None:
+    edge = Edge()
+    async with tried_in(company, edge, with_overwriting()) as (hub, browser):
+        id = await asked(hub, requirement=BY_CALLER)
+        edge.says = waits(id)
+        page = await browser.get(f"{TRY}?tool=overwrite_table")
+        sure = await browser.press(page, "Go on", a0="t", a1="", a2="")
+        assert "Look at it and decide" in plain((await browser.press(sure, "Call it")).text)
+        await hub.parts.approvals.withdraw("ana", [id])
+        answer = await browser.press(sure, "Call it")
+    assert "It did not run" in plain(answer.text)
+    assert f'href="/approvals/{id}"' in answer.text
+
+
+async def test_a_server_leads_nobody_to_a_request_that_is_not_of_their_call(company: Company) -> None:
+    edge = Edge()
+    async with tried_in(company, edge, with_overwriting()) as (hub, browser):
+        theirs = await asked(hub, person="fay")
+        another = await asked(hub, tool="drop_tables")
+        edge.says = waits(theirs, another, "0" * 32, "../../sign-out")
+        page = await browser.get(f"{TRY}?tool=overwrite_table")
+        sure = await browser.press(page, "Go on", a0="t", a1="", a2="")
+        answer = await browser.press(sure, "Call it")
+    assert "Refused by the server" in plain(answer.text)
+    assert "/approvals/" not in answer.text

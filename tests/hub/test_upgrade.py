@@ -32,6 +32,7 @@ NEW_IN_TOOLS["0003"] = (*NEW_IN_TOOLS["0004"], "read_only")
 """What a declaration did not say of a tool yet, by the schema of the version that pinned it."""
 
 NEW_IN_MANIFESTS = ("links", "uses_models")
+NEW_IN_DECLARATIONS = ("can_ask", "artifact", "instructions")
 
 
 def declared(**hints: Any) -> Declared:
@@ -48,7 +49,9 @@ def declared(**hints: Any) -> Declared:
 
 def as_then(declaration: Declared, revision: str) -> tuple[str, Declared]:
     """What a version of then pinned of it: digest and declaration."""
-    found = Declaration.model_validate(declaration).model_dump(mode="json")
+    said = Declaration.model_validate(declaration)
+    found = said.model_dump(mode="json", exclude=set(NEW_IN_DECLARATIONS))
+    found["manifest"] = said.manifest.as_pinned()
     for name in NEW_IN_MANIFESTS:
         del found["manifest"][name]
     for tool in found["tools"]:

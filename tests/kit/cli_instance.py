@@ -16,14 +16,16 @@ from urllib.parse import parse_qs
 import uvicorn
 from mcp_types import CallToolResult, ImageContent, TextContent
 
-from pegboard import Server, ToolError, authorize_tool, saves
+from pegboard import Server, ToolError, authorize_tool, confirm, requires_approval, saves
 from pegboard.cli.client import DEMO_GRANT
 from pegboard.core.refusal import Refusal
 from pegboard.testing import InMemoryHub
+from tests.kit.guarding import Guard
+from tests.kit.publishing import Publishing
 from tests.kit.sign_in import AuthorizationServer
 
 PEOPLE = {"ana": ["ads-eng"], "fay": ["finance"], "sam": ["search-eng"], "gus": []}
-REGISTERED = {f"dev/{name}" for name in ("desk", "expired", "plain", "unknown", "down", "broken", "gateway")}
+REGISTERED = {f"dev/{name}" for name in ("desk", "expired", "plain", "unknown", "down", "broken", "gateway", "guard")}
 GROUPS_OF_DESK = ["ads-eng", "finance"]
 
 MANIFEST = """
@@ -115,6 +117,20 @@ def desk(started: threading.Event) -> Server:
         await anyio.sleep_forever()
         return ""
 
+    @server.tool()
+    @authorize_tool(policy="granted")
+    @requires_approval(by="finance", each="tables", why="it cannot be undone")
+    async def wipe(tables: list[str]) -> str:
+        """Wipe tables, with a yes to each."""
+        return f"wiped {', '.join(tables)}"
+
+    @server.tool()
+    @authorize_tool(policy="granted")
+    @confirm("Overwrite {table}?")
+    async def overwrite(table: str) -> str:
+        """Overwrite a table."""
+        return f"overwrote {table}"
+
     return server
 
 
@@ -134,6 +150,9 @@ class Instance:
         refused: access tokens that the API takes no more.
         demo: whether it has the demo directory.
         drafts: what was registered, by name.
+        guard: the server dev/guard, whose calls wait for people.
+        publishing: what was submitted, and what runs.
+        verdicts: what becomes of a request of dev/desk with each look at it: look, approve, reject or some.
         listed: the servers that everybody but gus may use, by the surface asked for; "" is the token's own.
     """
 
@@ -143,6 +162,9 @@ class Instance:
         for name, text in POLICIES.items():
             (project / "policies" / f"{name}.cedar").write_text(text)
         self.started = threading.Event()
+        self.guard = Guard(url)
+        self.publishing = Publishing(HOSTILE)
+        self.verdicts: list[str] = []
         self.hub = InMemoryHub(project, desk(self.started), public_url=url)
         self.desk = self.hub.application()
         self.url = url
@@ -157,7 +179,8 @@ class Instance:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await self.desk(scope, receive, send)
+            async with self.guard.running():
+                await self.desk(scope, receive, send)
         elif scope["path"].startswith(("/oauth/", "/.well-known/")):
             await self._sign_in(scope, receive, send)
         elif scope["path"].startswith("/api/v1/"):
@@ -206,7 +229,11 @@ class Instance:
         query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
         self.asked.append((scope["path"], query))
         person = claims["sub"]
-        match scope["path"].removeprefix("/api/v1/"):
+        media = dict(scope["headers"]).get(b"content-type", b"").decode()
+        path = scope["path"].removeprefix("/api/v1/")
+        if (published := self.publishing.api(scope["method"], path, query, body, person, media)) is not None:
+            return published
+        match path:
             case "whoami":
                 names = ("sub", "sub_type", "email", "groups", "surface", "client_id")
                 return 200, {"channel": None, **{name: claims[name] for name in names}}
@@ -230,6 +257,29 @@ class Instance:
                 return 200, {"clients": [CLIENT], "never_used": 7}
             case "clients":
                 return 403, {"error": refusal("access_denied", "not_an_operator").as_json()}
+            case "stops" if scope["method"] == "POST" and person == "ana":
+                asked = json.loads(body)
+                return 201, STOP | {name: asked[name] for name in ("kind", "name", "why")}
+            case "stops" if scope["method"] == "POST":
+                return 403, {"error": refusal("access_denied", "not_yours").as_json()}
+            case "stops":
+                return 200, {"stops": [STOP] if person == "ana" else []}
+            case "rules" | "rules:preview" if person == "gus":
+                return 403, {"error": refusal("access_denied", "not_an_operator").as_json()}
+            case "rules" if scope["method"] == "POST" and "on" not in json.loads(body):
+                return 403, {"error": refusal("widens", "rules_widens").as_json()}
+            case "rules" if scope["method"] == "POST":
+                return 201, VERSION
+            case "rules":
+                return 200, {"version": 7, "made": VERSION, "total": 1, "rules": [RULE], "next": None}
+            case "rules:preview":
+                return 200, PREVIEW
+            case "rules/history":
+                return 200, {"versions": [VERSION]}
+            case "rules/difference":
+                return 200, {"old": 6, "new": 7, "lines": [f"+ {HOSTILE}"]}
+            case "rules/file":
+                return 200, {"version": 7, "text": f"version = 7\n# {HOSTILE}\n"}
             case "reviews":
                 none = "waiting" in query or query.get("state") == "rejected"
                 return 200, {"reviews": [] if none else [REVIEW], "next": None}
@@ -239,9 +289,30 @@ class Instance:
                 return 200, REVIEW | {"id": "decided", "state": "approved"}
             case path if path.startswith("reviews/"):
                 return 404, {"error": refusal("not_found", "not_found").as_json()}
+            case path if (request := self._asked_of_desk(path)) is not None:
+                return 200, request
+            case path if path.split("/")[0] == "approvals":
+                return self.guard.api(scope["method"], path.removeprefix("approvals"), query, body, person)
             case "explain" if query["server"] == "dev/desk":
                 return 200, explained(query.get("person", person), query)
         return 404, {"error": refusal("unknown_server", "unknown_server").as_json()}
+
+    def _asked_of_desk(self, path: str) -> dict[str, Any] | None:
+        """A request that a call of dev/desk waits for; somebody may have decided on it by now."""
+        twin = self.hub.approvals
+        [found, *_] = [each for each in twin.requests if path == f"approvals/{each.id}"] or [None]
+        if found is None:
+            return None
+        if twin.waiting and self.verdicts:
+            match self.verdicts.pop(0):
+                case "approve":
+                    twin.approve(by="fay")
+                case "reject":
+                    twin.reject(by="fay", why="not today")
+                case "some":
+                    twin.reject(twin.waiting[0], by="fay", why="not this one")
+                    twin.approve(by="fay")
+        return {"id": found.id, "state": found.state, "decided_by": found.decided_by, "why": found.why}
 
     def _draft(
         self, body: dict[str, Any], claims: dict[str, Any], *, makes: bool = True
@@ -273,6 +344,8 @@ class Instance:
                 }
                 headers = [*scope["headers"], *((k.encode(), v.encode()) for k, v in identity.items())]
                 await self.desk({**scope, "headers": headers}, receive, send)
+            case "/mcp/dev/guard":
+                await self.guard.application(scope, receive, send)
             case "/mcp/dev/expired":
                 await respond(send, 401, refusal("unauthenticated", "token_expired").as_jsonrpc())
             case "/mcp/dev/plain":
@@ -350,6 +423,49 @@ CLIENT = {
 }
 
 
+STOP = {
+    "kind": "person",
+    "name": f"mal {HOSTILE}",
+    "why": f"lost {HOSTILE}",
+    "by": "ana",
+    "since": 1_800_000_000_000,
+    "until": None,
+}
+
+
+VERSION = {"version": 7, "at": 1_800_000_000_000, "by": "sol", "why": f"lost {HOSTILE}", "reverts_to": 5}
+RULE = {
+    "name": "no-chat",
+    "effect": "deny",
+    "surfaces": ["chat"],
+    "servers": ["prod/presto"],
+    "except_groups": ["finance"],
+    "why": f"leaks {HOSTILE}",
+    "ask": "security in #sec",
+    "since": 7,
+}
+PREVIEW = {
+    "on": 7,
+    "changes": True,
+    "widens": ["no-chat"],
+    "difference": [f"- {HOSTILE}"],
+    "gaining": 1,
+    "losing": 0,
+    "rows": [
+        {
+            "who": f"ads-eng {HOSTILE}",
+            "people": ["ana"],
+            "known": 1,
+            "surfaces": ["chat"],
+            "servers": ["prod/presto"],
+            "of_servers": 3,
+            "gains": ["everything"],
+            "loses": [],
+        }
+    ],
+    "more": 0,
+    "notes": [f"note {HOSTILE}"],
+}
 REVIEW = {
     "id": "4bf92f3577b34da6",
     "server": "prod/presto",

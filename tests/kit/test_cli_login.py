@@ -273,7 +273,11 @@ def test_interrupting_a_renewal_costs_no_login(instance: Instance, which: signal
     run(["login"])
     age(Store(instance.url), 900)
     line = [sys.executable, "-m", "pegboard.cli", "servers"]
+    # Under nohup a command inherits that SIGHUP is ignored.
+    ignored = signal.signal(which, signal.SIG_DFL) if signal.getsignal(which) is signal.SIG_IGN else None
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
+        if ignored is not None:
+            signal.signal(which, ignored)
         instance.sign_in.meanwhile = lambda: os.kill(command.pid, which)
         _, err = command.communicate(timeout=60)
     instance.sign_in.meanwhile = lambda: None

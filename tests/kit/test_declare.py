@@ -35,6 +35,19 @@ def test_decorators_give_the_function_back_in_any_order(project: Path) -> None:
     ]
 
 
+def test_every_declaration_says_that_its_kit_asks_for_approvals(project: Path) -> None:
+    """Without it the hub would stop each tool that the registry requires an approval for."""
+    server = Server()
+
+    @server.tool()
+    @authorize_tool(policy="granted")
+    def plain(text: str) -> str:
+        """Plain."""
+        return text
+
+    assert load_project(project, server).declaration.can_ask
+
+
 def test_tool_that_says_nothing_about_access_does_not_start(project: Path) -> None:
     server = Server()
 

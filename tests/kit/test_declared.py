@@ -14,7 +14,7 @@ from jsonschema.exceptions import SchemaError
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
-from pegboard import Server, authorize_tool
+from pegboard import Server, authorize_tool, confirm, requires_approval
 from pegboard.core.declared import declaration_problems, lookalikes, mistakable
 from pegboard.core.errors import ConfigurationError, DeclarationError
 from pegboard.core.manifest import read_manifest
@@ -40,6 +40,8 @@ def test_what_the_author_declares_of_a_tool_is_in_the_declaration(project: Path)
 
     @server.tool(annotations=hints)
     @authorize_tool(policy="granted")
+    @requires_approval(by="owner", when=lambda day: day > "2020")
+    @confirm("Drop {day}?")
     def drop(day: str) -> Row:
         """Drop a day."""
         return Row(day=day)
@@ -56,6 +58,16 @@ def test_what_the_author_declares_of_a_tool_is_in_the_declaration(project: Path)
     assert said.output_schema["properties"].keys() == {"day"}
     assert (silent.read_only, silent.destructive, silent.idempotent, silent.open_world) == (False, None, None, None)
     assert silent.output_schema is None
+    assert said.approval is not None
+    assert (said.approval.by, said.approval.always, said.confirmation) == ("owner", False, "Drop {day}?")
+    assert (silent.approval, silent.confirmation) == (None, None)
+
+
+def test_a_tool_that_asks_nobody_is_pinned_as_before_tools_could_ask() -> None:
+    silent = ToolDeclaration(name="t", policy="p")
+    asking = ToolDeclaration(name="t", policy="p", confirmation="Sure?")
+    assert {"approval", "confirmation"}.isdisjoint(silent.model_dump(mode="json"))
+    assert asking.model_dump(mode="json")["confirmation"] == "Sure?"
 
 
 def test_a_declaration_of_an_older_kit_is_still_read() -> None:

@@ -49,7 +49,9 @@ async def test_calls_count_by_tool_surface_and_outcome(hub: InMemoryHub, era: st
     assert found["pegboard_server_calls_under_way",] == 0
     assert open_now == (1 if era == "legacy" else 0)
     assert found["pegboard_server_step_seconds_count", "intent"] == 4
-    assert all(found["pegboard_server_step_seconds_count", step] >= 4 for step in STEPS)
+    steps = {step: found["pegboard_server_step_seconds_count", step] for step in STEPS}
+    assert steps.pop("approve") == 0  # of tools alone that may need one
+    assert min(steps.values()) >= 4
 
 
 @pytest.mark.anyio

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
-import uvicorn
 
 import pegboard.remote.delivery as delivery_module
 from pegboard.core.acknowledgement import Acknowledgement
@@ -24,7 +22,7 @@ from pegboard.core.bundle import Bundle, BundledServer
 from pegboard.core.errors import BundleRefused, StopsUnknown
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
-from pegboard.core.record import Outcome
+from pegboard.core.record import Intent, Outcome, Who
 from pegboard.core.revoked import Revoked
 from pegboard.remote import acknowledging
 from pegboard.remote import bundle as bundle_module
@@ -32,6 +30,7 @@ from pegboard.remote.acknowledging import Acknowledging
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.delivery import Delivery
 from pegboard.remote.spool import RECORD_BYTES, Batch, Spool, SpoolReader
+from tests.sockets import listening, socket_path
 
 URL = "http://pegboard.test"
 NAME = ServerName("prod", "desk")
@@ -60,6 +59,7 @@ class Home:
             release="r",
             groups=changes.pop("groups", ("a",)),
             sensitivity=changes.pop("sensitivity", "internal"),
+            notice=changes.pop("notice", ""),
         )
         facts = {
             "consumer": str(NAME),
@@ -89,6 +89,14 @@ def test_replaced_bundle_is_taken_up(home: Home) -> None:
     assert home.groups() == {"a"}
     home.publish(version=4, groups=("b",))
     assert home.groups() == {"b"}
+
+
+def test_what_callers_are_told_costs_no_memory_of_decisions(home: Home) -> None:
+    home.publish()
+    assert home.reader.current(time.time()).notice == ""
+    home.publish(version=4, notice="It ends.")
+    standing = home.reader.current(time.time())
+    assert (standing.notice, standing.version) == ("It ends.", 3)
 
 
 def test_what_is_revoked_counts_at_once_and_costs_no_memory_of_verified_tokens(home: Home) -> None:
@@ -227,6 +235,12 @@ def outcome(number: int) -> Outcome:
     return Outcome(id=f"call-{number}", at_ms=number, status="ok", duration_ms=1)
 
 
+def intent(number: int) -> Intent:
+    who = Who(sub="ana", sub_type="person", surface="cli", client_id="c")
+    facts = {"tool": "t", "policy": "p", "policy_version": "1", "arguments_digest": "", "arguments_bytes": 0}
+    return Intent(id=f"call-{number}", at_ms=number, release="r", who=who, protocol="p", **facts)
+
+
 class HubDoor:
     """The hub's internal door, real enough: HTTP on a Unix socket, refusing while `away`."""
 
@@ -257,20 +271,8 @@ class HubDoor:
 
 @pytest.fixture
 def socket() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="pgb", dir="/tmp") as folder:
-        yield Path(folder) / "hub.sock"
-
-
-@asynccontextmanager
-async def listening(door: Any, socket: Path) -> AsyncIterator[None]:
-    server = uvicorn.Server(uvicorn.Config(door, uds=str(socket), log_config=None, lifespan="off"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve)
-        with anyio.fail_after(60):
-            while not server.started:
-                await anyio.sleep(0.01)
-        yield
-        server.should_exit = True
+    with socket_path() as path:
+        yield path
 
 
 @pytest.mark.anyio
@@ -515,7 +517,7 @@ def test_nothing_is_written_into_a_spool_that_was_deleted(tmp_path: Path) -> Non
         spool.write(outcome(3))
     folder.mkdir()
     spool.write(outcome(4))
-    assert _ids(SpoolReader(folder)) == ["call-4"]
+    assert _ids(SpoolReader(folder)) == ["call-3", "call-4"]
 
 
 def _ids(reader: SpoolReader) -> list[object]:
@@ -594,6 +596,45 @@ def test_a_record_that_no_delivery_could_carry_is_refused_before_it_is_on_disk(t
     batch = SpoolReader(tmp_path).next()
     assert batch is not None
     assert [record["id"] for record in batch.records] == ["call-2"]
+
+
+@pytest.mark.anyio
+async def test_how_a_call_ended_is_written_once_the_disk_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An intent is not: its call did not run. What stands in half a line is written anew, and once."""
+    spool, write = Spool(tmp_path, b"k"), os.write
+    spool.write(outcome(1))
+    room = [20]
+
+    def full(file: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(file, data[: room.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for record in (outcome(2), intent(3), outcome(4)):
+            with pytest.raises(OSError, match=r"written|space"):
+                spool.write(record)
+    assert told(tmp_path) == ["call-1"]
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run)
+        with anyio.fail_after(60):
+            while told(tmp_path) != ["call-1", "call-2", "call-4"]:
+                await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    spool.write(outcome(5))
+    assert told(tmp_path) == ["call-1", "call-2", "call-4", "call-5"]
+
+
+def told(folder: Path) -> list[str]:
+    """The ids of all whole records of a spool, in order."""
+    found = []
+    for segment in sorted(folder.glob("*.jsonl")):
+        lines = segment.read_bytes().splitlines(keepends=True)
+        found += [json.loads(line)["id"] for line in lines if line.endswith(b"\n")]
+    return found
 
 
 def test_unreadable_cursor_delivers_again_rather_than_not_at_all(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pegboard.core.bundle import Bundle
+from pegboard.core.jose import new_private_key, public_jwks
 from pegboard.core.record import Denial
 from pegboard.core.revoked import Revoked
+from pegboard.core.token import TokenVerifier
 from pegboard.testing import InMemoryHub
 from pegboard.transport import streams
 from tests.kit.test_gate import LEGACY, MODERN, OPENINGS, legacy_session, rpc
@@ -94,6 +97,24 @@ async def test_a_stream_ends_when_what_opened_it_is_revoked(
     signed_in = hub.headers("ana", ["ads-eng"], **ANA)
     monkeypatch.setattr(hub, "headers", lambda *_: signed_in)
     await stream_ends(hub, lambda: revoke(hub, **{kind: KINDS[kind]}))
+
+
+async def test_a_stream_ends_when_the_key_that_signed_its_token_is_withdrawn_and_not_when_one_is_added(
+    hub: InMemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_S", 0.01)
+    other, now = public_jwks(new_private_key())["keys"], time.time()
+    first = hub.standings.standing
+    mine = public_jwks(hub._private_key)["keys"]
+    caller = first.tokens.verify(hub.token("ana", ["ads-eng"]), now)
+
+    def verified_with(keys: list[Any]) -> None:
+        tokens = TokenVerifier({"keys": keys}, hub.public_url, first.access.resource_url)
+        hub.standings.standing = replace(first, tokens=tokens)
+
+    verified_with([*mine, *other])
+    assert hub.standings.standing.tokens.believes(caller)
+    await stream_ends(hub, lambda: verified_with(other))
 
 
 def test_equal_lists_read_the_same_in_every_process() -> None:

@@ -12,9 +12,10 @@ import pytest
 from mcp_types import CallToolResult
 
 from pegboard.core.errors import ConfigurationError, StopsUnknown
-from pegboard.core.grants import LONGEST_WHY, read_grants
+from pegboard.core.grants import read_grants
 from pegboard.core.record import Denial
 from pegboard.core.refusal import META_KEY
+from pegboard.core.stops import LONGEST_WHY, Stops
 from pegboard.testing import InMemoryHub
 from pegboard.transport import streams
 from tests.kit.test_gate import LEGACY, OPENINGS, rpc
@@ -54,6 +55,36 @@ async def test_a_stopped_server_refuses_whatever_the_request_and_says_why(hub: I
     assert (record.code, record.reason) == ("stopped", "server_stopped")
 
 
+CALLERS = {
+    "surface": Stops(surfaces={"cli": WHY}),
+    "client": Stops(clients={"pegboard-cli": WHY}),
+    "person": Stops(people={"ana": WHY}),
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize("kind", CALLERS)
+async def test_a_stopped_caller_is_refused_whatever_the_request_and_told_why(
+    hub: InMemoryHub, opening: str, kind: str
+) -> None:
+    stop(hub, stops=CALLERS[kind])
+    headers, method, body = OPENINGS[opening]
+    async with hub.http(hub.headers("ana", ["ads-eng"])) as http:
+        response = await http.request(method, hub.name.path, headers=headers, json=body)
+    assert response.status_code == 403
+    found = response.json()["error"]["data"]
+    assert (found["code"], found["reason"], found["layer"]) == ("stopped", f"{kind}_stopped", "server")
+    assert f"stopped: {WHY}. Ask the operators" in found["message"]
+    (record,) = hub.records
+    assert isinstance(record, Denial)
+    assert record.reason == f"{kind}_stopped"
+
+
+async def test_a_stop_of_one_caller_is_none_of_another_or_of_a_service_of_that_name(hub: InMemoryHub) -> None:
+    stop(hub, stops=Stops(people={"fay": WHY}, surfaces={"chat": WHY}, clients={"other": WHY}, services={"ana": WHY}))
+    assert not (await call(hub, "echo")).is_error
+
+
 @pytest.mark.parametrize("who", [("gus", [], "cli"), ("ana", ["ads-eng"], "ide")])
 async def test_who_could_not_reach_the_server_anyway_is_not_told_of_its_stop(
     hub: InMemoryHub, who: tuple[str, list[str], str]
@@ -88,7 +119,15 @@ async def test_a_stopped_tool_that_is_hidden_answers_as_one_that_does_not_exist(
 
 
 @pytest.mark.parametrize(
-    "closed", [{"stopped": WHY}, {"groups": frozenset()}, {"surfaces": frozenset({"chat"})}], ids=str
+    "closed",
+    [
+        {"stopped": WHY},
+        {"stops": CALLERS["person"]},
+        {"stops": CALLERS["surface"]},
+        {"groups": frozenset()},
+        {"surfaces": frozenset({"chat"})},
+    ],
+    ids=str,
 )
 async def test_a_stream_ends_when_its_caller_could_not_open_it_any_more(
     hub: InMemoryHub, closed: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -7,12 +7,14 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +24,21 @@ import uvicorn
 
 from pegboard.core.acknowledgement import Acknowledgement
 from pegboard.core.bundle import EDGE, Bundle, BundledServer
+from pegboard.core.coarse import CoarseRule
 from pegboard.core.jose import Jwk, Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
+from pegboard.core.rates import NO_LIMITS, Limits
 from pegboard.core.revoked import NOTHING, Revoked
+from pegboard.core.stops import NOTHING_STOPPED, Stops
 from pegboard.core.token import TOKEN_TYPE
+from pegboard_hub.common.certificates import TlsFiles, trusting
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import envoy_command, ready
+from pegboard_hub.services.authority import TRUST_DOMAIN, Authority
+from pegboard_hub.services.keeper import Development, Keeper
+from pegboard_hub.services.material import Files, Svid
+from tests.acting import acted
 from tests.ports import free_port
 
 DEADLINE_S = 60.0
@@ -47,15 +57,21 @@ def bundled(server: str, groups: tuple[str, ...], surfaces: tuple[str, ...], **m
     return BundledServer(server=server, release="r" * 64, groups=groups, surfaces=surfaces, **{**known, **more})
 
 
+ROBOT = f"spiffe://{TRUST_DOMAIN}/report"
+"""A service that is granted what it may not have as well."""
+
 PRESTO = bundled(
     "prod/presto",
     ("ads-eng", "finance", "data-infra", "platform"),
-    ("cli", "chat", "ide", "bot"),
+    ("cli", "chat", "ide", "bot", "service"),
     channels=("airflow",),
-    services=("someone",),
+    services=(ROBOT,),
+    sensitivity="internal",
 )
+SECRET = bundled("prod/secret", ("ads-eng",), ("cli", "service"), services=(ROBOT,), sensitivity="confidential")
 SCRATCH = bundled("dev/scratch", EMPLOYEES, ("cli",))
 GONE = bundled("dev/gone", EMPLOYEES, ("cli",))
+PUBLISHED = (PRESTO, SCRATCH, SECRET, GONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +156,24 @@ class InternalDoor:
 class Rig:
     """One instance's edge. Everything runs on a loop in a thread of its own, so that tests read as plain calls."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    trust_domain = TRUST_DOMAIN
+
+    def __init__(self, folder: Path, port: int | None = None, tls: TlsFiles | None = None) -> None:
         self.home = Home.open(folder)
         self.port = port or free_port()
-        self.public_url = f"http://localhost:{self.port}"
+        self.tls = tls
+        self.public_url = f"http{'s' if tls else ''}://localhost:{self.port}"
         self.key = new_private_key()
         self.hub = Upstream("hub")
         self.presto = Upstream("prod/presto")
         self.scratch = Upstream("dev/scratch")
+        self.secret = Upstream("prod/secret")
         self.door = InternalDoor()
         self.agent: EdgeAgent | None = None
         self.envoy: subprocess.Popen[bytes] | None = None
         self.others: list[Jwk] = []
+        self.mtls_port = free_port()
+        self.authority = Authority(self.home.services, self.trust_domain)
         self._bundle_key = new_private_key()
         self._version = 0
         self._loop = asyncio.new_event_loop()
@@ -162,28 +184,36 @@ class Rig:
         )
         self._servers: dict[Path, tuple[uvicorn.Server, asyncio.Future[None]]] = {}
         self._agent_task: asyncio.Future[None] | None = None
+        self._raw: list[asyncio.Server] = []
+        self._raw_tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, envoy: bool = True) -> None:
+    def start(self, envoy: bool = True, services: bool = False, **agent: Any) -> None:
         self._thread.start()
+        if services:
+            self.start_identity()
         replace_file(self.home.bundle_keys, json.dumps(public_jwks(self._bundle_key)))
         replace_file(self.home.operator_token, OPERATOR)
-        self.publish(PRESTO, SCRATCH, GONE)
+        self.publish(*PUBLISHED)
         self.serve(self.hub, self.home.hub_socket)
         self.serve(self.door, self.home.internal_socket)
         self.serve(self.presto, self.socket("prod/presto"))
         self.serve(self.scratch, self.socket("dev/scratch"))
-        self.start_agent()
+        self.serve(self.secret, self.socket("prod/secret"))
+        self.start_agent(**agent)
         if envoy:
             self.start_envoy()
 
     def stop(self) -> None:
-        for upstream in (self.presto, self.scratch):
+        for upstream in (self.presto, self.scratch, self.secret):
             upstream.release.set()
         self._caller.close()
         self.stop_envoy()
         self.stop_agent()
+        for server, _ in self._servers.values():  # each looks ten times a second: all of them at once
+            server.should_exit = True
         for path in list(self._servers):
             self.unserve(path)
+        self.run(self._end_raw())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -201,6 +231,9 @@ class Rig:
         issued_at: float | None = None,
         version: int | None = None,
         revoked: Revoked = NOTHING,
+        stops: Stops = NOTHING_STOPPED,
+        limits: Limits = NO_LIMITS,
+        rules: tuple[CoarseRule, ...] = (),
     ) -> None:
         """Sign and put a bundle where the agent looks."""
         self._version = self._version + 1 if version is None else version
@@ -212,8 +245,16 @@ class Rig:
             jwks=public_jwks(self.key, *self.others),
             servers=servers,
             revoked=revoked,
+            stops=stops,
+            limits=limits,
+            rules=rules,
         )
         replace_file(self.home.edge_bundle, bundle.sign(Signer(self._bundle_key)))
+
+    @property
+    def version(self) -> int:
+        """Of the bundle that was published last."""
+        return self._version
 
     def token(self, server: str = "prod/presto", **claims: Any) -> str:
         """A token as the hub would issue it; `key`, `typ` and every claim can be another."""
@@ -234,16 +275,43 @@ class Rig:
             "exp": now + 600,
             "jti": "token",
         }
-        return Signer(key).sign({**final, **claims}, typ)
+        return Signer(key).sign(acted({**final, **claims}), typ)
 
     # Parts
 
     def serve(self, app: Any, path: Path) -> None:
         path.unlink(missing_ok=True)
-        config = uvicorn.Config(app, uds=str(path), lifespan="off", log_level="error", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, uds=str(path), lifespan="off", ws="none", log_level="error", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         self._servers[path] = (server, asyncio.run_coroutine_threadsafe(server.serve(), self._loop))  # type: ignore[assignment]
         until(lambda: server.started, f"{path.name} listens")
+
+    def serve_raw(
+        self, work: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], path: Path
+    ) -> None:
+        """Serve connections byte by byte, for what a well-kept server would never do."""
+
+        async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._raw_tasks.add(task)
+            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+                await work(reader, writer)
+            self._raw_tasks.discard(task)
+            writer.close()
+
+        path.unlink(missing_ok=True)
+        self._raw.append(self.run(asyncio.start_unix_server(one, path)))
+
+    async def _end_raw(self) -> None:
+        for server in self._raw:
+            server.close()
+        tasks = list(self._raw_tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)
 
     def unserve(self, path: Path) -> None:
         server, done = self._servers.pop(path)
@@ -251,9 +319,17 @@ class Rig:
         done.result(DEADLINE_S)  # type: ignore[call-arg]
         path.unlink(missing_ok=True)
 
+    def start_identity(self, **more: Any) -> None:
+        """Have the edge listen for services, with an identity of the development CA."""
+        self.identity = Development(self.authority, ("localhost", "127.0.0.1"), **more)
+        self.keeper = Keeper(self.identity, Files(self.home.edge_svid, self.home.edge_trust))
+        self.keeper.look()
+
     def start_agent(self, **more: Any) -> None:
+        known: dict[str, Any] = {"services_port": self.mtls_port if self.home.edge_svid.exists() else None}
+
         async def begin() -> EdgeAgent:
-            return EdgeAgent(self.home, self.public_url, self.port, ("127.0.0.1",), **more)
+            return EdgeAgent(self.home, self.public_url, self.port, ("127.0.0.1",), tls=self.tls, **{**known, **more})
 
         agent = self.run(begin())
         self.agent = agent
@@ -286,7 +362,8 @@ class Rig:
     # What a test asks
 
     def client(self) -> httpx2.Client:
-        return httpx2.Client(base_url=self.public_url, timeout=DEADLINE_S)
+        verify = trusting(self.home.edge_certificate) if self.tls else True
+        return httpx2.Client(base_url=self.public_url, timeout=DEADLINE_S, verify=verify)
 
     def call(
         self, path: str = "/mcp/prod/presto", token: str | None = None, body: Any = None, **headers: str
@@ -297,6 +374,9 @@ class Rig:
         if token is not None:
             sent["authorization"] = f"Bearer {token}"
         content = body if isinstance(body, (str, bytes)) else json.dumps(body or tool_call())
+        if self.tls:  # the certificate may be another one by now
+            with self.client() as client:
+                return client.post(path, headers=sent, content=content)
         self._caller.cookies.clear()
         return self._caller.post(path, headers=sent, content=content)
 
@@ -314,6 +394,27 @@ class Rig:
         asked = token or self.token()
         self.everywhere(lambda: self.call(path, asked).status_code == status, f"{path} is answered with {status}")
 
+    def service(self, svid: Svid | None = None, trusted: str = "", **more: Any) -> httpx2.Client:
+        """A client at the port for services, with a certificate or without."""
+        context = self.context(svid, trusted)
+        return httpx2.Client(
+            base_url=f"https://localhost:{self.mtls_port}", verify=context, timeout=DEADLINE_S, **more
+        )
+
+    def context(self, svid: Svid | None = None, trusted: str = "") -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=trusted or self.authority.bundle)
+        if svid is not None:
+            file = self.home.root / f"{uuid.uuid4().hex}.pem"
+            file.write_text(svid.chain + svid.key)
+            context.load_cert_chain(file)
+            file.unlink()
+        return context
+
+    def service_token(self, sub: str, server: str = "prod/presto", **claims: Any) -> str:
+        """A service's token as the hub would issue it."""
+        service = {"sub_type": "service", "groups": [], "client_id": sub, "surface": "service", "sid": None}
+        return self.token(server, **{**service, "sub": sub, "scope": "tools:read", **claims})
+
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are, and read one answer with a Content-Length."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S) as connection:
@@ -329,7 +430,7 @@ class Rig:
 
     def log_lines(self) -> list[dict[str, Any]]:
         text = self.home.edge_access_log.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in text.split("\n")[:-1]]  # splitlines knows more ends than a line has
 
     def logged(self, request_id: str) -> dict[str, Any]:
         def find() -> dict[str, Any] | None:
@@ -338,10 +439,12 @@ class Rig:
         return until(find, f"request {request_id} is in the access log")
 
     def envoy_log(self) -> str:
-        return self.home.log("envoy").read_text(errors="replace")[-2000:]
+        """What it said, without the addresses of a crash, which push its cause out of sight."""
+        said = self.home.log("envoy").read_text(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in said if " UNKNOWN [0x" not in line)[-2000:]
 
     def arrived(self) -> int:
-        return len(self.presto.arrivals) + len(self.scratch.arrivals)
+        return sum(len(upstream.arrivals) for upstream in (self.presto, self.scratch, self.secret))
 
 
 def tool_call(name: str = "echo", method: str = "tools/call", **params: Any) -> dict[str, Any]:
@@ -359,12 +462,18 @@ def until(condition: Callable[[], T], what: str, details: Callable[[], str] = st
 
 
 @contextmanager
-def running_edge(port: int | None = None, envoy: bool = True) -> Iterator[Rig]:
-    """A rig that is up, and gone afterwards."""
+def running_edge(
+    port: int | None = None,
+    envoy: bool = True,
+    services: bool = False,
+    tls: TlsFiles | None = None,
+    **agent: Any,
+) -> Iterator[Rig]:
+    """A rig that is up, and gone afterwards; `agent` are arguments of `EdgeAgent`."""
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
-    rig = Rig(folder, port)
+    rig = Rig(folder, port, tls)
     try:
-        rig.start(envoy)
+        rig.start(envoy, services, **agent)
         yield rig
     finally:
         rig.stop()

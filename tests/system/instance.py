@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -18,8 +19,12 @@ from types import MappingProxyType
 
 import httpx2
 
-from pegboard_hub.common.home import Home
+from pegboard.core.names import ServerName
+from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.demo import DEMO_GRANT
+from pegboard_hub.runtime.isolation import _own_python
+from pegboard_hub.runtime.releases import FORMAT
+from pegboard_hub.runtime.source import Source
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,28 +68,78 @@ def running(
     home: Path | None = None,
     port: int | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
+    public_url: str = "",
 ) -> Iterator[Instance]:
     """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started.
 
     `expected` names the processes that must be live. A home that is given stays there. `variables` are set beside the
-    environment's.
+    environment's. `public_url` is where callers reach it, where that is not the edge's own address.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     folder.chmod(0o755)
+    made = [ServerName.parse(name) for name in sorted(MADE_ONCE & expected)] if home is None else []
     home, port = home or folder / "home", port or free_port()
+    for server in made:
+        _take_made(server, Home.open(home))
     log = (folder / "up.log").open("wb")
     command = [sys.executable, "-m", "pegboard.cli", "up", "--no-story", *options]
     command += ["--home", str(home), "--port", str(port)]
+    command += ["--public-url", public_url] if public_url else []
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=REPOSITORY)
     try:
-        instance = Instance(f"http://localhost:{port}", Home.open(home), process, folder / "up.log")
+        instance = Instance(public_url or f"http://localhost:{port}", Home.open(home), process, folder / "up.log")
         _wait_until_live(instance, folder / "up.log", expected)
+        for server in made:
+            _keep_made(server, instance.home)
         yield instance
     finally:
         _end(process)
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+MADE_ONCE: Set[str] = {"prod/presto", "dev/scratch"}
+"""Servers of this repository whose releases the first instance of a process makes, and others have a copy of.
+
+That saves seconds of computing each. A start looks at a copy as at what its own last start left, and makes it anew if
+it is not right.
+"""
+
+_MADE: list[Path] = []
+
+
+def _made() -> Path:
+    """The folder of what was made; it goes with this process."""
+    if not _MADE:
+        _MADE.append(Path(tempfile.mkdtemp(prefix="pgbmade", dir="/tmp")))
+        atexit.register(shutil.rmtree, _MADE[0], ignore_errors=True)
+    return _MADE[0]
+
+
+def _stamp(server: ServerName, home: Home) -> str:
+    """What a start of `home` wants to see of a release that it need not make."""
+    source = Source.read(REPOSITORY / "servers" / server.name)
+    return source.digest(FORMAT, str(_own_python()), str(home.release(server))) + "\n"
+
+
+def _keep_made(server: ServerName, home: Home) -> None:
+    target, release = _made() / server.name, home.release(server)
+    stamp = release / "made-from.sha256"
+    if not target.exists() and stamp.exists() and stamp.read_text() == _stamp(server, home):
+        _copy(release, target)
+
+
+def _take_made(server: ServerName, home: Home) -> None:
+    if (found := _made() / server.name).exists():
+        home.release(server).parent.mkdir(parents=True, exist_ok=True)
+        _copy(found, home.release(server))
+        replace_file(home.release(server) / "made-from.sha256", _stamp(server, home))
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """With times and rights: compiled files are looked at by them."""
+    subprocess.run(["cp", "-a", "--reflink=auto", str(folder), str(target)], check=True)
 
 
 def statuses(home: Home) -> dict[str, str]:

@@ -32,7 +32,7 @@ class Command(NamedTuple):
         printed = " ".join((done.stdout + done.stderr).split())
         assert done.returncode == self.status, f"{self.text}\n{printed}"
         for line in self.shown:
-            assert " ".join(line.split()) in printed
+            assert " ".join(line.split()) in printed, printed
 
 
 def files(page: str) -> dict[Path, str]:

@@ -307,6 +307,7 @@ class TestRefusalsReachTheLedger:
                 "surface": "chat",
                 "channel": None,
                 "client_id": "pegboard-cli",
+                "act": "pegboard-cli",
             },
             "tool": "echo",
             "method": "tools/call",
@@ -359,7 +360,9 @@ class TestRefusalsReachTheLedger:
         kept_until_delivered = log.with_name(f"{log.name}.{KEPT + 1}")
 
         def piled_up() -> bool:
-            sent.add(edge.call().headers["x-request-id"])
+            # Each by somebody else: of one person's so many a second are told of and no more.
+            token = edge.token(sub=f"person-{len(sent)}", groups=["strangers"])
+            sent.add(edge.call(token=token).headers["x-request-id"])
             return kept_until_delivered.exists()
 
         until(piled_up, "more old parts than are kept wait for the hub")

@@ -19,7 +19,8 @@ from pegboard.core.caller import Caller
 from pegboard.core.jose import new_private_key, public_jwks
 from pegboard.core.names import SURFACES
 from pegboard.core.refusal import JSONRPC_CODE
-from tests.system.edge_rig import PRESTO, SCRATCH, Rig, running_edge, tool_call, until
+from pegboard.core.stops import NOTHING_STOPPED
+from tests.system.edge_rig import PRESTO, ROBOT, SCRATCH, SECRET, Rig, running_edge, tool_call, until
 
 pytestmark = pytest.mark.system
 
@@ -32,7 +33,7 @@ MODERN_META = {
 
 @pytest.fixture(scope="module")
 def edge() -> Iterator[Rig]:
-    with running_edge() as rig:
+    with running_edge(services=True) as rig:
         yield rig
 
 
@@ -149,6 +150,35 @@ class TestWithoutAGoodToken:
         assert response.status_code == 401, response.text
 
 
+ACTING_WRONGLY: dict[str, dict[str, Any]] = {
+    "chat, and nobody acts": {"surface": "chat", "act": None},
+    "bot, and nobody acts": {"surface": "bot", "channel": "airflow", "act": None},
+    "a terminal, and somebody acts": {"act": {"sub": "pegboard-cli"}},
+    "an editor, and somebody acts, as text": {"surface": "ide", "act": "pegboard-cli"},
+    "one for another": {"surface": "chat", "act": {"sub": "pegboard-cli", "act": {"sub": "other"}}},
+}
+
+
+class TestWhoActs:
+    pytestmark = pytest.mark.usefixtures("nothing_arrives")
+
+    @pytest.mark.parametrize("case", ACTING_WRONGLY)
+    def test_what_no_token_of_ours_says_of_who_acts_is_no_token(self, edge: Rig, case: str) -> None:
+        response = edge.call(token=edge.token(**ACTING_WRONGLY[case]))
+        refusal = refused(edge, response, 401, "token_bad_claims")
+        assert refusal["code"] == "unauthenticated"
+
+    @pytest.mark.parametrize("act", [{"sub": "other"}, {}, {"sub": ["pegboard-cli"]}, "pegboard-cli", ["x"]])
+    def test_nobody_acts_but_the_client_itself(self, edge: Rig, act: Any) -> None:
+        response = edge.call(token=edge.token(surface="chat", act=act))
+        assert response.status_code in (401, 403)
+
+    def test_the_log_says_who_acts(self, edge: Rig) -> None:
+        response = edge.call("/mcp/dev/scratch", edge.token("dev/scratch", surface="chat"))
+        line = edge.logged(response.headers["x-request-id"])
+        assert (line["sub"], line["act"]) == ("ana", "pegboard-cli")
+
+
 class TestCoarseRules:
     pytestmark = pytest.mark.usefixtures("nothing_arrives")
 
@@ -172,7 +202,11 @@ class TestCoarseRules:
         refused(edge, response, 403, "group_not_granted")
 
     def test_a_persons_groups_do_not_help_a_service(self, edge: Rig) -> None:
-        response = edge.call(token=edge.token(sub_type="service", sub="spiffe://x/y"))
+        other = f"{ROBOT}-2"
+        with edge.service(edge.authority.mint(other)) as client:
+            token = edge.service_token(other, groups=["ads-eng"])
+            headers = {**dict(_json_headers()), "authorization": f"Bearer {token}"}
+            response = client.post("/mcp/prod/presto", headers=headers, content=json.dumps(tool_call()))
         refused(edge, response, 403, "group_not_granted")
 
     @pytest.mark.parametrize("claims", [{}, {"channel": "general"}, {"channel": ["airflow"]}])
@@ -194,7 +228,7 @@ class TestCoarseRules:
         assert line["server"] == "dev/scratch"
         assert (line["sub"], line["surface"], line["client_id"]) == ("ana", "chat", "pegboard-cli")
         assert (line["mcp_method"], line["tool"]) == ("tools/call", "echo")
-        assert (line["status"], line["reason"], line["upstream"]) == (403, "surface_not_granted", None)
+        assert (line["status"], line["reason"], line["upstream"]) == (403, "surface_not_granted", "")
         log = edge.home.edge_access_log.read_text()
         assert token not in log
         assert token.split(".")[1] not in log
@@ -202,11 +236,11 @@ class TestCoarseRules:
 
 class TestAgreementWithTheCore:
     def test_the_edge_decides_as_the_core_does(self, edge: Rig) -> None:
-        """Every mix of what a token says that decides, on both servers. One grants the service."""
+        """Every mix of what a token says that decides, on three servers. Two grant the service, one in vain."""
         outcomes = set()
-        with edge.client() as client:
-            for granted in (PRESTO, SCRATCH):
-                access = granted.access(edge.public_url)
+        with edge.client() as people, edge.service(edge.authority.mint(ROBOT)) as services:
+            for granted in (PRESTO, SCRATCH, SECRET):
+                access = granted.access(edge.public_url, NOTHING_STOPPED, ())
                 for surface, channel, groups, sub_type, scope in product(
                     SURFACES,
                     (None, "airflow", "other"),
@@ -214,11 +248,12 @@ class TestAgreementWithTheCore:
                     ("person", "service"),
                     ("tools", "a tools:read", "toolsx"),
                 ):
-                    claims = {"surface": surface, "groups": list(groups), "sub_type": sub_type, "sub": "someone"}
+                    sub, client = ("someone", people) if sub_type == "person" else (ROBOT, services)
+                    claims = {"surface": surface, "groups": list(groups), "sub_type": sub_type, "sub": sub}
                     claims["scope"] = scope
                     token = edge.token(granted.server, **claims, **({"channel": channel} if channel else {}))
                     bound = ("c", access.resource_url, 0, "t")
-                    caller = Caller("someone", sub_type, groups, surface, *bound, channel=channel, scope=scope)
+                    caller = Caller(sub, sub_type, groups, surface, *bound, channel=channel, scope=scope)
                     refusal = decide_access(caller, access, "edge").refusal
                     headers = {**dict(_json_headers()), "authorization": f"Bearer {token}"}
                     response = client.post(access.server.path, headers=headers, content=json.dumps(tool_call()))
@@ -228,7 +263,7 @@ class TestAgreementWithTheCore:
                     assert response.status_code == (403 if refusal else 200)
                     outcomes.add(refusal.reason if refusal else "allowed")
         not_granted = {"surface_not_granted", "channel_not_granted", "group_not_granted"}
-        assert outcomes == {"allowed", "insufficient_scope", *not_granted}
+        assert outcomes == {"allowed", "insufficient_scope", "sensitive_server", *not_granted}
 
 
 class TestAddresses:
@@ -443,7 +478,7 @@ class TestWhatArrives:
             "2026-07-28",
             "echo",
             "via_upstream",
-            None,
+            "",
         )
 
     @pytest.mark.parametrize(

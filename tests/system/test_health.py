@@ -58,7 +58,7 @@ class Asking:
         while True:
             listed = self.listed()
             assert set(listed) == {SCRATCH, PRESTO}
-            assert [tool["name"] for tool in listed[SCRATCH]["tools"]] == ["echo"]
+            assert [tool["name"] for tool in listed[SCRATCH]["tools"]] == ["echo", "note"]
             if holds(listed):
                 return listed
             assert time.monotonic() < deadline, listed

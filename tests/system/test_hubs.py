@@ -19,7 +19,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pegboard_hub.demo.wire import Wire
+from pegboard_hub.identity.demo import DEMO_GRANT
 from pegboard_hub.storage.postgresql import LEADER
+from pegboard_hub.upkeep.hub_door import HubDoor
 from tests.leaks import holding
 from tests.oauth import Browser, StockClient
 from tests.ports import free_port
@@ -173,6 +175,50 @@ async def test_when_the_leader_dies_requests_go_on_and_another_leads(site: Site)
                 return (await wire.modern(tokens["access_token"], "tools/list", server="dev/scratch")).status == 401
 
             await until(refused)
+
+
+async def test_a_stop_at_any_hub_holds_while_the_leading_one_is_down(site: Site) -> None:
+    pegboard, url = site.pegboard, site.pegboard.public_url
+    await until(lambda: bool(site.leader()))
+    leader = site.leader()
+    other = (HUBS - {leader}).pop()
+    async with httpx2.AsyncClient(timeout=20) as http, site.at(other) as door:
+        wire = Wire(http, url)
+        api, mine = await wire.token("pat", "api"), await wire.token("pat", "dev/scratch")
+        theirs = await wire.token("sam", "dev/scratch")
+        assert (await wire.call(theirs, "echo", {"text": "x"}, "dev/scratch")).status == 200
+        restarts = process(pegboard.home, leader)["restarts"]
+        os.kill(innermost(pegboard.home, leader), signal.SIGKILL)
+        body = {"kind": "person", "name": "sam", "why": "rehearsed"}
+        answer = await door.post(f"{url}/api/v1/stops", json=body, headers={"Authorization": f"Bearer {api}"})
+        assert answer.status_code == 201, answer.text
+        # What this hub refuses by itself waits for nobody.
+        form = {"grant_type": DEMO_GRANT, "person": "sam", "surface": "cli", "resource": f"{url}/api"}
+        assert (await door.post(f"{url}/oauth/token", data=form)).json()["error"] == "access_denied"
+        await until(lambda: site.leader() not in ("", leader) or _back(pegboard, leader, restarts))
+
+        async def refused() -> bool:
+            reply = await wire.call(theirs, "echo", {"text": "x"}, "dev/scratch")
+            return (reply.refusal or {}).get("reason") == "person_stopped"
+
+        led = time.monotonic()
+        await until(refused)
+        assert time.monotonic() - led < 2
+        assert (await wire.call(mine, "echo", {"text": "x"}, "dev/scratch")).status == 200
+        await until(lambda: process(pegboard.home, leader)["restarts"] > restarts)
+        await until(lambda: process(pegboard.home, leader)["state"] == "live")
+        with HubDoor(pegboard.home) as machine:
+            machine.ask("POST", "/internal/v1/stops/resume", {"kind": "person", "name": "sam"})
+
+        async def again() -> bool:
+            return (await wire.call(theirs, "echo", {"text": "x"}, "dev/scratch")).status == 200
+
+        await until(again)
+
+
+def _back(pegboard: Instance, hub: str, restarts: int) -> bool:
+    """Whether a hub that was killed was started again, and may lead as well as another."""
+    return bool(process(pegboard.home, hub)["restarts"] > restarts)
 
 
 def _signed_since(pegboard: Instance, before_ns: int) -> bool:

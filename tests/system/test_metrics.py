@@ -71,6 +71,7 @@ COUNTED: list[tuple[str, dict[str, str]]] = [
         {"server": "prod/presto", "tool": "get_revenue_metrics", "surface": "cli"},
     ),
     ("pegboard_edge_rules_total", {"rule": "audience", "decision": "denied"}),
+    ("pegboard_edge_request_seconds_count", {}),  # which Envoy sums up every five seconds
 ]
 """What the calls below count in each part, which is asked at a moment of its own."""
 

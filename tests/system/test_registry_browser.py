@@ -139,14 +139,14 @@ def test_a_tool_is_tried_through_the_edge_and_stands_in_the_ledger(
 
 def test_a_tool_that_may_change_things_is_called_by_the_second_click(pegboard: Instance, browser: Browser) -> None:
     page = signed_in(browser, pegboard.public_url, "Ana")
-    page.goto(f"{pegboard.public_url}/servers/dev/scratch/try?tool=echo")
+    page.goto(f"{pegboard.public_url}/servers/dev/scratch/try?tool=note")
     page.get_by_label("text").fill("<b>hello</b>")
     page.get_by_role("button", name="Go on").click()
     page.get_by_role("heading", name="Call it for real?").wait_for()
     expect(page.get_by_role("alert")).to_be_focused()
     page.get_by_role("button", name="Call it").click()
     page.get_by_role("heading", name="Result").wait_for()
-    assert page.get_by_text("<b>hello</b>").first.is_visible()
+    assert page.get_by_text("of at most 100 notes kept").first.is_visible()
     page.context.close()
 
 

@@ -42,6 +42,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
 async def test_what_is_its_own_is_there(place: Site) -> None:
     assert "channel_token" in await place.ask(ONE, f"open({str(place.home.credentials(ONE))!r}).read()")
     assert await place.ask(ONE, f"open({str(place.home.spool(ONE) / 'x')!r}, 'w').write('abc')") == 3
+    assert await place.ask(ONE, "open(os.environ['PEGBOARD_STATE'] + '/x', 'w').write('abc')") == 3
     assert await place.ask(ONE, "open('scratch', 'w').write('abc')") == 3
 
 
@@ -63,7 +64,9 @@ async def test_secrets_and_other_servers_files_are_closed(place: Site, what: str
     assert await place.ask(ONE, f"open({str(place.home.root / what)!r}).read()") in CLOSED
 
 
-@pytest.mark.parametrize("folder", ["spool/dev.two", "work/dev.two", "keys", "log", "data", "bundles/edge", "run/s"])
+@pytest.mark.parametrize(
+    "folder", ["spool/dev.two", "state/dev.two", "work/dev.two", "keys", "log", "data", "bundles/edge", "run/s"]
+)
 async def test_other_folders_cannot_be_listed(place: Site, folder: str) -> None:
     listed = await place.ask(ONE, f"os.listdir({str(place.home.root / folder)!r})")
     # In a sandbox the way to its own socket folder is there, with nothing else beside it.
@@ -89,6 +92,22 @@ async def test_the_hubs_public_door_is_closed_to_servers_and_the_internal_one_op
     home.internal_socket.unlink()
 
 
+async def test_envoys_administration_and_the_edges_files_are_closed_to_servers(place: Site) -> None:
+    home = place.home
+    (home.edge / "sds.json").write_text("the certificate's private key")
+    (home.edge / "sds.json").chmod(0o644)  # its folder alone must do
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.bind(str(home.edge_admin_socket))
+        home.edge_admin_socket.chmod(0o666)
+        admin.listen()
+        for server in (ONE, TWO):
+            connect = f"socket.socket(socket.AF_UNIX).connect({str(home.edge_admin_socket)!r})"
+            assert await place.ask(server, connect) in CLOSED
+            assert await place.ask(server, f"open({str(home.edge / 'sds.json')!r}).read()") in CLOSED
+            assert await place.ask(server, f"os.listdir({str(home.edge)!r})") in CLOSED
+    home.edge_admin_socket.unlink()
+
+
 async def test_a_release_cannot_be_changed_by_its_server(place: Site) -> None:
     target = place.home.project(ONE) / "pegboard.toml"
     assert await place.ask(ONE, f"open({str(target)!r}, 'a').write('x')") in {"PermissionError", "OSError"}
@@ -96,7 +115,9 @@ async def test_a_release_cannot_be_changed_by_its_server(place: Site) -> None:
 
 async def test_the_environment_has_the_launch_contract_and_its_own_secrets_alone(place: Site) -> None:
     variables = set(await place.ask(ONE, "list(os.environ)"))
-    contract = {f"PEGBOARD_{field.name.upper()}" for field in fields(ServerEnvironment)}
+    # What is not said is not set: this server was bound by nobody else, and is no replica of a submitted release.
+    unsaid = {"PEGBOARD_LISTEN_FD", "PEGBOARD_REPLICA", "PEGBOARD_SMOKE"}
+    contract = {f"PEGBOARD_{field.name.upper()}" for field in fields(ServerEnvironment)} - unsaid
     assert variables - {"PWD", "LC_CTYPE"} == {*contract, "PATH", "LANG", "HOME", "TMPDIR", "API_KEY"}
     assert await place.ask(ONE, "os.environ['API_KEY']") == "one's own"
     assert await place.ask(ONE, f"open('/proc/{os.getpid()}/environ').read()") in CLOSED

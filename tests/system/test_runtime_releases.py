@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pegboard_hub.common.home import Home
-from pegboard_hub.runtime import preflight, releases
+from pegboard_hub.runtime import preflight, workshop
 from pegboard_hub.runtime.confined import ReleaseFailed
+from pegboard_hub.runtime.credentials import issue
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.permissions import prepare
 from pegboard_hub.runtime.releases import ReleaseMaker
@@ -60,6 +62,20 @@ async def test_a_changed_source_makes_a_new_release(folder: Path, home: Home) ->
     assert second.declaration.manifest.description == "does something else"
 
 
+async def test_changed_code_is_told_to_the_hub_though_its_declaration_is_the_same(folder: Path, home: Home) -> None:
+    project = write_project(folder / "one", "one")
+    isolation = choose("auto", home, [str(ONE), str(TWO)], preflight.find_envoy())
+    told = []
+    for line in ("", "# does something else\n"):
+        with (project / "src" / "pegboard" / "serve.py").open("a") as code:
+            code.write(line)
+        release = await maker_at(home).make(ONE, project, lambda _: None)
+        issue(home, isolation, [release])
+        told += json.loads(home.channels.read_text()).values()
+    assert told[0]["release"] == told[1]["release"]
+    assert told[0]["source"] != told[1]["source"]
+
+
 async def test_a_release_does_not_follow_its_source(folder: Path, home: Home) -> None:
     project = write_project(folder / "one", "one")
     release = await maker_at(home).make(ONE, project, lambda _: None)
@@ -85,7 +101,7 @@ async def test_a_server_that_fails_is_told_clearly_and_leaves_no_old_declaration
     good = write_project(folder / "good", "one")
     await maker_at(home).make(ONE, good, lambda _: None)
     if "sleep" in describe:
-        monkeypatch.setattr(releases, "DESCRIBE_TIMEOUT_S", 3)
+        monkeypatch.setattr(workshop, "DESCRIBE_TIMEOUT_S", 3)
     bad = write_project(folder / "bad", "one", describe=describe)
     with pytest.raises(ReleaseFailed, match=told):
         await maker_at(home).make(ONE, bad, lambda _: None)

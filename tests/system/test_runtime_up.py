@@ -307,7 +307,7 @@ def test_a_taken_port_names_the_port_its_holder_and_the_mend(place: Place) -> No
     [
         ("--public-url=foo", "'foo' is not an origin, for example http://localhost:8400."),
         ("--public-url=http://localhost:8400/mcp", "is not an origin"),
-        ("--public-url=http://me@localhost:8400", "is not an origin"),
+        ("--public-url=http://me@localhost:8400", "it names a user"),
         ("--public-url=http://localhost:99999", "is not an origin"),
         ("--public-url=ftp://localhost", "is not an origin"),
         ("--public-url=https://pegboard.example.com", "is not a loopback address"),

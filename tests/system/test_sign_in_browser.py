@@ -207,7 +207,7 @@ def test_the_navigation_shows_where_one_is_and_stays_where_it_is_from_page_to_pa
         places = set()
         for path in ("/", "/explain", "/ledger", "/clients", "/sessions", "/sign-in", "/nothing"):
             page.goto(pegboard.public_url + path)
-            places.add(str([box for link in page.locator("nav a").all() if (box := link.bounding_box())]))
+            places.add(str([box for link in page.locator(".top nav a").all() if (box := link.bounding_box())]))
             header = page.locator("header.top").bounding_box()
             assert header is not None
             assert header["height"] <= highest, path
@@ -261,6 +261,7 @@ PATHS = [
     "/servers/prod/presto/connect",
     "/sessions",
     "/clients",
+    "/stops",
     "/clients?software=pegboard-cli",
     "/device",
     "/device?done=allowed",

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 PATIENCE_MS = 60_000
 CLOSING_S = 10
+PAGE_CLOSING_S = 1
 MOST_PAGES = 5
 Arrived = Callable[[], Awaitable[object]]
 GO_ON, SIGN_IN, CONSENT = "go on", "sign-in", "consent"
@@ -39,7 +40,7 @@ class Person:
             page, lambda: page.wait_for_url(self._is_away, wait_until="commit", timeout=PATIENCE_MS)
         )
         # A client waits for the connections to its page; but one that closes itself meanwhile is not waited for here.
-        with anyio.move_on_after(CLOSING_S):
+        with anyio.move_on_after(PAGE_CLOSING_S):
             await page.close()
         return asked
 

@@ -133,7 +133,7 @@ async def test_codex_signs_in_once_connects_the_second_server_silently_and_calls
     assert prompts == [[SIGN_IN, CONSENT], []]
     tools = {each["name"]: set(each["tools"]) for each in status["data"]}
     assert tools[PRESTO] >= {"run_query", "list_tables"}
-    assert tools[SCRATCH] == {"echo"}
+    assert tools[SCRATCH] == {"echo", "note"}
     assert called["structuredContent"]["rows"] == [[FLIGHTS]]
 
 

@@ -16,6 +16,7 @@ That it can fail was tried: each of these changes to the product was made alone,
 - call: the gate of layer 2 is open; a server forgets its policy's `forbid`; unknown tools have words of their own; a
   decision is remembered without its surface, without its channel, or without the arguments that it was made on.
 - transport: `tools/list` shows all; a tool gets arguments that its policy did not judge.
+- rules: a layer forgets those of a method, of a server, or of all; an exception is ignored; bundles lack them.
 - registry: bundles forget channels; explain rounds a float, or tells outsiders of hidden tools.
 - registry: what is a draft, retired, in review or waiting can be called, or is listed.
 - web: a question is answered for the asker instead of the person asked about, without its channel, or its arguments.
@@ -58,6 +59,8 @@ EVERYTHING = {
     "surface_not_granted",
     "channel_not_granted",
     "group_not_granted",
+    "sensitive_server",
+    "rule_denied",
     "server_stopped",
     "tool_unavailable",
     "tool_stopped",
@@ -137,7 +140,7 @@ def held(town: Town, examples: int) -> Counter[str]:
             same_is_said(town, call, verdict, security)
             little_is_promised(before, verdict)
             same_is_met(town, call, verdict, world.reads_arguments(call))
-            same_is_listed(town, call, verdict)
+            same_is_listed(town, call, verdict, ruled=world.rules_out(call, "tools/list"))
             nothing_is_revealed(town, call, verdict)
 
     holds()
@@ -213,7 +216,7 @@ def same_is_met(town: Town, call: Call, verdict: dict[str, Any], judged: bool) -
             assert not judged or met.ran[0][1] == sent
 
 
-def same_is_listed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
+def same_is_listed(town: Town, call: Call, verdict: dict[str, Any], *, ruled: bool) -> None:
     """The registry's list, the server's list, and what may be called are of one mind.
 
     The registry knows of no token; a server lists for one that may only look what it lists for any other.
@@ -223,10 +226,15 @@ def same_is_listed(town: Town, call: Call, verdict: dict[str, Any]) -> None:
     servers = town.ask(town.pass_for(call, town.api), "servers")["servers"]
     registered = {server["server"]: {tool["name"] for tool in server["tools"]} for server in servers}
     # A server that is stopped stays in the list of those who may use it otherwise, and says there that it is.
-    stopped = verdict["reason"] == "server_stopped"
-    assert (call.server in registered) == (verdict["layer"] != "edge" or stopped)
-    if call.server in registered and not stopped:
-        answer = posted(town.edge, call.server, town.pass_for(call, town.at(call.server)), "tools/list")
+    # So does one that a rule closes.
+    stopped = verdict["reason"] in ("server_stopped", "rule_denied")
+    reaches = verdict["layer"] != "edge" or verdict["reason"] == "tool_stopped"
+    assert (call.server in registered) == (reaches or stopped)
+    if call.server in registered and not stopped and ruled:
+        answer = posted(town.way_in(call), call.server, town.pass_for(call, town.at(call.server)), "tools/list")
+        assert answer.json()["error"]["data"]["reason"] == "rule_denied"
+    if call.server in registered and not stopped and not ruled:
+        answer = posted(town.way_in(call), call.server, town.pass_for(call, town.at(call.server)), "tools/list")
         listed = answer.json()["result"]["tools"]
         assert {tool["name"] for tool in listed} == registered[call.server]
         own = town.pass_for(call, town.api)
@@ -283,9 +291,9 @@ def at_the_edge(town: Town, call: Call, foretold: str | None) -> Met:
     Envoy's workers take a new world over one after the other: until it must be in force, what meets another refusal
     than was foretold (None: no refusal) is sent again.
     """
-    met = _made(town, call, town.edge, {})
+    met = _made(town, call, town.way_in(call), {})
     while (met.refusal or {}).get("code") != foretold and time.monotonic() < town.in_force_at:
-        met = _made(town, call, town.edge, {})
+        met = _made(town, call, town.way_in(call), {})
     return met
 
 

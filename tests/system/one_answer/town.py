@@ -24,15 +24,17 @@ from mcp_types import ToolAnnotations
 
 from pegboard import Server, authorize_tool
 from pegboard.core.names import PERSON_SURFACES, ServerName
+from pegboard.core.spiffe import trust_domain_of
 from pegboard.core.token import TOKEN_TYPE
 from pegboard.project import load_project
 from pegboard.remote.bundle import BundleFile
 from pegboard.remote.metrics import ServerMeter
 from pegboard.remote.spool import Spool
+from pegboard.testing.approvals import InMemoryApprovals
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
 from pegboard_hub.common.home import replace_file
-from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.common.settings import HubSettings, ServiceSettings
 from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import open_keys
@@ -40,14 +42,19 @@ from pegboard_hub.main import open_hub
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
+from pegboard_hub.stopping.service import MACHINE
 from pegboard_hub.web.app import public_app
 from pegboard_hub.web.parts import Parts
 from tests.attacks.wire import ACCEPT, META, MODERN
 from tests.system.edge_rig import DEADLINE_S, Rig
+from tests.system.one_answer.policies import SERVICES
 from tests.system.one_answer.worlds import CHANNELS, READ_ONLY, SERVERS, WHY, Call, Grant, World
 
 IN_FORCE_S = 2.0
 """Seconds after which a change must be in force at the edge."""
+
+UNLIMITED = "[limits]\naddress = 0\naddress_in_all = 0\nperson = 0\nserver = 0\n"
+"""All that is asked comes from a few people at one address."""
 
 
 @dataclass
@@ -92,33 +99,43 @@ class Desk:
 class Town(Rig):
     """The rig of the edge, with the real hub in the place of a twin and real servers in the place of upstreams."""
 
+    trust_domain = trust_domain_of(SERVICES[0])
     parts: Parts
     in_force_at: float = 0.0
 
-    def start(self, envoy: bool = True) -> None:
+    def desk(self, _server: str) -> Desk:
+        """The place of a server."""
+        return Desk()
+
+    def start(self, envoy: bool = True, services: bool = True, **agent: Any) -> None:
         """Open the hub on no server yet, and start Envoy."""
         self._thread.start()
         self._directory, self._grants = self.home.root / "directory.toml", self.home.root / "grants.toml"
-        self._grants.write_text("")
+        self._grants.write_text(UNLIMITED)
         self._write_directory({})
         self.home.operator_token.write_text("operator")
-        self.desks = {server: Desk() for server in SERVERS}
+        self.desks = {server: self.desk(server) for server in SERVERS}
         self._world_task: asyncio.Future[None] | None = None
         self._hub = AsyncExitStack()
-        settings = HubSettings(public_url=self.public_url, grants=self._grants, directory=self._directory)
+        door = ServiceSettings(self.mtls_port, (self.trust_domain,))
+        where = {"grants": self._grants, "directory": self._directory}
+        settings = HubSettings(public_url=self.public_url, services=door, **where)
         self.parts = self.run(self._hub.enter_async_context(open_hub(self.home, settings)))
         self._signer = open_keys(self.home).tokens
         self.serve(public_app(self.parts), self.home.hub_socket)
         for server, desk in self.desks.items():
             self.serve(desk, self.socket(server))
-        self.start_agent()
+        if services:
+            self.start_identity()
+        self.start_agent(**agent)
         if envoy:
             self.start_envoy()
         self.edge = self.client()
+        self.by_certificate = {name: self.service(self.authority.mint(name)) for name in SERVICES}
         self.behind = {server: _client_of(self.socket(server), self.public_url) for server in SERVERS}
 
     def stop(self) -> None:
-        for client in (self.edge, *self.behind.values()):
+        for client in (self.edge, *self.behind.values(), *self.by_certificate.values()):
             client.close()
         self._end_world()
         self.run(self._hub.aclose())
@@ -133,7 +150,9 @@ class Town(Rig):
         self._write_directory(world.people)
         self.parts.sign_in.directory = open_directory(self._directory, self.public_url)
         self.run(self._begun_anew())
-        replace_file(self._grants, "\n".join(_granted(server, world.grants[server]) for server in SERVERS))
+        self.run(self._ruled(world))
+        granted = (_granted(server, world.grants[server]) for server in SERVERS)
+        replace_file(self._grants, "\n".join((UNLIMITED, *granted)))
         self.run(self._followed(world))
         started: asyncio.Event = self.run(_event())
         self._ending: asyncio.Event = self.run(_event())
@@ -148,6 +167,13 @@ class Town(Rig):
                 values = {"lifecycle": Lifecycle.APPROVED, "lifecycle_why": ""}
                 await changing.apply(Change(server, PEGBOARD, "begin anew", "another world", values=values))
 
+    async def _ruled(self, world: World) -> None:
+        """Bring the world's rules into force, as somebody at the machine does."""
+        ruling = self.parts.ruling
+        proposed = await ruling.propose("\n".join(rule.text for rule in world.rules), ruling.kept.version)
+        if proposed.changes:
+            await ruling.apply(proposed, MACHINE.actor, "another world", widening=True)
+
     async def _followed(self, world: World) -> None:
         """Wait until the registry has taken the world over and Envoy decides with it."""
         while not await self.parts.registry.refresh():
@@ -158,6 +184,8 @@ class Town(Rig):
                 found = changing.server(server)
                 assert found.reachable
                 await changing.apply(Change(server, PEGBOARD, "stand", "this world", **_standing(found, grant)))
+        # Bundles that the edge's does not wait for: nobody writes them here beside this.
+        await self.parts.registry.resign()
         assert self.agent is not None
         await self.agent.refresh()
         self.in_force_at = time.monotonic() + IN_FORCE_S
@@ -168,7 +196,7 @@ class Town(Rig):
         folder = self.home.root / "projects" / server
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "policies").mkdir(parents=True)
-        (folder / "pegboard.toml").write_text(_manifest(name))
+        (folder / "pegboard.toml").write_text(_manifest(name, world.grants[server].sensitivity))
         for tool, policy in policies.items():
             (folder / "policies" / f"{tool}.cedar").write_text(policy.text, encoding="utf-8")
         desk = self.desks[server]
@@ -182,7 +210,12 @@ class Town(Rig):
         )
         release = project.declaration.digest
         meter = ServerMeter(project.governed)
-        return build_application(project, name, self.public_url, bundle, Spool(spool, b"digest"), release, meter)
+        approvals = InMemoryApprovals(bundle, release, f"{self.public_url}/approvals")
+        records = Spool(spool, b"digest")
+        key = b"k" * 32
+        return build_application(
+            project, name, self.public_url, bundle, records, release, meter, approvals, "process", key
+        )
 
     async def _run_world(self, applications: Mapping[str, GovernedApp], started: asyncio.Event) -> None:
         async with AsyncExitStack() as running:
@@ -236,6 +269,10 @@ class Town(Rig):
             "jti": uuid.uuid4().hex,
         }
         return self.signed(claims)
+
+    def way_in(self, call: Call) -> httpx2.Client:
+        """At the edge: a service comes with its certificate, on a port of its own."""
+        return self.by_certificate[call.service] if call.service else self.edge
 
     def signed(self, claims: Mapping[str, Any]) -> str:
         """A token that says what is given, signed with the hub's key."""
@@ -306,8 +343,9 @@ def _client_of(socket: Path, public_url: str) -> httpx2.Client:
     return httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url=public_url, timeout=DEADLINE_S)
 
 
-def _manifest(name: ServerName) -> str:
+def _manifest(name: ServerName, sensitivity: str) -> str:
     return (
+        f'sensitivity = "{sensitivity}"\n'
         f'name = "{name.name}"\nentry = "nowhere:server"\ndescription = "A server of a generated world"\n'
         f'owner = "platform"\nsupport_channel = \'#data "platform" 100%\'\n'
     )

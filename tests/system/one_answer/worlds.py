@@ -38,10 +38,48 @@ class Grant:
     stopped: str
     stopped_tools: tuple[str, ...]
     lifecycle: str
+    sensitivity: str
 
     @property
     def reachable(self) -> bool:
         return self.lifecycle in LIFECYCLES[:2]
+
+
+@dataclass(frozen=True)
+class CoarseRule:
+    """One rule of security's. What is empty holds everywhere; namespaces and servers are one list of places."""
+
+    name: str
+    surfaces: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    servers: tuple[str, ...]
+    methods: tuple[str, ...]
+    groups: tuple[str, ...]
+    except_groups: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The rule as the file has it."""
+        lists = {name: value for name, value in vars(self).items() if name != "name" and value}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in lines_of(lists)]
+        return "\n".join((f"[rules.{self.name}]", 'effect = "deny"', *lines, f"why = {json.dumps(WHY)}", ASK, ""))
+
+    def refuses(self, call: Call, groups: tuple[str, ...]) -> bool:
+        """Whether it is about this call, as far as the method does not decide."""
+        places = (*self.namespaces, *self.servers)
+        return (
+            (not self.surfaces or call.surface in self.surfaces)
+            and (not places or call.server.partition("/")[0] in places or call.server in places)
+            and (not self.groups or bool(set(groups) & set(self.groups)))
+            and not set(groups) & set(self.except_groups)
+        )
+
+
+ASK = "ask = 'security in #sec \"help\" 100%'"
+
+
+def lines_of(lists: Mapping[str, tuple[str, ...]]) -> list[tuple[str, list[str]]]:
+    return [(name, list(values)) for name, values in lists.items()]
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,12 +118,14 @@ class World:
         grants: by server.
         policies: of each tool, by server and tool.
         calls: what is tried.
+        rules: what security refuses.
     """
 
     people: Mapping[str, tuple[str, ...]]
     grants: Mapping[str, Grant]
     policies: Mapping[str, Mapping[str, PolicyFile]]
     calls: tuple[Call, ...]
+    rules: tuple[CoarseRule, ...] = ()
 
     def __repr__(self) -> str:
         return f"a world of {len(self.grants)} servers and {len(self.calls)} calls"
@@ -99,11 +139,17 @@ class World:
         groups = ", ".join(self.groups(call)) or "no group"
         policy = self.policies[call.server].get(call.tool)
         who, granted = f"{call.sub} is in {groups}", f"{call.server} has {self.grants[call.server]}"
-        return "\n".join((str(call), who, granted, f"{call.tool}: {policy.text if policy else 'is no tool'}"))
+        ruled = "\n".join(map(str, self.rules)) or "there are no rules"
+        return "\n".join((str(call), who, granted, ruled, f"{call.tool}: {policy.text if policy else 'is no tool'}"))
 
     def groups(self, call: Call) -> tuple[str, ...]:
         """The groups of whoever calls."""
         return self.people.get(call.sub, ())
+
+    def rules_out(self, call: Call, method: str) -> bool:
+        """Whether a rule refuses a request of this method."""
+        about = [rule for rule in self.rules if rule.refuses(call, self.groups(call))]
+        return any(not rule.methods or method in rule.methods for rule in about)
 
     def reads_arguments(self, call: Call) -> bool:
         """Whether the policy of the called tool declares arguments."""
@@ -123,14 +169,22 @@ class World:
             return "channel_not_granted"
         if not (set(grant.groups) & set(self.groups(call)) or call.service in grant.services):
             return "group_not_granted"
+        if call.service and grant.sensitivity == "confidential":
+            return "sensitive_server"
+        if self.rules_out(call, "no method"):
+            return "rule_denied"
         if grant.stopped:
             return "server_stopped"
+        if self.rules_out(call, "tools/call"):
+            return "rule_denied"
+        if call.service and call.tool not in READ_ONLY:
+            return "tool_unavailable"
         if policy is None or not policy.permits(self._seen(call, "list", None)):
             return "tool_unavailable"
-        if "tools" not in call.scope.split(" ") and call.tool not in READ_ONLY:
-            return "insufficient_scope"
         if call.tool in grant.stopped_tools:
             return "tool_stopped"
+        if "tools" not in call.scope.split(" ") and call.tool not in READ_ONLY:
+            return "insufficient_scope"
         arguments = {name: value for name, value in call.arguments.items() if value is not None}
         allowed = policy.permits(self._seen(call, "call", arguments if policy.reads else None))
         return "allowed" if allowed else "policy_denied"
@@ -153,11 +207,11 @@ def _most(values: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
 
 WHY = 'it costs 100% "too much" at night'
 _stops = st.integers(0, 5).map(lambda n: WHY if n == 5 else "")
-_stopped_tools = st.integers(0, 2).flatmap(lambda n: _some((*TOOLS, NO_TOOL)) if n == 2 else st.just(()))
+_stopped_tools = st.integers(0, 1).flatmap(lambda n: _some((*TOOLS, NO_TOOL)) if n == 1 else st.just(()))
 _lifecycles = st.integers(0, 9).flatmap(lambda n: st.sampled_from(LIFECYCLES) if n > 6 else st.just("live"))
-grants = st.builds(
-    Grant, _most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES), _stops, _stopped_tools, _lifecycles
-)
+_sensitivities = st.sampled_from(("internal", "internal", "public", "confidential"))
+_reached = (_most(GROUPS), _most(SURFACES), _most(CHANNELS), _most(SERVICES))
+grants = st.builds(Grant, *_reached, _stops, _stopped_tools, _lifecycles, _sensitivities)
 
 # Calls
 
@@ -190,6 +244,27 @@ def _call(draw: st.DrawFn) -> Call:
 
 
 @st.composite
+def _rules(draw: st.DrawFn) -> tuple[CoarseRule, ...]:
+    """Up to three in every other world, each about a few at most: else nobody gets anywhere."""
+    if draw(st.booleans()):
+        return ()
+    rules = []
+    for name in draw(st.lists(st.sampled_from(("aa", "bb", "no-chat", "no-chat-2")), unique=True, max_size=3)):
+        some = [draw(st.lists(st.sampled_from(values), unique=True, max_size=2)) for values in _ABOUT]
+        surfaces, namespaces, servers, methods, groups, spared = map(tuple, some)
+        if not (surfaces or methods or groups):
+            surfaces = ("chat",)
+        if surfaces == ("service",):
+            groups = ()
+        rules.append(CoarseRule(name, surfaces, namespaces, servers, methods, groups, ()))
+        rules[-1] = replace(rules[-1], except_groups=tuple(one for one in spared if one not in groups))
+    return tuple(rules)
+
+
+_ABOUT = (SURFACES, ("dev", "prod"), SERVERS, ("tools/call", "tools/list", "ping"), GROUPS, GROUPS)
+
+
+@st.composite
 def worlds(draw: st.DrawFn, calls: int) -> World:
     """A world with so many calls, an even number: each second one is the one before, changed in one respect."""
     people = {person: draw(_most(GROUPS)) for person in PEOPLE} | {SECURITY: ("security",)}
@@ -197,7 +272,7 @@ def worlds(draw: st.DrawFn, calls: int) -> World:
     policies = {server: {tool: draw(policy_files(server, tool)) for tool in TOOLS} for server in SERVERS}
     first = draw(st.lists(_call(), min_size=calls // 2, max_size=calls // 2))
     tried = [made for call in first for made in (call, draw(_changed(call)))]
-    return World(people, granted, policies, tuple(tried))
+    return World(people, granted, policies, tuple(tried), draw(_rules()))
 
 
 @st.composite

@@ -160,7 +160,7 @@ async def grant_taken_and_given(operator: Operator, book: Book) -> None:
 
 async def stopped_and_resumed(operator: Operator, book: Book, of_presto: asyncio.Task[None]) -> None:
     operator.change(**{PRESTO: 'stopped_tools = { run_query = "the warehouse moves" }'})
-    await seen(book, refused(PRESTO, "200 tool_stopped"))
+    await seen(book, refused(PRESTO, "403 tool_stopped"))
     operator.change(**{PRESTO: 'stopped = "the warehouse burns"'})
     await seen(book, refused(PRESTO, "403 server_stopped"))
     await asyncio.wait({of_presto}, timeout=EFFECT_S)
@@ -187,7 +187,7 @@ async def added_and_withdrawn(operator: Operator, instance: Instance, book: Book
 
 CONCERNED = {
     (SCRATCH, "fay"): {"403 group_not_granted"},
-    (PRESTO, "ana"): {"200 tool_stopped", "403 server_stopped"},
+    (PRESTO, "ana"): {"200 tool_stopped", "403 tool_stopped", "403 server_stopped"},
     (NEW, "ana"): {"403 surface_not_granted", "404 unknown_server", "404 session", "503 server_unreachable"},
 }
 """Who was refused at some time, and as what. Of a server that comes or goes no call may be lost either."""

@@ -1,0 +1,1 @@
+"""Servers that somebody else wrote, for tests of the proxy before them."""
