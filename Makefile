@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install debian check test test-servers test-heavy bench docs clean
+.PHONY: help up install debian check test test-servers test-heavy attacks bench docs clean
 
 help:  ## name the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -42,9 +42,12 @@ debian:  # as root on Debian they are installed; elsewhere that is said, and lef
 			>/dev/null 2>&1 && exit 0; fi; \
 	echo "Not here:$$missing. Tests that need them are skipped. On Debian: sudo apt-get install $(DEBIAN)"
 
+# More than the two cores that CI has: half of a worker's time it waits for processes that its tests started.
+WORKERS := 3
+
 test: install debian  ## everything that must hold before a change goes in
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check test-servers
-	$(IN)pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not heavy"
+	$(IN)pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not heavy"
 
 test-servers: install  # each server is a project of its own, with its own lock file
 	@set -e; for server in servers/*/; do echo "== $$server"; \
@@ -53,8 +56,11 @@ test-servers: install  # each server is a project of its own, with its own lock 
 test-heavy: install debian  ## the long tests, each by its name and with its time
 	$(IN)pytest -m heavy -v --durations=0 --durations-min=1
 
+attacks: install  ## run the catalogue of attacks, or try it on your own instance (URL= SERVER= TOKEN=file)
+	@$(IN)python -m tests.attacks.catalogue $(if $(URL),--url $(URL)) $(if $(SERVER),--server $(SERVER)) $(if $(TOKEN),--token $(TOKEN))
+
 bench: install  ## make the figures in the docs again
-	@set -e; for script in cost edge_scale memory first_call sign_in; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
+	@set -e; for script in cost edge memory first_call sign_in; do echo "== $$script"; $(IN)python bench/$$script.py --save; done
 	@set -e; for script in ledger metrics change recovery key_rotation report; do echo "== $$script"; $(IN)python bench/$$script.py; done
 
 docs: install  ## make the reference pages again from the code
