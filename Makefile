@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install debian check test test-servers test-heavy attacks bench docs clean
+.PHONY: help up install debian check test test-servers test-heavy explore attacks bench docs clean
 
 help:  ## name the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -55,6 +55,10 @@ test-servers: install  # each server is a project of its own, with its own lock 
 
 test-heavy: install debian  ## the long tests, each by its name and with its time
 	$(IN)pytest -m heavy -v --durations=0 --durations-min=1
+
+explore: install  ## look for new examples against every property and model, for as long as you let it
+	@while HYPOTHESIS_PROFILE=explore $(IN)pytest -n $(WORKERS) -q -m "not heavy" \
+		$$(grep -rlE "@given|RuleBasedStateMachine" tests --include='test_*.py'); do :; done
 
 attacks: install  ## run the catalogue of attacks, or try it on your own instance (URL= SERVER= TOKEN=file)
 	@$(IN)python -m tests.attacks.catalogue $(if $(URL),--url $(URL)) $(if $(SERVER),--server $(SERVER)) $(if $(TOKEN),--token $(TOKEN))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pegboard_hub.publishing.rollout import Stage
+from pegboard_hub.publishing.steering import MACHINE
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
 from pegboard_hub.registry.model import Lifecycle
@@ -33,6 +34,19 @@ async def test_the_first_release_takes_the_calls_as_soon_as_it_answers(rig: Rig)
     await rig.deployments.look()
     assert await rig.state(first) == ("live", "live")
     assert rig.serves() == declared(1).digest
+    assert rig.endpoints() == {declared(1).digest: 100}
+
+
+async def test_a_first_release_that_somebody_holds_is_nowhere_an_edge_would_send_a_call(rig: Rig) -> None:
+    first = await rig.approve(1)
+    await rig.deployments.look()
+    await rig.steering.pause(MACHINE, SERVER, "let me look at it first")
+    await rig.machine.turn()
+    await rig.look()
+    assert await rig.state(first) == ("deploying", "paused")
+    assert rig.hub.parts.registry.current.servers[SERVER].endpoints == ()
+    await rig.steering.resume(MACHINE, SERVER)
+    await rig.look()
     assert rig.endpoints() == {declared(1).digest: 100}
 
 

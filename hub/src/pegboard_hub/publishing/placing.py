@@ -50,6 +50,8 @@ def endpoints(
 ) -> tuple[Endpoint, ...]:
     """Where edges send calls of a server.
 
+    Before a first release takes calls, nowhere: a candidate that nobody should call is not named to edges alone.
+
     Where nothing of the live release answers, its replicas stay as they are known: a call that waits, or is refused
     by the one that should answer, says more than one that goes nowhere.
 
@@ -60,6 +62,8 @@ def endpoints(
         before: what edges were told last.
         now_ms: the time. What leaves is taken away from edges a moment before it ends.
     """
+    if deployment.live is None:
+        return ()
     found: list[Endpoint] = []
     for submission, (role, percent) in roles(deployment).items():
         if submission not in known:
