@@ -152,6 +152,20 @@ async def test_a_cancelled_caller_stops_its_query(data: Path, tmp_path: Path) ->
         engine.close()
 
 
+async def test_a_database_is_closed_without_a_wait_for_the_query_that_has_it(data: Path, tmp_path: Path) -> None:
+    (tmp_path / OPEN_FILE).write_bytes((data / OPEN_FILE).read_bytes())
+    engine = Engine(tmp_path / OPEN_FILE, Limits(threads=1, seconds=60))
+    warehouse = Warehouse(engine, engine)
+    async with anyio.create_task_group() as group:
+        group.start_soon(warehouse.query, "SELECT count(*) FROM flights a, flights b, flights c", 1)
+        with anyio.move_on_after(0.2):
+            await anyio.sleep_forever()
+        engine.close()
+        group.cancel_scope.cancel()
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        engine.look(lambda database: database.execute("SELECT 1"))
+
+
 async def test_queries_run_side_by_side_and_do_not_mix(warehouse: Warehouse) -> None:
     found: dict[int, list[list[object]]] = {}
 

@@ -88,6 +88,8 @@ class Engine:
         self._writable = writable
         self._database = duckdb.connect(file, config=configuration(limits, writable=writable))
         self._on_broken = on_broken or _end_process
+        self._running = 0
+        self._closing = False
         views = self._database.execute(
             "SELECT lower(view_name) FROM duckdb_views() WHERE schema_name <> 'information_schema'"
         ).fetchall()
@@ -101,9 +103,14 @@ class Engine:
         self.sizes = column_sizes(self._database)
 
     def close(self) -> None:
-        """Close the database; a statement that still runs keeps it open until it ends."""
-        with suppress(duckdb.Error):  # the engine refuses where it is busy, and does not wait
-            self._database.close()
+        """Close the database; a statement that still runs keeps it open until it ends.
+
+        The engine would wait for the statement, on the very thread that interrupts it.
+        """
+        self._closing = True
+        if not self._running:
+            with suppress(duckdb.Error):
+                self._database.close()
 
     def look(self, ask: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
         """Ask the database something of the server's own, at once."""
@@ -134,6 +141,7 @@ class Engine:
         cursor = self._database.cursor()
         seconds = self.limits.seconds if seconds is None else seconds
         work = _Work(cursor, prepare, parameters, max_rows)
+        self._running += 1
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(work.watch, seconds)
@@ -145,6 +153,9 @@ class Engine:
                 self._on_broken()
             else:
                 cursor.close()
+                self._running -= 1
+                if self._closing:
+                    self.close()
         # Where the engine stopped before this task was told, the interrupt is not the query's failure.
         await anyio.lowlevel.checkpoint_if_cancelled()
         if work.fetched is not None:
@@ -227,11 +238,17 @@ class _Work:
                 self.stubborn = True
                 self._waiting.cancel()
                 return
-            self._cursor.interrupt()
+            self.interrupt()
             await anyio.sleep(0.02)
+
+    def interrupt(self) -> None:
+        """Tell the statement to stop; one that has not begun does not hear of it."""
+        with suppress(duckdb.Error):
+            self._cursor.interrupt()
 
     def _execute(self) -> None:
         started = time.perf_counter()
+        _UNDER_WAY.add(self)
         try:
             self._cursor.execute(self._prepare(self._cursor), self._parameters or None)
             columns = [(name, str(kind)) for name, kind, *_ in self._cursor.description or ()]
@@ -241,7 +258,28 @@ class _Work:
         except Exception as error:  # handed to the caller's task, which explains it
             self.error = error
         finally:
+            _UNDER_WAY.discard(self)
             self._ended.set()
+
+
+_UNDER_WAY: set[_Work] = set()
+"""Statements that a thread of this process is at."""
+
+
+def stop_all() -> None:
+    """Have every statement of this process stop: the process ends, and waits for its threads.
+
+    The event loop, which interrupts them otherwise, may be gone before they heard it. This returns at once.
+    """
+    threading.Thread(target=_interrupt_all, daemon=True).start()
+
+
+def _interrupt_all() -> None:
+    give_up_at = time.monotonic() + STUBBORN_S
+    while _UNDER_WAY and time.monotonic() < give_up_at:
+        for work in list(_UNDER_WAY):
+            work.interrupt()
+        time.sleep(0.02)
 
 
 def no_room() -> ToolError:

@@ -100,7 +100,10 @@ async def run_query(
 @authorize_tool(policy="granted")
 @saves(minutes=2)
 async def list_tables(ctx: Context[Any, Any]) -> TableList:
-    """List the tables that run_query can read, with what they hold and how many rows they have."""
+    """List the tables that run_query can read, with what they hold and how many rows they have.
+
+    Use it before the first query.
+    """
     return warehouse_of(ctx).list()
 
 
@@ -110,7 +113,10 @@ async def list_tables(ctx: Context[Any, Any]) -> TableList:
 async def describe_table(
     table: Annotated[str, Field(description="a name from list_tables", examples=["flights"])], ctx: Context[Any, Any]
 ) -> TableDescription:
-    """Describe one table: its columns with types and meaning, its row count, and three rows of it."""
+    """Describe one table: its columns with types and meaning, its row count, and three rows of it.
+
+    Use it before a query names columns of the table.
+    """
     return await warehouse_of(ctx).describe(table)
 
 
@@ -169,7 +175,7 @@ async def drop_tables(
     ],
     ctx: Context[Any, Any],
 ) -> DroppedTables:
-    """Drop tables of people's own for good. Propose all of them in one call.
+    """Drop tables of people's own for good. Use it when a person asked for exactly these, all of them in one call.
 
     The owner of this server decides on each table. Those that were approved are dropped together, or, should one not
     be there any more, none of them.
@@ -191,7 +197,8 @@ async def get_revenue_metrics(
 ) -> RevenueMetrics:
     """Ads impressions, clicks and revenue in US dollars, summed by product, campaign, day or month, with the total.
 
-    Without arguments: the newest 30 days by product. The data is synthetic and covers the days of 2013.
+    Use it when somebody asks what ads brought in, or how it developed. Without arguments: the newest 30 days by
+    product. The data is synthetic and covers the days of 2013.
     """
     last = end_day or ads.LAST_DAY
     first = start_day or max(last - timedelta(days=29), ads.FIRST_DAY)

@@ -19,7 +19,7 @@ from pegboard_presto import ads, guard
 from pegboard_presto.ads import GroupBy
 from pegboard_presto.build import ADS_FILE
 from pegboard_presto.changing import Measured, Tables, read
-from pegboard_presto.engine import Engine, Fetched
+from pegboard_presto.engine import Engine, Fetched, stop_all
 from pegboard_presto.generations import Generation, built
 from pegboard_presto.limits import Limits
 from pegboard_presto.memory import bounded_memory
@@ -243,6 +243,7 @@ async def open_warehouse(limits: Limits | None = None, state: Path | None = None
         finally:
             warehouse.tables.close()
             warehouse.ads.close()
+            stop_all()
 
 
 def _result(fetched: Fetched, sql: str, max_rows: int) -> QueryResult:
