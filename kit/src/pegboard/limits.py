@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 from mcp.server.mcpserver.exceptions import ToolError
 
-from pegboard.call.context import current_caller
+from pegboard.call.context import FOR_NOBODY, current_caller
 
 
 class ConcurrencyLimit:
@@ -24,7 +24,8 @@ class ConcurrencyLimit:
                 return await engine.run(sql)
 
     A caller is a person or a service, whatever surface the call comes from. One that already has its share is refused
-    at once and never waits, so nobody can fill the queue alone. Each replica of a server counts for itself.
+    at once and never waits, so nobody can fill the queue alone. Each replica of a server counts for itself. Smoke
+    calls, which have no caller, are the server's own.
     """
 
     def __init__(self, what: str, *, per_caller: int, at_once: int, waiting: int, wait_s: float) -> None:
@@ -58,8 +59,7 @@ class ConcurrencyLimit:
                 names the limit and what to do.
             LookupError: no tool is running in this context.
         """
-        caller = current_caller()
-        who = (caller.sub_type, caller.sub)
+        who = _whose_turn()
         self._refuse_a_full_share(self._held[who])
         turn = object()
         self._held[who] += 1
@@ -101,3 +101,10 @@ class ConcurrencyLimit:
             raise ToolError(
                 f"{busy}, and none ended within {self._wait_s:g} s. Try again in a few seconds."
             ) from error
+
+
+def _whose_turn() -> tuple[str, str]:
+    if FOR_NOBODY.get():
+        return "", ""
+    caller = current_caller()
+    return caller.sub_type, caller.sub

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import Final
 
 import httpx2
@@ -19,6 +17,7 @@ from pegboard.core.check.facts import (
     Known,
     Wanted,
     asking,
+    npm_facts,
     wanted,
     with_licences,
 )
@@ -28,31 +27,10 @@ ANSWER_S: Final = 10.0
 AT_ONCE: Final = 8
 
 
-def read_advisories(place: Path) -> Advisories:
-    """The advisories in a folder (at any depth) or a zip archive, as osv.dev publishes them.
-
-    Raises:
-        OSError: it cannot be read.
-        zipfile.BadZipFile: it is no archive.
-    """
-    return Advisories(_documents(place))
-
-
-def _documents(place: Path) -> Iterator[bytes]:
-    if place.is_dir():
-        for path in sorted(place.rglob("*.json")):
-            yield path.read_bytes()
-        return
-    with zipfile.ZipFile(place) as archive:
-        for name in sorted(archive.namelist()):
-            if name.endswith(".json"):
-                yield archive.read(name)
-
-
 def look_up(lock: bytes, advisories: Advisories, client: httpx2.Client | None = None) -> Known:
     """What the indexes of a lock file, the advisories, and the packages installed here say. Never raises for what an
     index does: what does not come is not known."""
-    known: Known = {}
+    known: Known = npm_facts(lock, advisories)
     with (
         client or httpx2.Client(timeout=ANSWER_S, follow_redirects=False) as asked,
         ThreadPoolExecutor(AT_ONCE) as pool,

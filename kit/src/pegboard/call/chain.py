@@ -380,13 +380,14 @@ class Chain:
         """Record a denial and give back the exception that carries it."""
         ids = CallIds(ids.call_id or uuid4().hex, ids.request_id, ids.trace_id)
         caller = facts.pop("caller", None)
+        tool = facts.get("tool", "")[:LONGEST_NAME]  # a caller may name anything, at any length
         logger.info(
-            "refused %s: %s for %s %s %r",
+            "refused %s: %s, for %s%s%s",
             ids.told,
             refusal.reason,
             f"{caller.sub} from {caller.surface}" if caller else "nobody verified",
-            facts.get("detail", ""),
-            facts.get("tool", "")[:LONGEST_NAME],  # a caller may name anything, at any length
+            f", of {tool!r}" if tool else "",
+            f": {facts['detail']}" if facts.get("detail") else "",
         )
         try:
             self._measure.deny(refusal, ids, caller, **facts)

@@ -9,6 +9,9 @@ from pegboard.core.caller import Caller
 
 CALLER: ContextVar[Caller] = ContextVar("pegboard_caller")
 
+FOR_NOBODY: ContextVar[bool] = ContextVar("pegboard_for_nobody", default=False)
+"""Whether a smoke call of the server's own is running, which has no caller."""
+
 
 def current_caller() -> Caller:
     """The verified caller of the tool that is running.

@@ -184,6 +184,35 @@ class PublicRegistry(BaseModel):
         return self
 
 
+class PublishingLimits(BaseModel):
+    """How much authors may submit and keep, and what they may ask for where nobody reviews."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server_waiting: int = Field(
+        default=5, ge=1, le=1000, description="submissions of one server that wait for a builder, or are with one"
+    )
+    team_waiting: int = Field(default=20, ge=1, le=10_000, description="the same, of all servers of one team")
+    person_waiting: int = Field(default=20, ge=1, le=10_000, description="the same, by one person or service")
+    per_hour: int = Field(default=60, ge=1, le=100_000, description="submissions by one person or service in an hour")
+    stored_mb: int = Field(
+        default=1024,
+        ge=1,
+        le=1_048_576,
+        description="MiB of sources and artifacts that are kept of one server; the oldest that is over goes first, "
+        "never what is on its way, runs, or is ready to be gone back to",
+    )
+    memory_mb: int = Field(
+        default=4096,
+        ge=64,
+        le=16_777_216,
+        description="in namespaces without reviews: MiB of memory of one server, replicas.max × resources.memory_mb",
+    )
+    team_memory_mb: int = Field(
+        default=32_768, ge=64, le=16_777_216, description="the same, of all servers of one team together"
+    )
+
+
 class Publishing(BaseModel):
     """What submitted servers may do without anybody's look at them."""
 
@@ -195,6 +224,9 @@ class Publishing(BaseModel):
     indexes: tuple[str, ...] = Field(
         default=("https://pypi.org/simple",),
         description="package indexes that lock files may name, beside Pegboard's own",
+    )
+    limits: PublishingLimits = Field(
+        default=PublishingLimits(), description="how much authors may submit, keep, and ask for"
     )
 
 

@@ -64,8 +64,11 @@ class Resources(Strict):
     open_files: int = Field(default=256, ge=64, le=65_536, description="files and connections open at once")
     cpu_millis: int = Field(default=1000, ge=50, le=64_000, description="thousandths of a processor")
     processes: int = Field(default=64, ge=8, le=4096, description="processes and threads at once")
+    disk_mb: int = Field(
+        default=1024, ge=64, le=1_048_576, description="MiB in its working folder and its server's state, together"
+    )
 
-    later: ClassVar = ("cpu_millis", "processes")
+    later: ClassVar = ("cpu_millis", "processes", "disk_mb")
 
 
 class Replicas(Strict):

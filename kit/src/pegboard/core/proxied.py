@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ PORT: Final = "{port}"
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_NUMBERS: Final = re.compile(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}")
 _PORTS: Final = {"http": 80, "https": 443}
 _HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _KEPT_HEADERS: Final = frozenset(
@@ -31,6 +33,23 @@ _KEPT_HEADERS: Final = frozenset(
 """Headers that the protocol sets; beside them all `mcp-…`, `x-forwarded-…` and `x-pegboard-…`."""
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine, or what only this machine reaches, in whatever spelling an address may have.
+
+    A name that leads here by the DNS is not seen: such a server has no certificate for it.
+    """
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return bool(_NUMBERS.fullmatch(name))  # 127.1, 0x7f000001 and 2130706433 are addresses to resolvers
+    address = getattr(address, "ipv4_mapped", None) or address
+    never = (address.is_loopback, address.is_link_local, address.is_unspecified, address.is_multicast)
+    return any(never)
 
 
 class ProxyApproval(Strict):
@@ -54,7 +73,9 @@ class ProxyTool(Strict):
 
     policy: PolicyName | None = Field(default=None, description="file in policies/; left out: the proxy's `policy`")
     serve: bool = Field(default=True, description="false hides the tool from everybody")
-    minutes_saved: float = Field(default=0, ge=0, allow_inf_nan=False, description="that one call saves a person")
+    minutes_saved: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="that one call saves a person; 0 is an answer, too"
+    )
     read_only: bool | None = Field(default=None, description="it changes nothing")
     destructive: bool | None = Field(default=None, description="it may overwrite or delete")
     idempotent: bool | None = Field(default=None, description="calling it again changes nothing more")
@@ -135,8 +156,10 @@ class Proxy(Strict):
             raise ValueError(
                 "url of a server that is started here must be on loopback, as http://127.0.0.1:{port}/mcp"
             )
-        if not self.command and (PORT in self.url or host in LOOPBACK or parts.scheme != "https"):
-            raise ValueError("url of a remote server must be https:// and not on loopback; say command to start one")
+        if not self.command and (PORT in self.url or _is_here(host) or parts.scheme != "https"):
+            raise ValueError(
+                "url of a remote server must be https:// and not of this machine; say command to start one"
+            )
 
     @property
     def place(self) -> str:

@@ -110,11 +110,15 @@ class Declaration(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Content address: SHA-256 over the canonical JSON of the declaration, in hex.
+        """Content address: SHA-256 over the canonical JSON of the declaration, in hex."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
 
-        Without what it does not say and older kits did not know: that is the digest which it was pinned with.
+    @property
+    def canonical(self) -> str:
+        """The declaration as JSON, for its digest and for the kit that it was built with, which may be an older one.
+
+        Without what it does not say and older kits did not know: so it was pinned, and that is all that they read.
         """
         unsaid = {name for name in _LATER_DECLARED if not getattr(self, name)}
         said = self.model_dump(mode="json", exclude=unsaid) | {"manifest": self.manifest.as_pinned()}
-        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json.dumps(said, sort_keys=True, separators=(",", ":"))

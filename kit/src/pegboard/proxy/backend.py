@@ -130,6 +130,7 @@ class Backend:
         self._up = anyio.Event()
         self._why = "it has not been started"
         self._at_once = anyio.CapacityLimiter(self._proxy.concurrency)
+        self._shares: dict[str, anyio.CapacityLimiter] = {}
         self._looked = 0.0
         self._look_again = anyio.Event()
 
@@ -157,24 +158,46 @@ class Backend:
         raise ConfigurationError("[proxy] command", [f"the backend did not come up: {self._why}"])
 
     async def call(
-        self, name: str, arguments: dict[str, Any], progress: ProgressFnT | None, meta: dict[str, Any] | None
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        progress: ProgressFnT | None,
+        meta: dict[str, Any] | None,
+        whose: str = "",
     ) -> CallToolResult:
-        """Call one of its tools, once.
+        """Call one of its tools, once; `whose` call it is says whose share of the places it takes.
 
         Raises:
             ToolError: it did not answer, or not with a result; the text says what is known of it.
         """
         deadline = anyio.current_time() + self._proxy.timeout_s
         with anyio.move_on_after(self._proxy.timeout_s) as waiting:
-            async with self._at_once:
+            async with self._share(whose), self._at_once:
                 link = await self._linked()
                 waiting.deadline = math.inf
                 left = max(0.1, deadline - anyio.current_time())
                 return await self._sent(link, name, arguments, progress, meta, left)
+        if self._link is None:
+            raise self._not_there()
         raise BackendAway(
             f"{name} was not run: the server behind it has {self._proxy.concurrency} calls under way, and no room "
             f"came free within {self._proxy.timeout_s:g} s. Call again later."
         )
+
+    @asynccontextmanager
+    async def _share(self, whose: str) -> AsyncIterator[None]:
+        """A place of the caller's own share: who calls much waits for themselves, and leaves room for the rest."""
+        share = self._shares.setdefault(whose, anyio.CapacityLimiter(max(1, self._proxy.concurrency - 1)))
+        token = object()
+        try:
+            await share.acquire_on_behalf_of(token)
+            try:
+                yield
+            finally:
+                share.release_on_behalf_of(token)
+        finally:
+            if not share.borrowed_tokens and not share.statistics().tasks_waiting:
+                self._shares.pop(whose, None)
 
     async def as_pins(self) -> Pins:
         """What it says of itself and of its tools now.
@@ -266,11 +289,14 @@ class Backend:
                 while self._link is None:
                     await self._up.wait()
         if self._link is None:
-            raise BackendAway(
-                f"The call was not run: the server behind this tool is not there ({self._why}). It is started again "
-                "by itself; call again later."
-            )
+            raise self._not_there()
         return self._link
+
+    def _not_there(self) -> BackendAway:
+        return BackendAway(
+            f"The call was not run: the server behind this tool is not there ({self._why}). It is started again "
+            "by itself; call again later."
+        )
 
     async def _doubt(self, link: _Link) -> None:
         """After a call that nobody answered: does the backend answer at all?"""

@@ -95,7 +95,8 @@ class ProxiedServer(Server):
             raise ToolError(f"{name} was not run: this server is not running.")
         if why := self.blocked(name):  # also of whoever calls past the chain, as smoke calls do
             raise ToolError(f"{name} was not run: it {why}.")
-        return await self._backend.call(name, arguments, progress, meta)
+        caller = self.caller() or {}
+        return await self._backend.call(name, arguments, progress, meta, f"{caller.get('kind')} {caller.get('sub')}")
 
     def _caller(self) -> Any:
         assert self._manifest.proxy is not None  # noqa: S101 - since it was made
@@ -137,7 +138,7 @@ def _noted(name: str, told: ProxyTool, proxy: Proxy) -> Callable[..., Any]:
     tool.__name__ = tool.__qualname__ = name
     policy = told.policy or proxy.policy
     assert policy is not None  # noqa: S101 - a tool without one is a problem
-    noted = saves(minutes=told.minutes_saved)(authorize_tool(policy=policy)(tool))
+    noted = saves(minutes=told.minutes_saved or 0)(authorize_tool(policy=policy)(tool))
     if told.approval is not None:
         asked = told.approval
         noted = requires_approval(

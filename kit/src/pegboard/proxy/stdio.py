@@ -52,6 +52,9 @@ LONGEST_FLOOD_S: Final = 10
 MOST_LOGGED: Final = 50
 """Lines a second of the backend's standard error that are logged."""
 
+MOST_ON_STDERR: Final = 1024 * 1024
+"""Bytes a second of it that are read; who writes more waits at its full pipe, and not the calls of others for it."""
+
 LONGEST_LOGGED: Final = 500
 
 PASSED_ON: Final = frozenset(
@@ -310,23 +313,26 @@ async def _log(backend: BackendProcess) -> None:
     """The backend's standard error in the server's log: cut, with nothing hidden in it, and not without bounds."""
     stderr = backend.process.stderr
     assert stderr is not None  # noqa: S101 - opened with a pipe
-    second, count, left_out = 0, 0, 0
+    second, count, left_out, read = 0, 0, 0, 0
     kept = b""
     with suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
         while True:
-            *lines, kept = (kept + await stderr.receive(65_536)).split(b"\n")
+            chunk = await stderr.receive(65_536)
+            if (now := anyio.current_time()) >= second + 1:
+                if left_out:
+                    backend_logger.warning("%d lines of the backend's were left out", left_out)
+                second, count, left_out, read = int(now), 0, 0, 0
+            read += len(chunk)
+            *whole, kept = (kept + chunk).split(b"\n")
             kept = kept[: LONGEST_LOGGED * 4]
-            for line in filter(None, lines):
-                if int(anyio.current_time()) != second:
-                    if left_out:
-                        backend_logger.warning("%d lines of the backend's were left out", left_out)
-                    second, count, left_out = int(anyio.current_time()), 0, 0
-                count += 1
-                backend.last_words.append(_cut(line, 200))
-                if count > MOST_LOGGED:
-                    left_out += 1
-                else:
-                    backend_logger.info("%s", _cut(line))
+            lines = [line for line in whole if line]
+            logged = lines[: max(0, MOST_LOGGED - count)]
+            for line in logged:
+                backend_logger.info("%s", _cut(line))
+            backend.last_words.extend(_cut(line, 200) for line in lines[-3:])
+            count, left_out = count + len(lines), left_out + len(lines) - len(logged)
+            if read >= MOST_ON_STDERR:
+                await anyio.sleep(second + 1 - now)
 
 
 def _cut(line: bytes, longest: int = LONGEST_LOGGED) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Final
 
+import anyio
 import httpx2
 from mcp.client._transport import TransportStreams
 from mcp.client.streamable_http import streamable_http_client
@@ -21,6 +24,8 @@ _SESSION: Final = "mcp-session-id"
 MOST_STREAMED: Final = 256 * 1024 * 1024
 """Bytes of one stream that stays open beside the calls; then it is opened anew."""
 
+MOST_A_SECOND: Final = 64 * 1024
+"""Bytes a second of such a stream that are read: each message of it may be a request, which wants an answer."""
 
 BROKEN: Final = -32091
 """Code of the error that stands in the place of an answer that broke off, within the proxy alone."""
@@ -39,15 +44,23 @@ it the calls of all others; while it connects, it should."""
 class _Answer(httpx2.AsyncByteStream):
     """An answer as far as it may go; what is wrong with it is told in its place, to whoever waits for it."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, most: int, instead: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, stream: httpx2.AsyncByteStream, most: int, instead: Callable[[int], bytes], pace: float = math.inf
+    ) -> None:
         self._stream = stream
         self._left = most
         self._instead = instead
+        self._pace = pace
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        unpaid = 0
         try:
             async for part in self._stream:
                 self._left -= len(part)
+                unpaid += len(part)
+                if unpaid > self._pace / 16:
+                    await anyio.sleep(unpaid / self._pace)
+                    unpaid = 0
                 if self._left < 0:
                     yield self._instead(TOO_LARGE)
                     return
@@ -92,8 +105,10 @@ class _Bounded(httpx2.AsyncBaseTransport):
             await response.aclose()
             return _instead(request, number, BROKEN)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            most = self._most if request.method == "POST" else MOST_STREAMED
-            response.stream = _Answer(stream, most, lambda code: b"\n\ndata: " + _error(number, code) + b"\n\n")
+            calls = request.method == "POST"
+            most, pace = (self._most, math.inf) if calls else (MOST_STREAMED, float(MOST_A_SECOND))
+            instead = partial(_event, number)
+            response.stream = _Answer(stream, most, instead, pace)
             return response
         parts, left = [], self._most
         try:
@@ -165,6 +180,10 @@ def _number(request: httpx2.Request) -> int | str | None:
 def _error(number: int | str | None, code: int) -> bytes:
     error = {"code": code, "message": "no answer"}
     return json.dumps({"jsonrpc": "2.0", "id": number, "error": error}).encode()
+
+
+def _event(number: int | str | None, code: int) -> bytes:
+    return b"\n\ndata: " + _error(number, code) + b"\n\n"
 
 
 def _instead(request: httpx2.Request, number: int | str | None, code: int) -> httpx2.Response:

@@ -204,3 +204,21 @@ class InMemoryHub:
             transport = streamable_http_client(self.name.resource_url(self.public_url), http_client=http)
             async with Client(transport, mode=mode, elicitation_callback=elicit) as client:
                 yield client
+
+    async def refusal(self, person: str, *, groups: Iterable[str] = (), surface: str = "cli") -> str:
+        """Why somebody reaches nothing of the server, as its owner reads it: `group_not_granted`, for example.
+
+        Raises:
+            AssertionError: they reach it.
+        """
+        before = len(self.records)
+        try:
+            async with self.client(person, groups=groups, surface=surface) as client:
+                await client.list_tools()
+        except Exception:
+            # The client tells a refused session in many ways; the server's own record tells why.
+            denials = [each for each in self.records[before:] if isinstance(each, Denial)]
+            if not denials:
+                raise
+            return denials[0].reason
+        raise AssertionError(f"{person} reaches {self.name}: nothing refuses them")

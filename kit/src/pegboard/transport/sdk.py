@@ -29,6 +29,7 @@ from mcp_types import (
 )
 
 from pegboard.call.chain import Admitted, Chain, Refused
+from pegboard.call.context import FOR_NOBODY
 from pegboard.call.ports import ToolResult
 from pegboard.core.approval import LONGEST_S
 from pegboard.core.caller import Caller
@@ -88,7 +89,11 @@ class SdkServer:
             method="tools/call",
         )
         context: Context[Any, Any] = Context(request_context=request, mcp_server=self._mcp, subscriptions=self._bus)
-        return await self._mcp.call_tool(tool, arguments, context)
+        before = FOR_NOBODY.set(True)
+        try:
+            return await self._mcp.call_tool(tool, arguments, context)
+        finally:
+            FOR_NOBODY.reset(before)
 
     def _take_over(self) -> StreamableHTTPSessionManager:
         """Replace the SDK's handlers for tools, and give back its HTTP side.

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from packaging.version import InvalidVersion, Version
 
 from pegboard.core.check.model import LockedPackage, PackageFacts, Subject
+from pegboard.core.check.npm import npm_packages
 from pegboard.core.check.rules import RULES
 from pegboard.core.checks import parse_toml
 from pegboard.core.publishing import Finding, Severity
@@ -15,11 +19,15 @@ from pegboard.core.publishing import Finding, Severity
 KIT: Final = "pegboard"
 """The kit's distribution. The platform installs its own, by digest, whatever a lock file has of it."""
 
-LOCK, PROJECT = "uv.lock", "pyproject.toml"
+LOCK, PROJECT, NPM_LOCK = "uv.lock", "pyproject.toml", "package-lock.json"
+LOOKED_UP: Final = ("registry", "npm")
+"""Kinds of packages of which something can be known."""
+
 
 LARGEST_TOML: Final = 8 * 1024 * 1024
 """Bytes of one of them that is read."""
 
+_ENDINGS: Final = re.compile(r"\.(?:whl|zip|tgz|tar\.(?:gz|bz2|xz|zst))$")
 _REQUIREMENT: Final = re.compile(
     r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[(?P<extras>[^\]]*)\])?\s*(?P<rest>[^;]*)(?P<marker>;.*)?",
     re.DOTALL,
@@ -33,6 +41,7 @@ class Locked(NamedTuple):
         kind: `registry`, `git`, `url`, `path`, or `own` for the project itself.
         source: index, repository, address or path that it comes from.
         unhashed: names of its files without a hash.
+        strange: names of its files that are of another package, or of another version of it.
     """
 
     name: str
@@ -40,6 +49,7 @@ class Locked(NamedTuple):
     kind: str
     source: str
     unhashed: tuple[str, ...]
+    strange: tuple[str, ...] = ()
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
@@ -56,27 +66,57 @@ def findings(subject: Subject) -> Iterator[Finding]:
         yield RULES["PB401"].at(LOCK, "there is no uv.lock that is valid TOML")
         return
     yield from (RULES["PB402"].at(LOCK, each) for each in _differences(project, lock))
-    locked = locked_packages(lock)
+    yield from of_packages(locked_packages(lock), subject, LOCK)
+    yield from _of_backend(subject)
+
+
+def _of_backend(subject: Subject) -> Iterator[Finding]:
+    """The packages of a server that somebody else wrote, which are locked beside it."""
+    folder = backend_folder(subject)
+    if (lock := _toml(subject.files.get(f"{folder}/{LOCK}"))) is not None:
+        yield from of_packages(locked_packages(lock), subject, f"{folder}/{LOCK}")
+    if npm := npm_packages(subject.files.get(f"{folder}/{NPM_LOCK}")):
+        listed = [Locked(each.name, each.version, "npm", "", ()) for each in npm]
+        yield from of_packages(listed, subject, f"{folder}/{NPM_LOCK}")
+
+
+def backend_folder(subject: Subject) -> str:
+    """The folder of a server that somebody else wrote; empty where the server is its author's own."""
+    proxy = subject.declaration.manifest.proxy
+    return proxy.backend if proxy is not None else ""
+
+
+def of_packages(locked: list[Locked], subject: Subject, place: str) -> Iterator[Finding]:
+    """What is wrong with the packages of one lock file, which is at `place`."""
     for each in locked:
-        yield from _of_source(each, subject)
+        yield from _of_source(each, subject, place)
+        if _is_kit(each, place) and each.kind != "registry" and subject.allowed.indexes is not None:
+            # Where it is released, the kit is the platform's: another under its name would hold to nothing.
+            fix = "Take it from your instance's index: `pegboard new` shows how; then run `uv lock`."
+            yield RULES["PB411"].at(LOCK, f"{KIT} is a package of the project's own ({each.source[:100]!a})", fix)
     if subject.packages is None:
-        yield RULES["PB410"].at(LOCK, "nobody looked whether a version was yanked, is malicious or is vulnerable")
+        yield RULES["PB410"].at(place, "nobody looked whether a version was yanked, is malicious or is vulnerable")
         return
     for each in locked:
-        if each.kind == "registry" and each.name != KIT:
-            yield from _of_facts(each, subject)
-    yield from _unknown(locked, subject.packages)
+        if each.kind in LOOKED_UP and not _is_kit(each, place):
+            yield from _of_facts(each, subject, place)
+    yield from _unknown(locked, subject.packages, place)
 
 
-def _unknown(locked: list[Locked], known: Mapping[tuple[str, str], PackageFacts]) -> Iterator[Finding]:
+def _is_kit(each: Locked, place: str) -> bool:
+    """Whether it is the kit, which comes from the platform: of a backend's lock file none is."""
+    return each.name == KIT and place == LOCK
+
+
+def _unknown(locked: list[Locked], known: Mapping[tuple[str, str], PackageFacts], place: str) -> Iterator[Finding]:
     """What could not be found out, in one line each: there are many of them, or none."""
-    asked = [each for each in locked if each.kind == "registry" and each.name != KIT]
+    asked = [each for each in locked if each.kind in LOOKED_UP and not _is_kit(each, place)]
     absent = [each for each in asked if (each.name, each.version) not in known]
     if absent:
-        yield RULES["PB410"].at(LOCK, f"{_named(absent)} could not be looked up")
+        yield RULES["PB410"].at(place, f"{_named(absent)} could not be looked up")
     unlicensed = [each for each in asked if each not in absent and not known[each.name, each.version].licence]
     if unlicensed:
-        yield RULES["PB408"].at(LOCK, f"no licence is given of {_named(unlicensed)}")
+        yield RULES["PB408"].at(place, f"no licence is given of {_named(unlicensed)}")
 
 
 def _named(packages: list[Locked]) -> str:
@@ -91,6 +131,8 @@ def packages(subject: Subject) -> tuple[LockedPackage, ...]:
         return ()
     needed = runtime_names(lock)
     facts = subject.packages or {}
+    wanted = [each for each in locked_packages(lock) if each.name in needed and each.kind != "own"]
+    wanted += _backends_packages(subject)
     return tuple(
         LockedPackage(
             name=each.name,
@@ -98,9 +140,19 @@ def packages(subject: Subject) -> tuple[LockedPackage, ...]:
             licence=facts[each.name, each.version].licence if (each.name, each.version) in facts else "",
             source=each.source,
         )
-        for each in locked_packages(lock)
-        if each.name in needed and each.kind != "own"
+        for each in wanted
     )
+
+
+def _backends_packages(subject: Subject) -> list[Locked]:
+    folder = backend_folder(subject)
+    npm = npm_packages(subject.files.get(f"{folder}/{NPM_LOCK}")) if folder else []
+    lock = _toml(subject.files.get(f"{folder}/{LOCK}")) if folder else None
+    found = [Locked(each.name, each.version, "npm", "", ()) for each in npm]
+    if lock is not None:
+        needed = runtime_names(lock)
+        found += [each for each in locked_packages(lock) if each.name in needed and each.kind != "own"]
+    return found
 
 
 def parse_lock(content: bytes) -> list[Locked]:
@@ -128,8 +180,38 @@ def _locked(package: Mapping[str, Any]) -> Locked:
     unhashed = [_file_name(each) for each in files if isinstance(each, dict) and not _is_hash(each.get("hash"))]
     if kind in ("registry", "url") and not any(isinstance(each, dict) for each in files):
         unhashed.append("no file at all")
-    name = normalized(str(package.get("name", "")))
-    return Locked(name, str(package.get("version", "")), kind, place, tuple(unhashed) if kind != "own" else ())
+    name, version = normalized(str(package.get("name", ""))), str(package.get("version", ""))
+    named = [unquote(str(each.get("url", "")).rpartition("/")[2]) for each in files if isinstance(each, dict)]
+    strange = tuple(each for each in named if each and kind == "registry" and not is_of(each, name, version))
+    return Locked(name, version, kind, place, tuple(unhashed) if kind != "own" else (), strange)
+
+
+def is_of(file: str, name: str, version: str) -> bool:
+    """Whether a wheel or a source distribution is of that version (binary distribution format, PEP 625).
+
+    What a lock file calls a package is its author's word; what is looked up, listed and warned of goes by that. So
+    a file of another package under that name would be one that nobody knows of.
+
+    Args:
+        file: its name.
+        name: of the package, in whatever spelling.
+        version: of it, in whatever spelling.
+    """
+    stem = _ENDINGS.sub("", file)
+    if file.endswith(".whl"):
+        told, _, rest = stem.partition("-")
+        said = rest.partition("-")[0]
+    else:
+        told, _, said = stem.rpartition("-")
+    return normalized(told) == normalized(name) and same_version(said, version)
+
+
+def same_version(one: str, two: str) -> bool:
+    """Whether two spellings are one version (PEP 440)."""
+    try:
+        return one == two or Version(one) == Version(two)
+    except InvalidVersion:
+        return False
 
 
 def _file_name(file: Mapping[str, Any]) -> str:
@@ -167,43 +249,53 @@ def runtime_names(lock: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _of_source(each: Locked, subject: Subject) -> Iterator[Finding]:
+def _of_source(each: Locked, subject: Subject, place: str) -> Iterator[Finding]:
     named = f"{each.name} {each.version}".strip()
     allowed = subject.allowed.indexes
     what = f"{named} comes from {each.source[:200]!r}"
     if each.kind in ("git", "url"):
-        yield RULES["PB407"].at(LOCK, what)
+        yield RULES["PB407"].at(place, what)
     elif each.kind == "path" and each.source.startswith(("..", "/", "~")):
         fix = "What is submitted is the project's folder alone: use a package index, or copy it into the project."
-        yield RULES["PB407"].at(LOCK, what, fix, Severity.WARNING)
+        yield RULES["PB407"].at(place, what, fix, Severity.WARNING)
     elif each.kind == "registry" and allowed is not None and each.source.rstrip("/") not in _without_slash(allowed):
-        yield RULES["PB407"].at(LOCK, f"{named} comes from the index {each.source[:200]!r}")
-    if each.unhashed and each.kind != "path" and each.name != KIT:
-        yield RULES["PB403"].at(LOCK, f"{named}: no hash for {each.unhashed[0][:100]}")
+        told = f"{named} comes from the index {each.source[:200]!r}"
+        # Wherever a lock file has the kit from: a release is made with the instance's own.
+        yield RULES["PB407"].at(place, told, *((_KITS_INDEX, Severity.NOTE) if _is_kit(each, place) else ()))
+    if each.strange and not _is_kit(each, place):
+        told = f"{named} has a file of another package or version: {each.strange[0][:100]!a}"
+        yield RULES["PB407"].at(place, told, "Run `uv lock`, and leave the file as it comes.")
+    if each.unhashed and each.kind != "path" and not _is_kit(each, place):
+        yield RULES["PB403"].at(place, f"{named}: no hash for {each.unhashed[0][:100]}")
+
+
+_KITS_INDEX: Final = (
+    "The release has this instance's own. Lock it from here, too, to work on the project with the same."
+)
 
 
 def _without_slash(indexes: tuple[str, ...]) -> set[str]:
     return {each.rstrip("/") for each in indexes}
 
 
-def _of_facts(each: Locked, subject: Subject) -> Iterator[Finding]:
+def _of_facts(each: Locked, subject: Subject, place: str) -> Iterator[Finding]:
     facts = (subject.packages or {}).get((each.name, each.version))
     named = f"{each.name} {each.version}"
     if facts is None:
         return
     if facts.yanked is not None:
-        fix = f"Run `uv lock --upgrade-package {each.name}`."
-        yield RULES["PB404"].at(LOCK, f"{named} was yanked: {facts.yanked[:200] or 'no reason given'}", fix)
+        fix = f"Run `uv lock --upgrade-package {each.name}`, where it is locked."
+        yield RULES["PB404"].at(place, f"{named} was yanked: {facts.yanked[:200] or 'no reason given'}", fix)
     for advisory in facts.advisories:
         about = f": {advisory.summary[:160]}" if advisory.summary else ""
         if advisory.malicious:
-            yield RULES["PB405"].at(LOCK, f"{named} is malicious ({advisory.id}){about}")
+            yield RULES["PB405"].at(place, f"{named} is malicious ({advisory.id}){about}")
         else:
             mend = f"Version {advisory.fixed} is without it." if advisory.fixed else None
-            yield RULES["PB406"].at(LOCK, f"{named}: {advisory.id}{about}", mend)
+            yield RULES["PB406"].at(place, f"{named}: {advisory.id}{about}", mend)
     licences = set(re.findall(r"[A-Za-z0-9.+-]+", facts.licence))
     if refused := licences & set(subject.allowed.licences_refused):
-        yield RULES["PB409"].at(LOCK, f"{named}: {', '.join(sorted(refused))}")
+        yield RULES["PB409"].at(place, f"{named}: {', '.join(sorted(refused))}")
 
 
 def _differences(project: Mapping[str, Any], lock: Mapping[str, Any]) -> Iterator[str]:

@@ -85,7 +85,13 @@ def _of_code(subject: Subject, declared: set[str]) -> Iterator[Finding]:
     client = next((name for name in sorted(subject.code.imports) if _is_network(name)), "")
     if client and not known and not addressed:
         yield RULES["PB704"].at(subject.code.imports[client], f"{client} is imported, and egress is empty")
-    if declared and not client and not any(_is_network(name, _MAYBE) for name in subject.code.imports):
+    # What a server of somebody else's reaches, in whatever language, is not for this to see.
+    if (
+        declared
+        and not subject.proxied
+        and not client
+        and not any(_is_network(name, _MAYBE) for name in subject.code.imports)
+    ):
         unused = sorted(host for host in declared if not any(host in each.text for each in subject.code.texts))
         if unused:
             yield RULES["PB706"].at(FILE_NAME, f"nothing in the code seems to reach {', '.join(unused[:5])}")

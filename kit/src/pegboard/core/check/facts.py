@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import replace
 from email.parser import BytesHeaderParser
 from html.parser import HTMLParser
@@ -20,8 +20,9 @@ from urllib.parse import urljoin
 from packaging.version import InvalidVersion, Version
 from pydantic import TypeAdapter
 
-from pegboard.core.check.dependencies import KIT, normalized, parse_lock
+from pegboard.core.check.dependencies import KIT, is_of, normalized, parse_lock, same_version
 from pegboard.core.check.model import Advisory, PackageFacts
+from pegboard.core.check.npm import NPM, npm_packages
 
 ACCEPT: Final = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 LARGEST_ANSWER: Final = 32 * 1024 * 1024
@@ -79,7 +80,7 @@ def asking(package: Wanted, advisories: Advisories) -> Generator[Ask, Answer | N
     address = f"{package.source}/{package.name}/"
     answer = yield Ask(address, ACCEPT)
     files = _files(answer, address) if answer is not None else []
-    mine = [each for each in files if _is_of(each.name, package)]
+    mine = [each for each in files if is_of(each.name, package.name, package.version)]
     if not mine:
         return None
     licence = ""
@@ -147,24 +148,6 @@ class _Page(HTMLParser):
             self._open = None
 
 
-def _is_of(file: str, package: Wanted) -> bool:
-    """Whether a wheel or a source distribution is of that version (binary distribution format, PEP 625)."""
-    stem = re.sub(r"\.(?:whl|tar\.gz|zip|tar\.bz2)$", "", file)
-    if file.endswith(".whl"):
-        name, _, rest = stem.partition("-")
-        version = rest.partition("-")[0]
-    else:
-        name, _, version = stem.rpartition("-")
-    return normalized(name) == package.name and _same_version(version, package.version)
-
-
-def _same_version(one: str, two: str) -> bool:
-    try:
-        return one == two or Version(one) == Version(two)
-    except InvalidVersion:
-        return False
-
-
 def licence_in(metadata: bytes) -> str:
     """The licence that core metadata give: an SPDX expression (PEP 639), else a classifier's, else the free text."""
     said = BytesHeaderParser().parsebytes(metadata)
@@ -180,14 +163,16 @@ def licence_in(metadata: bytes) -> str:
 
 
 class Advisories:
-    """Advisories of PyPI packages, by package.
+    """Advisories of packages of PyPI and npm, by package; a name of npm's has `npm:` before it.
 
     Args:
         documents: as JSON of the OSV schema; what is none is passed over, and counted.
+        names: packages of which something is to be known; None: all.
     """
 
-    def __init__(self, documents: Iterable[bytes] = ()) -> None:
+    def __init__(self, documents: Iterable[bytes] = (), names: Collection[str] | None = None) -> None:
         self.unread = 0
+        self._names = frozenset(map(_name, names)) if names is not None else None
         self._found: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
         for content in documents:
             self._add(content)
@@ -199,7 +184,7 @@ class Advisories:
         try:
             document = json.loads(content)
             affected = document["affected"]
-            listed = [(normalized(each["package"]["name"]), each) for each in affected if _is_pypi(each)]
+            listed = [(name, each) for each in affected if (name := _affected_name(each))]
             str(document["id"])
         except (ValueError, KeyError, TypeError, RecursionError):
             self.unread += 1
@@ -207,12 +192,13 @@ class Advisories:
         if document.get("withdrawn"):
             return
         for name, each in listed:
-            self._found.setdefault(name, []).append((document, each))
+            if self._names is None or name in self._names:
+                self._found.setdefault(name, []).append((document, each))
 
     def of(self, name: str, version: str) -> tuple[Advisory, ...]:
         """Those that a version is affected by, malicious ones first."""
         found: dict[str, Advisory] = {}
-        for document, affected in self._found.get(normalized(name), ()):
+        for document, affected in self._found.get(_name(name), ()):
             if (fixed := _affects(affected, version)) is not None:
                 about = str(document.get("summary") or document.get("details") or "")
                 advisory = Advisory(str(document["id"])[:64], " ".join(about.split())[:200], fixed)
@@ -220,8 +206,24 @@ class Advisories:
         return tuple(sorted(found.values(), key=lambda each: (not each.malicious, each.id)))
 
 
-def _is_pypi(affected: Mapping[str, Any]) -> bool:
-    return str(affected["package"]["ecosystem"]).partition(":")[0] == "PyPI"
+def _affected_name(affected: Mapping[str, Any]) -> str:
+    """The package that an advisory is of; empty where its ecosystem is none that servers are made of."""
+    prefix = {"PyPI": "", "npm": NPM}.get(str(affected["package"]["ecosystem"]).partition(":")[0])
+    return _name(f"{prefix}{affected['package']['name']}") if prefix is not None else ""
+
+
+def _name(name: str) -> str:
+    return name.lower() if name.startswith(NPM) else normalized(name)
+
+
+def npm_facts(lock: bytes | None, advisories: Advisories) -> Known:
+    """What advisories and the lock file itself say of the packages of npm."""
+    return {
+        (each.name, each.version): PackageFacts(
+            advisories=advisories.of(each.name, each.version), licence=each.licence
+        )
+        for each in npm_packages(lock)
+    }
 
 
 def _affects(affected: Mapping[str, Any], version: str) -> str | None:
@@ -230,7 +232,7 @@ def _affects(affected: Mapping[str, Any], version: str) -> str | None:
     A version that nobody can order is taken for affected by whatever has a range: it is better looked at.
     """
     listed = affected.get("versions")
-    named = isinstance(listed, list) and any(_same_version(str(each), version) for each in listed)
+    named = isinstance(listed, list) and any(same_version(str(each), version) for each in listed)
     fixed = ""
     inside = False
     for each in affected.get("ranges") or ():

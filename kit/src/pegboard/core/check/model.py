@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pegboard.core.check.code import Code, read_code
 from pegboard.core.manifest import FILE_NAME
+from pegboard.core.pins import FILE_NAME as PINS
 from pegboard.core.publishing import Finding, Severity
 from pegboard.core.release import Declaration
 
@@ -104,9 +105,16 @@ class Subject:
         return read_code(self.files)
 
     def place_of(self, tool: str) -> str:
-        """Where a tool is declared, as far as its code says it."""
+        """Where a tool is declared, as far as its code says it; one of somebody else's server where it is pinned."""
+        if self.proxied:
+            return PINS
         found = self.code.tools.get(tool)
         return found.place if found else FILE_NAME
+
+    @property
+    def proxied(self) -> bool:
+        """Whether the tools are of a server that somebody else wrote."""
+        return self.declaration.manifest.proxy is not None
 
     @property
     def server(self) -> str:
