@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -21,18 +21,19 @@ from typing import Annotated, Final
 
 import typer
 
+from pegboard.advisories import read_advisories
 from pegboard.cli import render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.text import line
 from pegboard.core.archive import SKIPPED as _SKIPPED
 from pegboard.core.check import RULES, Report, Subject, check_files, sarif
 from pegboard.core.check import check as check_release
-from pegboard.core.check.dependencies import LOCK
-from pegboard.core.check.facts import Advisories, Known
+from pegboard.core.check.dependencies import LOCK, NPM_LOCK
+from pegboard.core.check.facts import Known
 from pegboard.core.errors import ConfigurationError, DeclarationError
 from pegboard.core.manifest import FILE_NAME
 from pegboard.core.publishing import Finding, Severity
-from pegboard.lookup import look_up, read_advisories
+from pegboard.lookup import look_up
 from pegboard.project import Inspected, inspect_project
 from pegboard.server import Server
 
@@ -93,14 +94,15 @@ def check(
         render.document({"project": str(folder), "ok": report.ok, "tools": tools, **said, "tokens": tokens})
     else:
         _print(report, notes)
-        render.hint(summary(report, tools))
+        unsaid = report.count(Severity.NOTE) and not notes
+        render.hint(summary(report, tools) + (" See notes: --notes" if unsaid else ""))
     if not report.ok:
         raise typer.Exit(ExitStatus.FAILED)
 
 
 def _looking_up(place: Path | None) -> LookUp:
     try:
-        advisories = read_advisories(place) if place is not None else Advisories()
+        advisories = read_advisories(place)
     except (OSError, zipfile.BadZipFile) as error:
         raise Failure.usage(f"--advisories {place}: cannot be read: {error}.") from error
     return partial(look_up, advisories=advisories)
@@ -115,13 +117,22 @@ def look_at(folder: Path, namespace: str = "dev", look_up: LookUp | None = None)
         look_up: finds out what is known of a lock file's packages; without it nobody is asked.
     """
     files = read_files(folder)
-    known = look_up(files[LOCK]) if look_up is not None and LOCK in files else None
+    known = _known(files, look_up) if look_up is not None and LOCK in files else None
     problems, inspected = _problems(folder)
     tools = len(inspected.server.tools) if inspected and inspected.server else 0
     if inspected is None or inspected.project is None:
         return check_files(files, problems, known), tools
     subject = Subject(inspected.project.declaration, namespace=namespace, files=files, packages=known)
     return check_release(subject), tools
+
+
+def _known(files: Mapping[str, bytes], look_up: LookUp) -> Known:
+    """What is known of the packages of each lock file: the project's, and those of a backend in its own folder."""
+    found = Known()
+    for name, content in files.items():
+        if name == LOCK or (name.count("/") == 1 and name.endswith((f"/{LOCK}", f"/{NPM_LOCK}"))):
+            found |= look_up(content)
+    return found
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ import uvicorn
 from pegboard.core import metrics
 from pegboard.core.environment import DECLARES_OTHERWISE, DOES_NOT_FIT, SMOKE_YES, ServerEnvironment
 from pegboard.core.errors import ConfigurationError, DeclarationError, PegboardError
+from pegboard.core.manifest import read_manifest
 from pegboard.core.names import ServerName
 from pegboard.core.pinned import differs
 from pegboard.core.release import Declaration
@@ -30,6 +31,7 @@ from pegboard.remote.logs import configure_logging
 from pegboard.remote.metrics import ServerMeter
 from pegboard.remote.process import OthersOver, OwnProcess
 from pegboard.remote.spool import Spool, SpoolReader
+from pegboard.remote.undeclared import Undeclared
 from pegboard.transport.application import build_application
 from pegboard.transport.http import GovernedApp
 
@@ -140,6 +142,7 @@ def main() -> int:
     try:
         environment = ServerEnvironment.read(os.environ)
         configure_logging(ServerName.parse(environment.server), environment.release, environment.replica)
+        Undeclared(read_manifest(environment.project).egress).watch()
         application = assemble(environment)
     except DeclaresOtherwise as error:
         logger.error("this server does not start, since its code is not what its release declared: %s", error)

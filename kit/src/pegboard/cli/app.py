@@ -25,12 +25,13 @@ from pegboard.cli import (
     rules,
     stops,
 )
-from pegboard.cli.author.deployment import deployment, deprecate, pause, promote, retire, rollback, scale
+from pegboard.cli.author.deployment import deployment, deprecate, pause, promote, restart, retire, rollback, scale
 from pegboard.cli.author.logs import logs
 from pegboard.cli.author.new import new
 from pegboard.cli.author.publishers import publishers
 from pegboard.cli.author.releases import releases
 from pegboard.cli.author.submit import submit
+from pegboard.cli.author.withdraw import withdraw
 from pegboard.cli.connect.command import connect
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.login import commands as login
@@ -60,12 +61,14 @@ for command in (
     new,
     submit,
     releases,
+    withdraw,
     publishers,
     deployment,
     promote,
     rollback,
     pause,
     scale,
+    restart,
     logs,
     deprecate,
     retire,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
@@ -17,6 +17,9 @@ from pegboard.cli.http import API_S, CONNECT_S, Token, document, failure_of, rea
 from pegboard.cli.options import Options
 from pegboard.cli.text import line
 from pegboard.core.names import ServerName, api_audience
+
+if TYPE_CHECKING:
+    from pegboard.cli.service import Service
 
 DEMO_GRANT = "urn:pegboard:params:oauth:grant-type:demo-person"
 TOKEN_VARIABLE = "PEGBOARD_TOKEN"  # noqa: S105 - a variable's name
@@ -45,6 +48,7 @@ class HubClient:
             timeout=httpx2.Timeout(API_S, connect=CONNECT_S),
             trust_env=trusts_proxies(options.url),
         )
+        self._service = _service(options)
 
     def __enter__(self) -> HubClient:
         return self
@@ -198,7 +202,7 @@ class HubClient:
         if self._options.person is None:
             if resource == api_audience(self._options.url) and (given := given_token(os.environ)):
                 return Token(given, resource, {"access_token": given, "token_type": "Bearer"})
-            return self._login_token(resource)
+            return self._service.token(resource) if self._service else self._login_token(resource)
         response = self._ask(
             {
                 "person": self._options.person,
@@ -239,6 +243,9 @@ class HubClient:
         """Whether another token may be had in place of one that was refused; it is forgotten then."""
         if self._options.person is not None or given_token(os.environ):
             return False
+        if self._service:
+            self._service.drop()
+            return True
         from pegboard.cli.login.tokens import Tokens
 
         Tokens(self._options.url).drop(token.resource, token.value)
@@ -265,6 +272,14 @@ class HubClient:
         if known:
             mend += f" (or use --as PERSON: {known})"
         return Failure.here(ExitStatus.UNREACHABLE, "not_signed_in", "You are not signed in.", mend)
+
+
+def _service(options: Options) -> Service | None:
+    """The program that this runs as, where the environment names its certificate."""
+    from pegboard.cli.service import SVID_VARIABLE, Service
+
+    folder = os.environ.get(SVID_VARIABLE)
+    return Service(Path(folder), options.url) if folder and options.person is None else None
 
 
 def given_token(variables: Mapping[str, str]) -> str:

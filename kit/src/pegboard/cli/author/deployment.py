@@ -1,4 +1,4 @@
-"""`promote`, `rollback`, `pause`, `scale`, `deprecate`, `retire`: what an owner does with what runs."""
+"""`promote`, `rollback`, `pause`, `scale`, `restart`, `deprecate`, `retire`: what an owner does with what runs."""
 
 from __future__ import annotations
 
@@ -159,6 +159,22 @@ def scale(
 
 
 @with_options
+def restart(options: Options, server: ServerArgument, why: WhyOption = "") -> None:
+    """Start a server's processes anew, as after one of its secrets changed. No call is lost.
+
+    Each process ends once a new one answers in its place. Where the new ones do not come up, the old ones go on.
+
+    \b
+    Examples:
+      pegboard restart prod/presto --why "its password changed"
+    """
+    from pegboard.cli.client import HubClient
+
+    with HubClient(options) as hub:
+        _act(hub, server_named(server), "restart", {"why": why}, options)
+
+
+@with_options
 def deprecate(
     options: Options,
     server: ServerArgument,
@@ -252,6 +268,9 @@ def _done(found: Mapping[str, Any], verb: str, took: float, options: Options) ->
     if verb in ("promote", "rollback") and found.get("stage") == "starting":
         look = f"pegboard deployment {line(found.get('server', ''))}{options.as_arguments()}"
         return f"On its way: the release is being started, and takes the calls once it answers. Look: {look}"
+    if verb == "restart":
+        look = f"pegboard deployment {line(found.get('server', ''))}{options.as_arguments()}"
+        return f"On its way: a process ends once a new one answers in its place. Look: {look}"
     return f"Done in {took:.1f} s."
 
 

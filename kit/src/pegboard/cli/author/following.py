@@ -27,7 +27,8 @@ MOST_LINES = 12
 BUILDER = "machine-"
 """How the platform's own builders are called: who builds is of interest to no author."""
 
-_PASSING = frozenset({"unreachable", "not_pegboard", "server_unavailable", "storage_unavailable"})
+_PASSING = frozenset({"unreachable", "not_pegboard", "server_unavailable", "storage_unavailable", "hub_unavailable"})
+"""Refusals while a hub or an edge starts again: it is asked anew."""
 
 Get = Callable[..., Mapping[str, Any]]
 
@@ -52,6 +53,10 @@ class Submission:
     def look(self, options: Options) -> str:
         """The command that looks at it again."""
         return f"pegboard releases {self.server} show {self.id} --follow{options.as_arguments()}"
+
+    def differs(self, options: Options) -> str:
+        """The command that prints what differs from the release before."""
+        return f"pegboard releases {self.server} diff {self.id}{options.as_arguments()}"
 
 
 def follow(submission: Submission, get: Get, options: Options, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -109,7 +114,7 @@ def end(
         if options.as_json:
             render.document(found)
             return
-        tell(found, said=said)
+        tell(found, submission.differs(options), said=said)
         render.text(f"{submission.server} is live: {release_of(found)}")
         render.hint(f"Its tools: pegboard tools {submission.server}{options.as_arguments()}")
         render.hint(f"Its log:   pegboard logs {submission.server} --follow{options.as_arguments()}")
@@ -117,12 +122,19 @@ def end(
     failure = _ended(submission, state, found, options)
     failure.details = {"submission": dict(found)}
     if not options.as_json:
-        tell(found, said=said)
+        tell(found, submission.differs(options), said=said)
     raise failure
 
 
-def tell(found: Mapping[str, Any], most: int = MOST_LINES, said: Collection[str] = frozenset()) -> None:
-    """Print what checks found that was not said yet, and so many lines of what differs from the release before."""
+def tell(found: Mapping[str, Any], whole: str, most: int = MOST_LINES, said: Collection[str] = frozenset()) -> None:
+    """Print what checks found that was not said yet, and so many lines of what differs from the release before.
+
+    Args:
+        found: what the hub has of it.
+        whole: the command that prints all that differs.
+        most: lines of what differs.
+        said: findings that were printed already, as lines.
+    """
     for finding in found.get("findings") or ():
         if not isinstance(finding, Mapping) or finding.get("severity") == Severity.NOTE:
             continue
@@ -132,7 +144,7 @@ def tell(found: Mapping[str, Any], most: int = MOST_LINES, said: Collection[str]
     for change in changes[:most]:
         render.text(f"  {change}")
     if len(changes) > most:
-        render.text(f"  … and {len(changes) - most} lines more")
+        render.text(f"  … and {len(changes) - most} lines more: {whole}")
 
 
 def release_of(found: Mapping[str, Any]) -> str:

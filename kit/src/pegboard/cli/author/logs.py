@@ -111,7 +111,8 @@ def _print(lines: list[Mapping[str, Any]], options: Options) -> None:
         if options.as_json:
             print(json.dumps(each))
             continue
-        request = f" [{line(each['request_id'])}]" if each.get("request_id") else ""
+        told = str(each.get("request_id") or "")
+        request = f" [{line(told)}]" if told and told not in str(each.get("text", "")) else ""
         level = f" {line(each['level'])}" if each.get("level") else ""
         render.text(
             f"{line(each.get('at', ''))} {line(each.get('replica', ''))}{level} {line(each.get('text', ''))}{request}"

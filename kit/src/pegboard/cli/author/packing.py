@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pegboard.cli.exit import ExitStatus, Failure
+from pegboard.cli.text import line
 from pegboard.core.archive import SKIPPED, ArchiveRefused, File, pack
 from pegboard.core.manifest import FILE_NAME
 
@@ -78,6 +79,26 @@ def _check_kit(folder: Path) -> None:
             'In pyproject.toml write [tool.uv.sources] pegboard = { index = "pegboard" } and [[tool.uv.index]] '
             'name = "pegboard", url = "…/packages/simple/" of your instance, explicit = true; then: uv lock',
         )
+
+
+def how_to_move(folder: Path, index: str) -> str:
+    """What to do where a project's lock file has the kit from another instance's index; empty where it has not.
+
+    Args:
+        folder: the project's.
+        index: of the instance that it goes to.
+    """
+    try:
+        packages = tomllib.loads((folder / LOCK).read_text(encoding="utf-8"))["package"]
+        found = next(each["source"]["registry"] for each in packages if each["name"] == "pegboard")
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        return ""
+    if found.rstrip("/") == index.rstrip("/"):
+        return ""
+    return (
+        f"Its kit is locked from {line(found)}, which is another instance's index. Name this one's as url under "
+        f"[[tool.uv.index]] in pyproject.toml, {line(index)}, and run: uv lock"
+    )
 
 
 def _place(source: Mapping[str, str]) -> str:

@@ -62,7 +62,7 @@ def releases(
         if action == "list":
             _list(hub, name, limit, options)
             return
-        found = hub.get(f"submissions/{quote(_id(hub, name, release, options), safe='')}")
+        found = hub.get(f"submissions/{quote(submission_named(hub, name, release, options), safe='')}")
         submission = Submission(str(name), str(found.get("id", "")))
         if action == "diff":
             _differs(found, options)
@@ -119,7 +119,7 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _id(hub: HubClient, server: ServerName, release: str | None, options: Options) -> str:
+def submission_named(hub: HubClient, server: ServerName, release: str | None, options: Options) -> str:
     """The submission that somebody means: by id, version, or the beginning of a digest of two at least."""
     found = hub.every(f"servers/{server}/submissions", "submissions")
     if release is None and found:
@@ -151,7 +151,7 @@ def _show(hub: HubClient, submission: Submission, found: Mapping[str, Any], opti
         return
     for label, value in _facts(submission, found):
         render.text(f"{label:<14}{line(value)}")
-    tell(found)
+    tell(found, submission.differs(options))
     rows = [each for each in events.get("events") or () if isinstance(each, Mapping)]
     if rows:
         print()
@@ -194,4 +194,4 @@ def _differs(found: Mapping[str, Any], options: Options) -> None:
     if not found.get("changes"):
         render.hint("Nothing that a caller or a reviewer would see differs from the release before it.")
         return
-    tell({"changes": found["changes"]}, most=EVERY)
+    tell({"changes": found["changes"]}, "", most=EVERY)

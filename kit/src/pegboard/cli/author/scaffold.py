@@ -7,7 +7,6 @@ for an answer, and a word that nothing answers is an error. `_module_` in a path
 from __future__ import annotations
 
 import json
-import keyword
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -98,15 +97,15 @@ def project(about: About, content: Content, kit: Kit) -> dict[str, bytes]:
         texts |= dict(_texts(files("pegboard") / "templates" / folder))
     words = {**_words(about, content, kit), **content.words}
     for part in PARTS:
-        words[part] = _filled(texts.pop(part, ""), words).strip("\n")
+        text = _filled(texts.pop(part, ""), words).strip("\n")
+        words[part] = f"\n{text}\n" if text else ""
     found = {_path(path, about): _filled(text, words).encode() for path, text in texts.items()}
     return {**found, **{_path(path, about): data for path, data in content.files.items()}}
 
 
 def identifier(name: str) -> str:
-    """A name as Python can have one."""
-    plain = re.sub(r"\W", "_", name)
-    return f"{plain}_" if keyword.iskeyword(plain) else plain
+    """A server's name as the beginning of a name in Python. More follows it, so that it is no keyword."""
+    return name.replace("-", "_")
 
 
 def sample(template: str, name: str) -> bytes:

@@ -14,13 +14,14 @@ import typer
 
 from pegboard.cli import render
 from pegboard.cli.author.following import Submission, end, follow
-from pegboard.cli.author.packing import Origin, cloned, origin, packed
+from pegboard.cli.author.new import INDEX_PATH
+from pegboard.cli.author.packing import Origin, cloned, how_to_move, origin, packed
 from pegboard.cli.author.uv import run_uv, told
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import line
 from pegboard.core.errors import ConfigurationError
-from pegboard.core.manifest import read_manifest
+from pegboard.core.manifest import FILE_NAME, read_manifest
 from pegboard.core.names import ServerName
 from pegboard.core.publishing import SOURCE_TYPE, sha256
 
@@ -51,8 +52,8 @@ def submit(
     """Submit a project: it is checked, built, checked again in isolation, and released.
 
     In dev it goes live at once. In prod it waits for what reviews ask, and the exit status is 4. It goes on when you
-    press Ctrl-C, and you are told how to look again. In a CI job PEGBOARD_TOKEN, or PEGBOARD_TOKEN_FILE, holds the
-    token of a service that the owner named as publisher.
+    press Ctrl-C, and you are told how to look again. A CI job that the owner named as publisher submits with its own
+    certificate, in the folder PEGBOARD_SVID, or with a token in PEGBOARD_TOKEN or PEGBOARD_TOKEN_FILE.
 
     \b
     Examples:
@@ -65,8 +66,8 @@ def submit(
         raise Failure.usage(f"--message has {len(message)} characters, and {LONGEST_MESSAGE} is the most.")
     with TemporaryDirectory(prefix="pegboard-") if git else nullcontext("") as checkout:
         folder, whence = _source(project, git, Path(checkout))
-        server = _server(folder, namespace)
-        _check_token(folder)
+        server = _server(folder, namespace, f"{line(project)} of that repository" if git else "")
+        _check_secrets(folder)
         said = _check(folder, namespace, options) if checks and git is None else []
         archive = packed(folder)
     say = render.hint if options.as_json else render.text
@@ -96,8 +97,11 @@ def _source(project: Path, git: str | None, checkout: Path) -> tuple[Path, Origi
     return folder, whence
 
 
-def _server(folder: Path, namespace: str) -> ServerName:
+def _server(folder: Path, namespace: str, elsewhere: str) -> ServerName:
     try:
+        if elsewhere and not (folder / FILE_NAME).is_file():
+            mend = "Name the project's folder in it: pegboard submit --git URL@REF FOLDER"
+            raise Failure.usage(f"There is no {FILE_NAME} in {elsewhere}.", mend)
         return ServerName(namespace, read_manifest(folder).name)
     except ConfigurationError as error:
         mend = "Make a project: pegboard new NAME. Or name its folder: pegboard submit DIR"
@@ -106,18 +110,20 @@ def _server(folder: Path, namespace: str) -> ServerName:
         raise Failure.usage(f"--namespace {line(namespace)}: {error}.") from error
 
 
-def _check_token(folder: Path) -> None:
-    """See that a job's token is no part of what it submits.
+def _check_secrets(folder: Path) -> None:
+    """See that a job's token and key are no part of what it submits.
 
     Raises:
-        Failure: it lies in the project's folder.
+        Failure: they lie in the project's folder.
     """
     from pegboard.cli.client import TOKEN_FILE_VARIABLE
+    from pegboard.cli.service import SVID_VARIABLE
 
-    place = os.environ.get(TOKEN_FILE_VARIABLE)
-    if place and Path(place).resolve().is_relative_to(folder):
-        message = f"{TOKEN_FILE_VARIABLE}={line(place)} lies in the project's folder, and would be submitted with it."
-        raise Failure.usage(message, "Keep it elsewhere, as in the job's own temporary folder.")
+    for variable in (TOKEN_FILE_VARIABLE, SVID_VARIABLE):
+        place = os.environ.get(variable)
+        if place and Path(place).resolve().is_relative_to(folder):
+            message = f"{variable}={line(place)} lies in the project's folder, and would be submitted with it."
+            raise Failure.usage(message, "Keep it elsewhere, as in the job's own temporary folder.")
 
 
 def _check(folder: Path, namespace: str, options: Options) -> list[str]:
@@ -133,7 +139,8 @@ def _check(folder: Path, namespace: str, options: Options) -> list[str]:
         report = None
     if not isinstance(report, dict):
         message = f"It cannot be checked here: {line(told(done))}"
-        mend = "Mend that (uv lock makes the lock file anew), or leave it to the hub: pegboard submit --no-check"
+        mend = how_to_move(folder, f"{options.url}{INDEX_PATH}") or "Mend that (uv lock makes the lock file anew)"
+        mend = f"{mend.removesuffix('.')}. Or leave it to the hub: pegboard submit --no-check"
         raise Failure.here(ExitStatus.FAILED, "not_checked", message, mend)
     problems, warnings = _findings(report, "error"), _findings(report, "warning")
     for each in (*problems, *warnings):
