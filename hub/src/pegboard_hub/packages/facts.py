@@ -7,7 +7,6 @@ other. Nothing of an answer runs, and what does not come in time is not known, w
 from __future__ import annotations
 
 import asyncio
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -31,27 +30,6 @@ WHOLE_S: Final = 30.0
 
 ANSWER_S: Final = 10.0
 AT_ONCE: Final = 8
-
-
-def read_advisories(place: Path | None) -> Advisories:
-    """The advisories in a folder (at any depth) or a zip archive, as osv.dev publishes them; none without a place.
-
-    Raises:
-        OSError: it cannot be read.
-        zipfile.BadZipFile: it is no archive.
-    """
-    return Advisories(_documents(place) if place is not None else ())
-
-
-def _documents(place: Path) -> Iterator[bytes]:
-    if place.is_dir():
-        for path in sorted(place.rglob("*.json")):
-            yield path.read_bytes()
-        return
-    with zipfile.ZipFile(place) as archive:
-        for name in sorted(archive.namelist()):
-            if name.endswith(".json"):
-                yield archive.read(name)
 
 
 async def look_up(

@@ -49,15 +49,8 @@ class Shelf:
             OSError: it cannot be written.
         """
         wheel = kit_wheel()
-        path = self._folder / wheel.digest / wheel.file_name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_bytes(wheel.content)
-            part.replace(path)
-        newest = self._newest()
-        if newest.get(wheel.version) != wheel.digest:
-            replace_file(self._folder / _NEWEST, json.dumps({**newest, wheel.version: wheel.digest}) + "\n")
+        path = self._put(wheel.digest, wheel.file_name, wheel.content)
+        self._note(wheel.version, wheel.digest)
         return KeptWheel(wheel.version, wheel.digest, path)
 
     def by_digest(self, digest: str) -> KeptWheel | None:
@@ -74,6 +67,22 @@ class Shelf:
         digest = self._newest().get(version)
         return self.by_digest(digest) if digest else None
 
+    def newest(self) -> tuple[KeptWheel, ...]:
+        """The newest wheel of each version."""
+        return tuple(kept for version in self.versions() if (kept := self.of_version(version)) is not None)
+
+    def take(self, version: str, digest: str, file_name: str, content: bytes) -> None:
+        """Keep a wheel of another instance's shelf, as its newest of that version.
+
+        Raises:
+            ValueError: it is not what its digest says.
+            OSError: it cannot be written.
+        """
+        if hashlib.sha256(content).hexdigest() != digest or "/" in file_name:
+            raise ValueError(f"{file_name[:100]!r} is not {digest[:12]}")
+        self._put(digest, file_name, content)
+        self._note(version, digest)
+
     @staticmethod
     def metadata(kept: KeptWheel) -> bytes:
         """The core metadata of a wheel."""
@@ -88,6 +97,20 @@ class Shelf:
         """Every wheel's file by its digest."""
         found = (self.by_digest(each.name) for each in sorted(self._folder.glob("*")) if each.is_dir())
         return {kept.digest: kept.path for kept in found if kept is not None}
+
+    def _put(self, digest: str, file_name: str, content: bytes) -> Path:
+        path = self._folder / digest / file_name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}.part")
+            part.write_bytes(content)
+            part.replace(path)
+        return path
+
+    def _note(self, version: str, digest: str) -> None:
+        newest = self._newest()
+        if newest.get(version) != digest:
+            replace_file(self._folder / _NEWEST, json.dumps({**newest, version: digest}) + "\n")
 
     def _newest(self) -> Mapping[str, str]:
         try:

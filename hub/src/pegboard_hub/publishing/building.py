@@ -6,9 +6,10 @@ tell is not taken: builder and attempt must be those of now. Whatever dies, noth
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, case, func, or_, outerjoin, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.publishing import Artifact, State, Trouble, sha256
@@ -19,6 +20,7 @@ from pegboard_hub.publishing.model import submissions
 from pegboard_hub.publishing.orders import CLAIM_S, BuildOrder, BuildResult, Progress, Told
 from pegboard_hub.publishing.submissions import Submission, find
 from pegboard_hub.publishing.transitions import move, tell
+from pegboard_hub.registry.model import servers
 
 MOST_ATTEMPTS: Final = 5
 """How often an order is given out: by then its trouble is no passing one."""
@@ -31,28 +33,37 @@ LONGEST_PAUSE_MS: Final = PAUSE_MS * 2**MOST_ATTEMPTS
 BUILDING: Final = "building"
 WAITING: Final = "waiting for a builder"
 
+_GIVEN_UP: Final = (
+    f"It was tried {MOST_ATTEMPTS} times, and is not tried again: see that what it names answers, and submit it "
+    "again. If it stays so, tell the platform team."
+)
+
 _TELL_US: Final = "Tell the platform team the submission's id; submitting it again begins anew."
 
 
-async def claim(connection: AsyncConnection, builder: str, now_ms: int) -> BuildOrder | None:
-    """The oldest order that nobody works on; None where there is none.
+async def claim(
+    connection: AsyncConnection, builder: str, now_ms: int, gone: Collection[str] = ()
+) -> BuildOrder | None:
+    """The next order that nobody works on; None where there is none.
 
-    One that was given out too often fails instead.
+    Teams take turns: first whoever has the fewest builds under way, of those whoever was built for longest ago, and
+    of one team the oldest. One that was given out too often fails instead.
+
+    Args:
+        connection: of a write transaction.
+        builder: who asks.
+        now_ms: milliseconds since the epoch.
+        gone: builders that have ended; what they had is given out again.
     """
-    silent_ms = int(CLAIM_S * 1000)
-    heard, again = submissions.c.heard_at_ms, submissions.c.retry_at_ms
-    # What was written under a clock that was ahead does not wait until it is right.
-    free = or_(submissions.c.builder.is_(None), heard < now_ms - silent_ms, heard > now_ms + silent_ms)
-    due = or_(again.is_(None), again <= now_ms, again > now_ms + LONGEST_PAUSE_MS)
-    query = (
-        select(submissions.c.id, submissions.c.server, submissions.c.source, submissions.c.attempt)
-        .where(and_(submissions.c.state == State.SUBMITTED, free, due))
-        .order_by(submissions.c.created_at_ms, submissions.c.id)
-    )
-    for row in await connection.execute(query):
+    for row in await _in_turn(connection, now_ms, gone):
         if row.attempt >= MOST_ATTEMPTS:
             what = f"It was given to a builder {row.attempt} times, and none of them came to an end."
             await fail(connection, row.id, State.SUBMITTED, Trouble(step=BUILDING, what=what, mend=_TELL_US), now_ms)
+            continue
+        if await artifacts.missing(connection, [row.source]):
+            what = "Its source is not kept any more, or has changed on the disk of the hub's database."
+            lost = Trouble(step=BUILDING, what=what, mend="Submit it again.")
+            await fail(connection, row.id, State.SUBMITTED, lost, now_ms)
             continue
         attempt = row.attempt + 1
         await tell(connection, row.id, State.SUBMITTED, BUILDING, now_ms, what=_again(attempt), who=builder)
@@ -63,6 +74,35 @@ async def claim(connection: AsyncConnection, builder: str, now_ms: int) -> Build
         )
         return BuildOrder(id=row.id, server=row.server, source=row.source, attempt=attempt)
     return None
+
+
+async def _in_turn(connection: AsyncConnection, now_ms: int, gone: Collection[str]) -> list[Any]:
+    """Orders that nobody works on, those first whose turn it is."""
+    silent_ms = int(CLAIM_S * 1000)
+    heard, again, builder = submissions.c.heard_at_ms, submissions.c.retry_at_ms, submissions.c.builder
+    # What was written under a clock that was ahead does not wait until it is right.
+    free = or_(builder.is_(None), heard < now_ms - silent_ms, heard > now_ms + silent_ms, builder.in_(sorted(gone)))
+    due = or_(again.is_(None), again <= now_ms, again > now_ms + LONGEST_PAUSE_MS)
+    submitted, team = submissions.c.state == State.SUBMITTED, func.coalesce(servers.c.owner, "").label("team")
+    owned = outerjoin(submissions, servers, servers.c.name == submissions.c.server)
+    waiting = (
+        select(submissions.c.id, submissions.c.server, submissions.c.source, submissions.c.attempt, team)
+        .select_from(owned)
+        .where(and_(submitted, free, due))
+        .order_by(submissions.c.created_at_ms, submissions.c.id)
+    )
+    found = list(await connection.execute(waiting))
+    if len({row.team for row in found}) < 2:
+        return found
+    under_way = func.sum(case((and_(submitted, ~free), 1), else_=0))
+    had = (
+        select(team, under_way, func.coalesce(func.max(heard), 0))
+        .select_from(owned)
+        .where(team.in_(sorted({row.team for row in found})))
+        .group_by(team)
+    )
+    turn = {name: (count, last) for name, count, last in await connection.execute(had)}
+    return sorted(found, key=lambda row: turn[row.team])
 
 
 async def progress(connection: AsyncConnection, id_: str, word: Progress, now_ms: int) -> None:
@@ -97,6 +137,8 @@ async def result(connection: AsyncConnection, id_: str, word: Told, now_ms: int)
     elif word.result.again and word.result.trouble and found.attempt < MOST_ATTEMPTS:
         await _later(connection, found, trouble, now_ms)
     else:
+        if word.result.again:
+            trouble = trouble.model_copy(update={"mend": _GIVEN_UP})
         await fail(connection, id_, State.SUBMITTED, trouble, now_ms)
 
 
@@ -138,7 +180,7 @@ async def _built(connection: AsyncConnection, found: Submission, told: BuildResu
 
 async def _later(connection: AsyncConnection, found: Submission, trouble: Trouble, now_ms: int) -> None:
     pause_ms = PAUSE_MS * 2 ** (found.attempt - 1)
-    what = f"{shown(trouble.what)} It is tried again in {pause_ms // 1000} s."
+    what = f"{shown(trouble.what).rstrip('.')}. It is tried again in {pause_ms // 1000} s."
     await tell(connection, found.id, State.SUBMITTED, WAITING, now_ms, what=what)
     await connection.execute(
         update(submissions)

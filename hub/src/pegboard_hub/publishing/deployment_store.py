@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, and_, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,11 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pegboard.core.manifest import Manifest
 from pegboard.core.publishing import Artifact, State
 from pegboard.core.release import Declaration
-from pegboard_hub.publishing.model import deployments, replicas, submission_events, submissions
+from pegboard_hub.publishing.model import artifact_uses, deployments, replicas, submission_events, submissions
 from pegboard_hub.publishing.orders import Observed, Replica
 from pegboard_hub.publishing.rollout import Deployment, Running, Stage
 from pegboard_hub.registry.model import releases
 from pegboard_hub.storage.database import batches, insert_and_tell_new, insert_new
+
+FOLLOWED: Final = "followed from a folder"
+"""Step of a submission that ended because its server left the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,13 @@ async def last_good(connection: AsyncConnection, server: str, besides: Collectio
         .group_by(submission_events.c.submission)
         .subquery()
     )
+    # Whatever was live before its server was followed from a folder for a while is of another time.
+    followed = (
+        select(func.coalesce(func.max(submission_events.c.seq), 0))
+        .join(submissions, submissions.c.id == submission_events.c.submission)
+        .where(submissions.c.server == server, submission_events.c.step == FOLLOWED)
+        .scalar_subquery()
+    )
     query = (
         select(submissions.c.id)
         .join(was_live, was_live.c.submission == submissions.c.id)
@@ -113,11 +123,20 @@ async def last_good(connection: AsyncConnection, server: str, besides: Collectio
             submissions.c.server == server,
             submissions.c.state == State.SUPERSEDED,
             submissions.c.id.not_in(sorted(besides)),
+            was_live.c.seq > followed,
+            submissions.c.id.in_(select(artifact_uses.c.submission)),
         )
         .order_by(was_live.c.seq.desc())
         .limit(1)
     )
     return await connection.scalar(query)
+
+
+async def in_states(connection: AsyncConnection, server: str, states: Collection[State]) -> list[tuple[str, State]]:
+    """Submissions of a server that are in one of these states, with it."""
+    columns = submissions.c
+    query = select(columns.id, columns.state).where(columns.server == server, columns.state.in_([*states]))
+    return [(id_, State(state)) for id_, state in await connection.execute(query)]
 
 
 async def live_before(

@@ -7,13 +7,17 @@ there moves it in the same transaction (`settle`), so that nothing is decided wi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from sqlalchemy.exc import DBAPIError
+
 from pegboard.core.grants import Grant, GrantsFile
 from pegboard.core.publishing import State, Trouble
 from pegboard_hub.publishing import submissions
+from pegboard_hub.publishing.leaving import leave
 from pegboard_hub.publishing.submissions import Approval, Submission
 from pegboard_hub.publishing.transitions import move
 from pegboard_hub.registry import store
@@ -26,6 +30,11 @@ from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
 from pegboard_hub.registry.reviews.model import State as ReviewState
 from pegboard_hub.registry.reviews.rules import UNREVIEWED_SURFACES, common, left_of, together
 from pegboard_hub.registry.reviews.store import round_of, supersede
+from pegboard_hub.storage.errors import StorageUnavailable
+
+log = logging.getLogger(__name__)
+
+TELL_US: Final = "Tell the platform team the submission's id; submitting it again begins anew."
 
 REVIEW: Final = "review"
 """The step at which a reviewer's no ends a submission."""
@@ -145,18 +154,48 @@ async def take_back(changing: Changing, submission: Submission, actor: Actor, wh
 async def settle(changing: Changing) -> list[str]:
     """Move what waits for people to where the registry now is with it; gives the submissions that moved.
 
-    It looks at every submitted server that this transaction changed, and asks what is, not what was done: so it does
-    not matter who changed it, and it may be called again.
+    It looks at every server that this transaction changed, and asks what is, not what was done: so it does not matter
+    who changed it, and it may be called again. One that cannot be moved fails, and says so: it keeps nobody else's
+    change from being made.
+
+    Raises:
+        StorageUnavailable: the database takes no writes.
     """
     moved: list[str] = []
     for server in list(changing.changed.values()):
-        if server.submitted:
-            for each in await submissions.listed(
-                changing.connection, str(server.name), (State.IN_REVIEW, State.FAILED)
-            ):
-                if await _settle(changing, server, each):
-                    moved.append(each.id)
+        if not server.submitted:
+            moved += await leave(changing, server)
+            continue
+        for each in await submissions.listed(changing.connection, str(server.name), _FOLLOW):
+            if await _settle_alone(changing, server, each):
+                moved.append(each.id)
     return moved
+
+
+async def _settle_alone(changing: Changing, server: RegisteredServer, submission: Submission) -> bool:
+    """`_settle`, undone where it fails: what people decided is kept all the same, and the author is told."""
+    try:
+        async with changing.connection.begin_nested():
+            return await _settle(changing, server, submission)
+    except (StorageUnavailable, DBAPIError):
+        raise
+    except Exception:
+        facts = {"server": str(server.name), "submission": submission.id}
+        log.exception("a submission could not follow the registry", extra=facts)
+    if submission.state is State.FAILED:
+        return False
+    what = "It could not go on with what was decided of it."
+    trouble = Trouble(step="following the registry", what=what, mend=TELL_US)
+    return await move(
+        changing.connection,
+        submission.id,
+        submission.state,
+        State.FAILED,
+        trouble.step,
+        changing.now_ms,
+        what=what,
+        trouble=trouble.model_dump(mode="json"),
+    )
 
 
 async def _settle(changing: Changing, server: RegisteredServer, submission: Submission) -> bool:

@@ -29,10 +29,18 @@ artifacts = Table(
     Column("digest", String(64), primary_key=True, comment="SHA-256 of the content"),
     Column("kind", String(16), nullable=False, comment="source, project, wheel, file or sbom"),
     Column("size", BigInteger, nullable=False),
-    Column("content", LargeBinary, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
 )
 """Bytes by their digest. Nothing here is ever changed; what no submission names any more is swept."""
+
+artifact_parts = Table(
+    "artifact_parts",
+    metadata,
+    Column("digest", ForeignKey("artifacts.digest"), primary_key=True),
+    Column("part", Integer, primary_key=True, comment="from 0 on"),
+    Column("content", LargeBinary, nullable=False),
+)
+"""The bytes themselves, in parts of 1 MiB."""
 
 submissions = Table(
     "submissions",
@@ -68,6 +76,7 @@ submissions = Table(
     Index("ix_submissions_server", "server", "created_at_ms"),
     Index("ix_submissions_state", "state"),
     Index("ix_submissions_release", "server", "release"),
+    Index("ix_submissions_actor", "actor", "created_at_ms"),
 )
 
 submission_events = Table(
@@ -134,6 +143,13 @@ deployments = Table(
         nullable=False,
         server_default="",
         comment="why the candidate is one that is gone back to; empty: it is new",
+    ),
+    Column(
+        "turn",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="how often somebody had its processes started anew",
     ),
     Column("version", Integer, nullable=False, comment="counts up with each change, so that two do not meet"),
     Column("updated_at_ms", BigInteger, nullable=False),

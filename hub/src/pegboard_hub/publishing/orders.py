@@ -8,7 +8,7 @@ claimed for a while, and claimed again by whoever comes next when its builder wa
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,8 @@ OBSERVED: Final = "/internal/v1/runtime/observed"
 RELEASE_KEYS: Final = "/internal/v1/runtime/release-keys"
 PLATFORM_WHEEL: Final = "/internal/v1/runtime/packages/{digest}"
 
+BUILDING: Final = "/internal/v1/runtime/building"
+
 LONGEST_WAIT_S: Final = 20.0
 """Seconds for which the hub holds a question open until there is something to say."""
 
@@ -42,6 +44,11 @@ class Claim(BaseModel):
 
     builder: str = Field(min_length=1, max_length=64, description="its name; another for each process")
     wait_s: float = Field(default=0.0, ge=0.0, le=LONGEST_WAIT_S, description="for which the question is held open")
+    gone: tuple[Annotated[str, Field(max_length=64)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="builders that have ended: what they had is given out at once",
+    )
 
 
 class Progress(BaseModel):
@@ -98,6 +105,30 @@ class Told(BaseModel):
     result: BuildResult
 
 
+class KitFile(BaseModel):
+    """A wheel of the kit that the hub has; it is fetched by digest."""
+
+    model_config = _STRICT
+
+    version: str
+    digest: Digest
+    file: str = Field(pattern=r"^pegboard-[A-Za-z0-9._+!-]{1,150}\.whl$")
+
+
+class Grounds(BaseModel):
+    """What any builder goes by.
+
+    Attributes:
+        indexes: package indexes that lock files may name.
+        kit: the newest wheel of each version of the kit.
+    """
+
+    model_config = _STRICT
+
+    indexes: tuple[str, ...]
+    kit: tuple[KitFile, ...]
+
+
 class Role(StrEnum):
     """What a release is there for, in the order in which a runtime gives up things when it must."""
 
@@ -129,6 +160,8 @@ class DesiredRelease(BaseModel):
     Attributes:
         signature: of `SignedRelease`; what does not verify is not started.
         egress: what is granted, not what is asked for.
+        turn: replicas of an earlier one give way, each once another answers in its place. Raised where somebody wants
+            processes started anew.
     """
 
     model_config = _STRICT
@@ -140,6 +173,7 @@ class DesiredRelease(BaseModel):
     role: Role
     scale: Scale
     egress: tuple[str, ...] = ()
+    turn: int = Field(default=0, ge=0)
 
     @property
     def manifest(self) -> Manifest:

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from pegboard.core.address import UNIX
 from pegboard.core.bundle import Endpoint
 from pegboard.core.manifest import Replicas
 from pegboard_hub.publishing.deployment_store import Deployable
@@ -78,7 +79,7 @@ def endpoints(
             if not there:
                 found += [each.model_copy(update={"percent": percent}) for each in before if each.release == release]
         found += _told(there, release, percent)
-    return _summing(sorted(found, key=lambda each: (-each.percent, each.release, each.address)))
+    return _summing(_agreeing(sorted(found, key=lambda each: (-each.percent, each.release, each.address))))
 
 
 def _told(replicas: list[Replica], release: str, percent: int) -> Iterator[Endpoint]:
@@ -87,6 +88,19 @@ def _told(replicas: list[Replica], release: str, percent: int) -> Iterator[Endpo
             yield Endpoint(address=each.address, release=release, percent=percent)
         except ValidationError:
             log.error("a replica is nowhere an edge could reach it", extra={"replica": each.id})
+
+
+def _agreeing(found: list[Endpoint]) -> list[Endpoint]:
+    """Those that can stand beside one another in a bundle: each address once, and all of the first one's kind.
+
+    A bundle that cannot be made would be everybody's trouble: no stop would reach an edge any more, for what one
+    runtime said of one server, or while a namespace goes from one runtime to another.
+    """
+    kept: dict[str, Endpoint] = {}
+    for each in found:
+        if each.address not in kept and each.address.startswith(UNIX) == found[0].address.startswith(UNIX):
+            kept[each.address] = each
+    return list(kept.values())
 
 
 def _summing(found: list[Endpoint]) -> tuple[Endpoint, ...]:
@@ -136,6 +150,7 @@ def desired_server(
             role=role,
             scale=scale(deployment, known[submission].manifest.replicas, role, live_ready),
             egress=egress(known[submission]),
+            turn=deployment.turn,
         )
         for submission, (role, _) in roles(deployment).items()
         if submission in known
@@ -154,6 +169,7 @@ def desired(servers: Mapping[str, DesiredServer]) -> Desired:
                 each.release,
                 each.role,
                 each.scale.model_dump_json(),
+                str(each.turn),
                 *each.egress,
                 each.signature,
             )

@@ -65,6 +65,7 @@ class Deployment:
     leaving_until_ms: int | None = None
     proven: bool = False
     going_back: str = ""
+    turn: int = 0
     version: int = 0
     updated_at_ms: int = 0
 
@@ -77,12 +78,14 @@ class Running:
         heard_at_ms: when it last said so; 0: never.
         step: what it is at.
         trouble: why it does not come up.
+        notes: what its operators should know, as `ObservedRelease.notes`.
     """
 
     replicas: tuple[Replica, ...] = ()
     heard_at_ms: int = 0
     step: str = ""
     trouble: Trouble | None = None
+    notes: tuple[str, ...] = ()
 
     def ready(self, now_ms: int) -> int:
         """Replicas that answer, as far as a fresh word says so."""
@@ -118,6 +121,7 @@ class Seen:
     Attributes:
         approved: the newest submission that is approved and waits to be deployed; None: none.
         retired: nobody may call the server any more.
+        submitted: its releases are; else the operator's file names a folder for it.
         needed: replicas that a candidate must have ready.
         running: what runs, by submission.
         rollout: as the candidate's manifest says, or the live one's where there is none.
@@ -128,6 +132,7 @@ class Seen:
     now_ms: int
     approved: str | None = None
     retired: bool = False
+    submitted: bool = True
     needed: int = 1
     running: dict[str, Running] = field(default_factory=dict)
     rollout: Rollout = field(default_factory=Rollout)
@@ -173,7 +178,7 @@ def next_move(now: Deployment, seen: Seen) -> Next | None:
         return Next(Move.LET_GO, replace(now, leaving=None, leaving_until_ms=None))
     if now.candidate is not None and seen.retired:
         return _give_up(now, seen, "the server was retired meanwhile")
-    if seen.retired:
+    if seen.retired or not seen.submitted:
         return None
     # Nothing new while somebody holds it, or while it goes back.
     if seen.approved is not None and not now.paused and not now.going_back:
@@ -224,6 +229,17 @@ def give_up(now: Deployment, seen: Seen, why: str) -> Next:
     if now.candidate is None:
         raise ValueError("there is no candidate")
     return _give_up(now, seen, why)
+
+
+def fail(now: Deployment, seen: Seen, trouble: Trouble) -> Next:
+    """End a candidate that has not taken over yet.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if now.candidate is None:
+        raise ValueError("there is no candidate")
+    return _fail(now, seen, trouble)
 
 
 def hurry(now: Deployment, seen: Seen) -> Next | None:

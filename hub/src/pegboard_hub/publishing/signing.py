@@ -13,9 +13,14 @@ from pegboard_hub.publishing.submissions import Submission
 
 
 class Signing:
-    """Signs releases with the ring's current key, and tells which signatures are good no more."""
+    """Signs releases with the ring's current key, and tells which signatures are good no more.
+
+    Attributes:
+        not_signed: why releases were not signed anew when the keys changed last, by submission; a line each.
+    """
 
     def __init__(self, ring: Ring) -> None:
+        self.not_signed: dict[str, str] = {}
         self._ring = ring
         self._believed: Jwks | None = None
 
@@ -24,9 +29,14 @@ class Signing:
         """Whether the ring's keys are others than when `believes` was last asked for all."""
         return self._believed is not self._ring.jwks
 
-    def settled(self) -> None:
-        """Take note that every signature was looked at with the keys of now."""
-        self._believed = self._ring.jwks
+    @property
+    def keys(self) -> Jwks:
+        """Public halves of the keys of now; another object after each change."""
+        return self._ring.jwks
+
+    def settled(self, keys: Jwks) -> None:
+        """Take note that every signature was looked at with these keys."""
+        self._believed = keys
 
     def sign(self, submission: Submission, now_ms: int) -> str:
         """The signature of a submission that was built and checked.

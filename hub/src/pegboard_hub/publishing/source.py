@@ -67,6 +67,29 @@ class Project:
         return {path: file for path, file in self.files.items() if path in (FILE_NAME, PINS) or is_policy(path)}
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What the hub knows of a project without reading its files.
+
+    Attributes:
+        archive: as it was packed anew.
+        manifest: what its author says of it.
+    """
+
+    archive: bytes
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, project: Project) -> Submitted:
+        """That of a project."""
+        return cls(project.archive, project.manifest)
+
+    @property
+    def digest(self) -> str:
+        """Of the archive: what the source is named by."""
+        return sha256(self.archive)
+
+
 def is_policy(path: str) -> bool:
     """Whether a file is one of the server's policies."""
     return path.startswith(POLICIES) and path.endswith(POLICY) and "/" not in path.removeprefix(POLICIES)

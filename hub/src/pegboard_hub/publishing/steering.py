@@ -1,4 +1,4 @@
-"""What people want of a deployment: to go back, to go on, to hold it, or to have more or fewer replicas.
+"""What people want of a deployment: to go back, to go on, to hold it, other numbers of replicas, or new ones.
 
 | who | may |
 |---|---|
@@ -17,9 +17,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pegboard.core.names import ServerName
 from pegboard.core.publishing import State
+from pegboard_hub.publishing import artifacts
 from pegboard_hub.publishing import deployment_store as store
-from pegboard_hub.publishing.deployments import Deployments, Met
+from pegboard_hub.publishing.bounds import memory_of
+from pegboard_hub.publishing.deployments import Deployments
+from pegboard_hub.publishing.moving import Met
 from pegboard_hub.publishing.refusals import DeploymentRefused
 from pegboard_hub.publishing.rollout import DRAIN_S, Deployment, Seen, Stage, back, begin, give_up, hurry
 from pegboard_hub.registry.errors import ChangeRefused
@@ -181,9 +185,43 @@ class Steering:
             raise DeploymentRefused("invalid", "min", "It is more than max.", "Choose a lower one, or a higher max.")
 
         async def act(now: Deployment, _seen: Seen) -> None:
+            self._check_memory(who, now, max(most or 0, least or 0))
             after = replace(now, replicas_min=least, replicas_max=most)
             fields = {"replicas": (_numbers(now), _numbers(after))}
             await self._deployments.hold(now, after, who.actor, "scale", why, fields)
+
+        await self._try(server, act)
+
+    def _check_memory(self, who: Who, now: Deployment, most: int) -> None:
+        """Where nobody reviews what a server asks for, its owners have no more memory than the operator's file says.
+
+        Raises:
+            DeploymentRefused: so many replicas could use more together.
+        """
+        file = self._registry.grants_file
+        known = self._deployments.known.get(now.live or now.candidate or "")
+        operates = who.machine or self._roles().operate(who.groups)
+        if file is None or known is None or operates or not most:
+            return
+        if ServerName.parse(now.server).namespace not in file.reviews.unreviewed:
+            return
+        memory, limit = memory_of(known.manifest, most), file.publishing.limits.memory_mb
+        if memory > limit:
+            message = f"{most} replicas may use {memory:,} MiB together, and {limit:,} is the most."
+            mend = "Choose fewer, or ask the operator to raise memory_mb in [publishing.limits] of the grants file."
+            raise DeploymentRefused("invalid", "max", message, mend)
+
+    async def restart(self, who: Who, server: str, why: str) -> None:
+        """Have its processes started anew, as after a secret changed: each ends once another answers in its place.
+
+        Raises: as `rollback`.
+        """
+        why = self._wanted(who, server, why or "its processes are started anew")
+
+        async def act(now: Deployment, _seen: Seen) -> None:
+            if now.live is None and now.candidate is None:
+                raise _not_now("Nothing of it runs.", "Submit a release.")
+            await self._deployments.hold(now, replace(now, turn=now.turn + 1), who.actor, "restart", why)
 
         await self._try(server, act)
 
@@ -256,6 +294,8 @@ class Steering:
                 mend = "Name one that was live, failed, or was rolled back."
                 raise _not_now(f"That release is {rows[0].state}.", mend)
             await self._deployments.learn(connection, tried[:1])
+            if not await artifacts.kept(connection, tried[0]):
+                raise _not_now("Its files are not kept any more.", "Submit its source again.")
         return str(tried[0])
 
 

@@ -23,6 +23,7 @@ from pegboard.core.release import Declaration
 from pegboard_hub.publishing.model import submission_events, submissions
 from pegboard_hub.publishing.orders import CLAIM_S
 from pegboard_hub.registry.model import Access
+from pegboard_hub.storage.database import batches
 
 ActorKind = Literal["person", "service", "operator"]
 
@@ -222,6 +223,15 @@ async def events(
     ]
 
 
+async def found(connection: AsyncConnection, ids: Collection[str]) -> list[Submission]:
+    """The submissions of some ids, as far as there are any."""
+    return [
+        _submission(row)
+        for batch in batches(sorted(ids))
+        for row in await connection.execute(select(submissions).where(submissions.c.id.in_(batch)))
+    ]
+
+
 async def signed(connection: AsyncConnection, after: str, limit: int = 200) -> list[Submission]:
     """Those that are signed, in order of id, after one of them."""
     query = (
@@ -237,12 +247,6 @@ async def sign(connection: AsyncConnection, submission: str, before: str, signat
     """Put another signature in the place of one, which tells the same."""
     same = and_(submissions.c.id == submission, submissions.c.signature == before)
     await connection.execute(update(submissions).where(same).values(signature=signature))
-
-
-async def on_their_way(connection: AsyncConnection, servers: Collection[str]) -> int:
-    """How many submissions of these servers wait for a builder, or are with one."""
-    waiting = and_(submissions.c.server.in_(sorted(servers)), submissions.c.state == State.SUBMITTED)
-    return int(await connection.scalar(select(func.count()).select_from(submissions).where(waiting)) or 0)
 
 
 class Queue(NamedTuple):

@@ -6,14 +6,15 @@ server the newest that were approved once. Of the rest the bytes go after a whil
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import and_, delete, func, select, union_all
+from sqlalchemy import Select, and_, delete, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.publishing import State
 from pegboard_hub.publishing import artifacts
 from pegboard_hub.publishing.model import artifact_uses, deployments, submissions
+from pegboard_hub.publishing.model import artifacts as stored
 
 KEPT_OF_A_SERVER: Final = 10
 """Releases of a server, of those that were checked and signed, whose bytes are kept whatever became of them."""
@@ -26,22 +27,58 @@ AT_REST: Final = (State.SUPERSEDED, State.ROLLED_BACK, State.FAILED)
 NAMED: Final = ("live", "candidate", "previous", "leaving")
 """Columns of a deployment that name a submission which runs, or may run at once."""
 
+_NAMED = union_all(*(select(deployments.c[name]).where(deployments.c[name].is_not(None)) for name in NAMED))
 
-async def sweep(connection: AsyncConnection, now_ms: int) -> int:
-    """Let go of what nobody needs any more; gives how many artifacts went."""
-    deployed = union_all(*(select(deployments.c[name]).where(deployments.c[name].is_not(None)) for name in NAMED))
+_OVER = and_(submissions.c.state.in_(AT_REST), submissions.c.id.not_in(_NAMED))
+"""What is over: its bytes may go."""
+
+
+async def sweep(connection: AsyncConnection, now_ms: int, most_of_a_server: int) -> int:
+    """Let go of what nobody needs any more; gives how many artifacts went.
+
+    Args:
+        connection: of a write transaction.
+        now_ms: milliseconds since the epoch.
+        most_of_a_server: bytes that are kept of one server.
+    """
     nth = func.row_number().over(
         partition_by=submissions.c.server, order_by=(submissions.c.created_at_ms.desc(), submissions.c.id)
     )
     signed = select(submissions.c.id, nth.label("nth")).where(submissions.c.signature.is_not(None)).subquery()
     newest = select(signed.c.id).where(signed.c.nth <= KEPT_OF_A_SERVER)
-    over = select(submissions.c.id).where(
-        and_(
-            submissions.c.state.in_(AT_REST),
-            submissions.c.updated_at_ms < now_ms - KEPT_MS,
-            submissions.c.id.not_in(deployed),
-            submissions.c.id.not_in(newest),
-        )
+    old = and_(_OVER, submissions.c.updated_at_ms < now_ms - KEPT_MS, submissions.c.id.not_in(newest))
+    await connection.execute(
+        delete(artifact_uses).where(artifact_uses.c.submission.in_(select(submissions.c.id).where(old)))
     )
-    await connection.execute(delete(artifact_uses).where(artifact_uses.c.submission.in_(over)))
+    for server in list(await connection.scalars(_servers_beyond(most_of_a_server))):
+        await make_room(connection, server, most_of_a_server)
     return await artifacts.sweep(connection, now_ms)
+
+
+async def make_room(connection: AsyncConnection, server: str, most: int) -> int:
+    """Let go of the oldest of a server that are over, until no more than `most` bytes stay; gives how many do."""
+    kept = await _kept_of(connection, server)
+    if kept <= most:
+        return kept
+    used = submissions.c.id.in_(select(artifact_uses.c.submission))
+    over = select(submissions.c.id).where(_OVER, used, submissions.c.server == server)
+    for oldest in list(await connection.scalars(over.order_by(submissions.c.created_at_ms))):
+        await artifacts.let_go(connection, [oldest])
+        kept = await _kept_of(connection, server)
+        if kept <= most:
+            break
+    return kept
+
+
+async def _kept_of(connection: AsyncConnection, server: str) -> int:
+    """Bytes that the submissions of a server need, what several need once."""
+    needed = select(artifact_uses.c.digest).join(submissions).where(submissions.c.server == server)
+    query = select(func.coalesce(func.sum(stored.c.size), 0)).where(stored.c.digest.in_(needed))
+    return int(await connection.scalar(query) or 0)
+
+
+def _servers_beyond(most: int) -> Select[Any]:
+    """Servers of which more may be kept; what several submissions need counts for each here."""
+    joined = artifact_uses.join(submissions).join(stored, stored.c.digest == artifact_uses.c.digest)
+    size = func.sum(stored.c.size)
+    return select(submissions.c.server).select_from(joined).group_by(submissions.c.server).having(size > most)

@@ -7,12 +7,16 @@
 | denials | its share is more than `denials_percent` above, and chance alone does not explain it | 20 calls |
 
 Where too little is known of the release before, half of the calls may fail, and nothing is said of the rest.
+
+Any caller can make calls that fail, or that are denied. So what one caller alone meets is no reason to go back, once
+others have called too.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import and_, select
@@ -37,6 +41,9 @@ NOISE_MS: Final = 50.0
 UNKNOWN_BEFORE: Final = 50.0
 """Percent of calls that may fail where nobody knows how many did before."""
 
+FEW: Final = 5
+"""Calls of others from which on they count against what one caller alone meets."""
+
 _Z: Final = 1.645
 """Of a one-sided 95 %: how sure a share must be before it counts as more."""
 
@@ -52,12 +59,24 @@ class Figures:
         errors: of them, that failed.
         denials: that its policies did not allow, beside `calls`.
         durations_ms: of calls that ended well.
+        without: the same without one caller: without the one with most that went wrong, and with most calls.
     """
 
     calls: int = 0
     errors: int = 0
     denials: int = 0
     durations_ms: tuple[float, ...] = field(default=(), repr=False)
+    without: tuple[Figures, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, callers: Mapping[str, Figures]) -> Figures:
+        """All callers' together."""
+        if not callers:
+            return cls()
+        worst = max(callers, key=lambda sub: callers[sub].errors + callers[sub].denials)
+        busiest = max(callers, key=lambda sub: callers[sub].calls + callers[sub].denials)
+        without = (_sum(each for sub, each in callers.items() if sub != one) for one in (worst, busiest))
+        return replace(_sum(callers.values()), without=tuple(without))
 
     @property
     def median_ms(self) -> float | None:
@@ -104,12 +123,24 @@ def compare(after: Figures, before: Figures, rollout: Rollout) -> Compared:
     if not after.enough:
         came = after.calls + after.denials
         return Compared(after, before, unsaid=f"{came} of {MINIMUM_CALLS} calls that are wanted have come")
-    worse = _errors(after, before, rollout) or _median(after, before, rollout) or _denials(after, before, rollout)
+    worse = _worse(after, before, rollout, MINIMUM_CALLS)
+    for others in after.without if worse else ():
+        if others.calls + others.denials >= FEW and not _worse(others, before, rollout, FEW):
+            return Compared(after, before, unsaid=f"{worse}; one caller alone meets it")
     return Compared(after, before, worse)
 
 
-def _errors(after: Figures, before: Figures, rollout: Rollout) -> str:
-    if after.calls < MINIMUM_CALLS:
+def _worse(after: Figures, before: Figures, rollout: Rollout, least: int) -> str:
+    """How `after` is worse, said from so many of its calls on; empty: it is not."""
+    return (
+        _errors(after, before, rollout, least)
+        or _median(after, before, rollout, least)
+        or _denials(after, before, rollout)
+    )
+
+
+def _errors(after: Figures, before: Figures, rollout: Rollout, least: int) -> str:
+    if after.calls < least:
         return ""
     if before.calls < MINIMUM_CALLS:
         worse = after.error_percent > UNKNOWN_BEFORE
@@ -120,8 +151,8 @@ def _errors(after: Figures, before: Figures, rollout: Rollout) -> str:
     return f"{after.error_percent:.1f} % of its calls fail, and {before.error_percent:.1f} % did before"
 
 
-def _median(after: Figures, before: Figures, rollout: Rollout) -> str:
-    if min(len(after.durations_ms), len(before.durations_ms)) < MINIMUM_CALLS:
+def _median(after: Figures, before: Figures, rollout: Rollout, least: int) -> str:
+    if len(after.durations_ms) < least or len(before.durations_ms) < MINIMUM_CALLS:
         return ""
     now, then = after.median_ms or 0.0, before.median_ms or 0.0
     if now <= then * rollout.slower or now - then < NOISE_MS:
@@ -162,7 +193,7 @@ async def figures(
     """What the ledger has of one release in a time: of the newest `MOST_CALLS` that began in it."""
     ended = and_(outcomes.c.server == calls.c.server, outcomes.c.id == calls.c.id)
     query = (
-        select(calls.c.kind, calls.c.policy, calls.c.at_ms, outcomes.c.status, outcomes.c.duration_ms)
+        select(calls.c.sub, calls.c.kind, calls.c.policy, calls.c.at_ms, outcomes.c.status, outcomes.c.duration_ms)
         .outerjoin_from(calls, outcomes, ended)
         .where(
             calls.c.server == server,
@@ -174,19 +205,27 @@ async def figures(
         .order_by(calls.c.at_ms.desc())
         .limit(MOST_CALLS)
     )
-    all_, errors, denials = 0, 0, 0
-    durations: list[float] = []
+    found: dict[str, list[Figures]] = {}
     for row in await connection.execute(query):
         if row.kind == "denial":
-            denials += bool(row.policy)
+            one = Figures(denials=int(bool(row.policy)))
+        elif row.status is None and now_ms - row.at_ms < UNENDED_MS:
             continue
-        if row.status is None and now_ms - row.at_ms < UNENDED_MS:
-            continue
-        all_ += 1
-        errors += row.status is None or row.status in _FAILED
-        if row.status == "ok":
-            durations.append(row.duration_ms)
-    return Figures(all_, errors, denials, tuple(durations))
+        else:
+            failed = row.status is None or row.status in _FAILED
+            one = Figures(1, int(failed), durations_ms=(row.duration_ms,) if row.status == "ok" else ())
+        found.setdefault(row.sub, []).append(one)
+    return Figures.of({sub: _sum(each) for sub, each in found.items()})
+
+
+def _sum(each: Iterable[Figures]) -> Figures:
+    parts = tuple(each)
+    return Figures(
+        sum(part.calls for part in parts),
+        sum(part.errors for part in parts),
+        sum(part.denials for part in parts),
+        tuple(duration for part in parts for duration in part.durations_ms),
+    )
 
 
 async def calls_per_minute(connection: AsyncConnection, server: str, now_ms: int) -> float:
