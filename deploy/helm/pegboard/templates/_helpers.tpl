@@ -32,6 +32,14 @@ securityContext:
 imagePullSecrets:
   - name: {{ . }}
 {{- end }}
+{{- with .root.Values.scheduling.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.scheduling.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "pegboard.confined" -}}
@@ -81,25 +89,32 @@ csi:
     - {protocol: TCP, port: 53}
 {{- end }}
 
-{{/* The agent in front of a socket: (dict "root" $ "socket" … "port" … "own" … "args" list) */}}
+{{/* The agent of a pod: (dict "root" $ "args" list), with "socket" and "port" where others come in, and "servers" where
+     pods of servers do. */}}
 {{- define "pegboard.agent" -}}
 image: {{ include "pegboard.image" .root }}
 restartPolicy: Always
 command: [python, -I, -u, -m, pegboard_hub.runtime.kubernetes.agent]
 args:
   - --own=/agent
-  - --socket={{ .socket }}
   - --workload-api={{ include "pegboard.api" .root }}
   - --trust-domain={{ .root.Values.spiffe.trustDomain }}
-  - --mtls-port={{ .port }}
   - --probe-port=8081
   - --no-http
+  {{- if .socket }}
+  - --socket={{ .socket }}
+  - --mtls-port={{ .port }}
+  {{- end }}
+  {{- if .servers }}
   - --below=spiffe://{{ .root.Values.spiffe.trustDomain }}/ns/{{ .root.Values.runtime.namespace }}/sa/
+  {{- end }}
   {{- range .args }}
   - {{ . }}
   {{- end }}
+{{- if .socket }}
 ports:
   - {name: pods, containerPort: {{ .port }}, protocol: TCP}
+{{- end }}
 startupProbe:
   httpGet: {path: /agentz, port: 8081}
   periodSeconds: 1
@@ -109,4 +124,59 @@ resources:
   limits: {cpu: "1", memory: 256Mi, ephemeral-storage: 128Mi}
 securityContext:
   {{- include "pegboard.confined" .root | nindent 2 }}
+{{- end }}
+
+{{/* What the runtime is told of the cluster. */}}
+{{- define "pegboard.cluster" -}}
+{{- $of := dict "root" . "component" "runtime" }}
+{{- $hub := dict "root" . "component" "hub" }}
+runtime = {{ .Values.runtime.name | quote }}
+namespace = {{ .Values.runtime.namespace | quote }}
+image = {{ include "pegboard.image" . | quote }}
+public_url = {{ .Values.publicUrl | quote }}
+trust_domain = {{ .Values.spiffe.trustDomain | quote }}
+spiffe_csi = {{ .Values.spiffe.csiDriver | quote }}
+edge_ids = [{{ include "pegboard.id" (dict "root" . "component" "edge") | quote }}, {{ include "pegboard.id" $hub | quote }}]
+scale_on = {{ .Values.runtime.scaleOn | quote }}
+image_registries = {{ .Values.runtime.imageRegistries | toJson }}
+pull_secret = {{ .Values.image.pullSecret | quote }}
+
+[[edges]]
+namespace = {{ .Release.Namespace | quote }}
+labels = { "app.kubernetes.io/instance" = {{ .Release.Name | quote }}, "app.kubernetes.io/component" = "edge" }
+
+[[edges]]
+namespace = {{ .Release.Namespace | quote }}
+labels = { "app.kubernetes.io/instance" = {{ .Release.Name | quote }}, "app.kubernetes.io/component" = "hub" }
+
+[hub]
+host = "{{ include "pegboard.named" $hub }}.{{ .Release.Namespace }}.svc"
+port = 8445
+spiffe_id = {{ include "pegboard.id" $hub | quote }}
+
+[hub_pods]
+namespace = {{ .Release.Namespace | quote }}
+labels = { "app.kubernetes.io/instance" = {{ .Release.Name | quote }}, "app.kubernetes.io/component" = "hub" }
+
+[releases]
+host = "{{ include "pegboard.named" $of }}.{{ .Release.Namespace }}.svc"
+port = 8446
+spiffe_id = {{ include "pegboard.id" $of | quote }}
+
+[runtime_pods]
+namespace = {{ .Release.Namespace | quote }}
+labels = { "app.kubernetes.io/instance" = {{ .Release.Name | quote }}, "app.kubernetes.io/component" = "runtime" }
+
+[dns]
+namespace = {{ .Values.dns.namespace | quote }}
+
+[dns.labels]
+{{- range $key, $value := .Values.dns.labels }}
+{{ $key | quote }} = {{ $value | quote }}
+{{- end }}
+
+[egress]
+{{- range $place, $networks := .Values.runtime.egress }}
+{{ $place | quote }} = {{ $networks | toJson }}
+{{- end }}
 {{- end }}

@@ -365,13 +365,18 @@ class Home:
         """The socket of a server, or of a replica, in a folder that only the server and the edge may enter."""
         name = _file(server)
         if len(name) > _SOCKET_FOLDER_LIMIT:
-            name = f"{name[:19]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+            # A sign that no name has, and a digest too long to look for: nobody names a server so as to share it.
+            name = f"{name[:11]}_{hashlib.sha256(name.encode()).hexdigest()[:20]}"
         return self.run / "s" / name / f"{replica or 'mcp'}.sock"
 
     @property
     def runtime_socket(self) -> Path:
         """The door of this machine's runtime, where the hub asks for logs."""
         return self.run / "runtime" / "runtime.sock"
+
+    def runtime_door(self, name: str) -> Path:
+        """Where the hub asks a runtime elsewhere for logs; a sidecar makes it."""
+        return self.runtime_socket.with_name(f"{name}.far.sock")
 
     def replica_socket(self, path: str) -> Path | None:
         """The socket of a replica, by its path from the run folder on (`core.address`).

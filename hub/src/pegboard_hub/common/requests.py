@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -283,12 +283,21 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         Refused: it is longer than `limit` bytes.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
+    return b"".join([part async for part in body_parts(request, limit)])
+
+
+async def body_parts(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The request's body as it comes.
+
+    Raises:
+        Refused: it is longer than `limit` bytes.
+    """
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
             raise refuse(413, "too_large", f"The body is longer than {limit} bytes.", "Send less at once.")
-    return bytes(body)
+        yield part
 
 
 async def read_json(request: Request, limit: int) -> Any:
@@ -297,7 +306,16 @@ async def read_json(request: Request, limit: int) -> Any:
     Raises:
         Refused: it is longer than `limit` bytes, or is not JSON.
     """
+    return as_json(await read_body(request, limit))
+
+
+def as_json(body: bytes) -> Any:
+    """A body as JSON.
+
+    Raises:
+        Refused: it is not JSON.
+    """
     try:
-        return json.loads(await read_body(request, limit))
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise refuse(400, "invalid_request", "The body is not JSON.", "Send JSON.") from error

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
@@ -48,6 +48,7 @@ class KnownRuntime(BaseModel):
         spiffe_id: who it is at the gate; empty where it comes to the socket.
         servers: SPIFFE IDs of its servers begin so, at the gate; empty for none.
         namespaces: of Pegboard; whose submitted servers it runs.
+        builds: it builds what is submitted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +56,8 @@ class KnownRuntime(BaseModel):
     name: str = Field(pattern=NAME_PATTERN)
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     spiffe_id: SpiffeId | Literal[""] = ""
-    namespaces: tuple[str, ...] = Field(min_length=1)
+    namespaces: tuple[str, ...] = ()
+    builds: bool = False
 
     @field_validator("name")
     @classmethod
@@ -63,6 +65,13 @@ class KnownRuntime(BaseModel):
         if name == MACHINE:
             raise ValueError("is the instance's own runtime; name it otherwise")
         return name
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> KnownRuntime:
+        # Who runs servers holds their channels, and who builds reads strangers' code: one credential is not for both.
+        if self.builds == bool(self.namespaces):
+            raise ValueError("it either runs servers of some namespaces, or builds")
+        return self
 
 
 class RuntimeChannel(NamedTuple):
@@ -168,13 +177,17 @@ def known_runtimes(folder: Path) -> dict[str, KnownRuntime]:
     return found
 
 
-def runs(known: Mapping[str, KnownRuntime], runtime: str, namespace: str) -> bool:
-    """Whether a runtime is the one for servers of a namespace: the instance's own has what no other is named for.
+def runtime_of(known: Mapping[str, KnownRuntime], namespace: str) -> str:
+    """The runtime for servers of a namespace: the instance's own has what no other is named for.
 
     Of two that are named for it the first by name is: nothing runs twice.
     """
-    named = next((name for name in sorted(known) if namespace in known[name].namespaces), MACHINE)
-    return named == runtime
+    return next((name for name in sorted(known) if namespace in known[name].namespaces), MACHINE)
+
+
+def runs(known: Mapping[str, KnownRuntime], runtime: str, namespace: str) -> bool:
+    """Whether a runtime is the one for servers of a namespace."""
+    return runtime_of(known, namespace) == runtime
 
 
 def _seal(digest: str, said: str) -> str:

@@ -71,7 +71,7 @@ class ProjectInPlace:
             self._lay_out(server, project)
         except (ConfigurationError, OSError) as error:
             raise ReleaseFailed(str(error)) from error
-        replace_file(self._home.declaration(server), declaration.model_dump_json() + "\n")
+        replace_file(self._home.declaration(server), declaration.canonical + "\n")
         source = hashlib.sha256(repr(sorted(state.items())).encode()).hexdigest()
         release = Release(server, declaration, _python(project), source)
         self._made = state, release

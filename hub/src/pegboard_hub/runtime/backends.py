@@ -27,8 +27,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from pegboard.core.check.npm import is_npm_file
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Manifest
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.workshop import Report, Workshop
@@ -104,7 +106,7 @@ async def node_shop(shop: Workshop) -> Workshop:
         ReleaseFailed: uv cannot make it.
     """
     scratch = replace(shop, folder=shop.folder / "npm")
-    shutil.rmtree(scratch.folder, ignore_errors=True)
+    remove_tree(scratch.folder)
     scratch.folder.mkdir(mode=0o711)
     python = str(shop.isolation.python)
     await scratch.run_uv(["venv", "--no-project", "--relocatable", "--python", python, str(scratch.environment)])
@@ -137,7 +139,7 @@ async def install_python(shop: Workshop, source: Path, target: Path) -> None:
     if not (source / "uv.lock").exists():
         raise ConfigurationError(str(source / "uv.lock"), ["is missing: make it with `uv lock` in that folder"])
     environment = target / ".venv"
-    shutil.rmtree(environment, ignore_errors=True)
+    remove_tree(environment)
     variables = {**shop.uv_environment(), "UV_PROJECT_ENVIRONMENT": str(environment)}
     await shop.run_uv(
         ["sync", "--frozen", "--no-dev", "--no-build", "--no-install-local", "--project", str(source)], variables
@@ -153,16 +155,16 @@ async def install_into(shop: Workshop, environment: Path, wheels: Mapping[str, P
         OSError: a file cannot be written.
     """
     python = str(shop.isolation.python)
-    shutil.rmtree(environment, ignore_errors=True)
+    remove_tree(environment)
     named = shop.folder / "backend-wheels"
-    shutil.rmtree(named, ignore_errors=True)
+    remove_tree(named)
     named.mkdir()
     for name, path in wheels.items():
         shutil.copyfile(path, named / name)
     await shop.run_uv(["venv", "--no-project", "--relocatable", "--python", python, str(environment)])
     install = ["pip", "install", "--no-deps", "--offline", "--no-index", "--reinstall", "--python", python]
     await shop.run_uv([*install, "--prefix", str(environment), *(str(named / name) for name in sorted(wheels))])
-    shutil.rmtree(named)
+    remove_tree(named)
     await shop.compile(environment)
 
 
@@ -179,7 +181,7 @@ async def pack_modules(shop: Workshop, source: Path) -> Path:
     if wheel is None or not (wheel / "bin" / "node").is_file():
         raise ReleaseFailed(NEEDS_NODE)
     locks = shop.folder / "backend-locks"
-    shutil.rmtree(locks, ignore_errors=True)
+    remove_tree(locks)
     locks.mkdir(mode=0o755)
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(source / name, locks / name, follow_symlinks=False)
@@ -195,6 +197,7 @@ async def pack_modules(shop: Workshop, source: Path) -> Path:
         View((shop.environment, locks, *python_folders(shop.isolation.python)), (shop.work,), network=True),
         shop.work,
         [*step, *npm, *ci],
+        groups=shop.groups,
         limit_s=INSTALL_S,
         most_bytes=MOST_FILE,
         variables=_npm_variables(),
@@ -204,7 +207,7 @@ async def pack_modules(shop: Workshop, source: Path) -> Path:
         raise ReleaseFailed(f"`npm ci` of its backend ended with status {run.status}: {_npm_said(run.told)}")
     packed = shop.folder / PACKED
     packed.write_bytes(_packed(built / "node_modules"))
-    shutil.rmtree(locks)
+    remove_tree(locks)
     return packed
 
 
@@ -240,6 +243,9 @@ def _npm_problem(place: str, package: dict[str, Any]) -> Iterator[str]:
     elif not _NPM_VERSION.fullmatch(version := str(package.get("version", ""))):
         # npm fetches what a version names, where it is an address (npm-package-arg).
         yield f"{where!a} has version {version[:100]!a}: lock a version of the registry, as 1.2.3"
+    elif "resolved" in package and not is_npm_file(resolved, _registry(), str(package.get("name", where)), version):
+        told = f"{where!a} {version} is to come from {resolved[:100]!a}"
+        yield f"{told}, which is another package or version: lock it again"
     elif not package.get("integrity") and not package.get("inBundle"):
         yield f"{where!a} has no integrity: lock it again, so that what is installed is what was locked"
 
@@ -340,7 +346,7 @@ def unpack_modules(packed: Path, target: Path) -> None:
         OSError: it cannot be read or written.
     """
     folder = target / "node_modules"
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
     folder.mkdir(parents=True)
     try:
         with tarfile.open(packed, mode="r:gz") as tar:

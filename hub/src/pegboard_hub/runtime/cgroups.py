@@ -1,4 +1,4 @@
-"""Limits that the kernel keeps for a whole group of processes (cgroups(7)): processor time and how many there are.
+"""Limits that the kernel keeps for a whole group of processes (cgroups(7)): processor time, memory, and how many.
 
 Used where the machine lets us make groups: as root on version 1, or with a delegated group on version 2 (systemd:
 `Delegate=yes`). Elsewhere a server's processes run at a lower priority, and what they use is watched.
@@ -22,6 +22,12 @@ PERIOD_US = 100_000
 ROOM = 16
 """Processes and threads beyond a server's limit that the kernel lets there be, so that the supervisor can name it."""
 
+MEMORY_ROOM = 2, 128
+"""Times a server's memory limit, and MiB beyond that, at which the kernel ends it. The supervisor names it before;
+what that cannot see (memfd_create(2), pages that several processes map, files in memory) the kernel counts."""
+
+CONTROLLERS = ("cpu", "pids", "memory")
+
 SWEEP_S = 0.02
 LONGEST_SWEEP = 250
 """Seconds between two looks whether a group is empty, and how many there are at most."""
@@ -36,7 +42,7 @@ class Groups:
 
     Attributes:
         unified: whether it is version 2, where one folder is for all; else a folder for each controller.
-        folders: by controller, `cpu` and `pids`, as far as there are such.
+        folders: by controller, as far as there are such (`CONTROLLERS`).
     """
 
     unified: bool
@@ -105,11 +111,17 @@ class Groups:
             with suppress(OSError):
                 (folder / name).rmdir()
 
-    def clear(self) -> None:
-        """End and remove what a run left that was killed: a process that had just begun may have outlived it."""
+    def clear(self, but: str = "") -> None:
+        """End and remove what a run left that was killed: a process that had just begun may have outlived it.
+
+        Args:
+            but: of groups whose name begins so nothing is ended: somebody is at work there already.
+        """
         for folder in {*self.folders.values()}:
             with suppress(OSError):
                 for group in [each for each in folder.iterdir() if each.is_dir()]:
+                    if but and group.name.startswith(but):
+                        continue
                     for pid in self._inside(group.name):
                         with suppress(ProcessLookupError):
                             os.kill(pid, signal.SIGKILL)
@@ -134,7 +146,7 @@ def find_groups(instance: str) -> Groups:
             return Groups(True, dict.fromkeys(_delegated(folder, instance), folder / f"pegboard-{instance}"))
         return Groups(True, {})
     folders: dict[str, Path] = {}
-    for controller in ("cpu", "pids"):
+    for controller in CONTROLLERS:
         folder = ROOT / controller / own.get(controller, "").lstrip("/") / f"pegboard-{instance}"
         with suppress(OSError):
             if controller in own:
@@ -160,7 +172,7 @@ def _delegated(folder: Path, instance: str) -> list[str]:
     ours = folder / f"pegboard-{instance}"
     ours.mkdir(exist_ok=True)
     there = (folder / "cgroup.controllers").read_text(encoding="ascii").split()
-    wanted: list[str] = [name for name in ("cpu", "pids") if name in there]
+    wanted: list[str] = [name for name in CONTROLLERS if name in there]
     switch = " ".join(f"+{name}" for name in wanted)
     try:
         (folder / "cgroup.subtree_control").write_text(switch)
@@ -180,6 +192,10 @@ def _limits(controller: str, resources: Resources, *, unified: bool) -> Iterator
     quota = resources.cpu_millis * PERIOD_US // 1000
     if controller == "pids":
         yield "pids.max", str(resources.processes + ROOM)
+    elif controller == "memory":
+        times, more = MEMORY_ROOM
+        most = str((resources.memory_mb * times + more) * 2**20)
+        yield ("memory.max" if unified else "memory.limit_in_bytes"), most
     elif unified:
         yield "cpu.max", f"{quota} {PERIOD_US}"
     else:

@@ -28,7 +28,7 @@ from pegboard_hub.common.settings import DEMO, ServiceSettings
 from pegboard_hub.identity.clients.rules import loopback_fault
 from pegboard_hub.identity.settings import SignInFile, read_sign_in
 from pegboard_hub.runtime import detached, preflight, procfs
-from pegboard_hub.runtime.instance import Instance, InstanceSettings
+from pegboard_hub.runtime.instance import ELSEWHERE, HERE, Instance, InstanceSettings
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launch import PR_SET_PDEATHSIG
 from pegboard_hub.runtime.launching import leave_no_core
@@ -73,6 +73,12 @@ def checked(check: Callable[[str], str]) -> Callable[[str], str]:
             raise typer.BadParameter(f"{error}.") from error
 
     return answer
+
+
+def _where(text: str) -> str:
+    if text not in (HERE, ELSEWHERE):
+        raise ValueError(f"{text[:40]!r} is neither {HERE!r} nor {ELSEWHERE!r}")
+    return text
 
 
 TLS_OFF = "off"
@@ -174,6 +180,18 @@ HubsOption = Annotated[
     ),
 ]
 
+SubmittedOption = Annotated[
+    str,
+    typer.Option(
+        envvar="PEGBOARD_SUBMITTED",
+        callback=checked(_where),
+        show_default=False,
+        help=f"Where submitted servers are built and run: `{HERE}`, or `{ELSEWHERE}`, by runtimes that `pegboard "
+        "runtime add` made alone, so that no submitted code comes to this machine. "
+        f"[default: as at this home's last start; at the first {HERE}]",
+    ),
+]
+
 MtlsPortOption = Annotated[
     int | None,
     typer.Option(
@@ -257,6 +275,7 @@ def up(
     tls_cert: TlsCertOption = "",
     tls_key: TlsKeyOption = "",
     notify: NotifyOption = None,
+    submitted: SubmittedOption = "",
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
     called: Annotated[str, typer.Option("--called", hidden=True)] = "",
@@ -293,6 +312,7 @@ def up(
         services,
         tls,
         _notify(home, notify),
+        submitted_here=(submitted or noted(Home.at(home)).get("submitted") or HERE) == HERE,
     )
     anyone = _check_reach(settings)
     if detach:
@@ -435,6 +455,7 @@ def _detach(settings: InstanceSettings, *, quiet: bool) -> int:
     options += ["--notify", str(settings.notify or NOBODY_IS_TOLD)]
     options += [*(["--bind", settings.bind] if settings.bind else []), *(["--quiet"] if quiet else [])]
     options += ["--hubs", str(settings.hubs)] if settings.hubs > 1 else []
+    options += ["--submitted", HERE if settings.submitted_here else ELSEWHERE]
     options += _service_options(settings.services)
     tls = settings.tls
     options += ["--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)] if tls else ["--tls-cert", TLS_OFF]

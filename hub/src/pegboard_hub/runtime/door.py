@@ -87,5 +87,7 @@ class _Quiet(uvicorn.Server):
         try:
             await super().serve(sockets)
         except asyncio.CancelledError:
-            self.should_exit = True
+            self.should_exit = self.force_exit = True
+            if self.started:  # or who asked before would be answered by what is closed
+                await self.shutdown(sockets)
             raise

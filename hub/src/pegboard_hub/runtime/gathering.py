@@ -2,6 +2,7 @@
 
 The hub serves the file beside its own metrics, and `pegboard metrics` prints it when the hub is away. What a server
 says is an author's word: it counts only as far as it is of the table, under that server's name, and within bounds.
+Replicas of a submitted server are told apart by release and replica: as many as run, and no more.
 """
 
 from __future__ import annotations
@@ -54,9 +55,14 @@ Edge = Callable[[], Awaitable[list[Sample]]]
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What one server said; None where it said nothing that can be read."""
+    """What one server's process said; None where it said nothing that can be read.
 
-    server: str
+    Attributes:
+        whose: the labels that say which process it is.
+        tools: names that its release declares.
+    """
+
+    whose: Mapping[str, str]
     text: str | None
     tools: Collection[str]
 
@@ -86,7 +92,7 @@ class Gathering:
         self._processes = processes
         self._granted = granted
         self._edge = edge
-        self._tools = ToolNames(home)
+        self._tools = ToolNames()
         self._asking = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
@@ -107,8 +113,8 @@ class Gathering:
         """
         began = time.monotonic()
         processes = list(self._processes())
-        live = [each for each in processes if each.state is State.LIVE and _followed(each)]
-        pages = await asyncio.gather(*(self._ask(ServerName.parse(each.spec.name)) for each in live))
+        live = [each for each in processes if each.state is State.LIVE and "/" in each.spec.name]
+        pages = await asyncio.gather(*(self._ask(each) for each in live))
         edge = await self._edge()
         own = self._own(processes)
         # Reading and writing long pages takes a while; the loop goes on watching processes.
@@ -120,7 +126,7 @@ class Gathering:
         self, samples: list[Sample], pages: Iterable[_Page], began: float, owner: tuple[int, int] | None
     ) -> None:
         for page in pages:
-            samples += samples_of(page.server, page.text, page.tools)
+            samples += samples_of(page.whose, page.text, page.tools)
         samples.append(Sample(table.GATHERED, {}, time.time()))
         samples.append(Sample(table.GATHER_SECONDS, {}, time.monotonic() - began))
         replace_file(self._home.gathered, write(samples).decode(), MODE, owner=owner)
@@ -137,10 +143,15 @@ class Gathering:
             *(sample for process in processes for sample in _process(process)),
         ]
 
-    async def _ask(self, server: ServerName) -> _Page:
+    async def _ask(self, process: Supervised) -> _Page:
+        name, _, replica = process.spec.name.partition("~")
+        server = ServerName.parse(name)
         async with self._asking:
-            text = await ask(self._home.socket(server))
-        return _Page(str(server), text, self._tools.of(server))
+            text = await ask(self._home.socket(server, replica))
+        # Which release it is stands beside it, so that of a replica its number among those of that release is left.
+        number = replica.rpartition("-")[2]
+        whose = {"server": name, "release": process.spec.version, "replica": number}
+        return _Page(whose, text, self._tools.of(process.spec.pinned or self._home.declaration(server)))
 
 
 async def ask(socket: Path) -> str | None:
@@ -170,15 +181,14 @@ async def _body(response: httpx2.Response) -> str | None:
     return body.decode("ascii")
 
 
-def samples_of(server: str, page: str | None, tools: Collection[str]) -> list[Sample]:
-    """What a server's page says, under its name, and how much of it could be read.
+def samples_of(owner: Mapping[str, str], page: str | None, tools: Collection[str]) -> list[Sample]:
+    """What the page of a server's process says, under its name, and how much of it could be read.
 
     Args:
-        server: whose page it is; what the page says of that does not count.
+        owner: labels of whose page it is (`table.OF_SERVERS`); what the page says of that does not count.
         page: what it sent; None when nothing could be read.
         tools: names that its release declares.
     """
-    owner = {"server": server}
     allowed: Mapping[str, Collection[str]] = {**LABELS, "tool": {*tools, UNKNOWN_TOOL}}
     found, dropped = read(page, SERVER_METRICS, allowed, owner) if page is not None else ([], 0)
     up = Sample(table.ANSWERS, owner, 0 if page is None else 1)
@@ -188,19 +198,19 @@ def samples_of(server: str, page: str | None, tools: Collection[str]) -> list[Sa
 class ToolNames:
     """The tools that releases declare, from what was pinned when they were made; a file is read when it changed."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
-        self._read: dict[ServerName, tuple[int, frozenset[str]]] = {}
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[int, frozenset[str]]] = {}
 
-    def of(self, server: ServerName) -> frozenset[str]:
-        """The tools of the server's release; none when its declaration cannot be read."""
-        path = self._home.declaration(server)
+    def of(self, declaration: Path) -> frozenset[str]:
+        """The tools of a release; none when its declaration cannot be read."""
         try:
-            changed = path.stat().st_mtime_ns
-            known = self._read.get(server)
+            changed = declaration.stat().st_mtime_ns
+            known = self._read.get(declaration)
             if known is None or known[0] != changed:
-                tools = json.loads(path.read_bytes())["tools"]
-                known = self._read[server] = changed, frozenset(str(tool["name"]) for tool in tools)
+                tools = json.loads(declaration.read_bytes())["tools"]
+                known = changed, frozenset(str(tool["name"]) for tool in tools)
+                self._read = {path: each for path, each in self._read.items() if path.exists()}  # of what still is
+                self._read[declaration] = known
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
         return known[1]

@@ -56,9 +56,12 @@ class HubDoor:
         self._client = client
         self._credential = credential
 
-    async def claim(self, builder: str, wait_s: float = LONGEST_WAIT_S) -> BuildOrder | None:
-        """The next build; None where there was none for so long."""
-        answer = await self._ask("POST", CLAIM, json={"builder": builder, "wait_s": wait_s})
+    async def claim(
+        self, builder: str, wait_s: float = LONGEST_WAIT_S, gone: tuple[str, ...] = ()
+    ) -> BuildOrder | None:
+        """The next build; None where there was none for so long. What builders had that are `gone` is free."""
+        asked = {"builder": builder, "wait_s": 0.0 if gone else wait_s, "gone": list(gone)}
+        answer = await self._ask("POST", CLAIM, json=asked)
         return _read(BuildOrder, answer) if answer.status_code == httpx2.codes.OK else None
 
     async def progress(self, order: BuildOrder, builder: str, step: str, what: str = "") -> None:

@@ -60,6 +60,10 @@ IDENTITY_LIMIT_S = 10.0
 PROBER_LIMIT_S = 10.0
 """Nothing needs the prober: without it the status of servers is not known, and everything is served."""
 
+HERE = "here"
+ELSEWHERE = "elsewhere"
+"""Where submitted servers are built and run: on this machine too, or by runtimes elsewhere alone."""
+
 NO_SCHEMA = Schema("", "")
 """Of the file in the home, where the data is elsewhere: whatever lies there is not looked at."""
 
@@ -84,6 +88,7 @@ class InstanceSettings:
         notify: the notification file; None where nobody is told of approvals.
         directory: the demo directory's file; None for the demo's own.
         follows: whether servers are brought in line with the grants file while it runs.
+        submitted_here: submitted servers are built and run on this machine; else by runtimes elsewhere alone.
     """
 
     home: Path
@@ -101,6 +106,7 @@ class InstanceSettings:
     notify: Path | None = None
     directory: Path | None = None
     follows: bool = True
+    submitted_here: bool = True
 
     @property
     def database(self) -> str:
@@ -195,6 +201,7 @@ class Instance:
             sends_to(self._agent),
             report,
             lambda: grants.file.publishing.indexes,
+            here=settings.submitted_here,
         )
         self._following = Following(grants, self.servers)
         self._tasks: list[asyncio.Task[None]] = []
@@ -295,6 +302,7 @@ class Instance:
             "stops_max_age_s": settings.ages.stops_s,
             "database": settings.database,
             "hubs": settings.hubs,
+            "submitted": HERE if settings.submitted_here else ELSEWHERE,
             "services": asdict(settings.services) if settings.services else None,
         }
         if settings.tls is not None:

@@ -22,8 +22,9 @@ from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Resources
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.launching import NO_CORE, Launch
+from pegboard_hub.runtime.reach import Reach, inside_networks, places_of
 from pegboard_hub.runtime.sandbox import INNER_LAUNCH, View, bwrap_arguments
-from pegboard_hub.runtime.users import TRUSTED, User, Users, is_root
+from pegboard_hub.runtime.users import EGRESS, TRUSTED, User, Users, is_root
 
 SETTING = "PEGBOARD_ISOLATION"
 INSTALL = "install bubblewrap (apt-get install bubblewrap)"
@@ -63,6 +64,7 @@ class Isolation:
         own_users: the trusted parts (hub, edge, prober) that run as their own user.
         bwrap: the program, in mode bubblewrap.
         network_closed: true when a server without granted egress has no network.
+        networks: inside, which names that are granted may lead to.
     """
 
     mode: Mode
@@ -72,6 +74,7 @@ class Isolation:
     own_users: frozenset[str] = frozenset()
     bwrap: Path | None = None
     network_closed: bool = False
+    networks: tuple[str, ...] = ()
 
     def user(self, role: str) -> User | None:
         """Whom a role (`hub`, `edge`, `prober`, or a server's `namespace/name`) runs as; None is the operator."""
@@ -109,17 +112,28 @@ class Isolation:
             more_limits: names and values of setrlimit(2) beside those that follow from `resources`.
             groups: files of control groups to join.
             nice: how much lower its priority is.
+
+        Raises:
+            ConfigurationError: what it reaches is no `host:port`.
         """
         user = self.user(server)
         limits = {**_limits(resources, own_user=user is not None), **more_limits}
         if self.bwrap is None:
-            closed = self.network_closed and not view.network
+            closed = self.network_closed and not view.network and not view.egress
             launch = Launch(user, limits, closed, umask=0o007, folder=folder, groups=groups, nice=nice)
             return launch.command(command)
-        inner = Launch(user, limits, umask=0o007, folder=folder, tied=False)
+        reach = self._reach(server, view)
+        inner = Launch(user, limits, umask=0o007, folder=folder, tied=False, ways=reach)
         inside = inner.command(command, python=self.python, script=INNER_LAUNCH)
         sandbox = bwrap_arguments(self.bwrap, view, becomes_user=user is not None)
-        return Launch(groups=groups, nice=nice).command([*sandbox, *inside])
+        return Launch(groups=groups, nice=nice, relays=reach).command([*sandbox, *inside])
+
+    def _reach(self, server: str, view: View) -> Reach | None:
+        """What it reaches through the relay beside its sandbox; None where it reaches nothing."""
+        if not view.egress:
+            return None
+        user = self.users.by_role[EGRESS] if self.users is not None else None
+        return Reach(places_of(view.egress), self.networks, (("server", server),), user)
 
 
 def choose(
@@ -135,11 +149,12 @@ def choose(
         read_by_hub: the operator's files that the hub's user must be able to read.
 
     Raises:
-        ConfigurationError: the setting is unknown, or the mode it asks for does not work here.
+        ConfigurationError: the setting is unknown, or the mode it asks for does not work here, or the operator
+            names a network that is none.
     """
     if setting not in ("auto", *Mode):
         raise ConfigurationError(SETTING, [f"{setting!r} is unknown: use auto, {', '.join(Mode)}"])
-    users = Users.of(home.instance, servers) if is_root() else None
+    networks, users = inside_networks(), Users.of(home.instance, servers) if is_root() else None
     if users is not None:
         home.root.chmod(0o711)  # other users may pass through, and list nothing
     trials = _trials(edge_program, read_by_hub)
@@ -149,7 +164,7 @@ def choose(
             continue
         found = attempt(home, users, trials)
         if isinstance(found, Isolation):
-            return found
+            return replace(found, networks=networks)
         faults.append(found)
     if setting not in ("auto", Mode.OFF):
         raise ConfigurationError(f"{SETTING}={setting}", faults)
@@ -188,7 +203,9 @@ def _user(home: Home, users: Users | None, trials: Trials) -> Isolation | str:
         return f"other users cannot reach {home.root} ({fault}): put it outside folders closed to them"
     closed = not _fault(Launch(probe, close_network=True).command(_probe(python)))
     own, note = _own_users(home, users, trials)
-    why = "each server has its own user" + (", and no network unless egress is granted" if closed else "")
+    why = "each server has its own user" + (
+        ", and no network unless egress is granted, which then is all of it" if closed else ""
+    )
     mend = f"; it still sees what this machine shows to everybody: {INSTALL} for more"
     return Isolation(Mode.USER, f"{why}{mend}{note}", python, users, own, network_closed=closed)
 
@@ -225,6 +242,7 @@ def _enumerated(names: list[str]) -> str:
 def _limits(resources: Resources, own_user: bool) -> dict[str, int]:
     data = (resources.memory_mb * 4 + MEMORY_HEADROOM_MB) * 1024 * 1024
     limits = {**NO_CORE, "RLIMIT_NOFILE": resources.open_files, "RLIMIT_DATA": data}
+    limits["RLIMIT_FSIZE"] = resources.disk_mb * 2**20  # of one file; of all together the supervisor sees
     # The kernel counts processes per user: where users are shared, a limit would stop the neighbours.
     return {**limits, "RLIMIT_NPROC": MAX_PROCESSES} if own_user else limits
 

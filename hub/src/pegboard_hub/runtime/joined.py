@@ -19,6 +19,7 @@ from typing import Any
 
 from pegboard.core.bundle import edge_consumer
 from pegboard.core.errors import ConfigurationError
+from pegboard_hub.common.asking import at_socket
 from pegboard_hub.common.certificates import TlsFiles, open_pair
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.common.joining import LONGEST_FAULT, MOST_FAULTS, EdgeWord, JoinFile, read_join_file
@@ -28,7 +29,7 @@ from pegboard_hub.edge.agent import EdgeAgent, Joined
 from pegboard_hub.edge.command import drain, envoy_arguments, envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
 from pegboard_hub.edge.gate import TUNNEL, tunnel
-from pegboard_hub.edge.link import DOOR, Link, Removed, at_socket
+from pegboard_hub.edge.link import DOOR, Link, Removed
 from pegboard_hub.edge.mutual import Identity
 from pegboard_hub.edge.snapshot import Gate
 from pegboard_hub.edge.tls import SECRETS

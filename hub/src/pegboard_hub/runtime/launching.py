@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pegboard_hub.runtime.reach import RELAY_SCRIPT, Reach
 from pegboard_hub.runtime.users import User
 
 LAUNCH_SCRIPT = Path(__file__).with_name("launch.py")
@@ -34,6 +35,8 @@ class Launch:
         folder: working folder; None keeps the supervisor's.
         groups: files of control groups that the process writes itself into.
         nice: how much lower its priority is than ours.
+        relays: start what carries out of the sandbox that the command is; None where nothing is reached.
+        ways: inside the sandbox, have what is reached listen; None where nothing is.
         tied: die with the process that started it. Off only inside a sandbox, whose end is the kernel's business.
     """
 
@@ -45,6 +48,8 @@ class Launch:
     tied: bool = True
     groups: tuple[Path, ...] = ()
     nice: int = 0
+    relays: Reach | None = None
+    ways: Reach | None = None
 
     def command(
         self, command: list[str], python: Path | str = sys.executable, script: Path = LAUNCH_SCRIPT
@@ -60,5 +65,8 @@ class Launch:
             "parent": os.getpid() if self.tied else 0,
             "groups": [str(group) for group in self.groups],
             "nice": self.nice,
+            "relay": {"script": str(RELAY_SCRIPT), "settings": self.relays.outside()} if self.relays else None,
+            "ids": [os.getuid(), os.getgid()],
+            "ways": self.ways.inside() if self.ways else [],
         }
         return [str(python), "-I", "-S", str(script), json.dumps(settings), "--", *command]

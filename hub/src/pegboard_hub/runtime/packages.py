@@ -7,9 +7,9 @@ which files go in (`readme`, links). Outside, it would run what it likes and tak
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.sdists import take_wheel
@@ -36,7 +36,7 @@ class PackageBuilder:
         """
         shop = self._shop
         copy = shop.folder / "source"
-        shutil.rmtree(copy, ignore_errors=True)
+        remove_tree(copy)
         copy.mkdir(mode=0o750)
         user = shop.isolation.user(shop.role)
         if user is not None:
@@ -51,6 +51,7 @@ class PackageBuilder:
             View((copy, shop.uv, *python_folders(python)), (work,)),
             work,
             [str(shop.uv), *build, "--out-dir", str(work / "built"), str(copy / package.name)],
+            groups=shop.groups,
             limit_s=BUILD_TIMEOUT_S,
             most_bytes=MOST_BYTES,
             variables={"UV_CACHE_DIR": str(work / "cache")},
@@ -58,5 +59,5 @@ class PackageBuilder:
         if run.status != 0:
             raise ReleaseFailed(f"{package.name} does not build: {run.reason}")
         wheel = take_wheel(work / "built", wheels, package.name)
-        shutil.rmtree(copy)
+        remove_tree(copy)
         return wheel

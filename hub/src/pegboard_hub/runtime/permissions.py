@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.users import is_root
 
@@ -46,7 +46,7 @@ def prepare_server(home: Home, isolation: Isolation, server: ServerName) -> None
         OSError: a folder cannot be created or given away.
     """
     home.add_server(server)
-    shutil.rmtree(home.work(server), ignore_errors=True)
+    remove_tree(home.work(server))
     home.work(server).mkdir(parents=True, mode=0o700)
     if is_root():
         for right in _rights_of_server(home, isolation, server):
@@ -60,7 +60,7 @@ def prepare_replica(home: Home, isolation: Isolation, server: ServerName, replic
         OSError: a folder cannot be created or given away.
     """
     home.add_server(server)
-    shutil.rmtree(home.work(server, replica), ignore_errors=True)
+    remove_tree(home.work(server, replica))
     home.work(server, replica).mkdir(parents=True, mode=0o700)
     home.spool(server, replica).mkdir(parents=True, mode=0o700, exist_ok=True)
     if is_root():

@@ -25,8 +25,8 @@ LOWEST_PORT = 1024
 
 HIGHEST_PORT = 65_535
 
-MORE_NAMES = ("run", "instance.json", "join.json", "edge.credential", "from-backup", "lost+found")
-"""What may lie in a home that was never started: from a restore, or because it is a file system of its own."""
+MORE_NAMES = ("run", "instance.json", "join.json", "edge.credential", "from-backup", "lost+found", "runtimes")
+"""What may lie in a home that was never started: from a restore, a file system of its own, runtimes added before."""
 
 LEAST_ROOM = 16 * 1024 * 1024
 """Bytes that must be free for a start: what it writes of its own before the first call."""

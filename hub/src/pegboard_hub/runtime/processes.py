@@ -16,9 +16,14 @@ from socket import socket as Socket  # noqa: N812 - a field is named so
 from typing import NamedTuple
 
 from pegboard_hub.runtime import procfs
+from pegboard_hub.runtime.disk import nameless, usage
+from pegboard_hub.runtime.mending import line_of
 
 logger = logging.getLogger(__name__)
 
+
+MOST_ENTRIES = 100_000
+"""Files and folders that a process may have where its disk is limited."""
 
 SANDBOX = 4
 """Processes of a sandbox itself, which its server's limit does not count."""
@@ -46,6 +51,7 @@ class Timing:
         start_limit: a process that is not ready by then is started again.
         silence_limit: a live process that does not answer its probe for so long is started again.
         look: between two probes of a live process; while it starts, a tenth of it.
+        disk: between two looks at what a process has on the disk.
         grace: between asking a process to stop and killing it.
     """
 
@@ -55,6 +61,7 @@ class Timing:
     start_limit: float = 60.0
     silence_limit: float = 30.0
     look: float = 1.0
+    disk: float = 2.0
     grace: float = 5.0
 
 
@@ -77,6 +84,9 @@ class ProcessSpec:
         open_files: files and connections that one of its processes may have open; one that stays there is started
             again.
         server: `namespace/name` of whose replica it is; empty where it is none.
+        pinned: file with what a replica's release declares; None where it is none.
+        disk_mb: MiB that it may have in `folders`, beyond which it is started again; None is without limit.
+        folders: what it may write.
         wind_up: lets what is under way end, within bounds of its own; called before a request to stop.
         sweep: ends whatever an earlier run left behind; called before each start and after each end.
     """
@@ -96,6 +106,9 @@ class ProcessSpec:
     processes: int | None = None
     open_files: int | None = None
     server: str = ""
+    pinned: Path | None = None
+    disk_mb: int | None = None
+    folders: tuple[Path, ...] = ()
 
 
 class Failure(NamedTuple):
@@ -208,8 +221,19 @@ class Supervised:
 
     async def _watch(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> str:
         """Wait for the end of the process, or for a reason to end it; that reason in words."""
+        filled = asyncio.create_task(self._filled(process.pid))
+        try:
+            return await self._watched(process, ended, filled)
+        finally:
+            filled.cancel()
+
+    async def _watched(
+        self, process: asyncio.subprocess.Process, ended: asyncio.Task[int], filled: asyncio.Task[str]
+    ) -> str:
         answered = time.monotonic()
         while not ended.done():
+            if filled.done():
+                return filled.result()
             if await self.spec.ready():
                 answered = time.monotonic()
                 if self.state is not State.LIVE:
@@ -220,7 +244,7 @@ class Supervised:
             if fault := self._too_much(process.pid):
                 return fault
             pause = self._timing.look if self.state is State.LIVE else self._timing.look / 10
-            await asyncio.wait({ended}, timeout=pause)
+            await asyncio.wait({ended, filled}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         return _end_in_words(ended.result())
 
     def _too_long(self, silent: float) -> str:
@@ -248,6 +272,22 @@ class Supervised:
                 return f"had {spec.open_files} files open and went on so; its limit (resources.open_files)"
         return ""
 
+    async def _filled(self, pid: int) -> str:
+        """Comes back once it has more on the disk than it may, in words that name the limit."""
+        spec = self.spec
+        while True:
+            began = time.monotonic()
+            if spec.disk_mb is not None and spec.folders:
+                found = [await asyncio.to_thread(usage, folder, MOST_ENTRIES) for folder in spec.folders]
+                held = await asyncio.to_thread(nameless, spec.folders[0], list(procfs.tree(pid)))
+                used = (sum(each.bytes for each in found) + held) // 2**20
+                if used > spec.disk_mb:
+                    return f"has {used} MiB on the disk; its limit is {spec.disk_mb} (resources.disk_mb)"
+                if any(each.entries > MOST_ENTRIES for each in found):
+                    return f"has more than {MOST_ENTRIES} files, or too deep folders, on the disk (resources.disk_mb)"
+            # Looking costs: where there is much, it is looked at less often.
+            await asyncio.sleep(max(self._timing.disk, 20 * (time.monotonic() - began)))
+
     def _ask(self, pid: int) -> None:
         # bubblewrap passes no signal on: outermost process, init of the sandbox, and only then the server.
         inner = [grandchild for child in procfs.children(pid) for grandchild in procfs.children(child)]
@@ -261,6 +301,13 @@ class Supervised:
         if self.spec.sweep is not None:
             await self.spec.sweep()
 
+    def _write_into_its_log(self, what: str) -> None:
+        """Tell a server's author where they look: the process itself can say nothing of its end."""
+        if self.spec.server:
+            # A full disk keeps nobody from being started again.
+            with suppress(OSError), self.spec.log.open("a", encoding="utf-8") as file:
+                file.write(f"{line_of(what)}\n")
+
     def _become(self, state: State, error: str) -> None:
         if state is not self.state:
             self.since = time.time()
@@ -268,6 +315,7 @@ class Supervised:
         self.last_error = error
         if error and state is State.DOWN:
             self.last_failure = Failure(time.time(), error)
+            self._write_into_its_log(error)
         self._changed()
 
 

@@ -19,6 +19,7 @@ from pegboard.core.names import ServerName
 from pegboard.core.pins import FILE_NAME as PINS
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.packages.shelf import KeptWheel, Shelf
 from pegboard_hub.packages.wheel import KIT
 from pegboard_hub.runtime.backends import install_backend
@@ -113,7 +114,7 @@ class ReleaseMaker:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             # A project can be wrong in ways nobody foresaw; the other servers start all the same.
             raise ReleaseFailed(f"its files cannot be read ({type(error).__name__}: {error})") from error
-        replace_file(home.declaration(server), declaration.model_dump_json() + "\n")
+        replace_file(home.declaration(server), declaration.canonical + "\n")
         replace_file(self._stamp(server), digest + "\n")
         return Release(server, declaration, shop.python, digest)
 
@@ -144,13 +145,13 @@ class ReleaseMaker:
         The environment's own Python never runs out here: it runs what `.pth` files in the environment say. So the
         environment is made anew each time, filled from outside by the Python it is made from, and compiled by that.
         """
-        shutil.rmtree(shop.environment, ignore_errors=True)
+        remove_tree(shop.environment)
         sync = ["sync", "--frozen", "--no-dev", "--no-build", "--no-install-local"]
         apart = [*(each.name for each in source.unbuilt), *([KIT] if kit is not None else [])]
         later = [word for name in apart for word in ("--no-install-package", name)]
         await shop.run_uv([*sync, *later, "--project", str(source.project)], report=report)
         wheels = shop.folder / "wheels"
-        shutil.rmtree(wheels, ignore_errors=True)
+        remove_tree(wheels)
         wheels.mkdir()
         wanted = dict(await wanted_packages(shop, source.project)) if source.unbuilt else {}
         for sdist in (each for each in source.unbuilt if each.name in wanted):
@@ -164,7 +165,7 @@ class ReleaseMaker:
 
     def _copy_project(self, server: ServerName, source: Source, manifest: Manifest) -> None:
         kept, project = self._home.project(server), source.project
-        shutil.rmtree(kept, ignore_errors=True)
+        remove_tree(kept)
         kept.mkdir(parents=True)
         shutil.copy(project / FILE_NAME, kept / FILE_NAME, follow_symlinks=False)
         if (project / "policies").is_dir():
@@ -185,7 +186,13 @@ async def install_wheels(shop: Workshop, wheels: list[Path], report: Report = la
     """
     install = ["pip", "install", "--no-deps", "--offline", "--no-index", "--reinstall"]
     into = ["--python", str(shop.isolation.python), "--prefix", str(shop.environment)]
-    await shop.run_uv([*install, *into, *map(str, wheels)], report=report)
+    # What is in one wheel is some author's: it goes into no cache that another release is made from.
+    own = shop.folder / "uv-cache"
+    try:
+        environment = {**shop.uv_environment(), "UV_CACHE_DIR": str(own)}
+        await shop.run_uv([*install, *into, *map(str, wheels)], environment, report)
+    finally:
+        remove_tree(own)
 
 
 async def wanted_packages(shop: Workshop, project: Path, but: str = "") -> list[tuple[str, str]]:

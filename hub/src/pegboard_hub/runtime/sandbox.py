@@ -24,12 +24,14 @@ class View:
     Attributes:
         readable: files and folders that are there, read-only.
         writable: folders that are there and may be changed.
-        network: true when the server declared egress. Its hosts and ports are not told apart here.
+        network: whether it has the machine's whole network, which no author's code has.
+        egress: `host:port` pairs that it reaches, each of them and nothing else.
     """
 
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
     network: bool = False
+    egress: tuple[str, ...] = ()
 
 
 def bwrap_arguments(bwrap: Path, view: View, becomes_user: bool) -> list[str]:
@@ -46,6 +48,11 @@ def bwrap_arguments(bwrap: Path, view: View, becomes_user: bool) -> list[str]:
         arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         arguments += ["--unshare-user"]
+    if view.egress:
+        # Until its listeners are there: `launch.py` gives both up before the author's code runs.
+        arguments += ["--cap-add", "CAP_NET_BIND_SERVICE", "--cap-add", "CAP_NET_ADMIN"]
+        # The network is root's of the sandbox's own user namespace, which is nobody's outside.
+        arguments += [] if becomes_user else ["--cap-add", "CAP_SETFCAP", "--uid", "0", "--gid", "0"]
     if not view.network:
         arguments += ["--unshare-net"]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/usr", "/usr", *_system(view.network)]

@@ -7,11 +7,15 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 
+from pegboard.core.check.dependencies import is_of
 from pegboard.core.checks import parse_toml
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.runtime.confined import OutsideFailed, ReleaseFailed, run_confined
 from pegboard_hub.runtime.sandbox import View, python_folders
 from pegboard_hub.runtime.source import LARGEST_TOML, SourceDistribution
@@ -50,11 +54,15 @@ class SdistBuilder:
     Args:
         shop: where; its uv is run outside isolation here only for wheels, which run nothing.
         kept: folder of archives that were fetched before.
+        indexes: where the tools of builds come from, the first before the others; empty: where uv looks by itself.
     """
 
-    def __init__(self, shop: Workshop, kept: Path) -> None:
+    def __init__(self, shop: Workshop, kept: Path, indexes: Iterable[str] = ()) -> None:
         self._shop = shop
         self._kept = kept
+        default, *others = [*indexes] or [""]
+        self._from = ["--default-index", default] if default else []
+        self._from += [part for index in others for part in ("--index", index)]
 
     async def build(self, sdist: SourceDistribution, wheels: Path) -> Path:
         """Put the wheel of `sdist` into the folder `wheels`; where it is.
@@ -64,13 +72,14 @@ class SdistBuilder:
             OSError: a file cannot be written.
         """
         shop = self._shop
+        _check_of(unquote(urlsplit(sdist.url).path.rpartition("/")[2]), sdist)
         archive = await self._fetch(sdist)
         tools = shop.folder / "build-tools"
         await shop.run_uv(["venv", "--clear", str(tools)])
         python = tools / "bin" / "python"
         shop.make_ready()
         if wanted := await self._tools(archive, sdist):
-            await shop.run_uv(["pip", "install", "--no-build", "--python", str(python), *wanted])
+            await shop.run_uv(["pip", "install", "--no-build", *self._from, "--python", str(python), *wanted])
         shop.make_ready()
         work = shop.work
         view = View((archive, tools, shop.uv, *python_folders(shop.isolation.python)), (work,))
@@ -81,6 +90,7 @@ class SdistBuilder:
             view,
             work,
             [str(shop.uv), *build, "--out-dir", str(work / "built"), str(archive)],
+            groups=shop.groups,
             limit_s=BUILD_TIMEOUT_S,
             most_bytes=MOST_BYTES,
             variables={"UV_CACHE_DIR": str(work / "cache"), "SOURCE_DATE_EPOCH": str(EPOCH)},
@@ -88,7 +98,8 @@ class SdistBuilder:
         if run.status != 0:
             raise ReleaseFailed(f"{sdist.name} has no wheel and does not build: {run.reason}")
         wheel = take_wheel(work / "built", wheels, sdist.name)
-        shutil.rmtree(tools)
+        remove_tree(tools)
+        _check_of(wheel.name, sdist)
         return wheel
 
     async def _tools(self, archive: Path, sdist: SourceDistribution) -> list[str]:
@@ -101,6 +112,7 @@ class SdistBuilder:
             View((archive, *python_folders(python)), (shop.work,)),
             shop.work,
             [str(python), "-I", "-S", "-c", _READ, str(archive)],
+            groups=shop.groups,
             limit_s=READ_TIMEOUT_S,
             most_bytes=LARGEST_TOML,
         )
@@ -144,6 +156,14 @@ async def fetched(url: str, name: str) -> bytes:
             words = str(error) or type(error).__name__
             raise OutsideFailed(f"{name} cannot be fetched from {url}: {words}") from error
     return bytes(content)
+
+
+def _check_of(file: str, sdist: SourceDistribution) -> None:
+    """See to it that a file is of the package that it is locked as: what is known of packages goes by their names."""
+    if not is_of(file, sdist.name, sdist.version):
+        raise ReleaseFailed(
+            f"uv.lock has {file[:100]!a} as {sdist.name} {sdist.version}; run `uv lock`, and leave it so"
+        )
 
 
 def _wanted(text: bytes, sdist: SourceDistribution) -> list[str]:

@@ -41,6 +41,7 @@ class SourceDistribution:
     name: str
     url: str
     sha256: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,9 @@ def _unbuilt(project: Path, lock: dict[str, Any]) -> Iterator[SourceDistribution
     for name in sorted(_needed(packages, own)):
         package = packages[name]
         if "sdist" in package and "wheels" not in package and _local_path(project, package) is None:
-            sdist = package["sdist"]
-            yield SourceDistribution(name, sdist.get("url", ""), sdist.get("hash", "").removeprefix("sha256:"))
+            sdist, version = package["sdist"], str(package.get("version", ""))
+            digest = sdist.get("hash", "").removeprefix("sha256:")
+            yield SourceDistribution(name, sdist.get("url", ""), digest, version)
 
 
 def _needed(packages: dict[str, Any], start: str | None) -> set[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 
@@ -15,7 +15,7 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.packages.shelf import Shelf, platform_wheels
 from pegboard_hub.runtime.building.builder import Builder
-from pegboard_hub.runtime.building.orders import Building, clear_builds
+from pegboard_hub.runtime.building.orders import at_once, builders, clear_builds
 from pegboard_hub.runtime.cgroups import find_groups
 from pegboard_hub.runtime.conversation import Conversation
 from pegboard_hub.runtime.door import RuntimeDoor
@@ -50,6 +50,7 @@ class Submitted:
         sends: whether the edge sends calls to an address.
         report: where an operator reads how processor time is limited.
         indexes: package indexes that lock files may name.
+        here: they are built and run here; else by runtimes elsewhere alone, and no submitted code comes here.
     """
 
     def __init__(
@@ -62,8 +63,11 @@ class Submitted:
         sends: Sends,
         report: Reporter,
         indexes: Callable[[], Iterable[str]],
+        *,
+        here: bool = True,
     ) -> None:
         self._home = home
+        self._here = here
         self._supervisor = supervisor
         # The operator's uv and the author's sources say where the hub is: nothing of a proxy's environment counts.
         transport = httpx2.AsyncHTTPTransport(uds=str(home.internal_socket))
@@ -74,8 +78,8 @@ class Submitted:
         self._report = report
         site = Site(home, isolation, supervisor, public_url, sends, self.note_change, self._groups)
         self._runtime = MachineRuntime(site, store, uv)
-        builder = Builder(home, isolation, uv, store, Shelf(home).of_version, indexes)
-        self._building = Building(home, self._hub, builder, f"{NAME}-{os.getpid()}")
+        self._builder = Builder(home, isolation, uv, store, Shelf(home).of_version, indexes, self._groups)
+        self._at_once = at_once()
         self._conversation = Conversation(self._hub, self._runtime)
         owner = ids(isolation.now, "hub") if is_root() else None
         self._door = RuntimeDoor(self._runtime, home.runtime_socket, owner)
@@ -97,11 +101,19 @@ class Submitted:
             ConfigurationError: the kit is not installed as a distribution.
             OSError: its wheel cannot be kept.
         """
-        self._report.step(self._groups.words)
         clear_builds(self._home)
         platform_wheels(self._home)
-        for part in (self._building, self._conversation, self._door):
-            self._tasks.append(asyncio.create_task(part.run(), name=type(part).__name__))
+        if not self._here:
+            self._report.step(
+                "submitted servers are built and run elsewhere: by runtimes that `pegboard runtime` added"
+            )
+            return
+        self._report.step(self._groups.words)
+        self._report.step(f"submitted servers are built {self._at_once} at once")
+        self._groups.clear()
+        building = builders(self._home, self._hub, self._builder, f"{NAME}-{uuid4().hex[:12]}", self._at_once)
+        work = [each.run() for each in building] + [self._conversation.run(), self._door.run()]
+        self._tasks = [asyncio.create_task(each, name="submitted servers") for each in work]
 
     async def hold(self) -> None:
         """Build and start nothing any more; what runs goes on until it is ended in its order."""

@@ -28,6 +28,7 @@ from pegboard_hub.runtime.confined import base_environment
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE, resolve_secrets
 from pegboard_hub.runtime.isolation import Isolation, Mode
 from pegboard_hub.runtime.launching import Launch
+from pegboard_hub.runtime.permissions import prepare_replica
 from pegboard_hub.runtime.probes import answers_ok, listens_at, touched_lately
 from pegboard_hub.runtime.processes import ProcessSpec
 from pegboard_hub.runtime.programs import Program
@@ -184,7 +185,7 @@ def server_process(
         isolation: how servers are kept apart here.
         release: what to run.
         public_url: the edge's origin.
-        egress: what the operator granted. Hosts and ports are not told apart yet: any grant opens the network.
+        egress: what the operator granted.
 
     Raises:
         ConfigurationError: a secret that its manifest names is not there, or it asks for egress that is not granted.
@@ -261,11 +262,14 @@ def replica_process(
         memory_mb=resources.memory_mb,
         sandboxed=isolation.mode is Mode.BUBBLEWRAP,
         version=program.release[:12],
-        sweep=_sweeper_of_replica(isolation, program, replica, siblings, groups),
+        sweep=_sweeper_of_replica(home, isolation, program, replica, siblings, groups),
         listener=listener,
         processes=resources.processes,
         open_files=resources.open_files,
         server=str(server),
+        pinned=program.pinned,
+        disk_mb=resources.disk_mb,
+        folders=(home.work(server, replica), home.state(server)),
     )
 
 
@@ -322,7 +326,7 @@ def _serving(
             home.internal_socket.parent,
         ),
         writable=(*writable, home.spool(server, replica), home.state(server), work),
-        network=bool(program.manifest.egress),
+        egress=program.manifest.egress,
     )
     command = [str(program.python), "-I", "-u", "-m", "pegboard.serve"]
     return isolation.confined(str(server), view, program.manifest.resources, work, command, limits, groups, nice)
@@ -366,21 +370,27 @@ def _sweeper(isolation: Isolation, role: str) -> Callable[[], Awaitable[None]] |
 
 
 def _sweeper_of_replica(
-    isolation: Isolation, program: Program, replica: str, siblings: Callable[[], Iterable[int]], groups: Groups
+    home: Home,
+    isolation: Isolation,
+    program: Program,
+    replica: str,
+    siblings: Callable[[], Iterable[int]],
+    groups: Groups,
 ) -> Callable[[], Awaitable[None]]:
     """End everything of one replica: what is in its control group, and, in mode user, what runs under the server's
-    own user and belongs to none of its other replicas."""
+    own user and belongs to none of its other replicas; and empty its working folder, which may be why it ended."""
     server = program.server
     user = isolation.user(str(server)) if isolation.mode is Mode.USER else None
 
     async def sweep() -> None:
         await groups.sweep(group_name(server, replica), program.manifest.resources)
-        if user is None:
-            return
-        kept = {each for pid in siblings() for each in procfs.tree(pid)}
-        for pid in procfs.of_user(user.uid):
-            if pid not in kept:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        if user is not None:
+            kept = {each for pid in siblings() for each in procfs.tree(pid)}
+            for pid in procfs.of_user(user.uid):
+                if pid not in kept:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):  # it starts all the same, with what it left
+            await asyncio.to_thread(prepare_replica, home, isolation, server, replica)
 
     return sweep

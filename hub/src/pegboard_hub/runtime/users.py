@@ -16,6 +16,9 @@ from pathlib import Path
 HUB = "hub"
 EDGE = "edge"
 PROBER = "prober"
+EGRESS = "egress"
+"""What carries servers' connections out of their sandboxes (`relay.py`): it has a server's way out, and no file."""
+
 TRUSTED = (HUB, EDGE, PROBER)
 """Roles that run none of an author's code."""
 
@@ -65,7 +68,7 @@ class Users:
         """
         first, count = _range(Path("/proc/self/uid_map").read_text(encoding="ascii") if id_map is None else id_map)
         users = cls({}, instance, first, count)
-        for role in [HUB, EDGE, *sorted(servers), PROBER]:
+        for role in [HUB, EDGE, *sorted(servers), PROBER, EGRESS]:
             users = users.including(role)
         return users
 

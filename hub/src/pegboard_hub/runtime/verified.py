@@ -27,6 +27,17 @@ class NotStarted(PegboardError):
         super().__init__(f"{what}; {mend}")
 
 
+class NotSigned(NotStarted):
+    """Its signature is by no key that is believed now: somebody else's, or of before a key leaked."""
+
+
+RENEWED_S = 60.0
+"""Seconds for which what runs goes on although its signature is believed no more, counted to the hub's last word.
+
+It was verified when it started. Once a key leaked the hub signs anew what it has, within seconds; while the hub is
+away it says nothing."""
+
+
 def check_release(server: str, wanted: DesiredRelease, keys: Path) -> SignedRelease:
     """See that `wanted` is a release of `server` that the hub has checked and signed, with every digest as signed.
 
@@ -36,7 +47,8 @@ def check_release(server: str, wanted: DesiredRelease, keys: Path) -> SignedRele
         keys: file with the public JWKS of the ring that signs releases.
 
     Raises:
-        NotStarted: it is not.
+        NotSigned: no key signed it that is believed now.
+        NotStarted: it is not such a release.
     """
     try:
         payload = Verifier(json.loads(keys.read_text(encoding="utf-8"))).verify(wanted.signature, RELEASE_TYPE)
@@ -45,7 +57,7 @@ def check_release(server: str, wanted: DesiredRelease, keys: Path) -> SignedRele
         words = f"the keys that releases are verified with cannot be read ({error.strerror}: {keys})"
         raise NotStarted(words, "the hub writes them when it starts; see its log", "verifying") from error
     except (ValueError, ValidationError, KeyError, TypeError) as error:
-        raise NotStarted("its signature does not verify", _ASK, "verifying") from error
+        raise NotSigned("its signature does not verify", _ASK, "verifying") from error
     said = {
         "the server": (signed.server, server),
         "the server in its artifact": (signed.server, wanted.artifact.server),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from pydantic import ValidationError
 
 from pegboard.core.declared import declaration_problems
 from pegboard.core.release import Declaration
-from pegboard_hub.runtime.confined import ReleaseFailed, run_confined
+from pegboard_hub.common.removing import remove_tree
+from pegboard_hub.runtime.cgroups import Groups
+from pegboard_hub.runtime.confined import OutsideFailed, ReleaseFailed, run_confined
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.launching import NO_CORE, Launch
 from pegboard_hub.runtime.permissions import ROOT, Right, give, ids
@@ -28,6 +29,16 @@ DESCRIBE_BYTES = 8 * 1024 * 1024
 COMPILE_TIMEOUT_S = 120
 COMPILE_LIMITS = {**NO_CORE, "RLIMIT_DATA": 1024 * 1024 * 1024}
 
+_AWAY = (
+    "error sending request",
+    "dns error",
+    "tcp connect",
+    "timed out",
+    "status server error (5",
+    "status client error (429",
+)
+"""How uv says that an index does not answer, or not now."""
+
 Report = Callable[[str], None]
 
 
@@ -41,6 +52,7 @@ class Workshop:
         work: folder in which the author's code works, the role's own.
         isolation: how the author's code is run.
         uv: the program that builds environments.
+        groups: where control groups are made for the author's code; None: nowhere.
     """
 
     role: str
@@ -48,6 +60,7 @@ class Workshop:
     work: Path
     isolation: Isolation
     uv: Path
+    groups: Groups | None = None
 
     @property
     def environment(self) -> Path:
@@ -70,7 +83,7 @@ class Workshop:
         Raises:
             OSError: a folder cannot be created or given away.
         """
-        shutil.rmtree(self.work, ignore_errors=True)
+        remove_tree(self.work)
         self.work.mkdir(parents=True, mode=0o700)
         if is_root():
             uid, gid = ids(self.isolation, self.role)
@@ -99,11 +112,12 @@ class Workshop:
         """Run uv outside the sandbox, where it runs none of the author's code; what it said, a line each.
 
         Raises:
+            OutsideFailed: an index does not answer.
             ReleaseFailed: it failed.
         """
         status, _, lines = await self._uv(arguments, environment, report)
         if status != 0:
-            raise ReleaseFailed(f"`uv {arguments[0]}` ended with status {status}: {_why(lines)}")
+            raise _failure(f"`uv {arguments[0]}` ended with status {status}: {_why(lines)}")
         return lines
 
     async def ask_uv(self, arguments: list[str]) -> bytes:
@@ -174,6 +188,7 @@ class Workshop:
             view,
             self.work,
             command,
+            groups=self.groups,
             limit_s=DESCRIBE_TIMEOUT_S,
             most_bytes=DESCRIBE_BYTES,
         )
@@ -186,6 +201,11 @@ class Workshop:
         if problems := declaration_problems(declaration):
             raise ReleaseFailed("; ".join(problems))
         return declaration
+
+
+def _failure(words: str) -> ReleaseFailed:
+    """What is raised for what uv said: of an index that is away it is nobody's project, and tried again."""
+    return OutsideFailed(words) if any(sign in words.casefold() for sign in _AWAY) else ReleaseFailed(words)
 
 
 async def _whole(stream: asyncio.StreamReader | None) -> bytes:

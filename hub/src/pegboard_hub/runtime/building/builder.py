@@ -6,24 +6,25 @@ import asyncio
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from pegboard.core.archive import ArchiveRefused, File, pack, unpack
-from pegboard.core.check.facts import Advisories, Known, to_json
+from pegboard.core.check.facts import to_json
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import FILE_NAME, Manifest, read_manifest
 from pegboard.core.names import ServerName
 from pegboard.core.publishing import Artifact, ArtifactFile, canonical, sha256
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
-from pegboard_hub.packages.facts import look_up
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.runtime.backends import BACKEND
 from pegboard_hub.runtime.building import backend
+from pegboard_hub.runtime.building.knowing import Locks, components, known_of
 from pegboard_hub.runtime.building.locked import KIT, Lock, wheel_of
+from pegboard_hub.runtime.cgroups import Groups
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.growing import GrowingIsolation
 from pegboard_hub.runtime.isolation import Mode
@@ -105,12 +106,14 @@ class Builder:
     """Builds sources, one at a time for each caller.
 
     Args:
-        home: where it works, and where what was made is kept for this machine's runtime.
+        home: where it works.
         isolation: how the author's code is run.
         uv: the program that builds.
         store: files of packages, which are fetched once.
         kit: the platform's own wheels.
         indexes: package indexes that lock files may name.
+        groups: where control groups are made for the author's code; None: nowhere.
+        keeps: what was installed on the way is kept for this machine's runtime.
     """
 
     def __init__(
@@ -121,6 +124,9 @@ class Builder:
         store: ArtifactStore,
         kit: KitShelf,
         indexes: Callable[[], Iterable[str]],
+        groups: Groups | None = None,
+        *,
+        keeps: bool = True,
     ) -> None:
         self._home = home
         self._isolation = isolation
@@ -128,7 +134,8 @@ class Builder:
         self._store = store
         self._kit = kit
         self._indexes = indexes
-        self._installed = Installed(home)
+        self._groups = groups
+        self._installed = Installed(home) if keeps else None
 
     async def build(self, number: str, name: str, archive: bytes, tell: Tell) -> Made:
         """Make what there is to make of `archive`, a source of server `name`; nothing is left behind but that.
@@ -139,7 +146,7 @@ class Builder:
             OSError: a file cannot be written.
         """
         folder = self._home.build(number)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         folder.mkdir(parents=True, mode=0o711)
         try:
             try:
@@ -154,7 +161,7 @@ class Builder:
             words = f"its files cannot be read ({type(error).__name__}: {error})"
             raise ReleaseFailed(_for_author(words, folder)) from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
 
     async def _build(self, folder: Path, server: ServerName, archive: bytes, tell: Tell) -> Made:
         await tell("unpacking", f"{len(archive) // 1024 + 1} KiB")
@@ -166,7 +173,8 @@ class Builder:
             raise ReleaseFailed(f"pegboard.toml names it {declared!r}, and it was submitted as {server}")
         # The author's code of a build is nobody's: it may not touch what runs of the same server.
         role = f"build of {server}"
-        shop = Workshop(role, folder / "made", folder / "work", self._isolation.including(role), self._uv)
+        isolation = self._isolation.including(role)
+        shop = Workshop(role, folder / "made", folder / "work", isolation, self._uv, self._groups)
         shop.folder.mkdir(mode=0o711)
         python = await self._python()
         gathered = await self._gather(shop, source, python, tell)
@@ -185,16 +193,18 @@ class Builder:
         await tell("fetching", f"{len(artifact.files)} packages")
         await self._store.fetch(artifact)
         await tell("installing", "")
-        shutil.rmtree(shop.folder)
+        remove_tree(shop.folder)
         await install(shop, artifact, self._store)
         await tell("reading its tools", "")
         shop.make_ready()
+        locks = await asyncio.to_thread(Locks.of, project, _backend(read_manifest(project)))
         async with asyncio.TaskGroup() as both:
-            asking = both.create_task(self._facts(shop, project))
+            asking = both.create_task(known_of(locks, self._indexes(), shop.environment))
             describing = both.create_task(shop.describe())
         declares = describing.result()
-        sbom = await self._sbom(shop, project)
-        self._installed.take(shop.folder, server, artifact)
+        sbom = await self._sbom(shop, project, components(artifact.files, locks.npm))
+        if self._installed is not None:
+            self._installed.take(shop.folder, server, artifact)
         return Made(
             artifact,
             declares.model_copy(update={"artifact": artifact.digest}),
@@ -204,11 +214,6 @@ class Builder:
             sandboxed=self._isolation.now.mode is Mode.BUBBLEWRAP,
             advisories=to_json(asking.result()),
         )
-
-    async def _facts(self, shop: Workshop, project: Path) -> Known:
-        """What the operator's indexes say of its packages: withdrawn versions, licences."""
-        lock = await asyncio.to_thread((project / "uv.lock").read_bytes)
-        return await look_up(lock, self._indexes(), Advisories(()), shop.environment)
 
     async def _gather(self, shop: Workshop, source: Source, python: str, tell: Tell) -> _Files:
         """Every file that it is installed from: own packages built, packages of others found in the lock file."""
@@ -225,7 +230,7 @@ class Builder:
                 found.files.append(wheel)
             elif (sdist := _sdist(source.unbuilt, name)) is not None:
                 await tell("building", f"{name}, which has no wheel")
-                sdists = SdistBuilder(shop, self._home.artifact_file("sdists"))
+                sdists = SdistBuilder(shop, self._home.artifact_file("sdists"), self._indexes())
                 found.add_own(await sdists.build(sdist, wheels), version)
             else:
                 raise ReleaseFailed(f"{name} {version} has no wheel for this machine; choose another version of it")
@@ -265,12 +270,13 @@ class Builder:
         out, _ = await process.communicate()
         return out.decode().strip()
 
-    async def _sbom(self, shop: Workshop, project: Path) -> bytes:
+    async def _sbom(self, shop: Workshop, project: Path, more: Iterable[dict[str, Any]]) -> bytes:
         """What it is made of, as CycloneDX; without when and by which run, so that equal sources have equal ones."""
         printed = await shop.ask_uv([*SBOM, "--project", str(project)])
         document: dict[str, Any] = json.loads(printed)
         document.pop("serialNumber", None)
         document.get("metadata", {}).pop("timestamp", None)
+        document["components"] = [*document.get("components", []), *more]
         return canonical(document)
 
 
@@ -291,11 +297,15 @@ def _write(files: dict[str, File], folder: Path) -> None:
 
 def _project(files: dict[str, File], manifest: Manifest) -> Iterator[tuple[str, File]]:
     """What a process is given of the project: byte for byte what was submitted."""
-    foreign = f"{manifest.proxy.backend}/" if manifest.proxy is not None else ""
+    foreign = f"{name}/" if (name := _backend(manifest)) else ""
     for path, file in files.items():
         policy = path.startswith(POLICIES) and path.endswith(".cedar") and path.count("/") == 1
         if policy or path in PROJECT_FILES or (foreign and path.startswith(foreign)):
             yield path, file
+
+
+def _backend(manifest: Manifest) -> str:
+    return manifest.proxy.backend if manifest.proxy is not None else ""
 
 
 def _sdist(unbuilt: tuple[SourceDistribution, ...], name: str) -> SourceDistribution | None:

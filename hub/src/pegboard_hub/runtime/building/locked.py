@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.tags import Tag, compatible_tags, cpython_tags, platform_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from pegboard.core.check.dependencies import is_of
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.publishing import ArtifactFile
 from pegboard_hub.runtime.confined import ReleaseFailed
@@ -101,7 +102,7 @@ def wheel_of(package: dict[str, Any], python: str) -> ArtifactFile | None:
     """The best wheel of a locked package for this machine and Python `major.minor`; None where it has none.
 
     Raises:
-        ReleaseFailed: it has one without a digest, or not from an index.
+        ReleaseFailed: it has one without a digest, not from an index, or of another package.
     """
     order = {tag: place for place, tag in enumerate(_tags(python))}
     best: tuple[int, dict[str, Any], str] | None = None
@@ -114,6 +115,11 @@ def wheel_of(package: dict[str, Any], python: str) -> ArtifactFile | None:
     if best is None:
         return None
     _, wheel, file_name = best
+    name, version = str(package.get("name", "")), str(package.get("version", ""))
+    # uv may choose another of them, so what it says of names is not about this one.
+    if not is_of(file_name, name, version):
+        locked_as = f"uv.lock has {file_name[:100]!a} as {name[:100]} {version[:50]}"
+        raise ReleaseFailed(f"{locked_as}; run `uv lock`, and leave the file as it comes")
     digest = _DIGEST.fullmatch(str(wheel.get("hash", "")))
     if digest is None or urlsplit(str(wheel["url"])).scheme not in ("https", "http"):
         raise ReleaseFailed(f"uv.lock gives no digest or no address for {file_name}; run `uv lock` and submit again")

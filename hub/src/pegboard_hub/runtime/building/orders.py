@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import shutil
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pegboard.core.errors import ConfigurationError
 from pegboard.core.publishing import Trouble
-from pegboard_hub.common.home import Home
+from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.publishing.orders import CLAIM_S, BuildOrder, BuildResult
 from pegboard_hub.runtime.building.builder import Builder, Made
 from pegboard_hub.runtime.confined import OutsideFailed, ReleaseFailed
@@ -32,6 +34,15 @@ LONGEST_AGAIN_S = 30.0
 LONGEST_WORDS = 2_000
 """Characters of what is said of a fault."""
 
+SETTING = "PEGBOARD_BUILDS"
+
+MEMORY_OF_ONE = 4 * 1024**3
+DEFAULT_MOST = 4
+"""Of a machine, each build wants so much memory; there are no more at once unless the operator says so."""
+
+MOST_AT_ONCE = 32
+MOST_GONE = 64
+
 
 @dataclass(slots=True)
 class _At:
@@ -50,20 +61,22 @@ class Building:
         hub: who orders.
         builder: who builds.
         name: of this builder.
+        gone: builders of an earlier run, whose orders are free.
     """
 
-    def __init__(self, home: Home, hub: HubDoor, builder: Builder, name: str) -> None:
+    def __init__(self, home: Home, hub: HubDoor, builder: Builder, name: str, gone: tuple[str, ...] = ()) -> None:
         self._home = home
         self._hub = hub
         self._builder = builder
         self._name = name
+        self._gone = gone
 
     async def run(self) -> None:
         """Build until cancelled. Nothing that goes wrong with one ends it."""
         pause, said = AGAIN_S, ""
         while True:
             try:
-                order = await self._hub.claim(self._name)
+                order = await self._claimed()
                 pause, said = AGAIN_S, ""
                 if order is not None:
                     await self.build(order)
@@ -76,6 +89,12 @@ class Building:
                 logger.exception("a build could not be worked on")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_AGAIN_S)
+
+    async def _claimed(self) -> BuildOrder | None:
+        """The next order; what builders of an earlier run had is free once the hub has heard of it."""
+        order = await self._hub.claim(self._name, gone=self._gone)
+        self._gone = ()
+        return order
 
     async def build(self, order: BuildOrder) -> None:
         """Work on one order to its end, whatever that is."""
@@ -114,7 +133,8 @@ class Building:
         except NotOurs:
             raise
         except TimeoutError:
-            mend = "let it depend on less, or on packages that have wheels"
+            slow = "its packages' index is slow: submit it again later, or ask the platform team"
+            mend = slow if at.step == "fetching" else "let it depend on less, or on packages that have wheels"
             return _failed(at, f"took longer than {BUILD_S / 60:.0f} minutes", mend)
         except (OutsideFailed, HubAway) as error:
             return _failed(at, str(error), "it is tried again by itself", again=True)
@@ -176,10 +196,52 @@ class Building:
                 continue
 
 
+def builders(home: Home, hub: HubDoor, builder: Builder, stem: str, count: int) -> list[Building]:
+    """As many builders as build at once, each under a name of its own.
+
+    Their names are noted in the home, so that the next run can say that these are gone: what a killed one was at is
+    built again at once, and not when nothing was heard of it for long.
+
+    Args:
+        home: where builds work.
+        hub: who orders.
+        builder: who builds.
+        stem: of the names, another in each run.
+        count: how many.
+
+    Raises:
+        OSError: the names cannot be noted.
+    """
+    noted = home.root / "builds" / ".builders"
+    try:
+        gone = tuple(noted.read_text(encoding="utf-8").split())[:MOST_GONE]
+    except (FileNotFoundError, UnicodeDecodeError):
+        gone = ()
+    names = [f"{stem}-{number}" for number in range(count)]
+    replace_file(noted, "\n".join(names) + "\n")
+    return [Building(home, hub, builder, name, gone) for name in names]
+
+
+def at_once() -> int:
+    """How many builds there are at once, as the operator says, or as this machine allows.
+
+    Raises:
+        ConfigurationError: what the operator says is no such number.
+    """
+    said = os.environ.get(SETTING, "")
+    if not said:
+        cores = len(os.sched_getaffinity(0))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_OF_ONE
+        return max(1, min(cores, memory, DEFAULT_MOST))
+    if not said.isdecimal() or not 1 <= int(said) <= MOST_AT_ONCE:
+        raise ConfigurationError(SETTING, [f"{said[:20]!a} is no number of builds from 1 to {MOST_AT_ONCE}"])
+    return int(said)
+
+
 def clear_builds(home: Home) -> None:
     """Remove what builds of an earlier run left when they were killed. None may run."""
     for folder in (home.root / "builds").glob("*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
 
 
 def _failed(at: _At, what: str, mend: str, *, again: bool = False) -> BuildResult:

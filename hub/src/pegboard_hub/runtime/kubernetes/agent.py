@@ -22,11 +22,11 @@ from typing import Final
 
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard.core.spiffe import is_spiffe_id
+from pegboard_hub.common.asking import at_socket
 from pegboard_hub.common.home import replace_file
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.tasks import end
 from pegboard_hub.edge.command import envoy_arguments
-from pegboard_hub.edge.link import at_socket
 from pegboard_hub.edge.mutual import Identity
 from pegboard_hub.edge.remote import Remote
 from pegboard_hub.edge.sidecar import Door, Probes, Way, sidecar
@@ -138,20 +138,51 @@ def remote(text: str) -> Remote:
     return Remote(host.strip("[]"), int(port), spiffe_id)
 
 
+def another_door(text: str) -> Door:
+    """`SPIFFE-ID@PORT:SOCKET`, as on the command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    spiffe_id, at, place = text.partition("@")
+    port, colon, path = place.partition(":")
+    if not (at and colon and path.startswith("/") and is_spiffe_id(spiffe_id) and port.isascii() and port.isdigit()):
+        raise ValueError(f"{text[:200]!r} is no SPIFFE-ID@PORT:SOCKET")
+    return Door(f"door-{port}", int(port), Path(path), (spiffe_id,))
+
+
+def another_way(text: str) -> tuple[Path, Remote]:
+    """`SOCKET=SPIFFE-ID@HOST:PORT`, as on the command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    path, equals, place = text.partition("=")
+    if not (equals and path.startswith("/")):
+        raise ValueError(f"{text[:200]!r} is no SOCKET=SPIFFE-ID@HOST:PORT")
+    return Path(path), remote(place)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pegboard_hub.runtime.kubernetes.agent", description=__doc__)
     parser.add_argument("--own", type=Path, required=True, help="folder of the agent's own")
     parser.add_argument("--told", type=Path, help="folder of what the server is told, and of the ways out")
-    parser.add_argument("--socket", type=Path, required=True, help="where the process beside it listens")
+    parser.add_argument("--socket", type=Path, help="where the process beside it listens; none where nobody comes in")
     parser.add_argument("--channel", type=Path, help="file of the server's channel; none beside anything else")
     parser.add_argument("--workload-api", required=True, help="where the pod's identity comes from")
     parser.add_argument("--trust-domain", action="append", required=True, help="whose identities count")
-    parser.add_argument("--mtls-port", type=int, required=True, help="TCP port of the door")
+    parser.add_argument("--mtls-port", type=int, default=0, help="TCP port of the door")
+    parser.add_argument(
+        "--door", type=another_door, action="append", default=[], help="another door, as SPIFFE-ID@PORT:SOCKET"
+    )
     parser.add_argument("--probe-port", type=int, required=True, help="TCP port that the kubelet asks at")
     parser.add_argument("--edge", action="append", default=[], help="SPIFFE ID that is let in; may be repeated")
     parser.add_argument("--below", action="append", default=[], help="beginning of SPIFFE IDs that are let in")
     parser.add_argument("--hub", type=remote, help="the hub's door for pods, as SPIFFE-ID@HOST:PORT")
     parser.add_argument("--releases", type=remote, help="the runtime's door for releases, as SPIFFE-ID@HOST:PORT")
+    parser.add_argument(
+        "--way", type=another_way, action="append", default=[], help="another way out, as SOCKET=SPIFFE-ID@HOST:PORT"
+    )
     parser.add_argument("--no-http", action="store_true", help="what is beside it answers no probes")
     return parser
 
@@ -165,7 +196,10 @@ def assemble(options: argparse.Namespace, source: Source) -> Agent:
     told: Path = options.told or options.own
     named = (("internal", "hub.sock", options.hub), ("releases", "releases.sock", options.releases))
     ways = tuple(Way(name, told / file, place) for name, file, place in named if place is not None)
-    door = Door("mcp", options.mtls_port, options.socket, tuple(options.edge), tuple(options.below))
+    ways += tuple(Way(socket.stem, socket, place) for socket, place in options.way)
+    doors: tuple[Door, ...] = tuple(options.door)
+    if options.socket is not None:
+        doors = (Door("mcp", options.mtls_port, options.socket, tuple(options.edge), tuple(options.below)), *doors)
     link = None
     if options.channel is not None:
         try:
@@ -173,8 +207,9 @@ def assemble(options: argparse.Namespace, source: Source) -> Agent:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(str(options.channel), ["is no channel's file"]) from error
         link = BundleLink(told, channel, at_socket(told / "hub.sock"))
-    probes = Probes(options.probe_port, None if options.no_http else options.socket)
-    return Agent(options.own, source, (door,), ways, probes, link)
+    probed = None if options.no_http else options.socket
+    probes = Probes(options.probe_port, probed)
+    return Agent(options.own, source, doors, ways, probes, link)
 
 
 async def _run(agent: Agent) -> int:

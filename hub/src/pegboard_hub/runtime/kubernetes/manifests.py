@@ -144,7 +144,7 @@ def _order(metadata: Metadata, release: DesiredRelease, release_keys: str) -> Ma
     """What the pod verifies for itself before it installs anything."""
     data = {
         "artifact.json": release.artifact.text(),
-        "declaration.json": release.declaration.model_dump_json(),
+        "declaration.json": release.declaration.canonical,
         "signature": release.signature,
         "release-keys.json": release_keys,
     }

@@ -29,9 +29,9 @@ RELEASE: Final = f"{DOMAIN}/release"
 APPLIED: Final = f"{DOMAIN}/applied"
 """Annotation: SHA-256 of the manifest as it was applied, so that a field that is no longer in it is noticed."""
 
-_NAMED = 24
-"""Characters of a name that people recognise; what makes it unique follows. With what Deployment and ReplicaSet add
-a pod's name stays within a label's 63 (RFC 1123)."""
+_NAMED = 16
+"""Characters of a name that people recognise; what makes it unique follows, so long that nobody finds another
+server's by trying. With what Deployment and ReplicaSet add a pod's name stays within a label's 63 (RFC 1123)."""
 
 _RELEASE_IN_NAME = 10
 _RELEASE_IN_LABEL = 16
@@ -61,7 +61,7 @@ class Manifest(TypedDict, total=False):
 def server_name(server: ServerName) -> str:
     """What a server's objects are called: two servers never share it (`a-b/c` and `a/b-c` do not)."""
     shown = f"{server.namespace}-{server.name}"[:_NAMED].rstrip("-")
-    return f"{shown}-{hashlib.sha256(str(server).encode()).hexdigest()[:8]}"
+    return f"{shown}-{hashlib.sha256(str(server).encode()).hexdigest()[:16]}"
 
 
 def release_name(server: ServerName, release: str) -> str:

@@ -11,7 +11,6 @@ No container has a token of the API. Only the agent has the pod's private key, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from pegboard.core.names import ServerName
 from pegboard_hub.publishing.orders import DesiredRelease
 from pegboard_hub.runtime.kubernetes.objects import Json
 from pegboard_hub.runtime.kubernetes.settings import ClusterSettings
+from pegboard_hub.runtime.launching import Launch
 
 MTLS_PORT: Final = 8443
 """Where the agent takes calls of edges."""
@@ -60,6 +60,12 @@ _SIZES: Final[Mapping[str, str]] = {
     "agent": "128Mi",
 }
 """Every folder that somebody writes, with what it may hold. Past it the pod is evicted, and says so."""
+
+LAUNCH: Final = Path("/opt/pegboard/launch.py")
+"""`runtime/launch.py`, where the platform's image has it."""
+
+TURN: Final = "pegboard.internal/turn"
+"""Annotation of pods: how often somebody had the server restarted."""
 
 _OWN_NAME: Final = "\0"
 """As the value of a variable: what the pod is called, which only the cluster knows."""
@@ -134,7 +140,11 @@ def pod_template(
         spec["imagePullSecrets"] = [{"name": settings.pull_secret}]
     if settings.node_selector:
         spec["nodeSelector"] = dict(settings.node_selector)
-    return {"metadata": {"labels": dict(labels)}, "spec": spec}
+    metadata: Json = {"labels": dict(labels)}
+    if release.turn:
+        # Another turn makes another template, so that the Deployment brings new pods, which read secrets anew.
+        metadata["annotations"] = {TURN: str(release.turn)}
+    return {"metadata": metadata, "spec": spec}
 
 
 def _spread(key: str, labels: Mapping[str, str]) -> Json:
@@ -251,17 +261,9 @@ def _command(release: DesiredRelease, open_files: int) -> list[str]:
     if release.artifact.image:
         return ["python", "-I", "-u", "-m", "pegboard.serve"]
     limits = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": open_files}
-    told = {
-        "uid": None,
-        "gid": None,
-        "limits": limits,
-        "close_network": False,
-        "umask": 0o007,
-        "folder": WORK,
-        "parent": 0,
-    }
-    launch = ["python", "-I", "-S", "/opt/pegboard/launch.py", json.dumps(told), "--"]
-    return [*launch, f"{RELEASE}/env/bin/python", "-I", "-u", "-m", "pegboard.serve"]
+    launch = Launch(limits=limits, umask=0o007, folder=Path(WORK), tied=False)
+    command = [f"{RELEASE}/env/bin/python", "-I", "-u", "-m", "pegboard.serve"]
+    return [literal(each) for each in launch.command(command, python="python", script=LAUNCH)]
 
 
 def _variables(server: ServerName, release: DesiredRelease, settings: ClusterSettings) -> dict[str, str]:

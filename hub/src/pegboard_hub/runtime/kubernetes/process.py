@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,13 @@ from typing import Final
 import httpx2
 
 from pegboard.core.jose import read_public_jwks
+from pegboard_hub.common.asking import NotTheHub, ask_sealed
 from pegboard_hub.common.home import Home, replace_file
-from pegboard_hub.common.joining import NONCE_HEADER, PROOF_HEADER, is_proved, new_nonce
 from pegboard_hub.common.runtimes import RuntimeFile, digest_of
 from pegboard_hub.common.tasks import end
 from pegboard_hub.publishing.orders import PLATFORM_WHEEL, RELEASE_KEYS, Desired
 from pegboard_hub.runtime.conversation import Conversation
+from pegboard_hub.runtime.door import RuntimeDoor
 from pegboard_hub.runtime.hub_door import ANSWER_S, HubDoor
 from pegboard_hub.runtime.kubernetes.api import Cluster
 from pegboard_hub.runtime.kubernetes.asking import PodAsker
@@ -35,10 +37,6 @@ KEYS_AGAIN_S: Final = 1.0
 BEAT_S: Final = 10.0
 
 
-class NotTheHub(Exception):
-    """Whoever answered does not know this runtime, so nothing of it counts."""
-
-
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
     """What the process is started with.
@@ -49,6 +47,7 @@ class ProcessSettings:
         hub_socket: where the hub's internal door is; a sidecar makes it, where the hub is another pod.
         releases_socket: where pods' way to releases ends; a sidecar stands in front of it.
         home: folder of files that are kept, which may be lost.
+        logs_socket: where the hub asks for logs, which a sidecar stands in front of; None where it cannot.
         kubeconfig: of a cluster outside; None for the one that it runs in.
     """
 
@@ -58,15 +57,18 @@ class ProcessSettings:
     releases_socket: Path
     home: Path
     kubeconfig: Path | None = None
+    logs_socket: Path | None = None
 
 
 class Offering(KubernetesRuntime):
     """The runtime, which lets pods fetch what the hub desires."""
 
     door: ReleaseDoor
+    renew: Callable[[], Awaitable[None]]
 
     async def bring_about(self, desired: Desired) -> None:
-        """Take note; what pods may fetch first, so that none finds nothing."""
+        """Take note; what pods may fetch first, so that none finds nothing, and the keys as they are now."""
+        await self.renew()
         self.door.offer(release.artifact for server in desired.servers for release in server.releases)
         await super().bring_about(desired)
 
@@ -84,8 +86,15 @@ class RuntimeProcess:
         self._settings = settings
         self._home = Home.open(settings.home)
         (self._home.root / "artifacts").mkdir(exist_ok=True)
-        self._client = httpx2.AsyncClient(transport=hub, base_url="http://hub", timeout=ANSWER_S, trust_env=False)
-        door = HubDoor(self._client, lambda: settings.credential.credential)
+        credential = settings.credential.credential
+        self._client = httpx2.AsyncClient(
+            transport=hub,
+            base_url="http://hub",
+            timeout=ANSWER_S,
+            trust_env=False,
+            headers={"authorization": f"Bearer {credential}"},
+        )
+        door = HubDoor(self._client, lambda: credential)
         self._hub = door
         kept = HubStore(self._home, door.artifact, self._platform)
         self._asker = PodAsker()
@@ -93,7 +102,9 @@ class RuntimeProcess:
             cluster, settings.cluster, settings.credential, self._home.release_keys, ask=self._asker
         )
         self.runtime.door = ReleaseDoor(kept, settings.releases_socket)
+        self.runtime.renew = self._renew_keys
         self._conversation = Conversation(door, self.runtime)
+        self._asked = RuntimeDoor(self.runtime, settings.logs_socket) if settings.logs_socket else None
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -111,6 +122,8 @@ class RuntimeProcess:
                 (self._beat(), "beat"),
             )
         ]
+        if self._asked is not None:
+            tasks.append(asyncio.create_task(self._asked.run(), name="be asked for logs"))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for each in tasks:
@@ -134,12 +147,7 @@ class RuntimeProcess:
             httpx2.HTTPError: there was none.
             OSError: they cannot be written.
         """
-        nonce, credential = new_nonce(), self._settings.credential.credential
-        headers = {"authorization": f"Bearer {credential}", NONCE_HEADER: nonce}
-        answer = await self._client.get(RELEASE_KEYS, headers=headers)
-        given = answer.headers.get(PROOF_HEADER, "")
-        if not is_proved(given, digest_of(credential), nonce, answer.status_code, answer.content):
-            raise NotTheHub(f"status {answer.status_code}, without a proof that the hub answers")
+        answer = await ask_sealed(self._client, RELEASE_KEYS, digest_of(self._settings.credential.credential))
         answer.raise_for_status()
         read_public_jwks(answer.json())
         text = answer.text
@@ -160,11 +168,14 @@ class RuntimeProcess:
 
     async def _keep_keys(self) -> None:
         while True:
-            try:
-                await self.take_keys()
-            except (NotTheHub, httpx2.HTTPError, OSError, ValueError) as error:
-                logger.warning("the keys that releases are verified with stay as they were: %s", error)
+            await self._renew_keys()
             await asyncio.sleep(KEYS_EVERY_S)
+
+    async def _renew_keys(self) -> None:
+        try:
+            await self.take_keys()
+        except (NotTheHub, httpx2.HTTPError, OSError, ValueError) as error:
+            logger.warning("the keys that releases are verified with stay as they were: %s", error)
 
     async def _beat(self) -> None:
         while True:
@@ -172,7 +183,6 @@ class RuntimeProcess:
             await asyncio.sleep(BEAT_S)
 
     async def _platform(self, digest: str) -> bytes:
-        headers = {"authorization": f"Bearer {self._settings.credential.credential}"}
-        answer = await self._client.get(PLATFORM_WHEEL.format(digest=digest), headers=headers)
+        answer = await self._client.get(PLATFORM_WHEEL.format(digest=digest))
         answer.raise_for_status()
         return answer.content

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -20,8 +19,9 @@ from pydantic import ValidationError
 from pegboard.core.errors import PegboardError
 from pegboard.core.publishing import Artifact, ArtifactFile
 from pegboard.core.release import Declaration
+from pegboard_hub.common.asking import at_socket
 from pegboard_hub.common.home import Home
-from pegboard_hub.edge.link import at_socket
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.publishing.orders import DesiredRelease, Role, Scale
 from pegboard_hub.runtime import preflight
 from pegboard_hub.runtime.confined import ReleaseFailed
@@ -160,13 +160,13 @@ async def _pull(options: argparse.Namespace, uv: Path) -> None:
         await pull(options.order, options.artifact, options.release, store, options.into, uv)
     finally:
         await store.close()
-        shutil.rmtree(fetched, ignore_errors=True)
+        remove_tree(fetched)
 
 
 def _empty(folder: Path) -> None:
     for left in folder.iterdir():
         if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
+            remove_tree(left)
         else:
             left.unlink()
 

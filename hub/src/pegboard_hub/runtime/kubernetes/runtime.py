@@ -45,7 +45,7 @@ from pegboard_hub.runtime.kubernetes.objects import (
     server_name,
 )
 from pegboard_hub.runtime.kubernetes.settings import ClusterSettings
-from pegboard_hub.runtime.verified import NotStarted, check_egress, check_release
+from pegboard_hub.runtime.verified import RENEWED_S, NotSigned, NotStarted, check_egress, check_release
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ NOTED_S: Final = 3600.0
 """Seconds for which it is told that somebody changed an object."""
 
 MOST_NOTES: Final = 5
+
+STAYS: Final = "one replica stays while nobody calls: in a cluster nothing holds a call until a pod is there"
 
 
 _Key = tuple[str, str, str]
@@ -90,6 +92,11 @@ class Wanted:
     desired: DesiredRelease
     objects: tuple[Manifest, ...] = ()
     trouble: Trouble | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Server and release."""
+        return str(self.server), self.desired.release
 
 
 class KubernetesRuntime:
@@ -126,6 +133,8 @@ class KubernetesRuntime:
         self._resync_s = resync_s
         self._applying = Applying(cluster, settings.runtime)
         self._wanted: tuple[Wanted, ...] | None = None
+        self._desired: Desired | None = None
+        self._unsigned: dict[tuple[str, str], float] = {}
         self._version = ""
         self._seen: dict[str, dict[str, Json]] = {kind: {} for kind in SEEN}
         self._refused: dict[str, str] = {}
@@ -145,8 +154,8 @@ class KubernetesRuntime:
 
     async def bring_about(self, desired: Desired) -> None:
         """Take note of what should run."""
-        wanted = [self._want(server.server, release) for server in desired.servers for release in server.releases]
-        self._wanted = tuple(wanted)
+        self._desired = desired
+        self._want_all(desired)
         self._version = desired.version
         self._wake.set()
         self._news.set()
@@ -175,7 +184,17 @@ class KubernetesRuntime:
         await end(*self._tasks)
         await self._cluster.close()
 
-    def _want(self, name: str, release: DesiredRelease) -> Wanted:
+    def _want_all(self, desired: Desired) -> None:
+        before = {each.key: each for each in self._wanted or () if each.objects}
+        wanted = tuple(
+            self._want(server.server, release, before.get((server.server, release.release)))
+            for server in desired.servers
+            for release in server.releases
+        )
+        self._unsigned = {key: at for key, at in self._unsigned.items() if any(each.key == key for each in wanted)}
+        self._wanted = wanted
+
+    def _want(self, name: str, release: DesiredRelease, before: Wanted | None) -> Wanted:
         try:
             server = ServerName.parse(name)
         except ValueError as error:
@@ -185,10 +204,17 @@ class KubernetesRuntime:
             check_egress(release)
             keys = self._release_keys.read_text(encoding="utf-8")
             objects = release_objects(server, release, self._settings, self._credential, keys)
+        except NotSigned as error:
+            # A key leaked, and the hub signs anew: what was verified when it started goes on for so long.
+            noticed = self._unsigned.setdefault((name, release.release), time.monotonic())
+            if before is not None and time.monotonic() - noticed < RENEWED_S:
+                return before
+            return Wanted(server, release, trouble=error.trouble)
         except NotStarted as error:
             return Wanted(server, release, trouble=error.trouble)
         except CannotRun as error:
             return Wanted(server, release, trouble=Trouble(step="starting", what=str(error), mend=error.mend))
+        self._unsigned.pop((name, release.release), None)
         return Wanted(server, release, objects)
 
     def _observe(self, wanted: Wanted, by_release: Mapping[_Key, Mapping[str, list[Json]]]) -> ObservedRelease:
@@ -244,6 +270,8 @@ class KubernetesRuntime:
         wait = AGAIN_S
         while True:
             self._wake.clear()
+            if self._unsigned and self._desired is not None:
+                self._want_all(self._desired)
             if self._wanted is not None:
                 try:
                     await self._make_so(self._wanted)
@@ -291,7 +319,8 @@ class KubernetesRuntime:
 
     def _notes(self, wanted: Wanted) -> tuple[str, ...]:
         names = server_name(wanted.server), release_name(wanted.server, wanted.desired.release)
-        return tuple(line for name in names for line in self._noted.get(name, (0.0, ()))[1])
+        stays = (STAYS,) if wanted.desired.scale.min == 0 else ()
+        return (*stays, *(line for name in names for line in self._noted.get(name, (0.0, ()))[1]))
 
     async def _follow(self, kind: str) -> None:
         """Keep what is seen of a kind: list, then watch, and again whenever the watch ends."""

@@ -80,15 +80,20 @@ class ArtifactStore:
                 self.keep(await self._own(digest), digest, "the hub")
         return kept
 
-    def prune(self) -> None:
+    def prune(self, most_bytes: int | None = None) -> None:
         """Remove what nobody has used for `UNUSED_S`: what is installed needs it no more, and it can be had again.
+
+        Args:
+            most_bytes: beyond which what was used longest ago goes as well.
 
         Raises:
             OSError: a file cannot be removed.
         """
-        oldest = time.time() - UNUSED_S
-        for path in self._home.artifact_file("").glob("*"):
-            if path.is_file() and path.stat().st_mtime < oldest:
+        oldest, kept = time.time() - UNUSED_S, 0
+        found = [(path, path.stat()) for path in self._home.artifact_file("").glob("*") if path.is_file()]
+        for path, stat in sorted(found, key=lambda each: each[1].st_mtime, reverse=True):
+            kept += stat.st_size
+            if stat.st_mtime < oldest or (most_bytes is not None and kept > most_bytes):
                 path.unlink(missing_ok=True)
 
     def keep(self, content: bytes, digest: str, place: str) -> Path:

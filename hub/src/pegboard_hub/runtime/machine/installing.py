@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pegboard.core.names import ServerName
 from pegboard.core.publishing import Artifact
 from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.machine.artifacts import ArtifactStore
@@ -59,7 +59,7 @@ async def install(shop: Workshop, artifact: Artifact, store: ArtifactStore) -> N
     await shop.run_uv(["venv", "--no-project", "--relocatable", "--python", python, str(shop.environment)])
     if named:
         await install_wheels(shop, named)
-    shutil.rmtree(wheels)
+    remove_tree(wheels)
     _unpack_project((await store.own(artifact.project)).read_bytes(), artifact, shop.project)
     await install_backend_files(shop, read_manifest(shop.project), list(artifact.files), store)
     await shop.compile()
@@ -92,7 +92,7 @@ class Installed:
         with suppress(OSError):
             if (folder / STAMP).read_text(encoding="utf-8").strip() == self._stamp(artifact):
                 return self._program(server, artifact, declaration, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         return None
 
     def take(self, made: Path, server: ServerName, artifact: Artifact) -> None:
@@ -114,7 +114,7 @@ class Installed:
             OSError: a file cannot be written or given away.
         """
         gid = ids(isolation, str(program.server))[1]
-        replace_file(program.pinned, program.declaration.model_dump_json() + "\n")
+        replace_file(program.pinned, program.declaration.canonical + "\n")
         os.utime(program.pinned.parent)
         if is_root():
             for part in (program.environment, program.project):
@@ -126,7 +126,7 @@ class Installed:
         folders = sorted(parent.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
         kept = {digest[:16] for digest in desired}
         for folder in [each for each in folders if each.name not in kept][KEPT:]:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
     def _stamp(self, artifact: Artifact) -> str:
         return f"{FORMAT} {artifact.digest}"

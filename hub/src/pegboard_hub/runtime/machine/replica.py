@@ -10,24 +10,26 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import socket
 import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pegboard.core.environment import DECLARES_OTHERWISE, DOES_NOT_FIT
 from pegboard.core.names import ServerName
 from pegboard.core.readiness import OK
 from pegboard_hub.common.home import Home
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.publishing import orders
 from pegboard_hub.publishing.orders import Role
 from pegboard_hub.runtime import credentials
 from pegboard_hub.runtime.cgroups import Groups
 from pegboard_hub.runtime.growing import GrowingIsolation
+from pegboard_hub.runtime.machine.room import Room, room_here
+from pegboard_hub.runtime.mending import LOGGER
 from pegboard_hub.runtime.permissions import ids, prepare_replica
 from pegboard_hub.runtime.probes import Doors, Use
 from pegboard_hub.runtime.processes import Failure, State, Supervised
@@ -49,6 +51,9 @@ LARGEST_BUNDLE = 16 * 1024 * 1024
 LAST_WORDS = 64 * 1024
 """Bytes of a log's end that are read for why its process ended."""
 
+DIGITS = 8
+"""Of a release's digest, in the names of its replicas."""
+
 LONGEST_WORDS = 500
 ACCEPTED = "accepted.jws"
 
@@ -65,6 +70,7 @@ class Site:
         sends: whether the edge sends calls to an address (`orders.Replica.address`) of a server.
         changed: told whenever there may be something new to observe.
         groups: where control groups are made.
+        room: how much memory there is for all of them.
     """
 
     home: Home
@@ -74,25 +80,33 @@ class Site:
     sends: Callable[[ServerName, str], bool]
     changed: Callable[[], None]
     groups: Groups
+    room: Room = field(default_factory=room_here)
+
+    @property
+    def taken_mb(self) -> int:
+        """MiB that the processes of submitted servers may take, all together."""
+        return sum(each.spec.memory_mb or 0 for each in self.supervisor.processes if each.spec.server)
 
 
 class Replica:
     """One replica of one release.
 
     Attributes:
+        program: what it runs.
         stopping: it takes no new calls, and ends once it has none.
         use: how much it was used when it was last looked at; None where it does not say.
         used: whether anything was asked of it since the look before.
         waits: whether it sleeps, and a connection wakes it.
+        turn: in which its process was started.
     """
 
     def __init__(self, site: Site, program: Program, number: int, woken: Callable[[], None]) -> None:
-        self.id = f"{program.release[:8]}-{number}"
+        self.id = replica_id(program.release, number)
         self.stopping = False
         self.use: Use | None = None
         self.used = False
         self._site = site
-        self._program = program
+        self.program = self._program = program
         self._woken = woken
         self._path = site.home.socket(program.server, self.id)
         self._listener: socket.socket | None = None
@@ -105,6 +119,7 @@ class Replica:
         self._told: Failure | None = None
         self._memory: tuple[float, int | None] = (0.0, None)
         self.waits = False
+        self.turn = 0
         self._ready = False
 
     @property
@@ -147,8 +162,11 @@ class Replica:
         self._listener = _listening(self._path, isolation.users.edge.gid if isolation.users else None)
         credentials.open_replica(site.home, isolation, self._program, self.id)
 
-    def start(self) -> None:
+    def start(self, turn: int = 0) -> None:
         """Have a process answer from now on.
+
+        Args:
+            turn: of it (`DesiredRelease.turn`): secrets are what they are now.
 
         Raises:
             ConfigurationError: a secret is not there.
@@ -156,6 +174,7 @@ class Replica:
         """
         assert self._listener is not None  # noqa: S101 - it was opened
         self._watch(False)
+        self.turn = turn
         site = self._site
         isolation = site.isolation.now
         prepare_replica(site.home, isolation, self._program.server, self.id)
@@ -193,9 +212,9 @@ class Replica:
         self._site.groups.remove(group_name(server, self.id))
         with suppress(OSError):
             credentials.close_replica(home, self._site.isolation.now, server, self.id)
-        shutil.rmtree(home.work(server, self.id), ignore_errors=True)
+        await asyncio.to_thread(remove_tree, home.work(server, self.id))
         if not any(home.spool(server, self.id).glob("*.jsonl")):
-            shutil.rmtree(home.spool(server, self.id), ignore_errors=True)
+            await asyncio.to_thread(remove_tree, home.spool(server, self.id))
         self._site.changed()
 
     async def look(self, role: Role) -> None:
@@ -323,6 +342,11 @@ class Replica:
         self._woken()
 
 
+def replica_id(release: str, number: int) -> str:
+    """What one replica of a release is called. Another release whose digest begins alike may have that name."""
+    return f"{release[:DIGITS]}-{number}"
+
+
 def _listening(path: Path, group: int | None) -> socket.socket:
     """A socket that listens at `path`, for the edge alone; whoever finds it there can connect."""
     early = path.with_name(f".{path.stem[-12:]}")
@@ -404,9 +428,11 @@ def last_words(log: Path) -> str:
         return ""
     last = ""
     for line in reversed(lines):
-        last = last or line.strip()
+        last = last or ("" if LOGGER in line else line.strip())
         with suppress(ValueError, TypeError, AttributeError, RecursionError):
             said = json.loads(line)
+            if said.get("logger") == LOGGER:  # our own word of it
+                continue
             if said.get("level") in ("error", "critical"):
                 exception = str(said.get("exception") or "").strip().splitlines()
                 words = str(said.get("message"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from uuid import uuid4
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
 from pegboard.core.publishing import Trouble
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.publishing.orders import DesiredRelease, ObservedRelease, Role
 from pegboard_hub.registry.sources import Fingerprint, fingerprint
 from pegboard_hub.runtime.confined import OutsideFailed, ReleaseFailed
@@ -22,10 +23,11 @@ from pegboard_hub.runtime.credentials import resolve_secrets
 from pegboard_hub.runtime.hub_door import HubAway
 from pegboard_hub.runtime.machine.artifacts import ArtifactStore
 from pegboard_hub.runtime.machine.installing import Installed, install
-from pegboard_hub.runtime.machine.replica import Replica, Site
-from pegboard_hub.runtime.machine.scaling import Load, Scaling, scaled, woken
+from pegboard_hub.runtime.machine.replica import Replica, Site, replica_id
+from pegboard_hub.runtime.machine.scaling import Load, Scaling, renewed, scaled, woken
+from pegboard_hub.runtime.mending import mend_of
 from pegboard_hub.runtime.programs import Program
-from pegboard_hub.runtime.verified import NotStarted, check_egress, check_release
+from pegboard_hub.runtime.verified import RENEWED_S, NotSigned, NotStarted, check_egress, check_release
 from pegboard_hub.runtime.workshop import Workshop
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,9 @@ class ReleaseRun:
         self._replicas: dict[int, Replica] = {}
         self._closing: dict[asyncio.Task[None], tuple[int, Replica]] = {}
         self._scaling = Scaling(0, time.monotonic(), time.monotonic())
+        self._heard_at = time.monotonic()
+        self._unsigned_at: float | None = None
+        self._waits = ""
 
     @property
     def wanted(self) -> DesiredRelease:
@@ -98,6 +103,7 @@ class ReleaseRun:
 
     def update(self, wanted: DesiredRelease) -> None:
         """Go by another word of the hub from now on."""
+        self._heard_at = time.monotonic()
         if wanted != self._wanted:
             self._wanted = wanted
             self._news.set()
@@ -116,6 +122,7 @@ class ReleaseRun:
             step=self._step,
             replicas=tuple(replica.observed() for replica in replicas),
             trouble=self._trouble,
+            notes=(self._waits,) if self._waits else (),
         )
 
     async def run(self) -> None:
@@ -184,7 +191,7 @@ class ReleaseRun:
                     await install(shop, wanted.artifact, tools.store)
                     tools.installed.take(made, self.server, wanted.artifact)
                 finally:
-                    shutil.rmtree(made, ignore_errors=True)
+                    remove_tree(made)
             program = tools.installed.find(self.server, wanted.artifact, wanted.declaration)
             assert program is not None  # noqa: S101 - it was just installed
         tools.installed.hand_over(isolation, program)
@@ -200,7 +207,12 @@ class ReleaseRun:
             self._news.clear()
             try:
                 self._check_anew()
+                self._unsigned_at = None
                 await self._bring(program)
+            except NotSigned:
+                if not self._may_go_on():
+                    await self._close_all(drained=True)
+                    return
             except (NotStarted, ConfigurationError):
                 await self._close_all(drained=True)
                 return  # why is said by who tries again
@@ -209,6 +221,13 @@ class ReleaseRun:
             await asyncio.gather(*(replica.look(self._wanted.role) for replica in self._replicas.values()))
             self._judge()
             await self._pause(self._until_next_look())
+
+    def _may_go_on(self) -> bool:
+        """Whether what runs may wait to be signed anew: it was verified when it started. Nothing is started then."""
+        if self._unsigned_at is None:
+            self._unsigned_at = time.monotonic()
+            logger.warning("%s %s waits to be signed anew", self.server, self._wanted.release[:12])
+        return self._heard_at - self._unsigned_at < RENEWED_S
 
     def _until_next_look(self) -> float:
         if self._step != "running":
@@ -227,11 +246,10 @@ class ReleaseRun:
             any(each.used or each.rising for each in replicas.values()),
         )
         self._scaling = scaled(self._scaling, self._wanted.scale, load)
-        count = min(self._scaling.count, MOST_REPLICAS)
-        for number in sorted(replicas, reverse=True)[: max(len(replicas) - max(count, 1), 0)]:
-            self._let_go(number)
-        while len(replicas) < max(count, 1):
-            self._open(program)
+        count = self._fitting(program, min(self._scaling.count, MOST_REPLICAS))
+        self._bring_to(program, max(count, 1))
+        if count == 0 and self._waits:
+            return  # whoever called waits in its queue, and it is looked at again
         if count == 0:
             for replica in replicas.values():
                 if not replica.waits:
@@ -239,14 +257,48 @@ class ReleaseRun:
             return
         for replica in replicas.values():
             if replica.asleep:
-                replica.start()
+                replica.start(self._wanted.turn)
+
+    def _fitting(self, program: Program, count: int) -> int:
+        """Of as many replicas as there should be, those that the machine has memory for; what runs always stays."""
+        site, memory_mb = self._site, program.manifest.resources.memory_mb
+        running = sum(not each.asleep for each in self._replicas.values())
+        taken = site.taken_mb
+        fitting = running + site.room.more(count - running, running, memory_mb, taken) if count > running else count
+        waits = site.room.words(count - fitting, memory_mb, taken) if fitting < count else ""
+        if bool(waits) != bool(self._waits):
+            logger.warning("%s %s: %s", self.server, self._wanted.release[:12], waits or "waits for memory no more")
+            site.changed()
+        self._waits = waits
+        return fitting
+
+    def _bring_to(self, program: Program, count: int) -> None:
+        """Have as many replicas; those of an earlier turn go first, each once another answers in its place."""
+        turn = self._wanted.turn
+        # One that sleeps is of no turn: its next process begins with everything that is new.
+        old = sorted(n for n, each in self._replicas.items() if each.turn < turn and not each.asleep)
+        new = sorted(n for n in self._replicas if n not in old)
+        keeps = 0
+        if old:
+            ready = sum(self._replicas[n].state == "ready" for n in new)
+            keeps, count = renewed(count, len(old), len(new), ready)
+        for number in [*old[keeps:], *new[count:]]:
+            self._let_go(number)
+        for _ in range(count - len(new)):
+            self._open(program)
 
     def _open(self, program: Program) -> None:
         taken = {*self._replicas, *(number for number, _ in self._closing.values())}
-        number = next(each for each in range(len(taken) + 1) if each not in taken)
+        number = next(
+            each for each in itertools.count() if each not in taken and not self._belongs_to_another(program, each)
+        )
         replica = Replica(self._site, program, number, self._wake)
         replica.open(self._pids)
         self._replicas[number] = replica
+
+    def _belongs_to_another(self, program: Program, number: int) -> bool:
+        """Whether a release of this server whose digest begins alike has a replica of that name: its socket is."""
+        return self._site.home.socket(self.server, replica_id(program.release, number)).exists()
 
     def _pids(self) -> list[int]:
         return [replica.pid for replica in self._replicas.values() if replica.pid is not None]
@@ -256,9 +308,9 @@ class ReleaseRun:
             return
         self._scaling = woken(self._scaling, time.monotonic())
         for replica in self._replicas.values():
-            if replica.asleep:
+            if replica.asleep and self._unsigned_at is None and self._fitting(replica.program, 1):
                 with suppress(OSError, ConfigurationError):  # said at the next look
-                    replica.start()
+                    replica.start(self._wanted.turn)
         self._news.set()
 
     def _let_go(self, number: int) -> None:
@@ -308,14 +360,16 @@ class ReleaseRun:
         states = [replica.state for replica in replicas]
         hopeless = [replica for replica in replicas if replica.hopeless]
         if hopeless and "ready" not in states:
-            self._fail(
-                Trouble(
-                    step="starting",
-                    what=f"does not come up: {hopeless[0].failure or 'it does not answer'}",
-                    mend="see its log (`pegboard logs`), mend it and submit again",
-                ),
-                step="starting",
+            failure = hopeless[0].failure or "it does not answer"
+            mend = "see its log (`pegboard logs`), mend it and submit again"
+            mend = f"{found}; {mend}" if (found := mend_of(failure)) else mend
+            self._fail(Trouble(step="starting", what=f"does not come up: {failure}", mend=mend), step="starting")
+            return
+        if self._waits and set(states) == {"asleep"}:
+            mend = (
+                "it starts by itself when others end; ask for less memory in pegboard.toml, or for a larger machine"
             )
+            self._fail(Trouble(step="starting", what=self._waits, mend=mend), step="starting")
             return
         self._trouble = None
         self._become("running" if "ready" in states or set(states) == {"asleep"} else "starting")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
+from pegboard_hub.common.removing import remove_tree
 from pegboard_hub.publishing.orders import Desired, DesiredRelease, LogPage, LogQuestion, Observed
 from pegboard_hub.runtime import credentials
+from pegboard_hub.runtime.confined import RUN
 from pegboard_hub.runtime.machine.artifacts import ArtifactStore
 from pegboard_hub.runtime.machine.installing import Installed
 from pegboard_hub.runtime.machine.log_search import prune_logs, search
@@ -146,13 +147,13 @@ def _clear_leftovers(home: Home, site: Site) -> None:
 
     Their processes ended with the supervisor that started them.
     """
-    site.groups.clear()
+    site.groups.clear(but=RUN)
     for path in (*(home.run / "s").glob("*/*.sock"), *(home.run / "s").glob("*/.*")):
         if path.name != "mcp.sock":
             path.unlink(missing_ok=True)
     for path in (home.root / "credentials").glob("*~*.json"):
         path.unlink(missing_ok=True)
     for folder in (home.root / "work").glob("*~*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     with suppress(OSError, ValueError):
         credentials.close_replicas(home, site.isolation.now)

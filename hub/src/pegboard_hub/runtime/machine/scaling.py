@@ -64,6 +64,21 @@ def scaled(before: Scaling, scale: Scale, load: Load) -> Scaling:
     return Scaling(count, used_at, before.busy_at if count == before.count else load.now)
 
 
+def renewed(count: int, old: int, new: int, ready: int) -> tuple[int, int]:
+    """How replicas of an earlier turn give way: one more than there should be at a time, and none ends before it may.
+
+    Args:
+        count: of replicas that there should be.
+        old: of an earlier turn.
+        new: of this turn.
+        ready: of those, that answer.
+
+    Returns:
+        How many of the old ones there should be from now on, and how many new ones.
+    """
+    return min(old, max(count - ready, 0)), max(min(count, max(ready + 1, count - old)), min(new, count))
+
+
 def _lowered(before: Scaling, scale: Scale) -> bool:
     return before.count > max(scale.max, 1)
 
