@@ -8,13 +8,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from pegboard.core.manifest import Rollout
 from pegboard_hub.common.requests import Refused, refuse
-from pegboard_hub.publishing.deployments import Standing
 from pegboard_hub.publishing.model import submissions
 from pegboard_hub.publishing.orders import Replica, Role
 from pegboard_hub.publishing.placing import roles, scale
 from pegboard_hub.publishing.refusals import DeploymentRefused, Reason
 from pegboard_hub.publishing.rollout import MINIMUM_CALLS, NOTHING, Running, Stage
+from pegboard_hub.publishing.standing import Standing
 from pegboard_hub.publishing.steering import Who
 from pegboard_hub.publishing.watching import Compared, Figures
 from pegboard_hub.registry.model import RegisteredServer, releases
@@ -25,7 +26,7 @@ STATUSES: dict[Reason, int] = {"not_yours": 403, "unknown": 404, "not_now": 409,
 
 _CODES = {403: "access_denied", 404: "not_found", 409: "conflict", 422: "invalid_request"}
 
-Action = Literal["promote", "rollback", "pause", "resume", "scale"]
+Action = Literal["promote", "rollback", "pause", "resume", "scale", "restart"]
 
 LONGEST_WHY = 1000
 
@@ -44,6 +45,11 @@ class DeployedRelease(BaseModel):
     percent: int = Field(description="of the callers that it has")
     ready: int = Field(description="replicas that answer")
     wanted: int = Field(description="replicas that it should have at least")
+    trouble: str = Field(description="why it does not come up, as its runtime says; empty where it does")
+    notes: list[str] = Field(
+        description="what its operators should know of how it runs, as its runtime says: that nothing keeps it apart "
+        "there, or that somebody changed it"
+    )
 
 
 class DeployedReplica(BaseModel):
@@ -96,16 +102,22 @@ class WatchWindow(BaseModel):
     wanted_calls: int = Field(description="before anything is said of rates")
     unsaid: str = Field(description="why nothing can be said yet; empty where it can")
     worse: str = Field(description="how it is worse; empty where it is not")
+    errors_percent: float = Field(description="more calls of a hundred that may fail than before")
+    slower: float = Field(description="times as long that the median may be")
+    denials_percent: float = Field(description="more calls of a hundred that its policies may deny than before")
     after: ReleaseFigures = Field(description="of the new release")
     before: ReleaseFigures = Field(description="of the one before it")
 
     @classmethod
-    def of(cls, compared: Compared) -> WatchWindow:
-        """What was compared, told."""
+    def of(cls, compared: Compared, allowed: Rollout) -> WatchWindow:
+        """What was compared, told, with what the manifest allows."""
         return cls(
             wanted_calls=MINIMUM_CALLS,
             unsaid=compared.unsaid,
             worse=compared.worse,
+            errors_percent=allowed.errors_percent,
+            slower=allowed.slower,
+            denials_percent=allowed.denials_percent,
             after=ReleaseFigures.of(compared.after),
             before=ReleaseFigures.of(compared.before),
         )
@@ -176,7 +188,7 @@ async def deployment_detail(parts: Parts, server: RegisteredServer, *, may: bool
         previous=told.get(now.previous or ""),
         replicas=list(_replicas(standing)),
         scale=_scale(standing, live.manifest.replicas.min, live.manifest.replicas.max) if live else None,
-        watch=WatchWindow.of(standing.compared) if standing.compared else None,
+        watch=WatchWindow.of(standing.compared, subject.manifest.rollout) if standing.compared and subject else None,
         calls_per_minute=round(standing.calls_per_minute, 2),
         steps=_steps(standing, subject.manifest.rollout.steps, subject.manifest.rollout.step_minutes)
         if subject
@@ -204,6 +216,8 @@ async def act(parts: Parts, who: Who, server: str, action: Action, body: Deploym
                 await steering.resume(who, server, body.why)
             case "scale":
                 await steering.scale(who, server, body.why, body.min, body.max)
+            case "restart":
+                await steering.restart(who, server, body.why)
     except DeploymentRefused as error:
         raise deployment_refusal(error) from error
 
@@ -248,6 +262,8 @@ def _release(row: Mapping[Any, Any], standing: Standing) -> DeployedRelease:
         percent=percent,
         ready=sum(each.state == "ready" for each in running.replicas),
         wanted=wanted,
+        trouble=running.trouble.what if running.trouble else "",
+        notes=list(running.notes),
     )
 
 

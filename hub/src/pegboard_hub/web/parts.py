@@ -40,7 +40,7 @@ from pegboard_hub.web.metrics import MetricsPage
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything the doors need, opened and put together by `pegboard_hub.main`."""
+    """Everything the doors need, opened and put together by `pegboard_hub.opening`."""
 
     settings: HubSettings
     database: Database

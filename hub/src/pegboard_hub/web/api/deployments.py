@@ -29,6 +29,7 @@ _ACTIONS: Final[tuple[tuple[Action, str, dict[str, Any]], ...]] = (
     ("pause", "Hold what is going on; what is worse still goes back by itself", {"why": "we look at it first"}),
     ("resume", "Go on from where it was paused", {"why": "we have looked"}),
     ("scale", "Have other numbers of replicas than the manifest says", {"why": "a busy week", "min": 2, "max": 6}),
+    ("restart", "Start its processes anew, each before an old one ends", {"why": "its secret changed"}),
 )
 
 

@@ -70,6 +70,8 @@ class KeysWord(BaseModel):
     keys: list[KeyWord]
     rotations: list[RotationWord]
     given_up: list[LeakWord] = Field(default=[], description="because they leaked, oldest first")
+    signing_releases: bool = Field(default=False, description="releases are signed anew at this moment")
+    not_signed: list[str] = Field(default=[], description="releases that were not, as they are not what was checked")
     joined: list[Purpose] = Field(default=[], description="asked for, and under way already")
 
 
@@ -109,7 +111,9 @@ def key_routes(parts: Parts) -> APIRouter:
     @router.get("/keys")
     async def keys(request: Request) -> KeysWord:
         check_operator(parts, request)
-        return _word(parts.rotation)
+        signing = parts.publishing.signing
+        told = {"signing_releases": signing.renewed, "not_signed": sorted(signing.not_signed.values())}
+        return _word(parts.rotation).model_copy(update=told)
 
     @router.get("/keys/forged")
     async def forged(request: Request, since_ms: int = 0) -> dict[str, Any]:

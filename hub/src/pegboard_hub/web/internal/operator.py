@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pegboard_hub.common.faults import words
 from pegboard_hub.common.requests import read_json, refuse
+from pegboard_hub.common.runtimes import known_runtimes
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.reviews.model import Kind, State
@@ -116,6 +117,35 @@ def check_runtime(parts: Parts, request: Request) -> str:
     except DeliveryRefused as error:
         words = "Ask with the runtime's own credential; `pegboard runtime add` makes one."
         raise refuse(401, "unauthenticated", f"This is for runtimes: {error}.", words) from error
+
+
+def check_runs(parts: Parts, request: Request) -> str:
+    """Let a runtime of servers pass, and no builder; gives its name.
+
+    Raises:
+        Refused: another asks.
+    """
+    name = check_runtime(parts, request)
+    known = known_runtimes(parts.rotation.keys.home.runtimes).get(name)
+    if known is not None and known.builds:
+        message = f"This is for runtimes of servers: {name} builds, and runs none."
+        raise refuse(
+            401, "unauthenticated", message, "Have a runtime of servers ask; `pegboard runtime add` makes one."
+        )
+    return name
+
+
+def check_builder(parts: Parts, request: Request) -> str:
+    """Let a builder pass; gives its name, which is `machine` for the instance's own.
+
+    Raises:
+        Refused: another asks.
+    """
+    try:
+        return parts.channels.builder(bearer_token(request))
+    except DeliveryRefused as error:
+        words = "Ask with a builder's own credential; `pegboard runtime add --builds` makes one."
+        raise refuse(401, "unauthenticated", f"This is for builders: {error}.", words) from error
 
 
 def prober_alone(parts: Parts) -> Callable[[Request], None]:

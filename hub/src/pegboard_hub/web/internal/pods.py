@@ -15,9 +15,9 @@ from pegboard_hub.common.joining import NONCE_HEADER, digest_of, is_nonce
 from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.packages.shelf import Shelf
-from pegboard_hub.publishing.orders import PLATFORM_WHEEL, RELEASE_KEYS
+from pegboard_hub.publishing.orders import BUILDING, PLATFORM_WHEEL, RELEASE_KEYS, Grounds, KitFile
 from pegboard_hub.web.internal.edges import HOLD_S, LOOK_S, proved, read_news, tag_of
-from pegboard_hub.web.internal.operator import bearer_token, check_runtime
+from pegboard_hub.web.internal.operator import bearer_token, check_builder, check_runtime
 from pegboard_hub.web.parts import Parts
 
 MOST_PODS = 256
@@ -72,6 +72,22 @@ def runtime_door(parts: Parts) -> APIRouter:
         check_runtime(parts, request)
         keys = json.loads(await asyncio.to_thread(home.release_keys.read_text, encoding="utf-8"))
         return proved(digest_of(bearer_token(request)), nonce, 200, keys)
+
+    @router.get(BUILDING)
+    async def building(request: Request) -> Response:
+        """What builders go by, sealed for who asks: it says where code comes from."""
+        nonce = request.headers.get(NONCE_HEADER, "")
+        if not is_nonce(nonce):
+            raise refuse(422, "invalid_request", f"{NONCE_HEADER}: it is no number.", "Send a new one each time.")
+        check_builder(parts, request)
+        file = parts.registry.grants_file
+        if file is None:
+            message = "This hub has not read its grants file yet."
+            raise refuse(503, "not_ready", message, "Build by what was said last, and ask again.")
+        wheels = await asyncio.to_thread(Shelf(home).newest)
+        kit = tuple(KitFile(version=each.version, digest=each.digest, file=each.path.name) for each in wheels)
+        said = Grounds(indexes=tuple(file.publishing.indexes), kit=kit)
+        return proved(digest_of(bearer_token(request)), nonce, 200, said.model_dump(mode="json"))
 
     @router.get(PLATFORM_WHEEL)
     async def platform_wheel(request: Request, digest: str) -> Response:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from pegboard.core.publishing import LARGEST_SOURCE, sha256
+from pegboard.core.publishing import LARGEST_SOURCE, State
 from pegboard_hub.common.faults import words
-from pegboard_hub.common.requests import read_body, refuse
-from pegboard_hub.publishing.artifacts import KINDS, LARGEST, Kind
+from pegboard_hub.common.requests import body_parts, read_body, refuse
+from pegboard_hub.publishing.artifacts import KINDS, LARGEST, Kind, spooled
 from pegboard_hub.publishing.errors import ClaimLost
 from pegboard_hub.publishing.orders import ARTIFACTS, CLAIM, PROGRESS, RESULT, BuildOrder, Claim, Progress, Told
+from pegboard_hub.publishing.overview import overview
 from pegboard_hub.publishing.rights import AT_THE_MACHINE
-from pegboard_hub.web.internal.operator import check_operator, check_runtime
+from pegboard_hub.web.internal.operator import check_builder, check_operator, check_runtime
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.submission_shapes import (
     AskedEvents,
@@ -31,6 +33,8 @@ RESULT_LIMIT = 16 * 1024 * 1024
 
 PREFIX = "/internal/v1/publishing"
 
+OCTETS = "application/octet-stream"
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -40,6 +44,23 @@ class QueueWord(BaseModel):
     waiting: int
     building: int
     since_ms: int | None = Field(description="since when the oldest waits that nobody works on; null: none waits")
+
+
+class StillWord(BaseModel):
+    """A submission that should have gone on by itself, and did not."""
+
+    id: str
+    server: str
+    state: State
+    since_ms: int
+
+
+class PipelineWord(BaseModel):
+    """What of the pipeline does not go as it should. Times are milliseconds since the epoch."""
+
+    still: list[StillWord]
+    unwell: dict[str, str] = Field(description="submitted servers of which nothing answers, each with why")
+    notes: dict[str, list[str]] = Field(description="what runtimes note of what is live, by server")
 
 
 def publishing_door(parts: Parts) -> APIRouter:
@@ -55,14 +76,14 @@ def _add_builds(router: APIRouter, parts: Parts) -> None:
     @router.post(CLAIM, response_model=BuildOrder)
     async def claim(request: Request) -> Response:
         """The next order; 204 where there is none within the time asked for."""
-        check_operator(parts, request)
+        check_builder(parts, request)
         asked = await _read(request, Claim, 64 * 1024)
-        order = await parts.publishing.claim(asked.builder, asked.wait_s)
+        order = await parts.publishing.claim(asked.builder, asked.wait_s, asked.gone)
         return Response(status_code=204) if order is None else _json(order)
 
     @router.post(PROGRESS, status_code=204)
     async def progress(request: Request, id: str) -> None:
-        check_operator(parts, request)
+        check_builder(parts, request)
         word = await _read(request, Progress, 64 * 1024)
         try:
             await parts.publishing.progress(id, word)
@@ -71,7 +92,7 @@ def _add_builds(router: APIRouter, parts: Parts) -> None:
 
     @router.post(RESULT, status_code=204)
     async def result(request: Request, id: str) -> None:
-        check_operator(parts, request)
+        check_builder(parts, request)
         word = await _read(request, Told, RESULT_LIMIT)
         try:
             await parts.publishing.result(id, word)
@@ -82,15 +103,15 @@ def _add_builds(router: APIRouter, parts: Parts) -> None:
 def _add_artifacts(router: APIRouter, parts: Parts) -> None:
     @router.put(ARTIFACTS, status_code=204)
     async def put(request: Request, digest: str, kind: str) -> None:
-        check_operator(parts, request)
+        check_builder(parts, request)
         if kind not in KINDS:
             raise refuse(422, "invalid_request", "kind: there is no such kind.", f"Use {', '.join(sorted(KINDS))}.")
-        content = await read_body(request, LARGEST)
-        if sha256(content) != digest:
-            message = "These bytes have another digest than they are put under."
-            raise refuse(422, "digest_mismatch", message, "Put them under their own.")
         known: Kind = kind  # type: ignore[assignment]
-        await parts.publishing.keep(known, content)
+        async with spooled(body_parts(request, LARGEST)) as content:
+            if content.digest != digest:
+                message = "These bytes have another digest than they are put under."
+                raise refuse(422, "digest_mismatch", message, "Put them under their own.")
+            await parts.publishing.keep(known, content)
 
     @router.head(ARTIFACTS)
     async def head(request: Request, digest: str) -> Response:
@@ -103,10 +124,11 @@ def _add_artifacts(router: APIRouter, parts: Parts) -> None:
     @router.get(ARTIFACTS)
     async def get(request: Request, digest: str) -> Response:
         check_runtime(parts, request)
-        content = await parts.publishing.fetch(digest)
-        if content is None:
+        size = await parts.publishing.size(digest)
+        if size is None:
             raise _no_artifact()
-        return Response(content, media_type="application/octet-stream")
+        headers = {"Content-Length": str(size)}
+        return StreamingResponse(parts.publishing.parts(digest), media_type=OCTETS, headers=headers)
 
 
 def _add_operator(router: APIRouter, parts: Parts) -> None:
@@ -115,6 +137,19 @@ def _add_operator(router: APIRouter, parts: Parts) -> None:
         """What waits for a builder, for `pegboard doctor`."""
         check_operator(parts, request)
         return QueueWord(**(await parts.publishing.queue())._asdict())
+
+    @router.get(f"{PREFIX}/overview")
+    async def pipeline(request: Request) -> PipelineWord:
+        """What stands still or does not answer, for `pegboard doctor`."""
+        check_operator(parts, request)
+        async with parts.database.read() as connection:
+            found = await overview(connection, int(time.time() * 1000))
+        healths = parts.deployments.healths.items()
+        return PipelineWord(
+            still=[StillWord(**each._asdict()) for each in found.still],
+            unwell={name: each.why for name, each in healths if each.state in ("down", "unknown")},
+            notes=parts.deployments.notes,
+        )
 
     @router.post(f"{PREFIX}/{{namespace}}/{{name}}/submissions", status_code=202)
     async def submit(

@@ -84,6 +84,7 @@ def banners(
     rejected: Iterable[Review] = (),
     closed: Unreached | None = None,
     ask: str = "",
+    inside: str = "",
 ) -> Iterator[Banner]:
     """What must be known first.
 
@@ -93,11 +94,14 @@ def banners(
         rejected: reviews of what it asks for now.
         closed: why nobody gets in.
         ask: where the one who looks asks for access to it; empty for those who may not.
+        inside: where the one who looks sees how it runs; empty for those who may not.
     """
     if server.stopped:
         yield Banner("bad", "Stopped for everybody.", now.why)
     if now.state in UNWELL and now.why:
-        yield Banner("bad", "It does not run as it should.", now.why)
+        yield Banner(
+            "bad", "It does not run as it should.", sentence(now.why), inside, "See what runs" if inside else ""
+        )
     if closed is not None:
         yield Banner("bad", "Nobody can reach it.", f"{closed.why} {closed.mend}", ask, "Ask for access")
     for review in rejected:

@@ -38,6 +38,7 @@ from pegboard_hub.registry.reviews.store import TAKE_BACK, Place
 from pegboard_hub.web.failures import FAILURES, Problem, problem_of, refusal_of
 from pegboard_hub.web.impact_view import ImpactView, impact_view
 from pegboard_hub.web.knowing import knows
+from pegboard_hub.web.origins import Origin, origin_of
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
 from pegboard_hub.web.pages.freshness import keep_fresh, told_now
@@ -129,6 +130,7 @@ class ReviewView:
     Attributes:
         involved: whether the person may read what differs and what is said; others see outcomes alone.
         current: whether what it looks at is still asked for.
+        origin: where the code comes from; None where it was not submitted, and to those not involved.
         differences: what is not as it was when it was last approved.
         whole: all of the release, for who is to decide on it; nothing where there is none, or nothing to decide.
         left_out: earlier approvals that left out what is asked for still, though nobody asked anew, by its field.
@@ -160,6 +162,7 @@ class ReviewView:
     server: RegisteredServer
     involved: bool
     current: bool
+    origin: Origin | None
     differences: tuple[Shown, ...]
     whole: tuple[Shown, ...]
     left_out: Mapping[str, Review]
@@ -372,6 +375,7 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         server=server,
         involved=involved,
         current=current,
+        origin=await _origin(parts, review) if involved else None,
         differences=await asyncio.to_thread(differing, review.changes) if involved else (),
         whole=await asyncio.to_thread(differing, everything(release)) if release and involved else (),
         left_out=_left_out(review, every, server) if involved and decides else {},
@@ -411,6 +415,13 @@ async def review_view(parts: Parts, session: Session, review_id: str) -> ReviewV
         done="",
         problem=None,
     )
+
+
+async def _origin(parts: Parts, review: Review) -> Origin | None:
+    if not review.subject.release:
+        return None
+    async with parts.database.read() as connection:
+        return await origin_of(connection, review.server, review.subject.release)
 
 
 async def _decide(parts: Parts, person: PersonFacts, review: str, form: Form) -> tuple[str, str]:

@@ -5,15 +5,16 @@ The page follows by itself. Who may decide is who owns the server, or operates; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.text import sentence
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.identity.person import caller_of
 from pegboard_hub.identity.sessions.model import Session
@@ -34,12 +35,16 @@ from pegboard_hub.web.deployments_view import (
 from pegboard_hub.web.failures import Problem
 from pegboard_hub.web.knowing import known_server, looks_after
 from pegboard_hub.web.pages.browser import Form, HereSession, signed_in
-from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, moment
+from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer
 from pegboard_hub.web.pages.freshness import keep_fresh
 from pegboard_hub.web.pages.onward import see_other
+from pegboard_hub.web.pages.servers import deployment_words as words
+from pegboard_hub.web.pages.servers.deployment_words import Choice, Offer
 from pegboard_hub.web.pages.servers.server import PATH as SERVER
 from pegboard_hub.web.pages.servers.server import Head, framed, head
+from pegboard_hub.web.pages.servers.way import Step, way_of
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.submissions_view import versions
 
 PATH: Final = f"{SERVER}/deployment"
 DO: Final = f"{PATH}/{{action}}"
@@ -53,13 +58,7 @@ DONE: Final = {
     "pause": "Paused. Nothing new starts, and what is worse still goes back by itself.",
     "resume": "It goes on.",
     "scale": "Kept. Replicas come and go within seconds.",
-}
-
-_HEADLINES: Final = {
-    Stage.SETTLED: ("open", "Nothing is deployed yet"),
-    Stage.STARTING: ("open", "A release comes up"),
-    Stage.STEPPING: ("open", "A release takes its first callers"),
-    Stage.WATCHING: ("open", "A release takes all calls, and is watched"),
+    "restart": "Done. The page says how its new replicas come up.",
 }
 
 _FOLLOWED: Final = ("open", "Its releases come from a folder")
@@ -67,6 +66,19 @@ _FOLLOWED_HOW: Final = (
     "The operator’s grants file names it. What is in it at a start takes all calls: there are no steps here, and "
     "nothing to go back to."
 )
+
+
+class Share(NamedTuple):
+    """A release's part of the callers.
+
+    Attributes:
+        begin: percent before it, in the picture.
+    """
+
+    words: str
+    role: str
+    percent: int
+    begin: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +89,15 @@ class DeploymentView:
         here: address of the page, which is asked for again by itself.
         tone: of what stands first: open, allowed or denied.
         lines: what is so now, a sentence each.
+        way: of the submission that is on its way, or watched; empty where none is.
+        shares: who has which part of the callers, largest first; empty where one release has all.
         kept: releases that run or are kept, each with what it is there for.
+        lost: the newest submission, where it came to nothing.
         listed: the newest submissions.
-        offers: what whoever is signed in may do now, by its word in the address.
+        offers: what whoever is signed in may do now.
+        choices: releases that can be gone back to by name.
+        stale: the page was opened before what it offers changed.
+        sent: the switch that was thrown, where nothing was done.
         form: as it was sent, or blank.
     """
 
@@ -90,10 +108,16 @@ class DeploymentView:
     tone: str
     headline: str
     lines: tuple[str, ...]
+    way: tuple[Step, ...]
+    shares: tuple[Share, ...]
     kept: tuple[tuple[str, DeployedRelease], ...]
+    lost: Submission | None
     listed: tuple[Submission, ...]
-    offers: frozenset[str]
+    offers: tuple[Offer, ...]
+    choices: tuple[Choice, ...]
     form: Form
+    stale: bool = False
+    sent: str = ""
     longest_why: int = LONGEST_WHY
     done: str = ""
     problem: Problem | None = None
@@ -105,7 +129,8 @@ def add_deployment_pages(router: APIRouter, parts: Parts, framer: Framer) -> Non
     @router.get(PATH)
     async def look(request: Request, namespace: str, name: str) -> HTMLResponse:
         frame, server = looked_after(parts, framer, request, f"{namespace}/{name}", "deployment")
-        view = await deployment_view(parts, frame, server)
+        offered = request.query_params.get("offered", "") if is_partial(request) else ""
+        view = await deployment_view(parts, frame, server, offered)
         view = replace(view, done=DONE.get(request.query_params.get("done", ""), ""))
         return page(request, frame, view)
 
@@ -125,7 +150,7 @@ def add_deployment_pages(router: APIRouter, parts: Parts, framer: Framer) -> Non
             view = await deployment_view(parts, frame, found)
             told = error.refusal
             problem = Problem(error.status, f"Nothing was done. {told.message}", told.what_to_do)
-            return page(request, frame, replace(view, form=view.form | form, problem=problem))
+            return page(request, frame, replace(view, form=view.form | form, problem=problem, sent=action))
         return see_other(f"/servers/{server}/deployment?done={action}")
 
     @router.get(DO)
@@ -169,67 +194,71 @@ def acting(frame: Frame) -> Session | None:
     return session if session and frame.viewer and frame.viewer.sub == session.facts.sub else None
 
 
-async def deployment_view(parts: Parts, frame: Frame, server: RegisteredServer) -> DeploymentView:
-    """The page for whoever looks after the server."""
+async def deployment_view(parts: Parts, frame: Frame, server: RegisteredServer, offered: str = "") -> DeploymentView:
+    """The page for whoever looks after the server.
+
+    Args:
+        parts: the hub's.
+        frame: of the page.
+        server: the server.
+        offered: what the page that is open offered, as it was told then; empty: it is opened now.
+    """
     session = acting(frame)
     may = session is not None and parts.steering.may(person(session), server)
     detail = await deployment_detail(parts, server, may=may)
-    path = f"/servers/{server.name}"
-    tone, headline = _FOLLOWED if _is_followed(server) else _headline(detail)
+    path, followed = f"/servers/{server.name}", _is_followed(server)
     async with parts.database.read() as connection:
         listed = await submissions.listed(connection, str(server.name), limit=SHOWN)
+        way = await _way(connection, detail, listed)
+    tone, headline = _FOLLOWED if followed else words.headline(detail)
+    choices = words.choices(listed, await versions(parts, listed))
+    offers = tuple(words.offers(detail, choices)) if may else ()
+    now = "-".join(each.action for each in offers)
     return DeploymentView(
         head=await head(parts, frame, server),
-        here=frame.link(f"{path}/deployment"),
+        here=frame.link(f"{path}/deployment", offered=offered or now or "nothing"),
         path=path,
         detail=detail,
         tone=tone,
         headline=headline,
-        lines=(_FOLLOWED_HOW,) if _is_followed(server) else tuple(_lines(detail)),
+        lines=(_FOLLOWED_HOW,) if followed else tuple(words.lines(detail)),
+        way=way,
+        shares=_shares(detail),
         kept=tuple(_kept(detail)),
+        lost=words.last_trouble(detail, listed),
         listed=tuple(listed),
-        offers=frozenset(_offers(detail)) if may else frozenset(),
+        offers=offers,
+        choices=choices,
         form={"why": "", "release": "", "min": "", "max": ""},
+        stale=bool(offered) and offered != (now or "nothing"),
+    )
+
+
+async def _way(
+    connection: AsyncConnection, detail: DeploymentDetail, listed: Sequence[Submission]
+) -> tuple[Step, ...]:
+    """Of the release that is on its way, or watched."""
+    moving = detail.candidate or (detail.live if detail.stage is Stage.WATCHING else None)
+    found = next((each for each in listed if moving is not None and each.id == moving.submission), None)
+    if found is None:
+        return ()
+    return way_of(found, await submissions.events(connection, found.id), int(time.time() * 1000))
+
+
+def _shares(detail: DeploymentDetail) -> tuple[Share, ...]:
+    """Who has which part of the callers, where two releases share them."""
+    if detail.stage is not Stage.STEPPING or detail.live is None or detail.candidate is None:
+        return ()
+    live, new = detail.live, detail.candidate
+    return (
+        Share(f"{words.named(new)}, on its way", "new", new.percent, 0),
+        Share(f"{words.named(live)}, live", "live", live.percent, new.percent),
     )
 
 
 def _is_followed(server: RegisteredServer) -> bool:
     """Whether its releases come from a folder of the operator's, and none was ever submitted."""
     return bool(server.source) and not server.submitted
-
-
-def _headline(detail: DeploymentDetail) -> tuple[str, str]:
-    if detail.paused:
-        return "open", "It is paused"
-    if detail.stage is Stage.SETTLED and detail.live is not None:
-        return "allowed", f"Release {detail.live.version or detail.live.release[:12]} takes all calls"
-    if detail.stage is Stage.STARTING and detail.going_back:
-        return "open", "It goes back: the last release comes up"
-    return _HEADLINES[detail.stage]
-
-
-def _lines(detail: DeploymentDetail) -> Iterator[str]:
-    """What is so now, a sentence each."""
-    if detail.paused:
-        yield f"Why: {sentence(detail.paused_why)}"
-    candidate = detail.candidate
-    match detail.stage:
-        case Stage.STARTING if candidate is not None:
-            of = f"{candidate.ready} of {candidate.wanted} replicas are ready"
-            yield f"{of}; until they are, nothing changes for anybody."
-            if detail.until is not None and not detail.paused:
-                yield f"If they are not by {moment(detail.until)}, it fails, and the live release goes on."
-        case Stage.STEPPING:
-            yield f"{detail.percent} percent of the callers have it, and keep it; the others have the live release."
-            if detail.until is not None:
-                yield f"The next step is at {moment(detail.until)}."
-        case Stage.WATCHING if detail.until is not None:
-            until = moment(detail.until)
-            yield f"The last release stays warm until {until}, and takes the calls back if this one does worse."
-        case Stage.SETTLED if detail.live is None:
-            yield "The first release takes the calls as soon as it is approved and its replicas answer."
-        case _:
-            pass
 
 
 def _kept(detail: DeploymentDetail) -> Iterator[tuple[str, DeployedRelease]]:
@@ -239,19 +268,6 @@ def _kept(detail: DeploymentDetail) -> Iterator[tuple[str, DeployedRelease]]:
         yield "Live", detail.live
     if detail.previous is not None:
         yield "To go back to", detail.previous
-
-
-def _offers(detail: DeploymentDetail) -> Iterator[str]:
-    if detail.candidate is not None or detail.previous is not None:
-        yield "rollback"
-    if detail.paused:
-        yield "resume"
-    elif detail.live is not None or detail.candidate is not None:
-        yield "pause"
-    if detail.stage is not Stage.SETTLED and not detail.paused:
-        yield "promote"
-    if detail.live is not None:
-        yield "scale"
 
 
 def _action(name: str) -> Action:

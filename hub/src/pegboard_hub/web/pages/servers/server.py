@@ -321,13 +321,16 @@ async def head(parts: Parts, frame: Frame, server: RegisteredServer) -> Head:
     here = f"/servers/{server.name}"
     inside = server.submitted and looks_after(parts, caller, server)
     links = {title: f"{here}/{tab}" if tab else here for tab, title in TABS.items() if inside or tab not in INSIDE}
-    drawn = tuple(Tab(title, frame.link(href), href == frame.path) for title, href in links.items())
+    # What was submitted is a page below the deployment's.
+    at = f"{here}/deployment" if frame.path.startswith(f"{here}/submissions/") else frame.path
+    drawn = tuple(Tab(title, frame.link(href), href == at) for title, href in links.items())
     theirs = edits(parts.reviewing.rights.roles, caller, server)
     edit = frame.link(f"{here}/edit") if theirs and editable(server) else ""
     submit = f"{here}/access" if theirs else ""
     closed = (await parts.reviewing.unreached([server])).get(str(server.name))
     ask = f"{here}/access" if owns(caller, server) else ""
-    said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask))
+    runs = frame.link(f"{here}/deployment") if inside and at != f"{here}/deployment" else ""
+    said = tuple(banners(server, now, await parts.reviewing.rejections([server]), closed, ask, runs))
     needs = parts.reviewing.rights.is_reviewed(server)
     return Head(server, now, said, drawn, edit, submit, needs, await _waiting(parts, caller, server))
 
