@@ -12,9 +12,10 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
 
 from pegboard.core.record import Receipt
-from pegboard_hub.common.requests import Refused, read_json, refuse
+from pegboard_hub.common.requests import Refused, as_json, read_body, refuse
 from pegboard_hub.ledger.channels import Channels
-from pegboard_hub.ledger.errors import DeliveryMalformed, DeliveryRefused
+from pegboard_hub.ledger.errors import DeliveredTooMuch, DeliveryMalformed, DeliveryRefused
+from pegboard_hub.ledger.pace import Pace
 from pegboard_hub.ledger.service import EdgeRefusal, Ledger
 
 BODY_LIMIT = 8 * 1024 * 1024
@@ -25,21 +26,23 @@ REFUSALS: TypeAdapter[list[EdgeRefusal]] = TypeAdapter(list[EdgeRefusal])
 
 def internal_routes(ledger: Ledger, channels: Channels) -> APIRouter:
     """The routes of the internal door."""
-    router = APIRouter(prefix="/internal/v1", include_in_schema=False)
+    router, pace = APIRouter(prefix="/internal/v1", include_in_schema=False), Pace()
 
     @router.post("/records")
     async def records(request: Request) -> Receipt:
         try:
             channel = channels.of(_bearer(request))
-            return await ledger.take_records(channel, await _list(request, "records"))
-        except (DeliveryRefused, DeliveryMalformed) as error:
+            body = await read_body(request, BODY_LIMIT)
+            pace.take(channel.server, len(body))
+            return await ledger.take_records(channel, _list(body, "records"))
+        except (DeliveryRefused, DeliveryMalformed, DeliveredTooMuch) as error:
             raise _refusal(error) from error
 
     @router.post("/edge/refusals")
     async def edge_refusals(request: Request) -> dict[str, int]:
         try:
             channels.check_operator(_bearer(request))
-            delivered = REFUSALS.validate_python(await _list(request, "refusals"))
+            delivered = REFUSALS.validate_python(_list(await read_body(request, BODY_LIMIT), "refusals"))
             return {"accepted": await ledger.take_edge_refusals(delivered)}
         except (DeliveryRefused, DeliveryMalformed, ValidationError) as error:
             raise _refusal(error) from error
@@ -54,8 +57,8 @@ def _bearer(request: Request) -> str:
     return token.strip()
 
 
-async def _list(request: Request, name: str) -> list[Any]:
-    body = await read_json(request, BODY_LIMIT)
+def _list(delivered: bytes, name: str) -> list[Any]:
+    body = as_json(delivered)
     if not isinstance(body, dict) or set(body) != {name} or not isinstance(body[name], list):
         raise DeliveryMalformed(f'the body must be {{"{name}": […]}}')
     return list(body[name])
@@ -66,6 +69,8 @@ def _refusal(error: Exception) -> Refused:
         return refuse(
             401, "unauthenticated", f"Nothing was taken: {error}.", "Deliver with the credential given at start."
         )
+    if isinstance(error, DeliveredTooMuch):
+        return refuse(429, "too_much", f"Nothing was taken: {error}.", "Keep them, and deliver them later.")
     if isinstance(error, ValidationError):
         fault = error.errors(include_url=False, include_input=False)[0]
         words = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

@@ -89,6 +89,17 @@ class Channels:
         self.check_operator(token)
         return MACHINE
 
+    def builder(self, token: str) -> str:
+        """Which builder has that credential: the instance's own has the operator's.
+
+        Raises:
+            DeliveryRefused: none has; also where a runtime has it that builds nothing.
+        """
+        name = self.runtime(token)
+        if name != MACHINE and not known_runtimes(self._runtimes)[name].builds:
+            raise DeliveryRefused(f"{name} builds nothing")
+        return name
+
     def check_operator(self, token: str) -> None:
         """Let the supervisor's own credential pass.
 

@@ -11,3 +11,7 @@ class DeliveryRefused(PegboardError):
 
 class DeliveryMalformed(PegboardError):
     """A delivery does not have the agreed shape; nothing of it was taken."""
+
+
+class DeliveredTooMuch(PegboardError):
+    """A server delivered as much as it may; nothing of this delivery was taken."""

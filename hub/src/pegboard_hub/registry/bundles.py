@@ -24,6 +24,7 @@ from pegboard.core.rates import Limits
 from pegboard.core.revoked import Revoked
 from pegboard.core.stops import Stops
 from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.runtimes import MACHINE, known_runtimes, runtime_of
 from pegboard_hub.identity.keys import Keys
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 from pegboard_hub.registry.store import bundle_versions, save_bundle_versions
@@ -185,7 +186,7 @@ class BundleWriter:
     def _take_in(self, snapshot: Snapshot, now: float, refresh: bool) -> list[str]:
         """Note what is due. Returns the servers whose own part changed."""
         rules = self._rules()
-        namespaces = {server.name.namespace for server in (*snapshot.all_deployed, *snapshot.shut)}
+        namespaces = {server.name.namespace for server in snapshot.servers.values()}
         shared, self._now = self._share(now, rules, namespaces), now
         before, self._own = self._own, self._texts(snapshot, rules)
         changed = [name for name, own in self._own.items() if name not in before or before[name].server != own.server]
@@ -257,6 +258,12 @@ class BundleWriter:
             found[str(server.name)] = self._known(server, ()) or _own(
                 server, server.bundled_shut(), (), at_edge=False
             )
+        elsewhere = known_runtimes(self._home.runtimes)
+        for server in snapshot.servers.values() if elsewhere else ():
+            # A cluster asks a pod itself whether it is ready: without any bundle its first release never is.
+            name = str(server.name)
+            if name not in found and server.submitted and runtime_of(elsewhere, server.name.namespace) != MACHINE:
+                found[name] = self._known(server, ()) or _own(server, server.bundled_shut(), (), at_edge=False)
         return found
 
     def _known(self, server: RegisteredServer, rules: tuple[CoarseRule, ...]) -> _Own | None:

@@ -307,6 +307,30 @@ REPLICAS = Metric(
     "`stopping`; told by the hub that leads.",
     "replicas",
 )
+SUBMISSIONS = Metric(
+    "pegboard_submissions",
+    "gauge",
+    ("state",),
+    "Submissions that are under way or wait for people, by state: `submitted` (built, or waiting for a builder), "
+    "`built`, `checked`, `in review`, `approved` or `deploying`; told by the hub that leads, every 15 seconds.",
+    "submissions",
+)
+BUILDS_OLDEST = Metric(
+    "pegboard_builds_oldest_seconds",
+    "gauge",
+    (),
+    "How long the submission has waited for a builder that waits longest; 0 where none waits, and at a hub that does "
+    "not lead.",
+    "seconds",
+)
+RUNTIME_HEARD = Metric(
+    "pegboard_runtime_heard_timestamp_seconds",
+    "gauge",
+    ("runtime",),
+    "When a runtime that has replicas last said how they do; `machine` is the instance's own. Told by the hub that "
+    "leads, every 15 seconds.",
+    "seconds since 1970",
+)
 
 HUB_METRICS = (
     HUB_REQUESTS,
@@ -347,6 +371,9 @@ HUB_METRICS = (
     DEPLOYMENTS,
     DEPLOYMENT_MOVES,
     REPLICAS,
+    SUBMISSIONS,
+    BUILDS_OLDEST,
+    RUNTIME_HEARD,
 )
 """What the hub counts itself."""
 
@@ -542,17 +569,21 @@ PROCESS_CPU = Metric(
 NOT_STARTED = Metric(
     "pegboard_servers_not_started", "gauge", (), "Servers that are granted and do not run.", "servers"
 )
+OF_SERVERS = ("server", "release", "replica")
+"""Labels that say of which process a server's figures are: which release, by the first digits of its digest, and
+which of its replicas by its number; that is empty where there is one process and no replica."""
+
 ANSWERS = Metric(
     "pegboard_server_metrics_up",
     "gauge",
-    ("server",),
+    OF_SERVERS,
     "1 when the server's metrics could be read in the last gathering, else 0.",
     "boolean",
 )
 DROPPED = Metric(
     "pegboard_server_metrics_dropped",
     "gauge",
-    ("server",),
+    OF_SERVERS,
     "Lines of the server's page in the last gathering that are not of its table, and were left out.",
     "lines",
 )

@@ -19,7 +19,7 @@ from pegboard_hub.runtime.commands import DEFAULT_HOME, DEMO_LOGIN, NOBODY_IS_TO
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.looking import JsonOption, look
 from pegboard_hub.runtime.welcome import DEFAULT_PORT
-from pegboard_hub.upkeep.checks import login, machine, notify, place, records, running, trust
+from pegboard_hub.upkeep.checks import artifacts, login, machine, notify, place, records, running, trust
 from pegboard_hub.upkeep.finding import Check, Facts, Finding, State, warning
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,13 @@ CHECKS: dict[str, Check] = {
     "required": running.required,
     "approvals": running.approvals,
     "submissions": running.submissions,
+    "pipeline": running.pipeline,
     "reach": running.reach,
     "sign-in": login.sign_in,
     "notify": notify.notify,
     "schema": records.schema,
     "database": records.database,
+    "artifacts": artifacts.artifacts,
     "undelivered": records.undelivered,
     "package index": machine.index,
 }

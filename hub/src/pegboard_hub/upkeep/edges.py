@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,9 @@ from pegboard_hub.services.material import spiffe_id_in
 from pegboard_hub.upkeep.hub_door import HubDoor
 
 DOOR = "/internal/v1/edges"
+
+INSTANCE_LOOK_S = 0.5
+"""How often a gate that waits for its instance looks, in seconds."""
 
 REMOVED = 3
 """Exit status of an edge that the hub has removed: whoever starts processes must not start it again."""
@@ -220,6 +224,9 @@ def gate(
             help="IP address that the gate listens on. [default: loopback]",
         ),
     ] = "",
+    wait: Annotated[
+        int, typer.Option("--wait", min=0, help="Seconds to wait for an instance that starts at the same time.")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")] = False,
 ) -> None:
     """Let edges on other machines to hub and servers of an instance on this one, until Ctrl-C.
@@ -233,6 +240,9 @@ def gate(
     """
     progress = Progress(quiet)
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
+    deadline = time.monotonic() + wait
+    while not Home.at(instance).edge_svid.exists() and time.monotonic() < deadline:
+        time.sleep(INSTANCE_LOOK_S)
     try:
         asyncio.run(_run_gate(GateSettings(home, instance, port, bind or "127.0.0.1"), progress))
     except OSError as error:

@@ -257,6 +257,43 @@ def _submissions(word: dict[str, Any], now: float) -> Iterator[Finding]:
         yield well(f"submissions: {word['waiting']} wait to be built, {word['building']} are being built")
 
 
+def pipeline(facts: Facts) -> Iterator[Finding]:
+    """Whether what is submitted goes on and answers, and what runtimes note of it."""
+    yield from told(facts, "publishing/overview", "how releases are doing", lambda word: _pipeline(word, facts.now))
+
+
+def _pipeline(word: dict[str, Any], now: float) -> Iterator[Finding]:
+    found = [*_still(word["still"], now), *_unwell(word["unwell"]), *_noted(word["notes"])]
+    yield from found[:MOST_NAMED]
+    if len(found) > MOST_NAMED:
+        yield warning(f"{len(found) - MOST_NAMED} more of the pipeline are to be looked at", "see the servers’ pages")
+    if not found:
+        yield well("submissions go on, and submitted servers answer")
+
+
+def _still(found: list[dict[str, Any]], now: float) -> Iterator[Finding]:
+    for each in found:
+        since = span(max(now - each["since_ms"] / 1000, 0))
+        yield warning(
+            f"{each['server']}: submission {each['id'][:12]} is {each['state']} for {since}, and does not go on",
+            "the hub’s log says why; it is tried again by itself, and submitting again does not help",
+        )
+
+
+def _unwell(found: dict[str, str]) -> Iterator[Finding]:
+    for server, why in found.items():
+        yield warning(
+            f"{server} does not answer: {why}",
+            f"see: pegboard deployment {server}; its owners go back with: pegboard rollback {server}",
+        )
+
+
+def _noted(found: dict[str, list[str]]) -> Iterator[Finding]:
+    for server, notes in found.items():
+        for note in notes:
+            yield warning(f"{server}: {note}", f"see: pegboard deployment {server}")
+
+
 def reach(facts: Facts) -> Iterator[Finding]:
     """Whether somebody gets into every server that is approved."""
     yield from _asked(facts, "unreached", "whether somebody gets into every server", _reach)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pegboard.core.bundle import EDGE, Bundle, edge_consumer, open_bundle
 from pegboard.core.errors import BundleRefused, ConfigurationError, PegboardError, Unreachable
@@ -113,6 +114,8 @@ def give_up(
                 say(f"{ring.purpose}: {ring.kid} signs from now on; the private halves of the others are deleted")
     _bundles(home, outcome, say, began, wait_s)
     private = next((key for key in signers.get("tokens", []) if "d" in key), None)
+    if "releases" in purposes:
+        _releases(home, outcome, say, began, wait_s)
     if "tokens" in purposes:
         _try(home, outcome, private, say, began, wait_s)
     _joined(home, outcome, say, began, wait_s)
@@ -226,6 +229,32 @@ def _hub_answers(home: Home) -> bool:
     except (Unreachable, HubRefused):
         return False
     return True
+
+
+def _releases(home: Home, outcome: Outcome, say: Say, began: float, wait_s: float) -> None:
+    """Wait until the hub has signed releases anew. While it is away, what runs goes on and nothing is started."""
+    leaked, word = leaked_kids(home.keys), dict[str, Any]()
+    silent_since: float | None = None
+    # The hub may not have read the list yet.
+    while not word or word["signing_releases"] or any(key["kid"] in leaked for key in word["keys"]):
+        try:
+            with HubDoor(home, ANSWER_S) as hub:
+                word = hub.ask("GET", "/internal/v1/keys")
+            silent_since = None
+        except (Unreachable, HubRefused):
+            silent_since = silent_since or time.monotonic()
+            running = home.operator_token.exists() and home.internal_socket.exists()
+            if not running or time.monotonic() - silent_since > HUB_S:
+                say("releases: the hub signs them anew once it runs; what runs goes on, and nothing is started")
+                return
+        if time.monotonic() - began > wait_s:
+            outcome.waits["releases"] = "the hub has not signed them anew: nothing of them is started"
+            return
+        time.sleep(LOOK_S)
+    say(f"+{time.monotonic() - began:.1f} s  every release that is whole is signed anew (hub)")
+    for line in word["not_signed"]:
+        name, _, fault = line.partition(": ")
+        outcome.waits[name] = f"{fault}: it is not signed anew, and ends; submit its source again"
 
 
 def _sign_here(home: Home, say: Say) -> bool:
