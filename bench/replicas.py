@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import shutil
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import httpx2
 
-from pegboard.core.archive import File, pack
+from pegboard.core.archive import File, is_kept, pack
 from pegboard.core.jose import Signer, new_private_key, public_jwks
 from pegboard.core.publishing import RELEASE_TYPE, SignedRelease, sha256
 from pegboard_hub.common.home import Home
@@ -42,18 +41,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def archive() -> bytes:
-    """The seed server with the kit from an index, as the scaffold pins it."""
+    """The seed server, as its author submits it."""
     project = REPOSITORY / "servers" / "scratch"
     files = {
-        path.relative_to(project).as_posix(): File(path.read_bytes()) for path in project.rglob("*") if path.is_file()
+        name: File(path.read_bytes())
+        for path in project.rglob("*")
+        if path.is_file() and is_kept(name := path.relative_to(project).as_posix())
     }
-    text = files["uv.lock"].content.decode()
-    version = next(iter(re.findall(r'name = "pegboard"\nversion = "([^"]+)"', text)))
-    wheel = f'wheels = [{{ url = "http://hub/packages/files/pegboard-{version}-py3-none-any.whl" }}]\n'
-    text = text.replace(
-        'source = { editable = "../../kit" }\n', 'source = { registry = "http://hub/packages/simple" }\n' + wheel
-    )
-    return pack({**files, "uv.lock": File(text.encode())})
+    return pack(files)
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""Make `docs/performance.md` and its chart of what is in `bench/results/`.
+"""Make `docs/performance.md` with its chart, and `docs/comparison.md`, of what is in `bench/results/`.
 
 .venv/bin/python bench/report.py
 """
@@ -31,18 +31,22 @@ KEPT = (
     "approvals",
     "approvals_inbox",
 )
-"""Files of `bench/results/` that the page tells of."""
+"""Files of `bench/results/` that the page of performance tells of."""
+
+WAYS = ("ten_minutes", "elsewhere")
+"""And those of the page that compares what publishing takes."""
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
-    """The text of both files, by their names in `docs/`."""
+    """The text of the files, by their names in `docs/`."""
     kept = {name: keeping.load(name) for name in KEPT}
+    ways = {name: keeping.load(name) for name in WAYS}
     run = Calls(kept["calls"])
     templates = Environment(  # noqa: S701 - the page is Markdown, and nothing in it is a stranger's
         loader=FileSystemLoader(REPOSITORY / "bench" / "reporting"),
@@ -52,7 +56,8 @@ def pages() -> dict[str, str]:
         keep_trailing_newline=True,
     )
     page = templates.get_template("performance.md.j2").render(kept, run=run, budgets=budgets(run, kept))
-    return {"performance.md": page, "performance.svg": chart(run)}
+    comparison = templates.get_template("comparison.md.j2").render(ways)
+    return {"performance.md": page, "performance.svg": chart(run), "comparison.md": comparison}
 
 
 if __name__ == "__main__":

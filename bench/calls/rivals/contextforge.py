@@ -36,7 +36,7 @@ class ContextForge(Gateway):
         """Start the server and the gateway, and register the one with the other."""
         upstream_url = self._start_server(folder)
         binaries = peers.environment("contextforge")
-        self._settings = processes.private(folder, **_settings(folder))
+        self._settings = processes.private(folder, **settings(folder))
         command = [str(binaries / "mcpgateway"), "--host", "127.0.0.1", "--port", str(self._port)]
         log = folder / "contextforge.log"
         self._process = processes.start(command, log, self._settings, folder)
@@ -78,7 +78,8 @@ class ContextForge(Gateway):
         return answer.json()
 
 
-def _settings(folder: Path) -> dict[str, str]:
+def settings(folder: Path) -> dict[str, str]:
+    """What it must be told, and what a bench wants."""
     password = f"Aa1!{secrets.token_hex(16)}"
     return {
         "DATABASE_URL": f"sqlite:///{folder}/mcp.db",
