@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generate import api, attacks, checks, metrics, settings
+from docs.generate import api, attacks, checks, manifest, metrics, settings
 from pegboard.cli import reference as commands
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -15,6 +15,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "attacks.md": attacks.page,
     "checks.md": checks.page,
     "cli.md": commands.page,
+    "manifest.md": manifest.page,
     "metrics.md": metrics.page,
     "settings.md": settings.page,
 }

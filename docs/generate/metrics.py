@@ -10,6 +10,7 @@ from pegboard_hub.telemetry.table import (
     AGENT_METRICS,
     ENVOY_METRICS,
     HUB_METRICS,
+    OF_SERVERS,
     ROUTES,
     SERVER_STATES,
     SUPERVISOR_METRICS,
@@ -31,7 +32,8 @@ No label names a person. Counters begin again at 0 when the process that counts 
 SECTIONS: tuple[tuple[str, str, tuple[Metric, ...]], ...] = (
     (
         "Servers",
-        "What a server counts of itself. The supervisor sets `server`, takes over nothing that is not in this table, "
+        "What a server counts of itself. The supervisor sets `server`, `release` (the first digits of its digest), "
+        "and `replica` (a number; empty where there is one process alone), takes over nothing that is not here, "
         "and no value of a label but those below.",
         SERVER_METRICS,
     ),
@@ -52,7 +54,7 @@ def page() -> str:
 
 def exported(metric: Metric) -> tuple[str, ...]:
     """The labels of a metric as they are on the page."""
-    return ("server", *metric.labels) if metric in SERVER_METRICS else metric.labels
+    return (*OF_SERVERS, *metric.labels) if metric in SERVER_METRICS else metric.labels
 
 
 def _section(title: str, text: str, metrics: Iterable[Metric]) -> str:
