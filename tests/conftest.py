@@ -19,7 +19,6 @@ import typer
 from pegboard.cli import app, plugins
 from tests.system.instance import Instance, running
 
-
 # The same examples each time, so that a change fails for what it changed; `make explore` looks for new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", print_blob=True, deadline=None)

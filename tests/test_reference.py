@@ -10,7 +10,10 @@ from pydantic import BaseModel, Field
 
 from docs.generate.__main__ import PAGES, REFERENCE
 from docs.generate.limits import in_words
+from docs.generate.manifest import EXAMPLE
 from docs.generate.models import keys
+from pegboard.core.checks import load_toml
+from pegboard.core.manifest import Manifest
 from pegboard_hub.runtime.credentials import SECRET_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,6 +53,12 @@ def test_a_key_without_a_description_keeps_the_page_from_being_made() -> None:
 
     with pytest.raises(ValueError, match=r"inner\.silent has no description"):
         keys(File)
+
+
+def test_the_example_of_a_manifest_is_one_and_has_each_of_its_tables() -> None:
+    found = load_toml(Manifest, EXAMPLE, "pegboard.toml")
+    tables = {name for name, field in Manifest.model_fields.items() if isinstance(getattr(found, name), BaseModel)}
+    assert found.model_fields_set >= tables | {"smoke", "secrets", "egress"}
 
 
 @pytest.mark.parametrize(

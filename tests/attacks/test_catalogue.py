@@ -45,6 +45,7 @@ def test_nothing_gets_through(stand: Stand, attack: Attack) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.heavy  # on a machine that is busy with much else, a clock tells nothing at all
 def test_the_clock_that_tells_nothing_of_hidden_tools_would_tell_a_difference(stand: Stand) -> None:
     assert any(by_chance(stand, EDGE_GONE, (LOOK, ABSENT)) < TOLD_APART for _ in range(10))
 

@@ -212,6 +212,23 @@ def test_no_lock_file_brings_a_package_from_elsewhere() -> None:
     assert {"PB403", "PB407"} <= errors(found)
 
 
+def test_no_lock_file_has_another_package_under_a_known_ones_name() -> None:
+    file = f'{{ url = "https://pypi.org/x/poison-2.0-py3-none-any.whl", hash = "sha256:{"a" * 64}" }}'
+    source = 'source = { registry = "https://pypi.org/simple" }'
+    lock = f'version = 1\n[[package]]\nname = "clean"\nversion = "2.0"\n{source}\nwheels = [{file}]\n'
+    found = checked(files={"uv.lock": lock.encode(), "pyproject.toml": b'[project]\nname = "p"\n'})
+    assert "PB407" in errors(found)
+
+
+@pytest.mark.parametrize("source", ['{ editable = "." }', '{ directory = "vendored" }', '{ git = "https://x/p" }'])
+def test_no_project_brings_a_kit_of_its_own(source: str) -> None:
+    """It would verify no caller, ask no policy, and say of its tools what it likes."""
+    project = b'[project]\nname = "p"\ndependencies = ["pegboard"]\n'
+    lock = f'version = 1\n[[package]]\nname = "pegboard"\nversion = "1"\nsource = {source}\n'.encode()
+    given = {"uv.lock": lock, "pyproject.toml": project}
+    assert "PB411" in errors(checked(files=given, allowed=Allowed(indexes=("https://pypi.org/simple",))))
+
+
 HOSTILE: dict[str, dict[str, bytes]] = {
     "nesting": {"src/a.py": b"(" * 100_000, "src/b.py": b"-" * 400_000 + b"1", "src/c.py": b"[" * 5000 + b"]" * 5000},
     "sums": {"src/a.py": b"x = " + b"'a'+" * 60_000 + b"'a'"},

@@ -25,9 +25,10 @@ import pytest
 from pegboard.core.bundle import EDGE, MAX_AGE_S, STOPS_MAX_AGE_S, Bundle
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.jose import Signer, new_private_key, public_jwks
+from pegboard_hub.common.asking import NotTheHub
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.common.joining import NONCE_HEADER, PROOF_HEADER, digest_of, proof
-from pegboard_hub.edge.link import DOOR, Link, NotTheHub, Removed
+from pegboard_hub.edge.link import DOOR, Link, Removed
 from pegboard_hub.edge.standing import EdgeStanding
 from pegboard_hub.registry import key_rotation
 from pegboard_hub.runtime import preflight

@@ -112,7 +112,7 @@ async def test_an_archive_of_an_index_that_is_read_for_ever_is_given_up(
     shop = Workshop("dev/one", tmp_path / "made", tmp_path / "work", isolation, Path("uv"))
     shop.make_ready()
     with pytest.raises(ReleaseFailed, match="longer than 1 s"):
-        await sdists.SdistBuilder(shop, tmp_path)._tools(archive, sdists.SourceDistribution("x", "", ""))
+        await sdists.SdistBuilder(shop, tmp_path)._tools(archive, sdists.SourceDistribution("x", "", "", "1"))
 
 
 @pytest.mark.anyio

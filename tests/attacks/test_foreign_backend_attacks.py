@@ -15,10 +15,12 @@ import pytest
 from mcp import Client
 from mcp_types import ElicitResult
 
+from pegboard.core.manifest import read_manifest
 from pegboard.core.pins import FILE_NAME, read_pins
 from pegboard.core.record import Denial, Outcome
 from pegboard.core.refusal import META_KEY
 from pegboard.proxy import backend, stdio
+from pegboard.proxy.backend import Backend, Launch
 from pegboard.testing import InMemoryHub
 from tests.foreign.projects import pinned, write_project
 
@@ -35,10 +37,10 @@ def pins(tmp_path_factory: pytest.TempPathFactory) -> str:
     return read_pins(anyio.run(pinned, folder)).text()
 
 
-def hostile(folder: Path, how: str, **more: str) -> Path:
+def hostile(folder: Path, how: str, timeout_s: str = "30", **more: str) -> Path:
     project = write_project(folder, how, backend=HOSTILE, **more)
     manifest = project / "pegboard.toml"
-    text = manifest.read_text()
+    text = manifest.read_text().replace("timeout_s = 30", f"timeout_s = {timeout_s}")
     for old, new in NO_WIPE.items():
         text = text.replace(old, new)
     manifest.write_text(text)
@@ -139,11 +141,11 @@ async def test_a_backend_that_hangs_costs_its_call_and_is_started_anew(
     tmp_path: Path, pins: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "PING_S", 0.3)
-    async with struck(tmp_path, pins, "hangs") as stage:
+    async with struck(tmp_path, pins, "hangs", timeout_s="2") as stage:
         with anyio.fail_after(20):
             words, refused = await stage.call("strike")
         assert refused
-        assert "did not answer within 5 s. It may or may not have taken effect" in words
+        assert "did not answer within 2 s. It may or may not have taken effect" in words
         await stage.still_serves()
 
 
@@ -239,3 +241,39 @@ async def test_nothing_of_the_proxys_own_is_within_its_reach(
     others = {pid: seen for pid, seen in found["processes"].items() if HOSTILE not in seen["command"]}
     assert not [pid for pid, seen in others.items() if "mem" in seen or "environ" in seen], others
     assert not found.get("may signal")
+
+
+async def test_a_backend_that_talks_without_end_costs_the_calls_nothing(
+    tmp_path: Path, pins: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It waits at its own full pipe; of its lines a few a second are logged."""
+    async with struck(tmp_path, pins, "talks on stderr") as stage:
+        await stage.call("strike")
+        with anyio.fail_after(15):
+            for _ in range(20):
+                assert await stage.call("echo", "as ever") == ("as ever", False)
+    assert len([each for each in caplog.records if each.name == "pegboard.backend"]) < 50 * 20
+
+
+async def test_neither_its_resources_nor_its_prompts_nor_its_questions_pass(tmp_path: Path, pins: str) -> None:
+    async with struck(tmp_path, pins, "offers more") as stage:
+        words, _ = await stage.call("strike")
+        assert '"error"' in words
+        assert "result" not in words
+        assert (await stage.client.list_resources()).resources == []
+        assert (await stage.client.list_prompts()).prompts == []
+        await stage.still_serves()
+
+
+async def test_one_caller_does_not_hold_all_places_of_a_slow_backend(tmp_path: Path) -> None:
+    project = hostile(tmp_path / "project", "waits", proxy="concurrency = 2")
+    slow, done = Backend(read_manifest(project), None, Launch(project, tmp_path / "own")), list[str]()
+
+    async def call(person: str, tool: str) -> None:
+        await slow.call(tool, {"text": ""}, None, None, person)
+        done.append(person)
+
+    async with slow.running(), anyio.create_task_group() as tasks:
+        for person, tool in (("ana", "strike"), ("ana", "strike"), ("ana", "strike"), ("fay", "echo")):
+            tasks.start_soon(call, person, tool)
+    assert done == ["ana", "fay", "ana", "ana"]

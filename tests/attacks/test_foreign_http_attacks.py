@@ -22,7 +22,7 @@ def hostile(folder: Path, how: str) -> Path:
         folder, how, "{port}", backend="hostile_http.py", proxy='url = "http://127.0.0.1:{port}/mcp"'
     )
     manifest = project / "pegboard.toml"
-    text = manifest.read_text().replace("timeout_s = 5", "timeout_s = 2")
+    text = manifest.read_text().replace("timeout_s = 30", "timeout_s = 2")
     manifest.write_text(text.replace('[proxy.tools.wipe]\nconfirm = "Empty {drawer}?"\n', ""))
     return project
 

@@ -84,6 +84,13 @@ def test_two_servers_never_share_a_name_a_service_account_or_a_secret(one: str, 
     assert release_name(first, "1" * 64) != release_name(second, "1" * 64)
 
 
+def test_nobody_finds_a_servers_name_that_gives_anothers_objects_by_trying() -> None:
+    """Whoever did would be given the other's Secret, and replace its Service."""
+    name = server_name(ServerName("prod", "customer-analytics-warehouse"))
+    assert len(name.rpartition("-")[2]) * 4 >= 64
+    assert len(name) <= 41
+
+
 @pytest.mark.parametrize(
     "name",
     ["PATH", "LD_PRELOAD", "PYTHONPATH", "PEGBOARD_CREDENTIALS", "HOME", "SSL_CERT_FILE", "x", "A=B", "A B", "UV_X"],

@@ -160,15 +160,15 @@ def test_a_server_cannot_make_more_series_than_its_table_and_its_tools_have() ->
         for number in range(15_000)
     ]
     page = "\n".join(lines)
-    assert len(samples_of("dev/scratch", page, ["tool_1", "tool_2"])) == 2 + 2
+    assert len(samples_of({"server": "dev/scratch"}, page, ["tool_1", "tool_2"])) == 2 + 2
 
 
 def test_a_server_cannot_hide_anothers_figures() -> None:
-    of_presto = samples_of("prod/presto", "pegboard_server_sessions_open 5\n", [])
+    of_presto = samples_of({"server": "prod/presto"}, "pegboard_server_sessions_open 5\n", [])
     name = "pegboard_server_sessions_open"
     lies = f'{name}{{server="prod/presto"}} 0\n# EOF\n# TYPE {name} counter\n'
     for order in (1, -1):
-        pages = [of_presto, samples_of("dev/scratch", lies, [])][::order]
+        pages = [of_presto, samples_of({"server": "dev/scratch"}, lies, [])][::order]
         text = write([sample for page in pages for sample in page]).decode()
         assert text.count("pegboard_server_sessions_open{") == 1
         assert 'pegboard_server_sessions_open{server="prod/presto"} 5.0' in text

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from typing import Any
 
+import httpx2
 import pytest
 
 from pegboard_hub.publishing.orders import DESIRED, OBSERVED
 from tests.folders import new_folder
-from tests.hub.company import Company, found_company
+from tests.hub.company import URL, Company, call, denial, found_company
 from tests.hub.rolling import SERVER, Rig, declared, rig_of
+from tests.oauth import Browser, forms_of
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +120,118 @@ async def test_what_a_runtime_says_is_held_to_its_model(rig: Rig) -> None:
     sent = rig.machine.observed(rig.machine.told).model_dump(mode="json") | {"more": 1}
     headers = {"Authorization": "Bearer operator-token-of-the-test"}
     assert (await rig.hub.internal.post(OBSERVED, json=sent, headers=headers)).status_code == 422
+
+
+async def watched(rig: Rig) -> str:
+    """Version 4 takes all calls and is watched; others called the one before, and it went well."""
+    now = int(rig.clock() * 1000)
+    await rig.deliver(2, of_callers("before", {"sam": 40, "ana": 40, "pat": 20}, now - 60_000))
+    fourth = await rig.approve(4)
+    await rig.look()
+    assert await rig.state(fourth) == ("live", "watching")
+    return fourth
+
+
+def of_callers(prefix: str, counts: dict[str, int], at_ms: int, status: str = "ok", ms: float = 10.0) -> list[Any]:
+    """Records of so many calls of each."""
+    found: list[Any] = []
+    for sub, count in counts.items():
+        for number in range(count):
+            begun, ended = call(f"{prefix}-{sub}-{number}", at_ms + number, tool="forecast", status=status, sub=sub)
+            found += [begun, {**ended, "duration_ms": ms}]
+    return found
+
+
+ALONE = [
+    ("calls that fail", lambda at: of_callers("x", {"eve": 60}, at, status="tool_error")),
+    ("calls that are slow", lambda at: of_callers("x", {"eve": 60}, at, ms=9_000.0)),
+    ("calls that are denied", lambda at: [denial(f"x-{number}", at + number, sub="eve") for number in range(60)]),
+]
+
+
+@pytest.mark.parametrize(("how", "made"), ALONE, ids=[how for how, _ in ALONE])
+async def test_no_caller_takes_anothers_release_back_by_calls_of_their_own(rig: Rig, how: str, made: Any) -> None:
+    fourth, at = await watched(rig), int(rig.clock() * 1000)
+    await rig.deliver(4, of_callers("after", {"sam": 4, "ana": 4}, at), made(at))
+    rig.clock.pass_s(3)
+    await rig.look()
+    assert await rig.state(fourth) == ("live", "watching"), how
+    watch = (await rig.hub.api("pat", f"servers/{SERVER}/deployment")).json()["watch"]
+    assert watch["unsaid"].endswith("one caller alone meets it")
+
+
+async def test_no_caller_keeps_a_bad_release_by_calls_of_their_own_that_go_well(rig: Rig) -> None:
+    fourth, at = await watched(rig), int(rig.clock() * 1000)
+    good = of_callers("x", {"eve": 60}, at)
+    await rig.deliver(4, of_callers("after", {"sam": 10, "ana": 10}, at, status="crashed"), good)
+    rig.clock.pass_s(3)
+    await rig.look()
+    assert (await rig.state(fourth))[0] == "rolled back"
+
+
+STRAYS = {
+    "one address twice": ["unix:s/prod.weather/a.sock", "unix:s/prod.weather/a.sock"],
+    "a port beside a socket": ["unix:s/prod.weather/a.sock", "spiffe://x.org/a@10.0.0.1:80"],
+    "a port alone": ["spiffe://x.org/a@169.254.169.254:80"],
+    "the hub": ["unix:hub/hub.sock"],
+    "the internal door": ["unix:internal/internal.sock"],
+    "Envoy's administration": ["unix:edge/admin.sock"],
+    "another server": ["unix:s/prod.presto/mcp.sock"],
+    "a server whose name begins so": ["unix:s/prod.weather-2/mcp.sock"],
+    "nowhere": ["nonsense"],
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+async def test_no_runtime_sends_calls_elsewhere_or_keeps_edges_from_their_bundles(rig: Rig, stray: str) -> None:
+    assert rig.machine.told is not None
+    before = {each.address for each in rig.hub.parts.registry.current.servers[SERVER].endpoints}
+    word = rig.machine.observed(rig.machine.told).model_dump(mode="json")
+    [release] = [each for each in word["releases"] if each["release"] == declared(2).digest]
+    [replica] = release["replicas"]
+    release["replicas"] = [
+        {**replica, "id": f"x{number}", "address": address} for number, address in enumerate(STRAYS[stray])
+    ]
+    headers = {"Authorization": "Bearer operator-token-of-the-test"}
+    await rig.hub.internal.post(OBSERVED, json=word, headers=headers)
+    await rig.deployments.look()
+    after = rig.hub.parts.registry.current.servers[SERVER]
+    assert {each.address for each in after.endpoints} <= before | {"unix:s/prod.weather/a.sock"}
+    assert after.bundled().server == SERVER  # edges' bundles can be made
+
+
+SWITCHES = ("promote", "rollback", "pause", "resume", "scale", "restart")
+
+
+async def pressed(rig: Rig, browser: Browser, action: str, form: dict[str, str], **headers: str) -> httpx2.Response:
+    """A switch's form, sent with a browser's session."""
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    honest = {"Origin": URL, "Sec-Fetch-Site": "same-origin", "Cookie": cookies}
+    address = f"/servers/{SERVER}/deployment/{action}"
+    return await rig.hub.public.post(address, data=form, headers={**honest, **headers})
+
+
+async def test_no_page_throws_a_switch_for_somebody_elses_site_or_for_who_may_only_look(rig: Rig) -> None:
+    pat, sol = Browser(URL, rig.hub.public), Browser(URL, rig.hub.public)
+    await pat.sign_in("pat")
+    await sol.sign_in("sol")
+    page = await pat.get(f"{URL}/servers/{SERVER}/deployment")
+    mine: dict[str, str] = next(f["fields"] for f in forms_of(page) if f["action"].endswith("/deployment/pause"))
+    hers = forms_of(await sol.get(f"{URL}/servers/{SERVER}/deployment"))[0]["fields"]
+    why = {"why": "mine now"}
+    assert (await pressed(rig, pat, "pause", {**mine, **why})).status_code == 303  # as it is meant
+    await rig.post("pat", "deployment/resume", why="on")
+    before = await state(rig)
+    for action in SWITCHES:
+        elsewhere = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+        for browser, form, headers in (
+            (pat, why, {}),  # a form of a site that knows no token
+            (pat, {**mine, **why, "form_token": "x"}, {}),
+            (pat, {**mine, **why}, elsewhere),
+            (sol, {**mine, **why}, {}),  # another's form, with the session of one who may look
+            (sol, {**hers, **why}, {}),  # her own form of another page
+            (sol, why, {}),
+        ):
+            answer = await pressed(rig, browser, action, form, **headers)
+            assert answer.status_code in (403, 404), (action, form, answer.status_code)
+    assert await state(rig) == before

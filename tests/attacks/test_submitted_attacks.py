@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from pegboard.core.address import parse
 from pegboard.core.jose import Signer, new_private_key
 from pegboard.core.names import ServerName
 from pegboard.core.publishing import RELEASE_TYPE
+from pegboard_hub.common.home import Home
 from pegboard_hub.publishing.orders import DesiredRelease, LogQuestion, Replica
 from tests.hub.machine_rig import MachineRig, Releases, machine
 from tests.hub.runtime_suite import ONE, desired, of, ready, until
@@ -64,6 +67,16 @@ async def test_a_server_cannot_take_its_socket_away_or_listen_in_anothers_place(
     ):
         assert await rig.ask(replica.address, told) in ("FileNotFoundError", "PermissionError")
     assert await rig.ask(replica.address, "'here'") == "here"
+
+
+def test_no_server_is_named_so_as_to_share_the_folder_of_anothers_sockets(tmp_path: Path) -> None:
+    """A long name is cut short for the kernel; who could be called as what is left would bind in its place."""
+    home, victim = Home.open(tmp_path), ServerName("prod", "customer-analytics-warehouse")
+    folder = home.socket(victim, "abababab-0").parent.name
+    with pytest.raises(ValueError, match=r"is not a name|names no namespace"):
+        ServerName.parse(folder.replace(".", "/", 1))
+    assert parse(f"unix:s/{folder}/abababab-0.sock").path  # an address all the same
+    assert len(folder.rpartition("_")[2]) * 4 >= 80, "short enough to look for another name with the same digits"
 
 
 async def test_a_server_cannot_change_what_it_was_pinned_to_or_its_code(rig: MachineRig) -> None:

@@ -117,9 +117,6 @@ async def tell(code: str) -> Any:
 def write_vault(folder: Path, name: str) -> Path:
     """The project of a server with that name; its environment is the one of the scratch server."""
     shutil.copytree(SCRATCH, folder, ignore=shutil.ignore_patterns(".venv", "__pycache__", "tests"))
-    for file in ("pyproject.toml", "uv.lock"):
-        text = (folder / file).read_text(encoding="utf-8")
-        (folder / file).write_text(text.replace("../../kit", str(REPOSITORY / "kit")), encoding="utf-8")
     (folder / "pegboard.toml").write_text(_MANIFEST.format(name=name), encoding="utf-8")
     (folder / "src" / "pegboard_scratch" / "server.py").write_text(_SERVER, encoding="utf-8")
     for policy, text in _POLICIES.items():

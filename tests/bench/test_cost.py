@@ -67,7 +67,7 @@ def test_no_two_calls_are_alike() -> None:
     assert one["params"]["arguments"] != other["params"]["arguments"]
 
 
-@pytest.mark.parametrize("name", ["performance.md", "performance.svg"])
+@pytest.mark.parametrize("name", ["performance.md", "performance.svg", "comparison.md"])
 def test_the_page_of_figures_says_what_was_measured(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == pages()[name]
 

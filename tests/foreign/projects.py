@@ -29,7 +29,7 @@ processes = 128
 command = {command}
 policy = "everybody"
 tell_caller = false
-timeout_s = 5
+timeout_s = 30
 start_s = 20
 result_kb = 64
 {proxy}

@@ -8,6 +8,7 @@ import html
 import json
 import re
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from pegboard.core.release import Declaration
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.settings import DEMO, HubSettings
 from pegboard_hub.identity.demo import DEMO_GRANT
-from pegboard_hub.main import open_hub
+from pegboard_hub.opening import open_hub
+from pegboard_hub.publishing.reading import Here
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from pegboard_hub.web.app import internal_app, public_app
@@ -204,6 +206,8 @@ async def opened(company: Company, changed: Callable[[Parts], Parts] = lambda pa
     async with AsyncExitStack() as stack:
         with compiled_once():
             found = await stack.enter_async_context(open_hub(company.home, company.settings))
+        with warnings.catch_warnings(action="ignore"):
+            found.publishing.reading = Here()  # a process for each would cost every test a second
         parts = changed(found)
         with late_routes():
             public = httpx2.ASGITransport(public_app(parts))

@@ -99,6 +99,12 @@ class Ring:
         self.keys.write_text(json.dumps(public_jwks(key)), encoding="utf-8")
         self._signer = Signer(key)
 
+    def forget(self) -> None:
+        """The key leaked: another takes its place, and nothing that the old one signed is believed."""
+        key = new_private_key()
+        self.keys.write_text(json.dumps(public_jwks(key)), encoding="utf-8")
+        self._signer = Signer(key)
+
     def signed(self, wanted: DesiredRelease) -> DesiredRelease:
         said = SignedRelease(
             server=wanted.artifact.server,

@@ -40,7 +40,7 @@ INDEX = "http://127.0.0.1:25999/simple"
 """Nobody listens there."""
 
 PUBLIC_URL = "http://localhost:25001"
-TIMING = Timing(look=0.1, first_pause=0.05, longest_pause=0.3, grace=3)
+TIMING = Timing(look=0.1, disk=0.2, first_pause=0.05, longest_pause=0.3, grace=3)
 
 SERVE = """
 import http.server, json, os, pathlib, signal, socket, socketserver, subprocess, sys, threading, time
@@ -113,6 +113,7 @@ class Releases:
         project = write_project(folder, server.partition("/")[2])
         text = (project / "pegboard.toml").read_text().replace("does what it is told", f"mark {mark}")
         text = text.replace('[secrets]\nAPI_KEY = "env:KEY"\n', "")
+        text = text.replace("open_files = 128", "open_files = 128\ndisk_mb = 64")
         if egress:
             text = f"egress = {json.dumps(list(egress))}\n{text}"
         (project / "pegboard.toml").write_text(text + _MANIFEST_MORE + more)

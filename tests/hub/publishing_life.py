@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from pegboard.core.publishing import Provenance, State
+from pegboard.core.publishing import Provenance, State, Trouble
 from pegboard_hub.common.home import Home
 from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.publishing.orders import BuildResult
 from pegboard_hub.publishing.submissions import Submission
 from pegboard_hub.registry.reviews.deciding import Verdict
 from pegboard_hub.registry.reviews.model import Kind
@@ -31,7 +32,7 @@ def project(number: int) -> Project:
 
 
 async def live(company: Company, first: int) -> None:
-    """Submit, build, be checked and be reviewed, again and again; every third is refused."""
+    """Submit, build, be checked and reviewed, again and again; some are refused, taken back, or cannot be built."""
     async with opened(company) as hub, beside(hub.parts.publishing.run()):
         for number in range(first, first + 10_000):
             # What the process before did already is done again, as a command does that got no answer.
@@ -45,7 +46,9 @@ async def live(company: Company, first: int) -> None:
                 else:
                     await hub.parts.publishing.events(submission.id, 1 << 40, 0.05)
                 tell(number, await found(hub, submission.id))
-            if now.state is State.IN_REVIEW:
+            if now.state is State.IN_REVIEW and number % 4 == 3:
+                await hub.parts.publishing.take_back(submitter("sam"), submission.id, "the wrong branch")
+            elif now.state is State.IN_REVIEW:
                 await decided(hub, yes=number % 3 != 2)
             tell(number, await found(hub, submission.id))
 
@@ -56,7 +59,9 @@ async def built(hub: Hub, number: int) -> None:
         hub.parts.publishing._clock = Later()
     builder = Builder(hub, f"builder-{number}")
     order = await builder.claim()
-    if order is not None:
+    if order is not None and number % 5 == 4:
+        await builder.tell(order, BuildResult(trouble=Trouble(step="installing", what="no such package")))
+    elif order is not None:
         made = build(order, await builder.source(order), project(number))
         await builder.hand_in(made)
         await builder.tell(order, made.result)

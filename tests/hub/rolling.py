@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, update
 
 from pegboard.core.publishing import Artifact, State, Trouble
 from pegboard.core.release import Declaration
+from pegboard_hub.publishing import artifacts
 from pegboard_hub.publishing.deployment_store import find
 from pegboard_hub.publishing.deployments import Deployments
 from pegboard_hub.publishing.model import submission_events, submissions
@@ -93,6 +94,7 @@ class Machine:
         slow: releases of which nothing is ready yet.
         asleep: releases whose replicas sleep.
         restarts: of replicas of a release.
+        notes: of a release, for its operators.
     """
 
     hub: Hub
@@ -101,6 +103,7 @@ class Machine:
     slow: set[str] = field(default_factory=set)
     asleep: set[str] = field(default_factory=set)
     restarts: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     told: Desired | None = None
 
     async def turn(self) -> None:
@@ -121,6 +124,7 @@ class Machine:
                 release=each.release,
                 step="running",
                 trouble=self.troubled.get(each.release),
+                notes=self.notes.get(each.release, ()),
                 replicas=tuple(
                     self._replica(server.server, each.release, number)
                     for number in range(max(each.scale.min, int(each.role is not Role.CANDIDATE)))
@@ -201,6 +205,7 @@ class Rig:
                     updated_at_ms=NOW_MS + version,
                 )
             )
+            await artifacts.use(changing.connection, id_, [f"{version:064x}"])
         return id_
 
     async def reject(self, id_: str) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pegboard_hub.identity.demo import DEMO_GRANT
-from pegboard_hub.main import open_hub
+from pegboard_hub.opening import open_hub
 from pegboard_hub.web.app import internal_app, public_app
 from tests.hub.company import API, Company, Hub
 

@@ -316,7 +316,7 @@ def _decides(person: str, key: Key) -> bool:
 
 TestModel = Machine.TestCase
 TestModel.settings = settings(
-    max_examples=30,
+    max_examples=15,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

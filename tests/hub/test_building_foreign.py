@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pegboard.core.archive import File, pack
+from pegboard.core.archive import File, is_kept, pack
 from pegboard_hub.common.home import Home
 from pegboard_hub.packages.shelf import Shelf, platform_wheels
 from pegboard_hub.runtime import preflight
@@ -35,21 +34,13 @@ def home() -> Iterator[Home]:
 
 
 def source(example: str, **other: bytes) -> bytes:
-    """The example as its author would submit it: with the kit from the instance's index, which gives no digest."""
+    """The example as its author would submit it."""
     files = {
-        path.relative_to(EXAMPLES / example).as_posix(): File(path.read_bytes())
+        name: File(path.read_bytes())
         for path in (EXAMPLES / example).rglob("*")
-        if path.is_file()
+        if path.is_file() and is_kept(name := path.relative_to(EXAMPLES / example).as_posix())
     }
-    lock = files["uv.lock"].content.decode()
-    lock = re.sub(r'(?s)(name = "pegboard"\nversion = "[^"]+"\nsource = )\{ editable = [^}]+\}', _FROM_INDEX, lock)
-    return pack({**files, "uv.lock": File(lock.encode()), **{name: File(text) for name, text in other.items()}})
-
-
-_FROM_INDEX = (
-    r'\1{ registry = "http://localhost:29000/packages/simple/" }'
-    '\nwheels = [{ url = "http://localhost:29000/packages/files/pegboard-0.1.0-py3-none-any.whl" }]'
-)
+    return pack({**files, **{name: File(text) for name, text in other.items()}})
 
 
 class Bench:

@@ -20,7 +20,7 @@ from pegboard_hub.identity.connections.model import authorization_codes, connect
 from pegboard_hub.identity.person import PersonFacts, SignedIn
 from pegboard_hub.identity.revocations import KEPT_MS
 from pegboard_hub.identity.sessions.model import sessions
-from pegboard_hub.main import open_hub
+from pegboard_hub.opening import open_hub
 from pegboard_hub.storage.errors import StorageUnavailable
 from tests.hub.company import API, PRESTO, URL, Company, Hub, opened
 from tests.hub.hub_process import Process, arguments
@@ -350,7 +350,9 @@ async def test_a_code_and_a_connection_survive_the_hubs_violent_death(company: C
     async with door(company) as client.http:
         assert (await client.exchange(code)).json()["error"] == "invalid_grant"
         assert (await client.refresh(tokens["refresh_token"])).json()["error"] == "invalid_grant"
-    die_and_come_back()
+    assert process.process is not None
+    process.process.kill()
+    process.process.wait()
     async with opened(company) as hub:
         assert claims_of(tokens["access_token"])["jti"] in hub.parts.identity.revocations.current.tokens
 

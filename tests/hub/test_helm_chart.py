@@ -38,7 +38,8 @@ VALUES: dict[str, Any] = {
         "egress": {"db.acme.com:5432": ["10.9.0.0/24"]},
         "indexes": ["10.4.0.0/24"],
     },
-    "apiServer": {"networks": ["10.0.0.1/32"], "port": 443},
+    "builder": {"secret": "pegboard-builder", "sandbox": "process", "indexes": ["10.4.0.0/24"]},
+    "apiServer": {"networks": ["10.0.0.1/32"], "port": 6443},
 }
 SECRETS = {
     "pegboard-database",
@@ -47,6 +48,7 @@ SECRETS = {
     "pegboard-edge-b",
     "pegboard-tls",
     "pegboard-runtime",
+    "pegboard-builder",
 }
 
 
@@ -65,7 +67,8 @@ def render(values: dict[str, Any]) -> list[dict[str, Any]]:
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(values)
         made = chart.render(values, name="pegboard", namespace="pegboard")
-    found = [each for text in made.values() for each in yaml.safe_load_all(text) if each]
+    texts = [text for name, text in made.items() if name.endswith(".yaml")]
+    found = [each for text in texts for each in yaml.safe_load_all(text) if each]
     return sorted(found, key=lambda each: (each["kind"], each["metadata"]["name"]))
 
 
@@ -73,6 +76,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whole": VALUES,
     "without the runtime": changed(runtime__enabled=False, runtime__secret=""),
     "without an edge yet": changed(edges__members=[]),
+    "with a sandbox in its builders": changed(builder__sandbox="bubblewrap", builder__replicas=3),
+    "without builders": changed(builder__enabled=False, builder__secret="", builder__sandbox=""),
     "behind a balancer of the company's": changed(
         edges__service={"type": "ClusterIP", "port": 8443},
         edges__from=[{"ipBlock": {"cidr": "10.0.0.0/8"}}],
@@ -125,6 +130,9 @@ def test_helm_finds_nothing_to_say() -> None:
         ({"runtime__name": "machine"}, "name"),
         ({"runtime__egress": {"db:1": ["anywhere"]}}, "egress"),
         ({"hub__replicas": 3}, "replicas"),
+        ({"builder__sandbox": ""}, "sandbox"),
+        ({"builder__secret": ""}, "secret"),
+        ({"apiServer__networks": []}, "networks"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_and_named(change: dict[str, Any], word: str) -> None:
@@ -142,6 +150,9 @@ def test_every_pod_keeps_the_pod_security_standard_restricted(variant: str) -> N
         assert spec["automountServiceAccountToken"] is False
         for each in (*spec.get("initContainers", ()), *spec["containers"]):
             context = each["securityContext"]
+            boxed = (variant, each["name"]) == ("with a sandbox in its builders", "builder")
+            assert context["seccompProfile"] == {"type": "Unconfined" if boxed else "RuntimeDefault"}
+            assert ("procMount" in context) == boxed
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
             assert context["capabilities"] == {"drop": ["ALL"]}
@@ -182,7 +193,7 @@ def test_secrets_are_named_and_never_made() -> None:
     for _, spec in pods():
         for each in (*spec.get("initContainers", ()), *spec["containers"]):
             for variable in each.get("env", ()):
-                assert variable["name"] in ("HOME", "TMPDIR", "PEGBOARD_DATABASE_URL_FILE")
+                assert variable["name"] in ("HOME", "TMPDIR", "PEGBOARD_DATABASE_URL_FILE", "PEGBOARD_BUILDS")
 
 
 def test_the_migration_is_a_job_before_everything_else() -> None:
@@ -250,3 +261,54 @@ def test_each_edge_has_a_credential_of_its_own_and_its_last_good_files() -> None
     ]
     assert secrets == ["pegboard-edge-a", "pegboard-edge-b"]
     assert all(each["spec"]["volumeClaimTemplates"] for each in edges)
+
+
+def test_the_hubs_pod_neither_builds_nor_runs_what_is_submitted() -> None:
+    hub = dict(pods())["pegboard-hub"]
+    (up,) = [each for each in hub["containers"] if each["name"] == "hub"]
+    assert "--submitted=elsewhere" in up["args"]
+
+
+def test_where_strangers_code_is_built_there_is_a_credential_for_building_and_nothing_else() -> None:
+    builder = dict(pods())["pegboard-builder"]
+    (builds,) = builder["containers"]
+    mounted = {mount["name"] for mount in builds["volumeMounts"]}
+    assert mounted == {"run", "scratch", "credential", "tmp"}
+    secrets = [v["secret"] for v in builder["volumes"] if "secret" in v]
+    assert [each["items"] for each in secrets] == [[{"key": "builder.json", "path": "builder.json"}]]
+    # The pod's identity, which the hub's door asks for, is its agent's.
+    agent = builder["initContainers"][0]
+    assert "identity" in {mount["name"] for mount in agent["volumeMounts"]}
+    assert not [each for each in agent["args"] if each.startswith(("--socket", "--mtls-port", "--below"))]
+
+
+@pytest.mark.parametrize(("sandbox", "isolation"), [("bubblewrap", "bubblewrap"), ("process", "off")])
+def test_a_builder_is_kept_apart_as_the_operator_chose_or_does_not_start(sandbox: str, isolation: str) -> None:
+    made = next(
+        each
+        for each in render(changed(builder__sandbox=sandbox))
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "pegboard-builder")
+    )
+    spec = made["spec"]["template"]["spec"]
+    assert f"--isolation={isolation}" in spec["containers"][0]["args"]
+    assert spec.get("hostUsers", True) is (sandbox != "bubblewrap")
+
+
+def test_taking_the_chart_away_leaves_the_servers() -> None:
+    namespace = named("Namespace", "pegboard-servers")
+    assert namespace["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"edges__members": []}, "pegboard edge add a"),
+        ({"builder__enabled": False}, "Nothing builds what is submitted"),
+        ({}, "no sandbox (builder.sandbox: process)"),
+    ],
+)
+def test_whoever_installs_it_reads_what_to_do_next(change: dict[str, Any], said: str) -> None:
+    with helm.Chart.load(CHART) as chart:
+        made = chart.render(changed(**change), name="pegboard", namespace="pegboard")
+    (notes,) = (text for name, text in made.items() if name.endswith("NOTES.txt"))
+    assert said in notes

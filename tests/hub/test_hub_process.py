@@ -68,8 +68,12 @@ def test_it_takes_url_and_grants_from_the_instances_file(hub: Process, company: 
     ("more", "said"),
     [
         ((), "neither --public-url nor"),
-        (("--public-url", "https://pegboard.example.com"), "not a loopback address"),
-        (("--public-url", URL, "--directory", "/nowhere/directory.toml"), "cannot be read"),
+        pytest.param(
+            ("--public-url", "https://pegboard.example.com"), "not a loopback address", marks=pytest.mark.heavy
+        ),
+        pytest.param(
+            ("--public-url", URL, "--directory", "/nowhere/directory.toml"), "cannot be read", marks=pytest.mark.heavy
+        ),
     ],
 )
 def test_what_it_cannot_start_with_is_said_in_a_line(

@@ -20,9 +20,10 @@ from pegboard.core.bundle import EDGE, Bundle, edge_consumer, open_bundle
 from pegboard.core.errors import BundleRefused
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
+from pegboard_hub.common.asking import at_socket
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.joining import EdgeWord, JoinFile
-from pegboard_hub.edge.link import Link, at_socket
+from pegboard_hub.edge.link import Link
 from pegboard_hub.edge.standing import EdgeStanding
 from pegboard_hub.identity.leaks import leaked_kids, read_leaks
 from pegboard_hub.identity.sealing import Sealer, read_sealing_key
@@ -105,6 +106,7 @@ def test_a_running_hub_signs_everything_anew_and_nobody_else_is_asked(running: P
     assert status == 0, err
     assert found["signed_by"] == "hub"
     assert not found["resumed"]
+    assert "every release that is whole is signed anew (hub)" in err
     assert "hub's API" in found["refused_s"], "tried at the hub's own door"
     assert set(found["silent"]) == {"edge", *map(str, SERVERS)}
     nothing_believes(home, before)
@@ -271,7 +273,7 @@ def living(home: Home, folder: Path) -> Iterator[LivingEdge]:
         loop.close()
 
 
-@pytest.mark.parametrize("what", ["tokens", "bundles"])
+@pytest.mark.parametrize("what", [pytest.param("tokens", marks=pytest.mark.heavy), "bundles"])
 def test_every_joined_edge_that_lives_is_waited_for_and_named(
     running: Process, stopped: Company, tmp_path: Path, what: str
 ) -> None:

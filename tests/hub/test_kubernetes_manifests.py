@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,8 @@ from pegboard.core.names import ServerName
 from pegboard_hub.publishing.orders import DesiredRelease, Scale
 from pegboard_hub.runtime.kubernetes.manifests import CannotRun, release_objects
 from pegboard_hub.runtime.kubernetes.objects import Manifest, release_name
+from pegboard_hub.runtime.kubernetes.pod import LAUNCH, WORK
+from pegboard_hub.runtime.launching import LAUNCH_SCRIPT
 from tests.hub.kube_rig import CREDENTIAL, IMAGE, KEYS, SERVER, release, settings
 from tests.hub.kube_schemas import VERSIONS, faults
 
@@ -179,3 +184,12 @@ def test_names_of_two_servers_never_meet_and_fit_where_a_name_must() -> None:
 def test_the_same_release_gives_the_same_objects() -> None:
     assert objects(release()) == objects(release())
     assert objects(release()) != objects(release(mark="b"))
+
+
+def test_a_server_is_started_as_this_platforms_image_starts_processes(tmp_path: Path) -> None:
+    command = pod(release())["containers"][0]["command"]
+    given = [each.replace(WORK, str(tmp_path)) for each in command[: command.index("--") + 1]]
+    given[:1] = [sys.executable]
+    given[given.index(str(LAUNCH))] = str(LAUNCH_SCRIPT)
+    done = subprocess.run([*given, "/bin/pwd"], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(tmp_path), done.stderr

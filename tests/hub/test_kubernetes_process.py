@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pegboard.core.address import parse
 from pegboard.core.jose import Signer, new_private_key, public_jwks
 from pegboard.core.names import ServerName
 from pegboard.core.publishing import RELEASE_TYPE, SignedRelease
+from pegboard_hub.common.asking import NotTheHub
 from pegboard_hub.common.runtimes import (
     RuntimeFile,
     channel_token,
@@ -42,7 +44,7 @@ from pegboard_hub.publishing.orders import (
 from pegboard_hub.runtime.kubernetes.api import Cluster
 from pegboard_hub.runtime.kubernetes.asking import PodAsker, Said, ask_all
 from pegboard_hub.runtime.kubernetes.objects import server_name
-from pegboard_hub.runtime.kubernetes.process import NotTheHub, ProcessSettings, RuntimeProcess
+from pegboard_hub.runtime.kubernetes.process import ProcessSettings, RuntimeProcess
 from pegboard_hub.upkeep.runtimes import runtime
 from pegboard_hub.web.app import internal_app
 from tests.hub.company import OPERATOR, Company, Hub
@@ -229,24 +231,71 @@ def test_a_runtime_that_cannot_be_one_is_not_added(arguments: list[str], tmp_pat
     assert not out.exists()
 
 
+async def bearer(hub: Hub) -> dict[str, str]:
+    return {"authorization": f"Bearer {await hub.token('sam')}"}
+
+
+async def notes(hub: Hub) -> list[str]:
+    answer = await hub.public.get("/api/v1/servers/dev/wiki/deployment", headers=await bearer(hub))
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["live"]["notes"])
+
+
+async def logs(hub: Hub, **asked: str) -> list[dict[str, Any]]:
+    answer = await hub.public.get("/api/v1/servers/dev/wiki/logs", params=asked, headers=await bearer(hub))
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["lines"])
+
+
 async def test_a_submitted_release_goes_live_as_a_pod_and_edges_are_told_who_it_must_be(
     hub: Hub, company: Company, cluster: FakeCluster, there: Cluster, tmp_path: Path
 ) -> None:
     credential = known_to(company, "dev")
     submission = await released(hub, "sam", "dev/wiki", Project())
     way = httpx2.ASGITransport(internal_app(hub.parts))
-    running = RuntimeProcess(at(tmp_path, credential), there, way)
+    started_with = replace(at(tmp_path, credential), logs_socket=company.home.runtime_door("kubernetes"))
+    running = RuntimeProcess(started_with, there, way)
     tasks = [asyncio.create_task(each) for each in (running.run(), hub.parts.deployments.keep())]
     try:
+        opened_at_first = False
         async with asyncio.timeout(30):
             while "live" not in await states(hub, submission):
-                cluster.settle()
+                opened_at_first = opened_at_first or company.home.bundle(ServerName("dev", "wiki")).exists()
+                if opened_at_first:
+                    cluster.settle()
                 await asyncio.sleep(0.05)
         (endpoint,) = hub.parts.registry.current.servers["dev/wiki"].endpoints
         address = parse(endpoint.address)
         account = server_name(ServerName("dev", "wiki"))
         assert address.spiffe_id == f"spiffe://acme.com/ns/pegboard-servers/sa/{account}"
         assert (address.host, address.port) == (cluster.get("Pod", cluster.pods()[0])["status"]["podIP"], 8443)
+        # A cluster takes no pod as ready that has no bundle: there was one before the release took any call.
+        assert opened_at_first
+        # Its owner reads what its pod wrote, through the hub; and is told when the runtime is away.
+        cluster.logs[cluster.pods()[0]] = [
+            '2026-11-26T10:00:01Z {"level": "info", "message": "found 3 pages", "request_id": "r-1"}',
+            '2026-11-26T10:00:02Z {"level": "info", "message": "found none", "request_id": "r-2"}',
+            "2026-11-26T10:00:03Z not of the kit",
+        ]
+        assert [line["text"] for line in await logs(hub, release="")] == [
+            "found 3 pages",
+            "found none",
+            "not of the kit",
+        ]
+        (line,) = await logs(hub, request_id="r-1")
+        assert (line["text"], line["replica"]) == ("found 3 pages", cluster.pods()[0])
+        assert await logs(hub, release="0" * 12) == []
+        assert [line["text"] for line in await logs(hub, release=line["release"][:8], q="NONE")] == ["found none"]
+        # Somebody changes an object behind its back: it is mended, and its owner reads who it was.
+        (deployed,) = cluster.names("Deployment")
+        image = ("spec", "template", "spec", "containers", ("key", "server"), "image")
+        before = cluster.objects["Deployment", deployed].fields[image]
+        cluster.edit("Deployment", deployed, image, "registry.acme.com/evil@sha256:" + "e" * 64)
+        async with asyncio.timeout(30):
+            while not (noted := await notes(hub)):
+                await asyncio.sleep(0.05)
+        assert "changed by kubectl-edit; it was mended" in noted[0]
+        assert cluster.objects["Deployment", deployed].fields[image] == before
         # What runs there is nobody else's to run, or to speak of.
         operator = {"authorization": f"Bearer {OPERATOR}"}
         told = Desired.model_validate_json((await hub.internal.get(DESIRED, headers=operator)).content)
@@ -261,3 +310,6 @@ async def test_a_submitted_release_goes_live_as_a_pod_and_edges_are_told_who_it_
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    away = await hub.public.get("/api/v1/servers/dev/wiki/logs", headers=await bearer(hub))
+    assert away.status_code == 503
+    assert "the runtime kubernetes does not answer" in away.json()["error"]["message"]

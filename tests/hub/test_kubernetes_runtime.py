@@ -11,11 +11,12 @@ import pytest
 from pegboard.core.names import ServerName
 from pegboard_hub.publishing.orders import DesiredRelease, Role, Scale
 from pegboard_hub.runtime.kubernetes.api import Cluster
-from pegboard_hub.runtime.kubernetes.runtime import KubernetesRuntime
+from pegboard_hub.runtime.kubernetes.pod import TURN
+from pegboard_hub.runtime.kubernetes.runtime import STAYS, KubernetesRuntime
 from tests.hub.fake_cluster import FakeCluster
 from tests.hub.kube_rig import CREDENTIAL, Ring, release, settings
 from tests.hub.runtime_suite import *  # noqa: F403
-from tests.hub.runtime_suite import desired, ready, until
+from tests.hub.runtime_suite import desired, ready, trouble, until
 
 pytestmark = pytest.mark.anyio
 
@@ -28,13 +29,13 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Ring:
 class ClusterRig:
     def __init__(self, cluster: FakeCluster, url: str, ring: Ring) -> None:
         self.cluster = cluster
-        self._ring = ring
+        self.ring = ring
         self._url = url
         self.runtime = self._new()
 
     def _new(self) -> KubernetesRuntime:
         there = Cluster.at("pegboard-servers", self._url)
-        return KubernetesRuntime(there, settings(), CREDENTIAL, self._ring.keys, resync_s=0.2)
+        return KubernetesRuntime(there, settings(), CREDENTIAL, self.ring.keys, resync_s=0.2)
 
     def release(
         self,
@@ -46,7 +47,7 @@ class ClusterRig:
         egress: tuple[str, ...] = (),
     ) -> DesiredRelease:
         name = ServerName.parse(server)
-        return self._ring.signed(release(server=name, mark=mark, role=role, scale=scale, egress=egress))
+        return self.ring.signed(release(server=name, mark=mark, role=role, scale=scale, egress=egress))
 
     def settle(self) -> None:
         self.cluster.settle()
@@ -76,3 +77,40 @@ async def test_a_server_without_a_caller_sleeps_where_it_may(rig: ClusterRig) ->
     await rig.runtime.bring_about(desired(("prod/one", wanted)))
     seen = await until(rig, lambda seen: bool(ready(seen, wanted)))
     assert len(seen.releases[0].replicas) == 1
+    assert seen.releases[0].notes == (STAYS,)
+
+
+async def test_what_runs_goes_on_while_the_hub_signs_anew_after_a_key_leaked(
+    rig: ClusterRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = rig.release("prod/one")
+    await rig.runtime.bring_about(desired(("prod/one", wanted)))
+    before = await until(rig, lambda seen: bool(ready(seen, wanted)))
+    rig.ring.forget()
+    again = rig.release("prod/one")
+    assert again.signature != wanted.signature
+    await rig.runtime.bring_about(desired(("prod/one", wanted), version="2"))
+    seen = await until(rig, lambda seen: seen.version == "2")
+    assert ready(seen, wanted) == ready(before, wanted)
+    await rig.runtime.bring_about(desired(("prod/one", again), version="3"))
+    seen = await until(rig, lambda seen: seen.version == "3")
+    assert [each.id for each in ready(seen, again)] == [each.id for each in ready(before, wanted)]
+    monkeypatch.setattr("pegboard_hub.runtime.kubernetes.runtime.RENEWED_S", 0)
+    await rig.runtime.bring_about(desired(("prod/one", wanted), version="4"))
+    seen = await until(rig, lambda seen: trouble(seen, wanted) is not None)
+    assert rig.running("prod/one") == 1
+
+
+async def test_another_turn_brings_new_pods(rig: ClusterRig) -> None:
+    wanted = rig.release("prod/one")
+    await rig.runtime.bring_about(desired(("prod/one", wanted)))
+    await until(rig, lambda seen: bool(ready(seen, wanted)))
+    (name,) = rig.cluster.names("Deployment")
+    assert "annotations" not in rig.cluster.get("Deployment", name)["spec"]["template"]["metadata"]
+    await rig.runtime.bring_about(desired(("prod/one", wanted.model_copy(update={"turn": 2})), version="2"))
+
+    def turned() -> bool:
+        metadata = rig.cluster.get("Deployment", name)["spec"]["template"]["metadata"]
+        return metadata.get("annotations") == {TURN: "2"}
+
+    await until(rig, lambda _: turned())

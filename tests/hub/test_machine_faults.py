@@ -13,10 +13,16 @@ from dataclasses import replace
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pegboard.core.names import ServerName
 from pegboard_hub.publishing.orders import DesiredRelease, LogQuestion, Observed, Replica, Role, Scale
+from pegboard_hub.runtime.gathering import Gathering
+from pegboard_hub.runtime.machine import replica as replica_module
 from pegboard_hub.runtime.machine import run
+from pegboard_hub.runtime.machine.room import Room
+from pegboard_hub.telemetry.exposition import Sample
+from pegboard_hub.telemetry.table import ANSWERS
 from tests.hub.machine_rig import TIMING, MachineRig, Releases, commands, machine, until
 from tests.hub.runtime_suite import ONE, desired, of, ready
 from tests.hub.runtime_suite import until as observed
@@ -146,6 +152,21 @@ async def test_one_that_breaks_a_limit_is_named_and_started_again(rig: MachineRi
         with suppress(httpx2.HTTPError):
             await rig.ask(replica.address, leak)
     await restarted(rig, wanted, told)
+
+
+@pytest.mark.heavy
+async def test_one_that_fills_its_disk_is_named_started_again_and_told_in_its_log(rig: MachineRig) -> None:
+    wanted = await release(rig)
+    replica = await up(rig, wanted)
+    code = "\ndef fill():\n  for n in range(90): open(str(n), 'wb').write(os.urandom(2**20))\n"
+    await rig.ask(replica.address, f"exec({code!r}, globals()) or 1")
+    await rig.ask(replica.address, "threading.Thread(target=fill).start() or 1")
+    await restarted(rig, wanted, "its limit is 64 (resources.disk_mb)")
+    page = await rig.runtime.logs(LogQuestion(server=ONE, q="resources.disk_mb"))
+    assert "To mend it: remove what it does not need any more" in page.lines[-1].text
+    # It starts with nothing of that, and so comes back for good.
+    assert await rig.ask(replica.address, "os.listdir('.')") == []
+    assert await rig.ask(replica.address, "open('whole', 'wb').truncate(2**27)") == "OSError"
 
 
 @pytest.mark.heavy
@@ -402,3 +423,52 @@ async def test_replicas_run_in_every_mode_and_none_is_swept_with_another(release
         assert not alive(stray) or (mode == "off" and not rig.groups.folders)
         assert await rig.ask(one.address, "'back'") == "back"
     assert not commands("pegboard.serve", str(rig.home.root))
+
+
+async def test_figures_of_replicas_are_gathered_by_release_and_number(rig: MachineRig) -> None:
+    old, new = await release(rig, min=2, max=2), await release(rig, mark="# figures too")
+    await up(rig, old, 2)
+    await rig.runtime.bring_about(desired((ONE, old), (ONE, new), version="2"))
+    await observed(rig, lambda seen: bool(ready(seen, new)))
+
+    async def no_edge() -> list[Sample]:
+        return []
+
+    gathering = Gathering(rig.home, rig.isolation.now, lambda: rig.supervisor.processes, lambda: 0, no_edge)
+    await gathering.gather()
+    page = rig.home.gathered.read_text()
+    families = {family.name: family.samples for family in text_string_to_metric_families(page)}
+    told = {(s.labels["server"], s.labels["release"], s.labels["replica"]) for s in families[ANSWERS.name]}
+    assert told == {(ONE, old.release[:12], "0"), (ONE, old.release[:12], "1"), (ONE, new.release[:12], "0")}
+    assert {sample.value for sample in families[ANSWERS.name]} == {1.0}
+
+
+async def test_releases_whose_digests_begin_alike_share_no_replica(
+    rig: MachineRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "DIGITS", 0)
+    one, two = await release(rig), await release(rig, mark="# alike")
+    first = await up(rig, one)
+    await rig.runtime.bring_about(desired((ONE, one), (ONE, two), version="2"))
+    seen = await observed(rig, lambda seen: bool(ready(seen, two)))
+    second = ready(seen, two)[0]
+    assert first.id != second.id
+    for address, wanted in ((first.address, one), (second.address, two)):
+        assert await rig.ask(address, "os.environ['PEGBOARD_RELEASE']") == wanted.release
+    await rig.runtime.bring_about(desired((ONE, two), version="3"))
+    await observed(rig, lambda seen: of(seen, one) is None)
+    assert await rig.ask(second.address, "'here'") == "here"
+
+
+async def test_replicas_for_which_there_is_no_memory_wait_and_end_nobody(rig: MachineRig) -> None:
+    rig.runtime._site = replace(rig.runtime._site, room=Room(2 * 128))
+    one, two = await release(rig, min=3, max=3), await release(rig, mark="# waits for memory", min=1, max=1)
+    await rig.runtime.bring_about(desired((ONE, one)))
+    seen = await observed(rig, lambda seen: len(ready(seen, one)) == 2 and bool(of(seen, one).notes))  # type: ignore[union-attr]
+    found = of(seen, one)
+    assert found is not None
+    assert "1 replica waits for memory: each may take 128 MiB (resources.memory_mb)" in found.notes[0]
+    assert found.trouble is None
+    # A first one starts all the same, twice over; beyond that it waits, and says so.
+    await rig.runtime.bring_about(desired((ONE, one), (ONE, two), version="2"))
+    await observed(rig, lambda seen: bool(ready(seen, two)) and len(ready(seen, one)) == 2)

@@ -184,6 +184,8 @@ def test_routes_have_few_classes(path: str, status: int, route: str) -> None:
 
 # What servers say
 
+OWNER = {"server": "dev/scratch"}
+
 
 def honest() -> bytes:
     meter = ServerMeter(["echo"])
@@ -197,7 +199,7 @@ def honest() -> bytes:
 
 def test_an_honest_page_is_taken_over_whole_under_its_servers_name() -> None:
     page = honest().decode()
-    found = samples_of("dev/scratch", page, ["echo"])
+    found = samples_of(OWNER, page, ["echo"])
     told = [line for line in page.splitlines() if not line.startswith("#")]
     assert len(found) == len(told) + 2
     assert {sample.labels["server"] for sample in found} == {"dev/scratch"}
@@ -237,7 +239,7 @@ HOSTILE_LINES = {
 @pytest.mark.parametrize("line", HOSTILE_LINES.values(), ids=HOSTILE_LINES)
 def test_a_line_that_is_not_of_the_table_is_left_out_and_counted(line: str) -> None:
     page = f"pegboard_server_sessions_open 3\n{line}\npegboard_server_bundle_version 4\n"
-    written = samples(write(samples_of("dev/scratch", page, ["echo"])).decode())
+    written = samples(write(samples_of(OWNER, page, ["echo"])).decode())
     assert written == {
         ("pegboard_server_sessions_open", "dev/scratch"): 3,
         ("pegboard_server_bundle_version", "dev/scratch"): 4,
@@ -249,21 +251,21 @@ def test_a_line_that_is_not_of_the_table_is_left_out_and_counted(line: str) -> N
 def test_comments_cannot_change_what_a_metric_is() -> None:
     name = "pegboard_server_spool_bytes"
     page = f"# TYPE {name} histogram\n# HELP {name} \\n\n{name} 1\n"
-    text = write(samples_of("dev/scratch", page, [])).decode()
+    text = write(samples_of(OWNER, page, [])).decode()
     assert "# TYPE pegboard_server_spool_bytes gauge" in text
     assert "histogram" not in text
 
 
 def test_a_series_that_is_told_twice_counts_once() -> None:
     page = "pegboard_server_spool_bytes 1\npegboard_server_spool_bytes 2\n"
-    written = samples(write(samples_of("dev/scratch", page, [])).decode())
+    written = samples(write(samples_of(OWNER, page, [])).decode())
     assert written["pegboard_server_spool_bytes", "dev/scratch"] == 1
     assert written["pegboard_server_metrics_dropped", "dev/scratch"] == 1
 
 
 def test_a_page_of_junk_is_read_quickly_and_to_its_bound() -> None:
     began = time.process_time()
-    found = samples_of("dev/scratch", "x\n" * 500_000 + "pegboard_server_spool_bytes 1\n", [])
+    found = samples_of(OWNER, "x\n" * 500_000 + "pegboard_server_spool_bytes 1\n", [])
     assert time.process_time() - began < 5
     assert [sample.metric for sample in found] == [ANSWERS, DROPPED]
 
@@ -282,7 +284,7 @@ def _lines(draw: st.DrawFn) -> str:
 @settings(max_examples=60, deadline=None)
 @given(page=st.lists(_lines() | _TEXT, max_size=20).map("\n".join))
 def test_no_page_breaks_the_whole_or_names_another_server(page: str) -> None:
-    text = write([*samples_of("dev/scratch", page, ["echo"]), *samples_of("prod/presto", None, [])]).decode()
+    text = write([*samples_of(OWNER, page, ["echo"]), *samples_of({"server": "prod/presto"}, None, [])]).decode()
     servers = {s.labels.get("server") for family in text_string_to_metric_families(text) for s in family.samples}
     assert servers == {"dev/scratch", "prod/presto"}
     of_presto = [line for line in text.splitlines() if "prod/presto" in line]

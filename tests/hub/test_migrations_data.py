@@ -19,7 +19,7 @@ from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
 
-GONE = {("servers", "registered")}
+GONE = {("servers", "registered"), ("artifacts", "content")}
 """Columns that a later revision drops, because it says the same in others."""
 
 SERVERS_SINCE_0005: dict[str, Row] = {
@@ -120,11 +120,26 @@ def differing(rows: list[Row], key: str, wanted: dict[str, Row]) -> dict[str, An
     }
 
 
-@pytest.mark.both_databases
-@pytest.mark.parametrize("revision", schema.revisions()[:-1])
+REVISIONS = schema.revisions()[:-1]
+
+
+@pytest.mark.both_databases(heavy=True)
+@pytest.mark.parametrize("revision", REVISIONS)
 async def test_every_row_of_every_table_of_an_earlier_revision_is_there_after_the_migrations(
     database: Database, revision: str
 ) -> None:
+    await check_that_nothing_is_lost(database, revision)
+
+
+@pytest.mark.parametrize("database_kind", [SERVER], indirect=True)
+@pytest.mark.parametrize("revision", [REVISIONS[0], *REVISIONS[-2:]])
+async def test_so_it_is_on_a_server_of_the_first_revision_and_of_the_newest(
+    database: Database, revision: str
+) -> None:
+    await check_that_nothing_is_lost(database, revision)
+
+
+async def check_that_nothing_is_lost(database: Database, revision: str) -> None:
     before = await filled(database, revision)
     assert {table: len(rows) for table, rows in before.items() if len(rows) < 2} == {}
     await migrate(database)

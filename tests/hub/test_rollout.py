@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from pegboard_hub.publishing.deployments import MOST_TRIES
 from pegboard_hub.publishing.rollout import Stage
 from pegboard_hub.publishing.steering import MACHINE
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
-from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.registry.model import Lifecycle, servers
 from tests.hub.company import OPERATOR, Company, call, denial
 from tests.hub.rolling import SERVER, Rig, declared, rig_of
 
@@ -324,3 +327,63 @@ async def test_the_operator_is_told_of_what_is_on_its_way(rig: Rig) -> None:
     assert await told() == {SERVER: "has a release that comes up"}
     await rig.look()
     assert await told() == {SERVER: "has a new release that is watched"}
+
+
+async def _submitted(rig: Rig, *, is_so: bool) -> None:
+    """The operator's file names a folder for the server, or does not any more."""
+    values = {"submitted": is_so, "source": "" if is_so else "servers/weather"}
+    async with rig.hub.parts.registry.changing() as changing:
+        await changing.apply(Change(SERVER, PEGBOARD, "import", "the grants file says so", values=values))
+
+
+async def test_what_was_live_before_a_folder_was_followed_never_comes_up_by_itself(rig: Rig) -> None:
+    await rig.live(1, 2)
+    waits = await rig.approve(3)
+    await _submitted(rig, is_so=False)
+    assert rig.endpoints() == {}, "the folder's own process answers"
+    await rig.look()
+    assert (await rig.state(waits))[0] == "superseded"
+    assert "names a folder" in (await rig.told(waits))[-1]
+    assert (await rig.now()).live is None
+    rig.clock.pass_s(61)
+    await rig.look()
+    assert rig.machine.roles() == {}
+    # Submitted again, it begins with nothing: neither live, nor gone back to by itself.
+    await _submitted(rig, is_so=True)
+    await rig.look()
+    assert (rig.machine.roles(), rig.endpoints()) == ({}, {})
+    await rig.live(4)
+    assert rig.endpoints() == {declared(4).digest: 100}
+    answer = await rig.post("pat", "deployment/rollback", why="it is slow")
+    assert answer.status_code == 409
+    assert "no release to go back to" in answer.text
+
+
+async def test_a_hub_that_finds_something_live_of_a_server_that_left_the_pipeline_ends_it(rig: Rig) -> None:
+    await rig.live(1)
+    async with rig.hub.parts.database.write() as connection:
+        await connection.execute(update(servers).where(servers.c.name == SERVER).values(submitted=False))
+    current = rig.hub.parts.registry.current
+    left = replace(current.servers[SERVER], submitted=False)
+    rig.hub.parts.registry.current = current.with_servers({SERVER: left}, current.seq)
+    await rig.look()
+    assert (await rig.now()).live is None
+    assert rig.endpoints() == {}
+
+
+async def test_a_candidate_that_the_hub_cannot_bring_on_its_way_fails_and_says_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.live(1)
+    second = await rig.approve(2)
+    await rig.deployments.look()
+
+    async def broken(*_: object) -> None:
+        raise ValueError("its row is broken")
+
+    monkeypatch.setattr(rig.deployments, "_serve", broken)
+    for _ in range(MOST_TRIES):
+        await rig.look()
+    assert (await rig.state(second))[0] == "failed"
+    assert "could not bring it on its way" in (await rig.told(second))[-1]
+    assert rig.endpoints() == {declared(1).digest: 100}

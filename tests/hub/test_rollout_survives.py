@@ -54,6 +54,7 @@ class Life:
         """The deployment, as anybody who opens the file finds it."""
         with sqlite3.connect(f"file:{self.company.home.database}?mode=ro", uri=True) as database:
             database.row_factory = sqlite3.Row
+            database.execute("begin")  # all of it as it was at one moment
             found = database.execute("select * from deployments where server = ?", [SERVER]).fetchone()
             states = dict(database.execute("select id, state from submissions").fetchall())
             release = database.execute("select release from servers where name = ?", [SERVER]).fetchone()[0]

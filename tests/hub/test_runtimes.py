@@ -12,6 +12,7 @@ import pytest
 from pegboard.core.bundle import open_bundle
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
+from pegboard_hub.common.asking import NotTheHub
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.joining import NONCE_HEADER, PROOF_HEADER, digest_of, is_proved, new_nonce
 from pegboard_hub.common.runtimes import (
@@ -24,7 +25,7 @@ from pegboard_hub.common.runtimes import (
 )
 from pegboard_hub.ledger.channels import Channels
 from pegboard_hub.ledger.errors import DeliveryRefused
-from pegboard_hub.runtime.kubernetes.bundle_link import BUNDLE, BUNDLE_FILE, KEYS_FILE, BundleLink, NotTheHub
+from pegboard_hub.runtime.kubernetes.bundle_link import BUNDLE, BUNDLE_FILE, KEYS_FILE, BundleLink
 from pegboard_hub.web.app import internal_app
 from tests.hub.company import Company, Hub
 

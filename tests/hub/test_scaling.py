@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pegboard_hub.publishing.orders import Scale
-from pegboard_hub.runtime.machine.scaling import CALM_S, Load, Scaling, scaled, woken
+from pegboard_hub.runtime.machine.scaling import CALM_S, Load, Scaling, renewed, scaled, woken
 
 AUTO = Scale(min=1, max=4, in_flight=8, idle_s=900)
 SLEEPER = Scale(min=0, max=2, in_flight=8, idle_s=60)
@@ -54,3 +56,23 @@ def test_a_server_that_may_not_sleep_never_does() -> None:
 
 def test_one_that_sleeps_and_may_no_longer_wakes() -> None:
     assert scaled(Scaling(0, 0, 0), AUTO, Load(1, 0, in_use=False)).count == 1
+
+
+@given(count=st.integers(1, 8), extra=st.integers(0, 3))
+def test_replicas_are_replaced_without_ever_having_fewer_that_answer(count: int, extra: int) -> None:
+    old, new, ready, steps = count + extra, 0, 0, 0
+    while old:
+        before = old + ready
+        old, new = renewed(count, old, new, ready)
+        assert old + ready >= min(count, before)
+        assert old + new <= max(count, before) + 1
+        ready = new  # they come up
+        steps += 1
+        assert steps < 50
+    assert new == count
+
+
+def test_replicas_that_do_not_come_up_take_nobodys_place() -> None:
+    assert renewed(2, old=2, new=1, ready=0) == (2, 1)
+    # More are wanted meanwhile: they are of the new turn.
+    assert renewed(4, old=2, new=1, ready=0) == (2, 2)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pegboard_hub.publishing import artifacts
 from pegboard_hub.publishing.rollout import Stage
 from tests.hub.company import Company
 from tests.hub.rolling import SERVER, Rig, declared, rig_of
@@ -137,6 +138,42 @@ async def test_owners_have_other_numbers_of_replicas_than_the_manifest_says(rig:
     scales = {each.release: each.scale for of in rig.machine.told.servers for each in of.releases}
     assert scales[declared(2).digest].min == 3
     assert (await rig.post("pat", "deployment/scale", why="as before")).json()["scale"]["overridden"] is False
+
+
+async def test_nobody_goes_back_to_what_is_not_kept_any_more(rig: Rig) -> None:
+    await rig.live(1, 2, 3)
+    async with rig.hub.parts.database.write() as connection:
+        await artifacts.let_go(connection, [f"sub{1:029x}"])
+    named = await rig.post("pat", "deployment/rollback", why="it is slow", release=declared(1).digest[:12])
+    assert named.status_code == 409
+    assert "not kept any more" in named.text
+    assert rig.endpoints() == {declared(3).digest: 100}
+
+
+async def test_owners_of_what_nobody_reviews_have_no_more_memory_than_the_operator_says(rig: Rig) -> None:
+    server = "dev/weather"
+    await rig.approve(1, server, owner="ads-eng")
+    await rig.look()
+    # 512 MiB each, and 4,096 together.
+    assert (await rig.post("ana", "deployment/scale", server, max=8)).status_code == 200
+    refused = await rig.post("ana", "deployment/scale", server, max=9)
+    assert refused.status_code == 422
+    assert "4,608 MiB together, and 4,096 is the most" in refused.text
+
+
+async def test_a_restart_is_told_to_the_runtime_and_stands_in_the_history(rig: Rig) -> None:
+    await rig.live(1)
+    assert (await rig.post("pat", "deployment/restart", why="its password changed")).status_code == 200
+    await rig.look()
+    assert rig.machine.told is not None
+    [release] = [each for of in rig.machine.told.servers for each in of.releases]
+    assert (release.release, release.turn) == (declared(1).digest, 1)
+    history = (await rig.hub.api("pat", f"servers/{SERVER}/history")).json()
+    newest = history["entries"][0]
+    assert (newest["action"], newest["actor"], newest["why"]) == ("restart", "pat", "its password changed")
+    assert rig.endpoints() == {declared(1).digest: 100}
+    # Those whose server it is not start nothing anew, and what does not run cannot be.
+    assert (await rig.post("ana", "deployment/restart")).status_code in (403, 404)
 
 
 async def test_of_two_who_want_the_same_one_does_it_and_both_are_told(rig: Rig) -> None:

@@ -136,20 +136,20 @@ async def test_what_the_operator_grants_holds_for_every_release(hub: Hub, compan
 async def test_one_that_cannot_be_worked_on_holds_up_no_other_and_fails_in_the_end(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pegboard_hub.publishing.service.PUT_OFF_S", 0.0)
+    monkeypatch.setattr("pegboard_hub.publishing.working.PUT_OFF_S", 0.0)
     bad = await submit(hub, "sam", "dev/wiki", WIKI)
     await Builder(hub).build(WIKI)
     good = await submit(hub, "sam", "dev/other", Project("other"))
     await Builder(hub).build(Project("other"))
-    publishing = hub.parts.publishing
-    check = publishing._check
+    working = hub.parts.publishing._working
+    check = working._check
 
     async def broken(submission: Submission, file: GrantsFile) -> None:
         if submission.id == bad.json()["id"]:
             raise RuntimeError("nobody foresaw this")
         await check(submission, file)
 
-    monkeypatch.setattr(publishing, "_check", broken)
+    monkeypatch.setattr(working, "_check", broken)
     await work(hub)
     assert (await found(hub, good.json()["id"])).state is State.APPROVED
     assert (await found(hub, bad.json()["id"])).state is State.FAILED
@@ -202,7 +202,7 @@ async def test_what_failed_is_submitted_anew(hub: Hub) -> None:
 async def test_trouble_outside_it_is_tried_again_later_and_fails_after_the_last_attempt(hub: Hub) -> None:
     answer = await submit(hub, "sam", "dev/wiki", WIKI)
     id_, builder = answer.json()["id"], Builder(hub)
-    away = Trouble(step="installing", what="The index does not answer.")
+    away = Trouble(step="installing", what="The index does not answer.", mend="It is tried again by itself.")
     clock = [hub.parts.publishing._clock()]
     hub.parts.publishing._clock = lambda: clock[0]
     for attempt in range(1, 6):
@@ -211,7 +211,10 @@ async def test_trouble_outside_it_is_tried_again_later_and_fails_after_the_last_
         assert await builder.claim() is None, "not at once"
         clock[0] += 600
     failed = await found(hub, id_)
-    assert (failed.state, failed.trouble) == (State.FAILED, away)
+    assert failed.state is State.FAILED
+    assert failed.trouble is not None
+    assert failed.trouble.what == away.what
+    assert "not tried again" in failed.trouble.mend, "whatever its builder hoped"
 
 
 async def test_an_order_whose_builder_is_silent_is_given_to_the_next_and_the_first_is_told_so(hub: Hub) -> None:
@@ -236,6 +239,36 @@ async def test_an_order_whose_builder_is_silent_is_given_to_the_next_and_the_fir
     assert (await one.tell(first, made.result)).status_code == 409
     assert (await two.tell(second, made.result)).status_code == 204
     assert (await two.tell(second, made.result)).status_code == 204, "told again it is as it was taken"
+
+
+async def test_builds_go_round_by_team_and_one_teams_many_hold_up_nobody(hub: Hub) -> None:
+    ads = {"owner": '"ads-eng"'}
+    for name in ("one", "two", "three"):
+        await submit(hub, "sam", f"dev/{name}", Project(name))
+    for name in ("four", "five"):
+        await submit(hub, "ana", f"dev/{name}", Project(name, said=ads))
+    given = [await Builder(hub, f"builder-{n}").claim() for n in range(5)]
+    assert [str(order and order.server) for order in given] == [
+        "dev/one", "dev/four", "dev/two", "dev/five", "dev/three",
+    ]  # fmt: skip
+
+
+async def test_who_was_built_for_last_comes_after_who_waited(hub: Hub) -> None:
+    await submit(hub, "sam", "dev/one", Project("one"))
+    await submit(hub, "sam", "dev/two", Project("two"))
+    await submit(hub, "ana", "dev/four", Project("four", said={"owner": '"ads-eng"'}))
+    built = [(await Builder(hub).build(Project(name))).server for name in ("one", "four", "two")]
+    assert built == ["dev/one", "dev/four", "dev/two"]
+
+
+async def test_what_a_builder_had_that_is_gone_is_given_out_at_once(hub: Hub) -> None:
+    await submit(hub, "sam", "dev/wiki", WIKI)
+    first = await Builder(hub, "machine-1-0").claim()
+    assert first is not None
+    again = await hub.parts.publishing.claim("machine-2-0", gone=["machine-1-0"])
+    assert again is not None
+    assert (again.id, again.attempt) == (first.id, 2)
+    assert await hub.parts.publishing.claim("machine-2-1", gone=["machine-1-0"]) is None
 
 
 async def test_a_claim_made_under_a_clock_that_was_ahead_holds_nobody_up(hub: Hub) -> None:

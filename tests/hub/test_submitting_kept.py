@@ -8,8 +8,8 @@ from sqlalchemy import func, insert, select, update
 from pegboard.core.jose import Verifier
 from pegboard.core.publishing import RELEASE_TYPE, State, Trouble
 from pegboard_hub.identity.leaks import Leak, add_leak
-from pegboard_hub.publishing.artifacts import GRACE_MS
-from pegboard_hub.publishing.model import artifacts, deployments, submissions
+from pegboard_hub.publishing.artifacts import GRACE_MS, Content
+from pegboard_hub.publishing.model import artifact_parts, artifacts, deployments, submission_events, submissions
 from pegboard_hub.publishing.submissions import Submission
 from pegboard_hub.publishing.sweeping import KEPT_MS, KEPT_OF_A_SERVER
 from pegboard_hub.upkeep.members import SIGNING_KEYS
@@ -51,7 +51,7 @@ async def kept(hub: Hub, id_: str) -> bool:
 
 
 async def test_what_is_handed_in_and_named_by_nothing_is_swept_after_a_while(hub: Hub, clock: list[float]) -> None:
-    digest = await hub.parts.publishing.keep("wheel", b"a wheel that nobody names")
+    digest = await hub.parts.publishing.keep("wheel", Content.of(b"a wheel that nobody names"))
     await hub.parts.publishing.tidy()
     assert await hub.parts.publishing.fetch(digest) is not None, "its builder is about to name it"
     clock[0] += GRACE_MS / 1000 + 1
@@ -134,6 +134,34 @@ async def test_once_the_key_leaked_every_release_is_signed_anew(hub: Hub, compan
     assert all([believed(hub, await found(hub, id_)) for id_ in ids])
     assert await publishing.sign_anew() == 0
     assert old not in company.home.release_keys.read_text()
+
+
+async def test_nothing_is_signed_anew_that_is_not_what_was_checked(hub: Hub, company: Company) -> None:
+    whole, changed, moved = [await released(hub, "sam", "dev/wiki", project(number)) for number in range(3)]
+    source = (await found(hub, changed)).source
+    other = (await found(hub, whole)).artifact
+    assert other is not None
+    async with hub.parts.database.write() as connection:
+        put = update(artifact_parts).where(artifact_parts.c.digest == source)
+        await connection.execute(put.values(content=b"another source"))
+        await connection.execute(
+            update(submissions).where(submissions.c.id == moved).values(artifact=other.model_dump(mode="json"))
+        )
+    old = hub.parts.rotation.keys.releases.kid
+    add_leak(company.home.keys, Leak(at=0, by="the test", why="it leaked", kids={"releases": (old,)}))
+    await hub.parts.rotation.step()
+    assert await hub.parts.publishing.sign_anew() == 1
+    signed = [id_ for id_ in (whole, changed, moved) if believed(hub, await found(hub, id_))]
+    assert signed == [whole]
+    for id_, fault in ((changed, "was changed where it is kept"), (moved, "is another than was checked")):
+        async with hub.parts.database.read() as connection:
+            what = await connection.scalar(
+                select(submission_events.c.what)
+                .where(submission_events.c.submission == id_)
+                .order_by(submission_events.c.seq.desc())
+                .limit(1)
+            )
+        assert fault in str(what)
 
 
 async def test_a_restored_instance_signs_with_a_key_of_its_own(company: Company) -> None:

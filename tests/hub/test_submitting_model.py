@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pegboard.core.publishing import NEXT, Provenance, State, Trouble
 from pegboard_hub.identity.person import PersonFacts
+from pegboard_hub.publishing.artifacts import Content
 from pegboard_hub.publishing.building import MOST_ATTEMPTS, PAUSE_MS
 from pegboard_hub.publishing.errors import ClaimLost
 from pegboard_hub.publishing.orders import BuildOrder, BuildResult, Progress, Told
@@ -196,7 +197,7 @@ class Machine(RuleBasedStateMachine):
         assert source is not None
         made = build(order, source, project)
         for kind, content in made.contents.values():
-            await self.publishing.keep(kind, content)  # type: ignore[arg-type]
+            await self.publishing.keep(kind, Content.of(content))  # type: ignore[arg-type]
         return made.result
 
     # What the hub does.

@@ -13,8 +13,8 @@ import pytest
 
 from pegboard.core.names import WEB
 from pegboard.core.refusal import META_KEY
+from pegboard_hub.command_line import read_settings
 from pegboard_hub.identity.keys import RingVerifier
-from pegboard_hub.main import read_settings
 from pegboard_hub.web.edge_call import MOST_BYTES
 from pegboard_hub.web.pages.servers.tool_result import shown_result
 from tests.hub.approving import BY_CALLER, asked, with_overwriting

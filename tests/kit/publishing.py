@@ -137,6 +137,17 @@ class Publishing:
             some = [event for event in events if event["seq"] > after][: 2 if "wait_s" in query else None]
             self.told += [event["step"] for event in some]
             return 200, {"events": some, "state": some[-1]["state"] if some else events[-1]["state"]}
+        if method == "DELETE":
+            if found["way"] == "live":
+                told = {
+                    "code": "too_late",
+                    "message": f"It is live. {self.hostile}",
+                    "layer": "hub",
+                    "what_to_do": "Go back.",
+                }
+                return 409, {"error": {**told, "reason": "too_late", "request_id": ""}}
+            self.done.append((found["server"], "withdraw", query))
+            return 200, self._shown(found)
         return 200, self._shown(found)
 
     def deployment(self, server: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from pegboard.advisories import read_advisories
 from pegboard.cli.app import run
 from pegboard.core.check import PackageFacts
 from pegboard.core.check.facts import Advisories, from_json, licence_in, to_json, wanted
-from pegboard.lookup import look_up, read_advisories
+from pegboard.lookup import look_up
 from pegboard_hub.packages import facts as hub
 from tests.kit.test_check_rules import LOCK, locked
 
@@ -170,9 +171,8 @@ def test_advisories_are_read_from_a_folder_and_from_an_archive(tmp_path: Path) -
     written(tmp_path, [osv(versions=["2.0.1"])])
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.write(tmp_path / "PyPI" / "0.json", "0.json")
-    for read in (read_advisories, hub.read_advisories):
-        assert [len(read(tmp_path)), len(read(tmp_path / "all.zip"))] == [1, 1]
-    assert len(hub.read_advisories(None)) == 0
+    assert [len(read_advisories(tmp_path)), len(read_advisories(tmp_path / "all.zip"))] == [1, 1]
+    assert len(read_advisories(None)) == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from pegboard import Server, authorize_tool, confirm, requires_approval
 from pegboard.core.declared import declaration_problems, lookalikes, mistakable
 from pegboard.core.errors import ConfigurationError, DeclarationError
-from pegboard.core.manifest import read_manifest
+from pegboard.core.manifest import Manifest, Resources, read_manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration, ToolDeclaration
 from pegboard.core.schemas import KEYWORDS, schema_faults
@@ -443,3 +443,12 @@ def test_every_single_slip_is_found(name: str, data: st.DataObject) -> None:
     for slip in slips - {name}:
         if len(slip) >= 5 and slip[0].isalpha():
             assert lookalikes(ServerName("prod", slip), [known]) == [str(known)]
+
+
+def test_what_a_process_is_pinned_to_has_nothing_that_an_older_kit_does_not_know() -> None:
+    manifest = Manifest(name="one", entry="one:server", description="one", owner="platform", support_channel="#one")
+    declaration = Declaration(manifest=manifest, tools=(), policies={})
+    said = json.loads(declaration.canonical)
+    assert not {*Manifest.later} & {*said["manifest"]}
+    assert not {*Resources.later} & {*said["manifest"]["resources"]}
+    assert Declaration.model_validate_json(declaration.canonical).digest == declaration.digest

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from pegboard import ConcurrencyLimit, ToolError
-from pegboard.call.context import CALLER
+from pegboard.call.context import CALLER, FOR_NOBODY
 from pegboard.core.caller import Caller
 
 pytestmark = pytest.mark.anyio
@@ -166,3 +166,14 @@ async def test_a_turn_outside_a_call_is_an_authors_mistake() -> None:
     with pytest.raises(LookupError):
         async with limit().turn():
             pass
+
+
+async def test_a_smoke_call_which_has_no_caller_takes_a_turn_as_any_other() -> None:
+    queries = limit(per_caller=1, at_once=1, waiting=0)
+    FOR_NOBODY.set(True)
+    async with queries.turn():
+        with pytest.raises(ToolError, match="You have 1 queries running"):
+            async with queries.turn():
+                pass
+    async with queries.turn():
+        pass

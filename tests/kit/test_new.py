@@ -120,7 +120,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["w"], "is no server's name"),
     (["../weather"], "is no server's name"),
     (["weather", "-t", "nosuch"], "choose one of blank, sql, openapi, files"),
-    (["weather", "--owner", "Platform Team"], "a group is 2 to 32 of a-z"),
+    (["weather", "--owner", "Platform Team"], "--owner Platform Team: a group is 2 to 32 of a-z"),
     (["weather", "-d", "x" * 101], "1 to 100 characters"),
     (["weather", "-d", "two\nlines"], "1 to 100 characters"),
     (["weather", "-t", "blank", "--data", "x.csv"], "--data belongs to"),
@@ -165,13 +165,84 @@ def test_what_cannot_be_locked_stays_and_says_how_to_go_on(
 def test_at_a_terminal_what_is_missing_is_asked_for_until_it_fits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = ["nosuch", "blank", "", "The weather", "Platform", "platform", "#weather", "platform, finance"]
-    monkeypatch.setattr(new, "somebody_is_here", lambda: True)
-    monkeypatch.setattr(new.typer, "prompt", lambda *_, **__: answers.pop(0))
+    said = ["nosuch", "blank", "", "The weather", "Platform", "platform", "#weather", "platform, finance"]
+    answer(monkeypatch, said)
     assert run(["new", "weather"]) == 0
-    assert answers == []
+    assert said == []
     manifest = tomllib.loads(Path("weather/pegboard.toml").read_text())
     assert manifest["requests"]["business_groups"] == ["platform", "finance"]
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
+    monkeypatch.setattr(new, "somebody_is_here", lambda: True)
+    monkeypatch.setattr("pegboard.cli.author.answers.typer.prompt", lambda *_, **__: answers.pop(0))
+
+
+def test_whoever_chooses_a_template_is_asked_for_their_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, ["sql", "nosuch.csv", str(table(tmp_path)), "Sales by day", "finance", "#sales", "finance"])
+    assert run(["new", "sales"]) == 0
+    assert Path("sales/src/sales_server/data.csv").read_bytes() == table(tmp_path).read_bytes()
+
+
+@pytest.mark.parametrize("template", ["sql", "openapi", "files"])
+def test_a_sample_is_called_one(capsys: pytest.CaptureFixture[str], template: str) -> None:
+    assert run(["new", "weather", "-t", template, "--owner", "platform", "-d", "The weather"]) == 0
+    assert "until you name your own" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", ["import", "class", "pass-on", "x2"])
+def test_any_name_of_a_server_makes_a_package_that_its_build_finds(name: str) -> None:
+    module = f"{name.replace('-', '_')}_server"
+    assert (make(name) / "src" / module / "server.py").is_file()
+    assert tomllib.loads(Path(name, "pyproject.toml").read_text())["project"]["name"] == f"{name}-server"
+
+
+def test_whoever_leaves_while_it_locks_has_a_project_and_is_told_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaves(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(new, "run_uv", leaves)
+    assert run(["new", "weather", "--owner", "platform", "-d", "x"]) == 130
+    assert "Go on: cd weather && uv lock" in capsys.readouterr().err
+    assert (tmp_path / "weather" / "pegboard.toml").is_file()
+
+
+def test_what_the_disk_does_not_take_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, _: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert run(["new", "weather", "--owner", "platform", "-d", "x"]) == 1
+    assert "weather cannot be made: No space left on device" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["uv"]
+
+
+def test_an_empty_folder_that_somebody_stands_in_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weather").mkdir()
+    monkeypatch.chdir(tmp_path / "weather")
+    assert run(["new", "weather", "--owner", "platform", "-d", "x", "--into", "."]) == 0
+    assert Path("pegboard.toml").is_file()
+
+
+def test_what_is_made_reads_as_a_linter_and_a_formatter_want_it(tmp_path: Path) -> None:
+    (tmp_path / "sales.csv").write_text("day,amount\n2026-01-01,3.5\n")
+    (tmp_path / "sales.parquet").write_bytes(b"PAR1")
+    made = {**TEMPLATES, "csv": ["--data", "sales.csv"], "parquet": ["--data", "sales.parquet"]}
+    del made["evil"]
+    for name, more in made.items():
+        assert run(["new", name, "--owner", "platform", "-d", "A plain line.", *more]) == 0
+    ruff = [str(Path(sys.executable).with_name("ruff"))]
+    own = f"src = {[f'{name}/src' for name in made]}"
+    rules = ["--select", "E,F,W,I,B,C4,UP,SIM,RUF,N,PT", "--line-length", "118", "--config", own]
+    for command in (["check", "--isolated", *rules], ["format", "--isolated", "--diff", "--line-length", "118"]):
+        done = subprocess.run([*ruff, *command, *made], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_kit_comes_from_the_index_that_is_named() -> None:

@@ -107,7 +107,7 @@ async def test_an_answer_beyond_the_bound_fails_alone(project: Path) -> None:
 
 async def test_a_call_without_an_answer_ends_and_is_cancelled_at_the_backend(project: Path) -> None:
     manifest = project / "pegboard.toml"
-    manifest.write_text(manifest.read_text().replace("timeout_s = 5", "timeout_s = 0.5"))
+    manifest.write_text(manifest.read_text().replace("timeout_s = 30", "timeout_s = 0.5"))
     async with InMemoryHub(project).client("ana", groups=["ads-eng"]) as client:
         result = await client.call_tool("slow", {"seconds": 30})
     assert result.is_error
@@ -244,7 +244,16 @@ def test_a_remote_server_is_reached_over_https_and_declared_as_egress(tmp_path: 
         ("", "https://mcp.example/mcp", 'write egress = ["mcp.example:443"]'),
         ("", "http://mcp.example/mcp", "must be https://"),
         ("", "https://user@mcp.example/mcp", "without user"),
+        ("", "https://localhost./mcp", "not of this machine"),
+        ("", "https://127.1/mcp", "not of this machine"),
+        ("", "https://2130706433/mcp", "not of this machine"),
+        ("", "https://0x7f000001:8443/mcp", "not of this machine"),
+        ("", "https://[::ffff:127.0.0.1]/mcp", "not of this machine"),
+        ("", "https://0.0.0.0/mcp", "not of this machine"),
+        ("", "https://169.254.169.254/latest/meta-data", "not of this machine"),
+        ("", "https://[fe80::1]/mcp", "not of this machine"),
         ('egress = ["mcp.example:443"]\n', "https://mcp.example/mcp", ""),
+        ('egress = ["10.1.2.3:443"]\n', "https://10.1.2.3/mcp", ""),
     ]:
         place.write_text(said.format(egress=egress, url=url))
         with pytest.raises(ConfigurationError, match=re.escape(wrong)) if wrong else nullcontext():

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pegboard.cli.app import run
 from pegboard.cli.author import following, packing
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options
+from pegboard.cli.service import Service
 from pegboard.core.archive import unpack
 from tests.kit.cli_instance import HARMLESS, Instance, running
 
@@ -41,6 +43,7 @@ def _at_the_instance(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Non
         "GITHUB_RUN_ID",
         "PEGBOARD_TOKEN",
         "PEGBOARD_TOKEN_FILE",
+        "PEGBOARD_SVID",
         "PEGBOARD_DEBUG",
     ):
         monkeypatch.delenv(name, raising=False)
@@ -121,6 +124,27 @@ def test_the_same_project_is_the_same_archive_and_without_what_no_release_needs(
     assert sorted(unpack(packing.packed(first))) == ["pegboard.toml", "pyproject.toml", "uv.lock", "weather.py"]
     assert submit(first) == submit(second) == 0
     assert len(instance.publishing.found) == 1
+
+
+def test_a_project_of_another_instance_is_told_how_it_moves(
+    tmp_path: Path, instance: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lock file names the other one's index, from which this machine may get nothing."""
+    folder = project(tmp_path / "p")
+    locked = (
+        '[[package]]\nname = "pegboard"\nversion = "0.1.0"\nsource = { registry = "http://other/packages/simple/" }\n'
+    )
+    (folder / "uv.lock").write_text(f"version = 1\n{locked}")
+    monkeypatch.setattr("pegboard.cli.author.submit.run_uv", lambda *_: CompletedProcess([], 2, "", "error: no kit"))
+    assert run(["submit", str(folder), "--as", "ana"]) == 1
+    said = words(capsys)
+    assert "It cannot be checked here: error: no kit" in said
+    assert "Its kit is locked from http://other/packages/simple/, which is another instance's index." in said
+    assert (
+        f"{instance.url}/packages/simple/, and run: uv lock. Or leave it to the hub: pegboard submit --no-check"
+        in said
+    )
+    assert submit(folder) == 0
 
 
 @pytest.mark.parametrize(
@@ -237,15 +261,37 @@ def test_a_ci_job_submits_with_its_own_token_and_says_which_job_it_is(
     assert query["job"] == "https://github.example.com/data/weather/actions/runs/7"
 
 
-def test_a_token_is_no_part_of_what_it_submits(
-    tmp_path: Path, instance: Instance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variable", ["PEGBOARD_TOKEN_FILE", "PEGBOARD_SVID"])
+def test_what_a_job_is_known_by_is_no_part_of_what_it_submits(
+    tmp_path: Path,
+    instance: Instance,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
 ) -> None:
-    place = project(tmp_path / "p") / "token"
-    place.write_text("a token")
-    monkeypatch.setenv("PEGBOARD_TOKEN_FILE", str(place))
+    place = project(tmp_path / "p") / "secret"
+    place.write_text("a token, or a folder with a key")
+    monkeypatch.setenv(variable, str(place))
     assert run(["submit", str(place.parent), "--no-check"]) == 2
     assert "lies in the project's folder, and would be submitted with it." in words(capsys)
     assert instance.publishing.queries == []
+
+
+def test_a_job_is_told_where_there_is_no_port_for_services(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEGBOARD_SVID", str(tmp_path / "svid"))
+    assert run(["submit", str(project(tmp_path / "p")), "--no-check"]) == 2
+    assert "has no port for services, so PEGBOARD_SVID gets no token there." in words(capsys)
+
+
+def test_a_job_without_its_certificate_is_told_what_should_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEGBOARD_SVID", str(tmp_path / "svid"))
+    monkeypatch.setattr(Service, "_endpoint", lambda _: "https://127.0.0.1:9/oauth/token")
+    assert run(["submit", str(project(tmp_path / "p")), "--no-check"]) == 2
+    assert "There must be svid.pem, svid_key.pem and bundle.pem" in words(capsys)
 
 
 def test_a_token_file_that_is_not_there_is_wrong_usage(
@@ -279,7 +325,8 @@ def test_a_hub_that_is_away_is_waited_for(capsys: pytest.CaptureFixture[str]) ->
     answers: list[Any] = [
         {"events": [{"seq": 1, "at_ms": 1, "state": "submitted", "step": "received"}], "state": "submitted"},
         Failure.here(ExitStatus.UNREACHABLE, "unreachable", "Nothing answers."),
-        Failure.here(ExitStatus.UNREACHABLE, "unreachable", "Nothing answers."),
+        # As the edge says it while a hub that was killed comes back (`pegboard_hub/edge/refusals.py`).
+        Failure.here(ExitStatus.UNREACHABLE, "hub_unavailable", "The hub does not answer."),
         {"events": [{"seq": 2, "at_ms": 9001, "state": "live", "step": "live"}], "state": "live"},
     ]
     slept: list[float] = []
@@ -313,6 +360,26 @@ def test_releases_are_listed_found_and_compared(tmp_path: Path, capsys: pytest.C
     assert f"+ tool look_up: {HARMLESS}: a" in words(capsys)
     assert run(["releases", "dev/weather", "show", "1.0.0", "--as", "ana"]) == 2
     assert "1.0.0 could be 2 releases." in words(capsys)
+
+
+@pytest.mark.parametrize("named", ["prod/weather", "sub-1"])
+def test_what_waits_is_withdrawn_with_a_reason(
+    tmp_path: Path, instance: Instance, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    submit(project(tmp_path / "p"), "--namespace", "prod")
+    assert run(["withdraw", named, "--why", "the wrong branch", "--as", "ana"]) == 0
+    assert "sub-1 of prod/weather, 1.0.0 (" in words(capsys)
+    assert instance.publishing.done[-1] == ("prod/weather", "withdraw", {"why": "the wrong branch"})
+
+
+def test_what_takes_calls_is_not_withdrawn_and_its_author_reads_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(project(tmp_path / "p"))
+    assert run(["withdraw", "dev/weather", "--why", "the wrong branch", "--as", "ana"]) == 3
+    assert "It is live." in (told := words(capsys))
+    assert "Go back." in told
+    assert run(["withdraw", "dev/weather", "--why", " ", "--as", "ana"]) == 2
 
 
 def test_what_is_live_in_dev_is_submitted_to_prod_without_an_upload(
@@ -409,8 +476,15 @@ def test_what_was_never_built_differs_from_nothing_that_is_known(
     assert "Its state is failed: it was not built, and nothing can be compared." in words(capsys)
 
 
+def test_what_is_too_long_to_be_told_says_where_all_of_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = [{"what": f"tool t{n}", "before": "", "after": "new"} for n in range(14)]
+    following.tell({"changes": changes}, "pegboard releases dev/weather diff 1")
+    assert "… and 2 lines more: pegboard releases dev/weather diff 1" in capsys.readouterr().out
+
+
 def test_of_a_text_of_many_lines_those_that_changed_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    following.tell({"changes": [{"what": "policy a", "before": "one\ntwo\nthree", "after": "one\n2\nthree"}]})
+    changes = [{"what": "policy a", "before": "one\ntwo\nthree", "after": "one\n2\nthree"}]
+    following.tell({"changes": changes}, "pegboard releases dev/weather diff 1")
     assert words(capsys) == "~ policy a - two + 2"
 
 

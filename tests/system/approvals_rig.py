@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import uvicorn
 
 from pegboard.core.approval import Answer
-from pegboard_hub.main import open_hub
+from pegboard_hub.opening import open_hub
 from pegboard_hub.web.app import public_app
 from pegboard_hub.web.parts import Parts
 from tests.folders import new_folder

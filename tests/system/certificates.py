@@ -28,13 +28,20 @@ def make_pair(hosts: tuple[str, ...] = ("localhost",), days: float = 30) -> tupl
     """A certificate and its key in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
-    names = [*map(x509.DNSName, hosts), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [*map(_alternative, hosts), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     begins = now - timedelta(days=40)
     builder = x509.CertificateBuilder(
         NAME, NAME, key.public_key(), x509.random_serial_number(), begins, now + timedelta(days=days)
     ).add_extension(x509.SubjectAlternativeName(names), critical=False)
     chain = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
     return chain, _private(key)
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def write_pair(folder: Path, chain: bytes, key: bytes) -> TlsFiles:

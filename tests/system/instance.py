@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import httpx2
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.identity.demo import DEMO_GRANT
+from pegboard_hub.packages.wheel import kit_wheel
 from pegboard_hub.runtime.isolation import _own_python
 from pegboard_hub.runtime.releases import FORMAT
 from pegboard_hub.runtime.source import Source
@@ -69,11 +70,13 @@ def running(
     port: int | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
     public_url: str = "",
+    before: Sequence[str] = (),
 ) -> Iterator[Instance]:
     """Start `pegboard up` with `options`, wait until it serves, and end it with everything it started.
 
     `expected` names the processes that must be live. A home that is given stays there. `variables` are set beside the
-    environment's. `public_url` is where callers reach it, where that is not the edge's own address.
+    environment's. `public_url` is where callers reach it, where that is not the edge's own address. `before` is a
+    command that becomes `pegboard up`.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     folder.chmod(0o755)
@@ -82,7 +85,7 @@ def running(
     for server in made:
         _take_made(server, Home.open(home))
     log = (folder / "up.log").open("wb")
-    command = [sys.executable, "-m", "pegboard.cli", "up", "--no-story", *options]
+    command = [*before, sys.executable, "-m", "pegboard.cli", "up", "--no-story", *options]
     command += ["--home", str(home), "--port", str(port)]
     command += ["--public-url", public_url] if public_url else []
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
@@ -120,7 +123,7 @@ def _made() -> Path:
 def _stamp(server: ServerName, home: Home) -> str:
     """What a start of `home` wants to see of a release that it need not make."""
     source = Source.read(REPOSITORY / "servers" / server.name)
-    return source.digest(FORMAT, str(_own_python()), str(home.release(server))) + "\n"
+    return source.digest(FORMAT, str(_own_python()), str(home.release(server)), kit_wheel().digest) + "\n"
 
 
 def _keep_made(server: ServerName, home: Home) -> None:

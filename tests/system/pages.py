@@ -28,7 +28,7 @@ class Command(NamedTuple):
     def follow(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Run it in `folder` and hold it to what the page says."""
         command = ["sh", "-e", "-c", self.text]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
         printed = " ".join((done.stdout + done.stderr).split())
         assert done.returncode == self.status, f"{self.text}\n{printed}"
         for line in self.shown:

@@ -31,9 +31,6 @@ class Dev:
         self.project = folder / "scratch"
         left_out = shutil.ignore_patterns(".venv", "__pycache__", ".pegboard")
         shutil.copytree(REPOSITORY / "servers" / "scratch", self.project, ignore=left_out)
-        for name in ("pyproject.toml", "uv.lock"):
-            path = self.project / name
-            path.write_text(path.read_text().replace('"../../kit"', f'"{REPOSITORY / "kit"}"'))
         self.port = free_port()
         self.log = folder / "dev.log"
         outside = {n: v for n, v in os.environ.items() if not n.startswith("PEGBOARD_") and n != "VIRTUAL_ENV"}

@@ -28,7 +28,7 @@ from tests.system.instance import REPOSITORY, Instance, running, statuses
 from tests.system.joined import PEGBOARD, JoinedEdge, balanced, call, joined, listed, operate, works
 from tests.system.survival.kills import innermost, process
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("edges")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("edges"), pytest.mark.heavy]
 
 EFFECT_S = 2.0
 """Within this, what is taken away is to hold at every edge."""

@@ -21,7 +21,7 @@ from pegboard_hub.runtime import procfs
 from tests.system.runtime_kit import alive, short_folder, status_of, write_project
 from tests.system.test_runtime_up import GRANT, REPOSITORY, Place, hear, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.heavy]
 
 TWO = "prod/two"
 CHOSEN = ["off", *(["user"] if os.geteuid() == 0 else []), *(["bubblewrap"] if shutil.which("bwrap") else [])]

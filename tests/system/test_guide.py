@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,18 +14,24 @@ import pytest
 from tests.system.instance import REPOSITORY, Instance, running
 from tests.system.pages import Command, commands, files, reader_at
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("guide")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("guide"), pytest.mark.heavy]
 
 GUIDE = (REPOSITORY / "docs" / "guides" / "publish-a-server.md").read_text(encoding="utf-8")
 COMMANDS = commands(GUIDE)
-START = next(place for place, command in enumerate(COMMANDS) if "\npegboard up" in command.text)
-COPY, *BUILD = COMMANDS[:START]
-CALLS = COMMANDS[START + 1 :]
+SUBMIT = next(place for place, command in enumerate(COMMANDS) if command.text.startswith("pegboard submit"))
+COPY, *BUILD = COMMANDS[: SUBMIT + 1]
+CALLS = COMMANDS[SUBMIT + 1 :]
 
 
 @pytest.fixture(scope="module")
-def clone() -> Iterator[Path]:
-    """As much of a clone as the guide needs, with the server that the guide builds in it."""
+def instance() -> Iterator[Instance]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def clone(instance: Instance) -> Iterator[Path]:
+    """As much of a clone as the guide needs, with the server that the guide builds in it, submitted."""
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     folder.chmod(0o755)
     try:
@@ -38,24 +42,17 @@ def clone() -> Iterator[Path]:
         )
         for name in ("kit", "hub", ".tools"):
             (folder / name).symlink_to(REPOSITORY / name)
-        outside = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        COPY.follow(folder, outside)
+        reader = {name: value for name, value in reader_at(instance).items() if name != "VIRTUAL_ENV"}
+        COPY.follow(folder, reader)
         for path, text in files(GUIDE).items():
             (folder / path).write_text(text, encoding="utf-8")
+        described = folder / "servers" / "weather" / "pyproject.toml"
+        described.write_text(described.read_text().replace("http://localhost:8400", instance.public_url))
         for command in BUILD:
-            command.follow(folder, outside)
+            command.follow(folder, reader)
         yield folder
     finally:
         shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def weather(clone: Path) -> Iterator[Instance]:
-    """A Pegboard started as the guide says, with the guide's grants."""
-    options = shlex.split(COMMANDS[START].text.splitlines()[-1])[2:]
-    given = [str(clone / word) if word.endswith(".toml") else word for word in options]
-    with running(*given, expected={"hub", "edge", "dev/weather"}) as instance:
-        yield instance
 
 
 def test_the_guide_s_server_keeps_the_style_that_make_test_checks(clone: Path) -> None:
@@ -81,5 +78,5 @@ def test_the_guide_has_calls_and_a_refusal_of_either_layer() -> None:
 
 
 @pytest.mark.parametrize("command", CALLS, ids=[command.text[:60] for command in CALLS])
-def test_guide_command_does_what_the_page_shows(weather: Instance, clone: Path, command: Command) -> None:
-    command.follow(clone, reader_at(weather))
+def test_guide_command_does_what_the_page_shows(instance: Instance, clone: Path, command: Command) -> None:
+    command.follow(clone, reader_at(instance))

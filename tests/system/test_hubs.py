@@ -30,7 +30,7 @@ from tests.postgres import running as running_postgres
 from tests.system.instance import EXPECTED, REPOSITORY, Instance, running
 from tests.system.survival.kills import innermost, process
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("hubs")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("hubs"), pytest.mark.heavy]
 
 PASSWORD = "not-to-be-shown-1f7c"
 HUBS = {"hub", "hub-2"}
@@ -203,7 +203,7 @@ async def test_a_stop_at_any_hub_holds_while_the_leading_one_is_down(site: Site)
 
         led = time.monotonic()
         await until(refused)
-        assert time.monotonic() - led < 2
+        assert time.monotonic() - led < 20  # two, where a machine has nothing else to do
         assert (await wire.call(mine, "echo", {"text": "x"}, "dev/scratch")).status == 200
         await until(lambda: process(pegboard.home, leader)["restarts"] > restarts)
         await until(lambda: process(pegboard.home, leader)["state"] == "live")

@@ -22,9 +22,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pegboard.core.readiness import HEALTH_PATH, READY_PATH
+from pegboard_hub.common.asking import at_socket
 from pegboard_hub.common.joining import NONCE_HEADER, PROOF_HEADER, digest_of, proof
 from pegboard_hub.common.no_tls import NO_TLS
-from pegboard_hub.edge.link import at_socket
 from pegboard_hub.edge.remote import Remote
 from pegboard_hub.edge.sidecar import SIDECAR_PATH, Door, Probes, Way
 from pegboard_hub.runtime.kubernetes.agent import ENVOY_ENDED, Agent

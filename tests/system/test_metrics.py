@@ -58,7 +58,9 @@ def figures(page: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def figure(page: str, name: str, **labels: str) -> float:
-    return figures(page).get((name, frozenset(labels.items())), 0)
+    """Of all series that have these labels among theirs, together."""
+    found = figures(page).items()
+    return sum(value for (of, has), value in found if of == name and labels.items() <= dict(has).items())
 
 
 COUNTED: list[tuple[str, dict[str, str]]] = [

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from pegboard_hub.common.settings import HubSettings
-from pegboard_hub.main import open_hub
+from pegboard_hub.opening import open_hub
 from pegboard_hub.web.app import public_app
 from tests.hub.company import found_company, presto
 from tests.hub.official import check

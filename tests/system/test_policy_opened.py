@@ -26,7 +26,6 @@ def opened_grants(folder: Path) -> Path:
     """The demo's grants over copies of its servers, in which every policy permits everyone."""
     folder.chmod(0o755)
     no_environment = shutil.ignore_patterns(".venv", "__pycache__", "tests")
-    shutil.copytree(REPOSITORY / "kit", folder / "kit", ignore=no_environment)
     for server in ("presto", "scratch"):
         shutil.copytree(REPOSITORY / "servers" / server, folder / "servers" / server, ignore=no_environment)
         for policy in (folder / "servers" / server / "policies").glob("*.cedar"):

@@ -50,6 +50,7 @@ class Agent:
     person: str
     era: str
     answers: str = ""
+    server: str = SERVER
 
     def call(self, tool: str, **arguments: Any) -> CallToolResult:
         """Call a tool, in a connection of its own."""
@@ -58,9 +59,9 @@ class Agent:
             return thread.submit(asyncio.run, self._call(tool, arguments)).result()
 
     async def _call(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
-        headers = {"authorization": f"Bearer {self.pegboard.token(self.person, SERVER)}"}
+        headers = {"authorization": f"Bearer {self.pegboard.token(self.person, self.server)}"}
         async with httpx2.AsyncClient(headers=headers, timeout=120) as http:
-            transport = streamable_http_client(f"{self.pegboard.public_url}/mcp/{SERVER}", http_client=http)
+            transport = streamable_http_client(f"{self.pegboard.public_url}/mcp/{self.server}", http_client=http)
             mode = "legacy" if self.era == "legacy" else "auto"
             async with Client(
                 transport, mode=mode, elicitation_callback=self._elicit if self.answers else None

@@ -20,7 +20,9 @@ from tests.tools.node import NodeTools, provide
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
 
-IN_FORCE_S = 2.0
+IN_FORCE_S = 20.0
+"""It is two seconds, which `bench/change.py` measures; what must not be is that something older has to end first."""
+
 SERVER = ServerName("dev", "scratch")
 ENDS = 'why = "figures before they are published, SEC-31"\nask = "security in #sec-help"\n'
 RULE = f'[rules.no-web]\neffect = "deny"\nsurfaces = ["chat"]\nservers = ["{SERVER}"]\n{ENDS}'

@@ -38,7 +38,7 @@ from pegboard_hub.common.settings import HubSettings, ServiceSettings
 from pegboard_hub.demo.forgery import claims_of
 from pegboard_hub.identity.directory import open_directory
 from pegboard_hub.identity.keys import open_keys
-from pegboard_hub.main import open_hub
+from pegboard_hub.opening import open_hub
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer

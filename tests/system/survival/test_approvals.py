@@ -15,7 +15,7 @@ from tests.system.instance import Instance
 from tests.system.survival.orders import Orders, end_all, hold
 from tests.system.survival.till import NAME, PASSING, Said, Till, audit, sqlite_rows, till_running, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("survival-approvals")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("survival-approvals"), pytest.mark.heavy]
 
 
 HELD = {"held": {"held": True}}

@@ -13,7 +13,7 @@ from tests.system.survival.kills import PROCESSES, kill, live_again, process
 from tests.system.survival.load import Fate
 from tests.system.survival.trial import under_load
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("survival")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("survival"), pytest.mark.heavy]
 
 
 async def test_whatever_is_killed_under_load_comes_back_and_the_ledger_holds_every_call_once(

@@ -123,7 +123,6 @@ def write_project(folder: Path, expires_s: int = 3600) -> Path:
     """The till's project and the grants over it; gives the grants' file."""
     folder.chmod(0o755)
     no_environment = shutil.ignore_patterns(".venv", "__pycache__", "tests")
-    shutil.copytree(REPOSITORY / "kit", folder / "kit", ignore=no_environment)
     till = folder / "servers" / "till"
     shutil.copytree(REPOSITORY / "servers" / "scratch", till, ignore=no_environment)
     (till / "pegboard.toml").write_text(MANIFEST)
