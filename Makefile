@@ -42,16 +42,26 @@ debian:  # as root on Debian they are installed; elsewhere that is said, and lef
 			>/dev/null 2>&1 && exit 0; fi; \
 	echo "Not here:$$missing. Tests that need them are skipped. On Debian: sudo apt-get install $(DEBIAN)"
 
-# More than the two cores that CI has: half of a worker's time it waits for processes that its tests started.
-WORKERS := 3
+# Twice the two cores that CI has: half of a worker's time it waits for processes that its tests started.
+WORKERS := 4
 
 test: install debian  ## everything that must hold before a change goes in
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check test-servers
 	$(IN)pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not heavy"
 
-test-servers: install  # each server is a project of its own, with its own lock file
-	@set -e; for server in servers/*/; do echo "== $$server"; \
-		(cd $$server && ../../$(UV) run --frozen --quiet pytest -q); done
+SERVERS := $(wildcard servers/*/)
+
+test-servers: $(SERVERS:%=%.venv/.installed)  # each server is a project of its own, with its own lock file
+	@set -e; for server in $(SERVERS); do echo "== $$server"; \
+		(cd $$server && ../../$(UV) run --no-sync --quiet pytest -q); done
+
+# A server locks the kit from the index of an instance, as any author's project does. Here no instance need run: all that
+# is locked is installed but the kit, and in its place this clone's.
+servers/%/.venv/.installed: servers/%/uv.lock servers/%/pyproject.toml kit/pyproject.toml $(UV)
+	@echo "Installing what servers/$* needs"
+	@cd servers/$* && ../../$(UV) sync --quiet --frozen --no-install-package pegboard
+	@cd servers/$* && ../../$(UV) pip install --quiet --python .venv --no-deps --editable ../../kit
+	@touch $@
 
 test-heavy: install debian  ## the long tests, each by its name and with its time
 	$(IN)pytest -m heavy -v --durations=0 --durations-min=1
