@@ -32,7 +32,7 @@ from tests.system.edge_rig import until
 from tests.system.instance import EXPECTED, REPOSITORY, Instance, running, statuses
 from tests.system.joined import PEGBOARD, JoinedEdge, listed, operate, works
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("edges")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("edges"), pytest.mark.heavy]
 
 FAR = f"spiffe://{TRUST_DOMAIN}/pegboard/edge-far"
 EFFECT_S = 20.0

@@ -10,7 +10,7 @@ from tests.system.instance import REPOSITORY, Instance
 from tests.system.pages import Command, commands, reader_at
 from tests.system.test_runtime_up import until
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("instance"), pytest.mark.heavy]
 
 PAGE = (REPOSITORY / "docs" / "tutorials" / "your-first-review.md").read_text(encoding="utf-8")
 SECTIONS = PAGE.split("\n## ")[1:]

@@ -22,7 +22,7 @@ from pegboard.core.refusal import META_KEY
 from tests.system.instance import Instance, running, statuses
 from tests.system.test_runtime_up import until
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("presto-approvals")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("presto-approvals"), pytest.mark.heavy]
 
 SERVER = "prod/presto"
 PER_CARRIER = "SELECT carrier, count(*) AS flights FROM flights GROUP BY carrier"

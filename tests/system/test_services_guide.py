@@ -16,7 +16,7 @@ from tests.ports import free_port
 from tests.system.edge_rig import until
 from tests.system.instance import REPOSITORY, Instance, running
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.heavy]
 
 GUIDE = (REPOSITORY / "docs" / "guides" / "let-a-service-call.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)

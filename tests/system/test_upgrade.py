@@ -19,7 +19,7 @@ from tests.ports import free_port
 from tests.system.instance import REPOSITORY, running
 from tests.system.runtime_kit import short_folder
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.heavy]
 
 SCHEMAS = REPOSITORY / "tests" / "hub" / "schemas"
 

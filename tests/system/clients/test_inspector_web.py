@@ -17,7 +17,7 @@ from tests.system.clients.person import CONSENT, GO_ON, PATIENCE_MS, SIGN_IN, Pe
 from tests.system.instance import Instance
 from tests.tools.node import provide
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("instance")]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.xdist_group("instance"), pytest.mark.heavy]
 
 FLIGHTS = "336776"
 API_TOKEN = "of-this-test"
