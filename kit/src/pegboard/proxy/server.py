@@ -21,7 +21,8 @@ from pegboard.core.manifest import Manifest
 from pegboard.core.pins import FILE_NAME, PinnedTool, Pins, read_pins
 from pegboard.core.proxied import Proxy, ProxyTool
 from pegboard.declare import authorize_tool, confirm, requires_approval, saves
-from pegboard.proxy.backend import Backend, Launch
+from pegboard.proxy.backend import Backend
+from pegboard.proxy.starting import Launch
 from pegboard.proxy.tools import proxied_tool
 from pegboard.server import DeclaredTool, Server
 

@@ -11,7 +11,8 @@ import anyio
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import Manifest
 from pegboard.core.pins import Pins
-from pegboard.proxy.backend import Backend, Launch
+from pegboard.proxy.backend import Backend
+from pegboard.proxy.starting import Launch
 
 
 async def take(folder: Path, manifest: Manifest) -> Pins:

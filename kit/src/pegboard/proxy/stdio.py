@@ -84,7 +84,7 @@ class Bounds:
 
 
 class Ended(Exception):
-    """The connection is given up. The message says why, for the log and for callers."""
+    """The connection is given up. The message says why, for the log."""
 
 
 class BackendProcess:
@@ -105,8 +105,17 @@ class BackendProcess:
         status = self.process.returncode
         if status is None:
             return ""
-        how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"{how}, saying: {' | '.join(self.last_words)}" if self.last_words else how
+        return f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+
+    @property
+    def saying(self) -> str:
+        """Its last words, to follow how it ended: its own, so for the log and its owner alone."""
+        return f", saying: {' | '.join(self.last_words)}" if self.last_words else ""
+
+    async def over(self) -> None:
+        """Wait until it has ended; not for its pipes, which a grandchild may keep open."""
+        while self.process.returncode is None:  # noqa: ASYNC110 - waiting for it would wait for its pipes, too
+            await anyio.sleep(0.01)
 
     async def stop(self) -> None:
         """End it, with all that it started. Never raises, and takes no longer than a few seconds."""
@@ -115,11 +124,11 @@ class BackendProcess:
                 with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await self.process.stdin.aclose()
             with anyio.move_on_after(END_S):
-                await _gone(self.process)
+                await self.over()
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             with anyio.move_on_after(END_S):
-                await _gone(self.process)
+                await self.over()
             for stream in (self.process.stdout, self.process.stderr):
                 if stream is not None:
                     with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -130,12 +139,6 @@ class BackendProcess:
             if transport is not None:
                 with suppress(PermissionError):
                     transport.close()
-
-
-async def _gone(process: Process) -> None:
-    """Wait until it has ended; not for its pipes, which a grandchild may keep open."""
-    while process.returncode is None:  # noqa: ASYNC110 - as above
-        await anyio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -191,22 +194,30 @@ async def streams(backend: BackendProcess, bounds: Bounds) -> AsyncIterator[Tran
 async def _read(
     backend: BackendProcess, to_us: MemoryObjectSendStream[SessionMessage | Exception], bounds: Bounds
 ) -> None:
-    pace = _Pace()
     try:
         async with to_us:
-            async for line in _lines(backend.process, bounds):
-                message = _parsed(line)
-                if _is_answer(message):
-                    assert message is not None  # noqa: S101 - it is an answer
-                    await to_us.send(message)
-                    continue
-                await pace.one()
-                if message is not None and _is_passed_on(message):
-                    await to_us.send(message)
+            await _heard(backend, to_us, bounds)
     except Ended as ended:
         logger.error("the connection to the backend is given up: %s", ended)
+        with suppress(ProcessLookupError):
+            backend.process.kill()  # so that whoever watches it starts it anew, before a call meets it
     except (anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
         return
+
+
+async def _heard(
+    backend: BackendProcess, to_us: MemoryObjectSendStream[SessionMessage | Exception], bounds: Bounds
+) -> None:
+    pace = _Pace()
+    async for line in _lines(backend.process, bounds):
+        message = _parsed(line)
+        if _is_answer(message):
+            assert message is not None  # noqa: S101 - it is an answer
+            await to_us.send(message)
+            continue
+        await pace.one()
+        if message is not None and _is_passed_on(message):
+            await to_us.send(message)
 
 
 async def _lines(process: Process, bounds: Bounds) -> AsyncIterator[bytes]:

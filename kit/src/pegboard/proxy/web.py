@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -75,8 +76,9 @@ class _Answer(httpx2.AsyncByteStream):
 class _Bounded(httpx2.AsyncBaseTransport):
     """Reads no more of an answer than `most` bytes, and lets no fault of one request end those beside it."""
 
-    def __init__(self, most: int) -> None:
-        self._inner = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=512))
+    def __init__(self, most: int, verify: ssl.SSLContext | bool) -> None:
+        limits = httpx2.Limits(max_connections=512)
+        self._inner = httpx2.AsyncHTTPTransport(verify=verify, limits=limits)
         self._most = most
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -142,7 +144,7 @@ class _Bounded(httpx2.AsyncBaseTransport):
 
 @asynccontextmanager
 async def streams(
-    url: str, headers: Mapping[str, str], timeout_s: float, message_bytes: int
+    url: str, headers: Mapping[str, str], timeout_s: float, message_bytes: int, verify: ssl.SSLContext | None = None
 ) -> AsyncIterator[TransportStreams]:
     """A backend's endpoint as a transport of the SDK.
 
@@ -154,10 +156,11 @@ async def streams(
         headers: sent with each request; they hold secrets.
         timeout_s: within which something must come.
         message_bytes: largest answer.
+        verify: TLS with authorities of its own; None for those that the machine knows.
     """
     async with (
         httpx2.AsyncClient(
-            transport=_Bounded(message_bytes),
+            transport=_Bounded(message_bytes, verify or True),
             headers=dict(headers),
             timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
             trust_env=False,
