@@ -16,20 +16,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, InputRequiredResult, TextContent
+from mcp.server.mcpserver.exceptions import ToolError
 
-from pegboard.call.asking import Client, Said, State, come_again, digest, fill_form, open_page
-from pegboard.call.context import CALLER
-from pegboard.call.ports import Approvals, Invocation, ToolResult
-from pegboard.call.telling import asked_to_open, instant, left_out_told, refusal_of
+from pegboard.call.asking import Said, State, come_again, digest, fill_form, open_page
+from pegboard.call.author import form_of, holds, preview_of
+from pegboard.call.ports import Approvals
+from pegboard.call.telling import asked_to_open, refusal_of
+from pegboard.call.waiting import Go, Held, Wanted, as_result, claimed_in, code_of, held, ids_of, impossible, is_open
 from pegboard.core.access import ServerAccess
 from pegboard.core.approval import (
-    APPROVAL_KEY,
+    CALLER,
     LONGEST_WAIT_S,
     MOST_ACTIONS,
     Action,
@@ -38,18 +37,14 @@ from pegboard.core.approval import (
     Kind,
     Preview,
     Requirement,
-    Told,
     Unbindable,
     canonical_arguments,
 )
-from pegboard.core.approval import CALLER as BY_CALLER
 from pegboard.core.approval import State as Stage
 from pegboard.core.caller import Caller
-from pegboard.core.decide import GovernedTool
 from pegboard.core.errors import ApprovalImpossible, ApprovalsAway
-from pegboard.core.refusal import META_KEY, Refusal
 from pegboard.core.required import effective_requirement
-from pegboard.gates import Confirmation, Gate, Question, shown
+from pegboard.gates import Confirmation, Gate, shown
 
 logger = logging.getLogger(__name__)
 
@@ -60,74 +55,6 @@ _ANSWER_S: Final = 5.0
 """Seconds before the end of the caller's token within which an answer must be on its way."""
 
 _NO_GATE: Final = Gate()
-
-_Fitted = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A call that is allowed, and may have to wait for people.
-
-    Attributes:
-        token: the caller's own.
-    """
-
-    caller: Caller
-    token: str
-    access: ServerAccess
-    tool: GovernedTool
-    arguments: dict[str, Any]
-    invocation: Invocation
-    client: Client
-    call_id: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """The call may run.
-
-    Attributes:
-        arguments: to run with.
-        approval: ids of the requests that were claimed for it.
-        left_out: what was asked for and is not run, each as the element and what became of its request.
-    """
-
-    arguments: dict[str, Any]
-    approval: tuple[str, ...] = ()
-    left_out: tuple[tuple[Any, Told], ...] = ()
-
-    def told(self, result: ToolResult) -> ToolResult:
-        """The result, which says what was left out."""
-        if not self.left_out or isinstance(result, InputRequiredResult):
-            return result
-        told = [
-            {"element": element, "id": each.id, "state": each.state.value, "reason": each.reason}
-            for element, each in self.left_out
-        ]
-        meta = {**(result.meta or {}), APPROVAL_KEY: {"ids": list(self.approval), "left_out": told}}
-        text = TextContent(type="text", text=left_out_told(self.left_out))
-        return result.model_copy(update={"content": [*result.content, text], "meta": meta})
-
-
-class Held(Exception):
-    """The call does not run now.
-
-    Attributes:
-        refusal: why, as records and callers have it.
-        result: what the caller is answered.
-        approval: ids of the requests that it waits for, or that said no.
-        detail: for the owner.
-    """
-
-    def __init__(
-        self, refusal: Refusal, result: ToolResult, approval: tuple[str, ...] = (), detail: str = ""
-    ) -> None:
-        self.refusal = refusal
-        self.result = result
-        self.approval = approval
-        self.detail = detail
-        super().__init__(refusal.code)
 
 
 class Approver:
@@ -162,12 +89,12 @@ class Approver:
         if gate.idle and registered is None:
             return Go(wanted.arguments)
         fitted = wanted.invocation.fit(wanted.arguments)
-        needed, said = await _holds(gate.when, wanted, fitted) if gate.requirement else (False, None)
+        needed, said = await holds(gate.when, wanted, fitted) if gate.requirement else (False, None)
         requirement = effective_requirement(gate.requirement if needed else None, registered)
         if requirement is not None:
             return await self._approval(_canonical(wanted), gate, requirement, said)
         if gate.confirmation is not None:
-            needed, said = await _holds(gate.confirmation.when, wanted, fitted)
+            needed, said = await holds(gate.confirmation.when, wanted, fitted)
             if needed:
                 return await self._confirmation(_canonical(wanted), gate, gate.confirmation, said)
         return Go(wanted.arguments)
@@ -176,40 +103,40 @@ class Approver:
         _hold_impossible(wanted, gate)
         elements = _elements(gate, wanted.arguments)
         each = [{**wanted.arguments, gate.each: [one]} for one in elements] or [wanted.arguments]
-        actions = [Action(arguments=one, preview=await _preview(gate.preview, wanted, one, said)) for one in each]
+        actions = [Action(arguments=one, preview=await preview_of(gate.preview, wanted, one, said)) for one in each]
         ask = self._asked(wanted, "approval", requirement, actions)
         client = wanted.client
         if client.state is not None and client.opened == "no":
             answer = await self._put(wanted, ask, answered="no", about=client.state.ids)
-            raise _held(_code(answer), wanted, answer)
+            raise held(code_of(answer), wanted, answer)
         waits = client.state is not None and client.opened != "later"
         about = client.state.ids if client.state is not None else ()
         answer = await self._put(wanted, ask, wait_s=_wait(wanted.caller) if waits else 0, about=about)
         if answer.claimed:
             return _gone(wanted, gate, elements, answer)
         self._wait_for_page(wanted, answer)
-        raise _held(_code(answer), wanted, answer)
+        raise held(code_of(answer), wanted, answer)
 
     async def _confirmation(self, wanted: Wanted, gate: Gate, confirmation: Confirmation, said: Preview | None) -> Go:
         _hold_impossible(wanted, _NO_GATE)
-        shown_first, words = await _form_of(wanted, confirmation, said)
+        shown_first, words = await form_of(wanted, confirmation, said)
         ask = self._asked(wanted, "confirm", _BY_CALLER, [Action(arguments=wanted.arguments, preview=shown_first)])
         client = wanted.client
         answered: Said = client.filled(words)
         about = client.state.ids if client.state is not None else ()
         answer = await self._put_answered(wanted, ask, answered, about)
-        if answered == "yes" and _ids(answer) != about:
+        if answered == "yes" and ids_of(answer) != about:
             answered = ""  # what was confirmed is over, and this is another request
-        if not answer.claimed and answered == "" and _open(answer) and client.forms:
+        if not answer.claimed and answered == "" and is_open(answer) and client.forms:
             answered = await self._form(wanted, answer, words)
             if answered == "yes" and not await _still_asked(wanted, gate, confirmation, words):
                 answered = "later"  # the person took their time, and it would do something else by now
-            answer = await self._put_answered(wanted, ask, answered, _ids(answer)) if answered else answer
+            answer = await self._put_answered(wanted, ask, answered, ids_of(answer)) if answered else answer
         if answer.claimed and answered != "no":
             return _gone(wanted, _NO_GATE, (), answer)
         if not client.forms and answered != "later":
             self._wait_for_page(wanted, answer)
-        raise _held("confirmation_refused" if answered == "no" else _code(answer), wanted, answer)
+        raise held("confirmation_refused" if answered == "no" else code_of(answer), wanted, answer)
 
     async def _put_answered(self, wanted: Wanted, ask: Ask, answered: Said, about: tuple[str, ...]) -> Answer:
         if answered in ("yes", "no"):
@@ -222,8 +149,8 @@ class Approver:
         """Ask for a form; in the newer era by the answer, which ends this call here."""
         client = wanted.client
         if client.fill is None:
-            result = fill_form(words, State(_ids(answer), digest(words)))
-            raise _held("approval_pending", wanted, answer, result)
+            result = fill_form(words, State(ids_of(answer), digest(words)))
+            raise held("approval_pending", wanted, answer, result)
         try:
             return await client.filled_now(words)
         except Exception as error:  # whatever it is: the page is there all the same
@@ -236,15 +163,15 @@ class Approver:
         Raises:
             Held: with that answer.
         """
-        client, ids = wanted.client, _ids(answer)
-        if not client.pages or not _open(answer):
+        client, ids = wanted.client, ids_of(answer)
+        if not client.pages or not is_open(answer):
             return
         if client.state is None or client.state.ids != ids:
             message = asked_to_open(wanted.tool.name, wanted.access, answer)
-            raise _held("approval_pending", wanted, answer, open_page(message, answer.page, State(ids)))
+            raise held("approval_pending", wanted, answer, open_page(message, answer.page, State(ids)))
         rounds = client.state.rounds + 1
         if client.opened != "later" and rounds < MOST_ROUNDS:
-            raise _held("approval_pending", wanted, answer, come_again(replace(client.state, rounds=rounds)))
+            raise held("approval_pending", wanted, answer, come_again(replace(client.state, rounds=rounds)))
 
     def _asked(self, wanted: Wanted, kind: Kind, requirement: Requirement, actions: Sequence[Action]) -> Ask:
         return Ask(
@@ -268,26 +195,18 @@ class Approver:
         """
         try:
             answer = await self._approvals.ask(ask.model_copy(update=more))
-            if len(answer.actions) != len(ask.actions) or (answer.claimed and not _claimed(answer)):
+            if len(answer.actions) != len(ask.actions) or (answer.claimed and not claimed_in(answer)):
                 raise ApprovalsAway("the answer is not for what was asked")
         except ApprovalImpossible as error:
-            raise _impossible(wanted, str(error)) from error
+            raise impossible(wanted, str(error)) from error
         except ApprovalsAway as error:
             logger.warning("a call waits for an approval that nobody can tell of: %s", error)
             refusal = refusal_of("approvals_unavailable", wanted.tool.name, wanted.access)
-            raise Held(refusal, _result(refusal), detail=str(error)) from error
+            raise Held(refusal, as_result(refusal), detail=str(error)) from error
         return answer
 
 
-_BY_CALLER: Final = Requirement(by=BY_CALLER, own=True)
-
-
-async def _form_of(wanted: Wanted, confirmation: Confirmation, said: Preview | None) -> tuple[Preview, str]:
-    """What a confirmation shows, on the page and in a form."""
-    preview = await _preview(confirmation.preview, wanted, wanted.arguments, said)
-    defaults = _as_sent(wanted.invocation.fit(wanted.arguments))
-    question = confirmation.text({**defaults, **wanted.arguments})
-    return preview or Preview(what=question[:500]), _words(wanted, question, preview)
+_BY_CALLER: Final = Requirement(by=CALLER, own=True)
 
 
 async def _still_asked(wanted: Wanted, gate: Gate, confirmation: Confirmation, words: str) -> bool:
@@ -297,10 +216,10 @@ async def _still_asked(wanted: Wanted, gate: Gate, confirmation: Confirmation, w
     a call that was looked at before, and the client says how long ago that is.
     """
     fitted = wanted.invocation.fit(wanted.arguments)
-    if gate.requirement and (await _holds(gate.when, wanted, fitted))[0]:
+    if gate.requirement and (await holds(gate.when, wanted, fitted))[0]:
         return False
-    needed, said = await _holds(confirmation.when, wanted, fitted)
-    return needed and (await _form_of(wanted, confirmation, said))[1] == words
+    needed, said = await holds(confirmation.when, wanted, fitted)
+    return needed and (await form_of(wanted, confirmation, said))[1] == words
 
 
 def _canonical(wanted: Wanted) -> Wanted:
@@ -313,7 +232,7 @@ def _canonical(wanted: Wanted) -> Wanted:
     try:
         arguments, _ = canonical_arguments(wanted.arguments)
     except Unbindable as error:
-        raise _impossible(wanted, f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise impossible(wanted, f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
     wanted.invocation.check_shown(arguments)
     return replace(wanted, arguments=arguments)
 
@@ -321,11 +240,11 @@ def _canonical(wanted: Wanted) -> Wanted:
 def _gone(wanted: Wanted, gate: Gate, elements: Sequence[Any], answer: Answer) -> Go:
     """The call as it runs, with what was claimed for it."""
     if not elements:
-        return Go(wanted.arguments, _claimed(answer))
+        return Go(wanted.arguments, claimed_in(answer))
     pairs = list(zip(elements, answer.actions, strict=True))
     run = [element for element, told in pairs if told.state is Stage.CLAIMED]
     out = tuple((element, told) for element, told in pairs if told.state is not Stage.CLAIMED)
-    return Go({**wanted.arguments, gate.each: run}, _claimed(answer), out)
+    return Go({**wanted.arguments, gate.each: run}, claimed_in(answer), out)
 
 
 def _hold_impossible(wanted: Wanted, gate: Gate) -> None:
@@ -335,85 +254,9 @@ def _hold_impossible(wanted: Wanted, gate: Gate) -> None:
         Held: it is one.
     """
     if wanted.caller.sub_type == "service":
-        raise _impossible(wanted, "A service cannot wait for a person.")
+        raise impossible(wanted, "A service cannot wait for a person.")
     if gate.asks:
-        raise _impossible(wanted, "The tool asks its client for more while it runs, so it cannot wait before that.")
-
-
-def _impossible(wanted: Wanted, reason: str) -> Held:
-    refusal = refusal_of("approval_impossible", wanted.tool.name, wanted.access, reason=reason)
-    return Held(refusal, _result(refusal), detail=reason)
-
-
-def _held(code: str, wanted: Wanted, answer: Answer, result: InputRequiredResult | None = None) -> Held:
-    refusal = refusal_of(code, wanted.tool.name, wanted.access, answer, _reason(answer))
-    states = ", ".join(f"{told.id} {told.state}" for told in answer.actions[:8])
-    return Held(refusal, result or _result(refusal, answer), _ids(answer), states)
-
-
-def _result(refusal: Refusal, answer: Answer | None = None) -> CallToolResult:
-    """A refusal as a result, with what a client needs to go on."""
-    return CallToolResult(
-        content=[TextContent(type="text", text=refusal.message)],
-        structured_content={"approval": _structured(answer)} if answer else None,
-        is_error=True,
-        _meta={META_KEY: refusal.as_json()},
-    )
-
-
-def _structured(answer: Answer) -> dict[str, Any]:
-    ids = _ids(answer)
-    return {
-        "id": ids[0] if ids else "",
-        "ids": list(ids),
-        "state": _weightiest(answer).value,
-        "page": answer.page,
-        "asks": answer.asks,
-        "yours": answer.yours,
-        "reason": _reason(answer),
-        "expires_at": instant(answer.expires_at_ms),
-        "expires_at_ms": answer.expires_at_ms,
-    }
-
-
-_WEIGHT: Final = (Stage.REQUESTED, Stage.CLAIMED, Stage.APPROVED, Stage.REJECTED, Stage.WITHDRAWN, Stage.EXPIRED)
-"""Of the actions of a batch, the state that says where the whole stands: the first of these that any is in."""
-
-_CODES: Final[Mapping[Stage, str]] = {
-    Stage.REQUESTED: "approval_pending",
-    Stage.APPROVED: "approval_pending",
-    Stage.CLAIMED: "approval_claimed",
-    Stage.REJECTED: "approval_rejected",
-    Stage.WITHDRAWN: "approval_withdrawn",
-    Stage.EXPIRED: "approval_expired",
-}
-
-
-def _weightiest(answer: Answer) -> Stage:
-    found = {told.state for told in answer.actions}
-    return next((stage for stage in _WEIGHT if stage in found), answer.actions[0].state)
-
-
-def _code(answer: Answer) -> str:
-    return _CODES.get(_weightiest(answer), "approval_claimed")
-
-
-def _open(answer: Answer) -> bool:
-    return _code(answer) == "approval_pending"
-
-
-def _reason(answer: Answer) -> str:
-    return next((told.reason for told in answer.actions if told.reason), "")
-
-
-def _ids(answer: Answer) -> tuple[str, ...]:
-    """Of the requests; none stands for an action that was taken back before there was one."""
-    return tuple(told.id for told in answer.actions if told.id)
-
-
-def _claimed(answer: Answer) -> tuple[str, ...]:
-    """What an answer that claims claims: nothing of it is another call's, or nothing would be claimed at all."""
-    return tuple(told.id for told in answer.actions if told.state is Stage.CLAIMED)
+        raise impossible(wanted, "The tool asks its client for more while it runs, so it cannot wait before that.")
 
 
 def _wait(caller: Caller) -> float:
@@ -449,70 +292,3 @@ def _twice(elements: Iterable[Any]) -> str:
             return shown(element)
         seen.add(known)
     return ""
-
-
-async def _holds(when: Question | None, wanted: Wanted, fitted: _Fitted) -> tuple[bool, Preview | None]:
-    """Whether the author's condition holds, and what it shows."""
-    if when is None:
-        return True, None
-    said = await _of_author(when, wanted, fitted)
-    if isinstance(said, Preview):
-        return True, said
-    if isinstance(said, bool):
-        return said, None
-    raise _wrong(wanted, f"when returned {type(said).__name__}, and not a bool or a Preview")
-
-
-async def _preview(
-    preview: Question | None, wanted: Wanted, arguments: dict[str, Any], said: Preview | None
-) -> Preview | None:
-    """What the author shows of the action with these arguments."""
-    if preview is None:
-        return said
-    found = await _of_author(preview, wanted, wanted.invocation.fit(arguments))
-    if found is None or isinstance(found, Preview):
-        return found or said
-    if isinstance(found, str):
-        text = found.encode("utf-8", "backslashreplace").decode()
-        return Preview(what=text if len(text) <= 500 else f"{text[:499]}…")
-    raise _wrong(wanted, f"preview returned {type(found).__name__}, and not a Preview or a text")
-
-
-async def _of_author(question: Question, wanted: Wanted, fitted: _Fitted) -> Any:
-    """Ask the author's code, as if the tool ran.
-
-    Raises:
-        ToolError: it refuses or fails.
-        MCPError: it answers with a protocol error.
-    """
-    held = CALLER.set(wanted.caller)
-    try:
-        return await question.ask(fitted, wanted.invocation.context)
-    except (ToolError, MCPError):
-        raise
-    except Exception as error:
-        raise UnexpectedToolError(f"Error executing tool {wanted.tool.name}") from error
-    finally:
-        CALLER.reset(held)
-
-
-def _wrong(wanted: Wanted, what: str) -> UnexpectedToolError:
-    error = UnexpectedToolError(f"Error executing tool {wanted.tool.name}")
-    error.__cause__ = TypeError(what)
-    return error
-
-
-def _as_sent(fitted: _Fitted) -> dict[str, Any]:
-    """Defaults of arguments that were not sent, as far as they are JSON."""
-    plain = (str, int, float, bool, type(None))
-    return {name: value if isinstance(value, plain) else str(value) for name, value in fitted.items()}
-
-
-def _words(wanted: Wanted, question: str, preview: Preview | None) -> str:
-    """What a form says: whose question it is, the question, and what the tool says will happen."""
-    said = [f"{wanted.access.server} asks: {question}"]
-    if preview is not None and preview.what != question:
-        said.append(f"It says: {shown(preview.what)}")
-    if preview is not None and preview.cost:
-        said.append(f"Cost: {shown(preview.cost)}")
-    return "\n".join(said)

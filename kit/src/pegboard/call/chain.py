@@ -6,7 +6,7 @@
     step up    the token's scope reaches the tool that is called                      every POST with a narrow token
     call       authorize → approve → intent → run → outcome                           every tool call
 
-Each step knows nothing of the others; this file alone knows their order. Every refusal is recorded here.
+Each step knows nothing of the others; this file alone knows their order. Every refusal is recorded (`refusing`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 
 from pegboard.call.agree import disagreement, refuse_ambiguous
-from pegboard.call.approve import Approver, Go, Held, Wanted
+from pegboard.call.approve import Approver
 from pegboard.call.asking import Client
 from pegboard.call.authenticate import (
     authenticate,
@@ -37,9 +37,11 @@ from pegboard.call.authenticate import (
 from pegboard.call.authorize import Authorizer
 from pegboard.call.measure import CallIds, Measure
 from pegboard.call.ports import Invocation, Meter, Recorder, Standing, Standings, ToolResult
+from pegboard.call.refusing import LONGEST_NAME, Refused, Refusing, no_standing, unrecorded
 from pegboard.call.run import Run, run_tool
 from pegboard.call.step_up import called_tool, read_message
 from pegboard.call.telling import refusal_of
+from pegboard.call.waiting import Go, Held, Wanted
 from pegboard.core.access import decide_access, decide_method, may_reach
 from pegboard.core.caller import Caller
 from pegboard.core.decide import GovernedTool, insufficient_scope
@@ -47,15 +49,12 @@ from pegboard.core.errors import BundleRefused, StopsUnknown, TokenRefused
 from pegboard.core.logs import annotated
 from pegboard.core.methods import CALL
 from pegboard.core.readiness import BUNDLE_UNUSABLE, STOPS_UNKNOWN
-from pegboard.core.refusal import Refusal, stops_unknown, tool_blocked
+from pegboard.core.refusal import stops_unknown, tool_blocked
 from pegboard.core.scopes import SCOPE_TOOLS, has_scope
 
 logger = logging.getLogger(__name__)
 
 Headers = Mapping[str, list[str]]
-
-LONGEST_NAME = 64
-"""Characters of a tool's name that are logged; no tool has more (`core.names.TOOL_PATTERN`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,6 @@ class Admitted:
     trace_id: str
     method: str = ""
     token: str = field(default="", repr=False)
-
-
-class Refused(Exception):
-    """A step said no. `status` and `message_id` are the HTTP status and JSON-RPC id where it is an HTTP answer."""
-
-    def __init__(self, refusal: Refusal, status: int, message_id: str | int | None = None) -> None:
-        self.refusal = refusal
-        self.status = status
-        self.message_id = message_id
-        super().__init__(refusal.reason)
 
 
 class Chain:
@@ -115,6 +104,7 @@ class Chain:
         self._approver = approver
         self._authorizer = Authorizer(tools)
         self._measure = Measure(recorder, release, meter)
+        self._refusing = Refusing(self._measure, meter)
         self._meter = meter
         self._clock = clock
         self._blocked = blocked
@@ -134,19 +124,19 @@ class Chain:
         try:
             caller = authenticate(headers, standing, now)
         except TokenRefused as error:
-            raise self._deny(refuse_token(error.reason), 401, ids) from error
+            raise self._refusing.deny(refuse_token(error.reason), 401, ids) from error
         if standing.revoked.voids(caller):
-            raise self._deny(refuse_token("token_revoked"), 401, ids, caller=caller)
+            raise self._refusing.deny(refuse_token("token_revoked"), 401, ids, caller=caller)
         if mismatch := identity_mismatch(headers, caller):
             refusal = refuse_mismatch(standing.access.ask)
-            raise self._deny(refusal, 403, ids, caller=caller, detail=mismatch)
+            raise self._refusing.deny(refusal, 403, ids, caller=caller, detail=mismatch)
         if origin := foreign_origin(headers, standing.access):
             refusal = refuse_origin(standing.access.ask)
-            raise self._deny(refusal, 403, ids, caller=caller, detail=f"origin {origin[:200]}")
+            raise self._refusing.deny(refusal, 403, ids, caller=caller, detail=f"origin {origin[:200]}")
         if not may_reach(caller, standing.access):
             gated = decide_access(caller, standing.access).refusal
             assert gated is not None  # noqa: S101 - the same table said no above
-            raise self._deny(gated, 403, ids, caller=caller)
+            raise self._refusing.deny(gated, 403, ids, caller=caller)
         return Admitted(caller, standing, ids.request_id, ids.trace_id, token=bearer(headers))
 
     def still_open(self, admitted: Admitted) -> bool:
@@ -186,7 +176,7 @@ class Chain:
             found = disagreement(headers, body)
         if found:
             ids = CallIds("", admitted.request_id, admitted.trace_id)
-            denied = self._deny(refuse_ambiguous(found.reason), 400, ids, caller=admitted.caller)
+            denied = self._refusing.deny(refuse_ambiguous(found.reason), 400, ids, caller=admitted.caller)
             raise Refused(denied.refusal, denied.status, found.message_id)
 
     def permit(self, admitted: Admitted, body: bytes) -> None:
@@ -200,7 +190,9 @@ class Chain:
             return
         if refusal := decide_method(admitted.caller, access, message.method).refusal:
             ids = CallIds("", admitted.request_id, admitted.trace_id)
-            denied = self._deny(refusal, 403, ids, caller=admitted.caller, detail=message.method[:LONGEST_NAME])
+            denied = self._refusing.deny(
+                refusal, 403, ids, caller=admitted.caller, detail=message.method[:LONGEST_NAME]
+            )
             raise Refused(denied.refusal, denied.status, message.message_id)
 
     def step_up(self, admitted: Admitted, body: bytes) -> None:
@@ -219,7 +211,7 @@ class Chain:
             ids = CallIds("", admitted.request_id, admitted.trace_id)
             governed = self._authorizer.tool(called.name)
             policy = governed.policy if governed else None
-            denied = self._deny(refusal, 403, ids, caller=caller, tool=called.name, policy=policy)
+            denied = self._refusing.deny(refusal, 403, ids, caller=caller, tool=called.name, policy=policy)
             raise Refused(denied.refusal, denied.status, called.message_id)
 
     def visible(self, admitted: Admitted) -> set[str]:
@@ -291,10 +283,10 @@ class Chain:
             with self._meter.step("approve"):
                 go = await self._approver.approve(wanted)
         except Held as held:
-            self._deny(held.refusal, 403, ids, **facts, detail=held.detail, approval=held.approval)
+            self._refusing.deny(held.refusal, 403, ids, **facts, detail=held.detail, approval=held.approval)
             raise
         except anyio.get_cancelled_exc_class():
-            self._deny(refusal_of("caller_gone", governed.name, access), 403, ids, **facts)
+            self._refusing.deny(refusal_of("caller_gone", governed.name, access), 403, ids, **facts)
             raise
         if go.approval:
             # With less than was asked for it is another call, too, on which the policy has not decided yet.
@@ -310,13 +302,13 @@ class Chain:
         try:
             standing = self._standing(self._clock())
         except Refused as refused:
-            self._deny(refused.refusal, refused.status, ids, **facts)  # what was claimed for it did not run
+            self._refusing.deny(refused.refusal, refused.status, ids, **facts)  # what was claimed for it did not run
             raise
         caller, access = admitted.caller, standing.access
         if standing.revoked.voids(caller) or not standing.tokens.believes(caller):
-            raise self._deny(refuse_token("token_revoked"), 401, ids, **facts)
+            raise self._refusing.deny(refuse_token("token_revoked"), 401, ids, **facts)
         if refusal := decide_access(caller, access).refusal or decide_method(caller, access, CALL).refusal:
-            raise self._deny(refusal, 403, ids, **facts)
+            raise self._refusing.deny(refusal, 403, ids, **facts)
         return replace(admitted, standing=standing)
 
     def _authorize(self, admitted: Admitted, tool: str, arguments: dict[str, Any], ids: CallIds) -> GovernedTool:
@@ -332,7 +324,7 @@ class Chain:
             refusal = tool_blocked(governed.name, why, standing.access.ask)
         assert refusal is not None  # noqa: S101 - an unknown tool always has one
         policy = governed.policy if governed else None
-        raise self._deny(refusal, 403, ids, caller=caller, tool=tool, detail=decision.detail, policy=policy)
+        raise self._refusing.deny(refusal, 403, ids, caller=caller, tool=tool, detail=decision.detail, policy=policy)
 
     async def _run(
         self,
@@ -350,7 +342,7 @@ class Chain:
             except OSError:
                 if go.approval:  # what was claimed for it does not run, of which the hub is to hear
                     facts: dict[str, Any] = {"caller": caller, "tool": tool, "policy": governed.policy}
-                    self._deny(_unrecorded(standing, ids), 503, ids, **facts, approval=go.approval)
+                    self._refusing.deny(unrecorded(standing.access, ids), 503, ids, **facts, approval=go.approval)
                 raise
             # The ledger has every call that was allowed; this log is for crashes and refusals.
             logger.debug("call %s: %s by %s from %s", ids.told, tool, caller.sub, caller.surface)
@@ -359,41 +351,17 @@ class Chain:
                 return await run_tool(run, running, caller, tool, after_crash)
         except OSError as error:
             logger.exception("a call of %s could not be recorded", tool)
-            raise self._unable(_unrecorded(standing, ids)) from error
+            raise self._refusing.unable(unrecorded(standing.access, ids)) from error
 
     def _standing(self, now: float) -> Standing:
         try:
             return self._standings.current(now)
         except StopsUnknown as error:
             logger.error("every request is refused: the bundle is too old for a sensitive server: %s", error.reason)
-            raise self._unable(stops_unknown("This server", "server")) from error
+            raise self._refusing.unable(stops_unknown("This server", "server")) from error
         except BundleRefused as error:
             logger.error("every request is refused: the bundle cannot be used: %s", error.reason)
-            raise self._unable(_no_standing()) from error
-
-    def _unable(self, refusal: Refusal) -> Refused:
-        """The exception for what can be neither decided nor recorded: the meter alone takes note."""
-        self._meter.refused(refusal.code, refusal.reason)
-        return Refused(refusal, 503)
-
-    def _deny(self, refusal: Refusal, status: int, ids: CallIds, **facts: Any) -> Refused:
-        """Record a denial and give back the exception that carries it."""
-        ids = CallIds(ids.call_id or uuid4().hex, ids.request_id, ids.trace_id)
-        caller = facts.pop("caller", None)
-        tool = facts.get("tool", "")[:LONGEST_NAME]  # a caller may name anything, at any length
-        logger.info(
-            "refused %s: %s, for %s%s%s",
-            ids.told,
-            refusal.reason,
-            f"{caller.sub} from {caller.surface}" if caller else "nobody verified",
-            f", of {tool!r}" if tool else "",
-            f": {facts['detail']}" if facts.get("detail") else "",
-        )
-        try:
-            self._measure.deny(refusal, ids, caller, **facts)
-        except OSError:
-            logger.exception("a denial could not be recorded; it is refused all the same")
-        return Refused(refusal.for_request(ids.request_id), status)
+            raise self._refusing.unable(no_standing()) from error
 
 
 def _running(invocation: Invocation, go: Go) -> Run:
@@ -410,24 +378,3 @@ def _failing(error: Exception) -> Run:
         raise error
 
     return fail
-
-
-def _no_standing() -> Refusal:
-    return Refusal(
-        code="unavailable",
-        message="This server has no current grants to decide with, so it refuses everything.",
-        layer="server",
-        reason="bundle_unusable",
-        what_to_do="Ask the platform team to look at the hub; it renews grants by itself once it is back.",
-    )
-
-
-def _unrecorded(standing: Standing, ids: CallIds) -> Refusal:
-    return Refusal(
-        code="unavailable",
-        message="The call cannot be recorded right now. It may or may not have run.",
-        layer="server",
-        reason="ledger_unavailable",
-        what_to_do=f"Check before you repeat it. {standing.access.ask}",
-        request_id=ids.request_id,
-    )
