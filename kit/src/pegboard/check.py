@@ -199,31 +199,31 @@ def _findings(error: ConfigurationError | DeclarationError, server: Server | Non
         if isinstance(error, ConfigurationError):
             place = _beside(Path(error.where), folder)
             code = "PB301" if place.endswith(".cedar") else "PB101"
-            yield RULES[code].at(place, problem, "")
+            yield RULES[code].at(place, problem)
         elif in_code := re.match(r"(?P<file>.+), line (?P<line>\d+): (?P<what>.*)", problem, re.DOTALL):
             place = f"{_beside(Path(in_code['file']), folder)}:{in_code['line']}"
             yield RULES["PB102"].at(place, in_code["what"])
         elif in_file := re.match(rf"(?P<file>{re.escape(FILE_NAME)}|policies/\S+\.cedar) (?P<what>.*)", problem):
             code = "PB302" if in_file["file"].endswith(".cedar") else "PB102"
-            fix = OWN_ENVIRONMENT if NOT_INSTALLED in problem else ""
+            fix = OWN_ENVIRONMENT if NOT_INSTALLED in problem else None
             yield RULES[code].at(in_file["file"], in_file["what"], fix)
         else:
-            code = next(code for words, code in _CODES if words in problem)
-            yield RULES[code].at(_place_of(problem, server, folder), problem, "")
+            code, fix = next((code, fix) for words, code, fix in _CODES if words in problem)
+            yield RULES[code].at(_place_of(problem, server, folder), problem, fix)
 
 
 _CODES: Final = (
-    ("says nothing about access", "PB201"),
-    ("names policy", "PB201"),
-    ("declares no tool", "PB102"),
-    ("declared twice", "PB103"),
-    ("tool name ", "PB103"),
-    ("invisible character", "PB602"),
-    ("is destructive", "PB224"),
-    ("tool '", "PB224"),
-    ("", "PB103"),
+    ("says nothing about access", "PB201", None),
+    ("names policy", "PB201", "Write that file, or name a policy that is there."),
+    ("declares no tool", "PB102", None),
+    ("declared twice", "PB103", None),
+    ("tool name ", "PB103", None),
+    ("invisible character", "PB602", None),
+    ("is destructive", "PB224", None),
+    ("tool '", "PB224", None),
+    ("", "PB103", None),
 )
-"""What a start says, by the rule that it breaks: the first of them whose words stand in it."""
+"""What a start says, by the rule that it breaks: the first whose words stand in it. None: the rule's own fix."""
 
 
 def _place_of(problem: str, server: Server | None, folder: Path) -> str:

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -68,24 +69,6 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
         environment.spool, process, delivery.whole, environment.hub_socket, credentials["channel_token"]
     )
 
-    @asynccontextmanager
-    async def talking_to_the_hub() -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(each.run()) for each in (spool, delivery, acknowledging, others)]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            with suppress(Exception):
-                # What the hub does not take now, the next start delivers.
-                await asyncio.wait_for(delivery.deliver(), timeout=1)
-            for client in (delivery, acknowledging, approvals, others):
-                await client.close()
-            spool.close()
-            process.close()
-
     meter.watch(metrics.SPOOL_BYTES, reader.undelivered_bytes)
     meter.watch(metrics.BUNDLE_VERSION, lambda: bundle.facts().version)
     meter.watch(metrics.BUNDLE_ISSUED, lambda: bundle.facts().issued_at)
@@ -101,9 +84,36 @@ def assemble(environment: ServerEnvironment) -> GovernedApp:
         approvals,
         process.id,
         _state_key(digest_key),
-        talking_to_the_hub,
+        partial(_talking_to_the_hub, spool, delivery, acknowledging, approvals, others, process),
         smoke=environment.smoke == SMOKE_YES,
     )
+
+
+@asynccontextmanager
+async def _talking_to_the_hub(
+    spool: Spool,
+    delivery: Delivery,
+    acknowledging: Acknowledging,
+    approvals: HubApprovals,
+    others: OthersOver,
+    process: OwnProcess,
+) -> AsyncIterator[None]:
+    """Deliver records, and say which bundle is in use and which processes are over, while the block runs."""
+    tasks = [asyncio.create_task(each.run()) for each in (spool, delivery, acknowledging, others)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        with suppress(Exception):
+            # What the hub does not take now, the next start delivers.
+            await asyncio.wait_for(delivery.deliver(), timeout=1)
+        for client in (delivery, acknowledging, approvals, others):
+            await client.close()
+        spool.close()
+        process.close()
 
 
 def _hold(environment: ServerEnvironment, project: Project) -> None:

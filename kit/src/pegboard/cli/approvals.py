@@ -5,36 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from pegboard.cli import render
+from pegboard.cli.approval_words import body_of, event_words, facts_of, history_row, mine_row, waiting_row
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.pending import is_id, moment, page_of
-from pegboard.cli.text import line
+from pegboard.cli.pending import is_id, page_of
+from pegboard.cli.text import line, moment
 from pegboard.cli.there import OPENING_S, NoBrowserOption, go_on
-from pegboard.cli.verbatim import arguments, block, fact, notes, visible
-from pegboard.core.approval import OPEN, State
+from pegboard.cli.verbatim import fact, visible
+from pegboard.core.approval import State
 
 FIRST = "list"
 """The command that `pegboard approvals` alone is short for."""
-
-LONGEST_WHAT = 60
-MOST_BESIDE = 8
-"""Ids of others that one request's facts name."""
-
-NOT_SAID = "the tool does not say; see what it would run with"
 
 LABEL, MOMENT = 14, 21
 """Columns of a fact's label, and of an event's time."""
 
 MOST_WAITING = 200
-MINUTE_MS = 60_000
+
 WIDE = 120
 """Columns of a terminal that has room for a whole table."""
 
@@ -90,11 +84,11 @@ def list_approvals(
         return
     if for_you:
         render.text("Waits for your yes:\n")
-        _table(("id", "expires", "asked by", "to run", "what would happen"), map(_waiting_row, for_you))
+        _table(("id", "expires", "asked by", "to run", "what would happen"), map(waiting_row, for_you))
     if by_you:
         render.text(("\n" if for_you else "") + "You wait for:\n")
         heads = ("id", "expires", "state", "to run", "who decides", "what would happen")
-        _table(heads, map(_mine_row, by_you))
+        _table(heads, map(mine_row, by_you))
     if for_you:
         render.hint(f"Read one: pegboard approvals show ID{options.as_arguments()}")
         render.hint(f"Answer:   {options.url}/approvals, in a browser")
@@ -118,14 +112,14 @@ def show(options: Options, request: IdArgument) -> None:
     if options.as_json:
         render.document(found)
         return
-    for label, value in _facts(found):
+    for label, value in facts_of(found):
         for row in fact(label, line(value), LABEL):
             print(row)
-    for row in _body(found):
+    for row in body_of(found):
         print(row)
     print()
     for event in found.get("events") or ():
-        for row in fact(moment(event.get("at")), _event(event), MOMENT):
+        for row in fact(moment(event.get("at")), event_words(event), MOMENT):
             print(row)
     page = page_of(options.url, str(found["id"]))
     if found.get("waits_for_you"):
@@ -246,7 +240,7 @@ def history(
         render.hint("No request that you may see fits.")
         return
     heads = ("asked for", "by", "to run", "state", "decided by", "id")
-    render.table(heads, [_history_row(each) for each in found])
+    render.table(heads, [history_row(each) for each in found])
     if answer.get("next"):
         render.hint(f"Older ones: the same command with --cursor {line(answer['next'])}")
 
@@ -282,126 +276,8 @@ def _not_there(options: Options, request: str) -> Failure:
     return Failure.here(ExitStatus.DENIED, "not_found", f"There is no request {line(request)} here for you.", mend)
 
 
-def _what(request: Mapping[str, Any]) -> str:
-    """What would happen, in the tool's own words, so short that it pushes nothing away."""
-    words = visible(" ".join(str(request.get("what") or NOT_SAID).split()))
-    return words if len(words) <= LONGEST_WHAT else f"{words[:LONGEST_WHAT]}…"
-
-
-def _who(request: Mapping[str, Any]) -> str:
-    """Whose request it is, and who acted for them."""
-    return line(
-        f"{request.get('person', '')} by {request['act']}" if request.get("act") else request.get("person", "")
-    )
-
-
-def _called(request: Mapping[str, Any]) -> str:
-    return line(f"{request.get('server', '')} {request.get('tool', '')}")
-
-
-def _expires(at_ms: Any) -> str:
-    """How long that is from now."""
-    if not isinstance(at_ms, int):
-        return ""
-    minutes = (at_ms - int(time.time() * 1000)) // MINUTE_MS
-    if minutes < 0:
-        return "now"
-    return f"in {minutes} min" if minutes < 120 else f"in {minutes // 60} h"
-
-
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table; where the terminal is too narrow for it, without its last column, so that ids stay whole."""
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE
     columns = len(heads) - 1 if narrow else len(heads)
     render.table(heads[:columns], [row[:columns] for row in rows])
-
-
-def _waiting_row(request: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        line(request.get("id", "")),
-        _expires(request.get("expires_at")),
-        _who(request),
-        _called(request),
-        _what(request),
-    )
-
-
-def _mine_row(request: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        line(request.get("id", "")),
-        _expires(request.get("expires_at")),
-        line(request.get("state", "")),
-        _called(request),
-        line(request.get("asks", "")),
-        _what(request),
-    )
-
-
-def _history_row(request: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        moment(request.get("requested_at")),
-        _who(request),
-        _called(request),
-        line(request.get("state", "")),
-        line(request.get("decided_by") or ""),
-        line(request.get("id", "")),
-    )
-
-
-def _facts(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Who asks for what, in the order in which one reads it; what nobody said is left out."""
-    requirement = request.get("requirement") or {}
-    others = [each for each in request.get("beside") or () if each != request.get("id")]
-    open_ = request.get("state") in OPEN
-    rows = (
-        ("state", request.get("state", "") + (", and waits for your yes" if request.get("waits_for_you") else "")),
-        ("to run", _called(request)),
-        ("release", str(request.get("release") or "")[:12]),
-        ("asked by", f"{_who(request)} from {request.get('surface', '')}, with {request.get('client', '')}"),
-        ("asked for", f"{moment(request.get('requested_at'))} UTC"),
-        ("who decides", request.get("asks")),
-        ("because", requirement.get("why")),
-        ("until", f"{moment(request.get('expires_at'))} UTC" if open_ else ""),
-        ("decided by", request.get("decided_by")),
-        ("reason", request.get("why")),
-        ("ran as", request.get("call_id")),
-        ("with it", f"{len(others)} more: {_some(others)}" if others else ""),
-        ("page", request.get("page")),
-    )
-    return ((label, str(value)) for label, value in rows if value)
-
-
-def _some(ids: Sequence[str]) -> str:
-    """The first of many ids: the page has all of them."""
-    return " ".join(ids[:MOST_BESIDE]) + (" …, on the page" if len(ids) > MOST_BESIDE else "")
-
-
-def _body(request: Mapping[str, Any]) -> Iterator[str]:
-    """What is bound to the yes, and what the tool says of it, each line behind a bar."""
-    yield ""
-    given = request.get("arguments")
-    if given is None:
-        yield "Its arguments are no longer kept. The ledger has their digest."
-        return
-    yield "It would run with:" if given else "It would run without arguments."
-    yield from arguments(given, "  ")
-    preview = request.get("preview")
-    if not preview:
-        return
-    yield ""
-    yield f"What {_called(request)} says of it, which nobody checked:"
-    yield from block(str(preview.get("what", "")), "  ")
-    if preview.get("cost"):
-        yield "  Cost:"
-        yield from block(str(preview["cost"]), "  ")
-    for each in preview.get("blocks") or ():
-        yield f"  {visible(line(each.get('title', '')))} ({line(each.get('kind', ''))}):"
-        yield from block(str(each.get("text", "")), "  ")
-    yield from (f"  Look closely: {note}" for note in notes(preview))
-
-
-def _event(event: Mapping[str, Any]) -> str:
-    by = f" by {line(event['who'])}" if event.get("who") else ""
-    door = f" ({line(event['door'])})" if event.get("door") else ""
-    why = f": {line(event['why'])}" if event.get("why") else ""
-    return f"{line(event.get('after', ''))}{by}{door}{why}"

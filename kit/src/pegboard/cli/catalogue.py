@@ -14,7 +14,7 @@ from pegboard.cli import render
 from pegboard.cli.arguments import type_label
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import clean, line, review_title
+from pegboard.cli.text import clean, line, moment, review_title
 from pegboard.core.names import ServerName
 from pegboard.core.text import sentence
 
@@ -333,10 +333,13 @@ def _state(server: Mapping[str, Any]) -> str:
 
 
 def _deprecation(server: Mapping[str, Any]) -> str:
-    """That a server is deprecated, and why; empty of another."""
+    """That a server is deprecated, why, until when it is there and what to use instead; empty of another."""
     if server.get("lifecycle") != "deprecated":
         return ""
-    return ": ".join(filter(None, ("deprecated", line(server.get("lifecycle_why", "")))))
+    ends = f"closes on {moment(server['ends_at'])[:10]}" if server.get("ends_at") else ""
+    instead = f"use {server['successor']} instead" if server.get("successor") else ""
+    said = (line(each) for each in (server.get("lifecycle_why", ""), ends, instead) if each)
+    return ": ".join(filter(None, ("deprecated", "; ".join(said))))
 
 
 def _since(server: Mapping[str, Any]) -> str:

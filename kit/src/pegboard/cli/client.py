@@ -101,14 +101,18 @@ class HubClient:
         """
         return self._request("DELETE", path)
 
-    def upload(self, path: str, content: bytes, media_type: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """What the API answers to bytes that are sent to it, under `/api/v1/`.
+    def upload(
+        self, path: str, content: bytes, media_type: str, query: Mapping[str, str]
+    ) -> tuple[dict[str, Any], bool]:
+        """What the API answers to bytes that are sent to it, under `/api/v1/`; and whether something new came of it.
 
         Raises:
             Failure: as `get`.
         """
         params = {name: value for name, value in query.items() if value}
-        return self._request("POST", path, params=params, content=content, headers={"Content-Type": media_type})
+        sent = {"params": params, "content": content, "headers": {"Content-Type": media_type}}
+        answer, status = self._answer("POST", path, sent)
+        return answer, status != httpx2.codes.OK
 
     def every(self, path: str, key: str, most: int | None = None, **query: str | None) -> list[dict[str, Any]]:
         """All entries of a list of the API, page after page, or so many at most.
@@ -168,6 +172,17 @@ class HubClient:
                 return None
             raise
 
+    def knows(self, server: ServerName) -> bool:
+        """Whether the edge has a server of that name, whatever it lets this caller do there.
+
+        Raises:
+            Failure: unreachable, or there is no token for it, as for a job that may only submit.
+        """
+        headers = {"Authorization": f"Bearer {self.server_token(server).value}"}
+        with reaching(self._options.url):
+            answer = self._http.post(server.resource_url(self._options.url), json={}, headers=headers)
+        return answer.status_code != httpx2.codes.NOT_FOUND
+
     def no_such_server(self, server: ServerName) -> Failure:
         """The failure for a server that nobody can call.
 
@@ -189,13 +204,16 @@ class HubClient:
         return Failure.here(ExitStatus.DENIED, "unknown_server", message, mend)
 
     def _request(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+        return self._answer(method, path, sent)[0]
+
+    def _answer(self, method: str, path: str, sent: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         token = self.api_token()
         response = self._send(token, method, path, sent)
         if response.status_code == httpx2.codes.UNAUTHORIZED and self._drops(token):
             response = self._send(self.api_token(), method, path, sent)
         answer = {} if response.status_code == httpx2.codes.NO_CONTENT else document(response)
         if response.is_success and answer is not None:
-            return answer
+            return answer, response.status_code
         raise failure_of(response.status_code, answer, self._options.url)
 
     def _token(self, resource: str, scope: str | None = None) -> Token:

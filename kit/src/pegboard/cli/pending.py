@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pegboard.cli import render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options
-from pegboard.cli.text import line
+from pegboard.cli.patiently import Patiently
+from pegboard.cli.text import line, moment
 from pegboard.core.approval import LONGEST_S, State
 
 PENDING = "approval_pending"
@@ -127,15 +126,6 @@ def page_of(url: str, request: str) -> str:
     return f"{url}/approvals/{request}"
 
 
-def moment(at_ms: Any) -> str:
-    """A time in milliseconds since the epoch, in UTC; empty where there is none."""
-    if not isinstance(at_ms, int) or isinstance(at_ms, bool):
-        return ""
-    with suppress(ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return ""
-
-
 def _moment_of(value: Any) -> int | None:
     """A moment that a request can expire at, as it was sent; None of anything else."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -152,17 +142,9 @@ def wait_for(pending: Pending, look: Look, sleep: Callable[[float], None] = time
         Failure: nothing of it will run: it was rejected, has expired or was withdrawn, or another call has run it.
     """
     began = said = time.monotonic()
-    away = False
+    patiently = Patiently()
     while True:
-        try:
-            found = [look(each) for each in pending.ids]
-            away = False
-        except Failure as failure:
-            if failure.error["code"] not in _PASSING:
-                raise
-            if not away:
-                render.hint(f"{line(failure.error['message'])} Still waiting.")
-            found, away = [], True
+        found = patiently.ask(lambda: [look(each) for each in pending.ids])
         if found and all(each.get("state") != State.REQUESTED for each in found):
             _go_on(pending, found)
             return
@@ -171,8 +153,6 @@ def wait_for(pending: Pending, look: Look, sleep: Callable[[float], None] = time
             render.hint(f"Still waiting, for {(said - began) / 60:.0f} min.")
         sleep(LOOK_EVERY_S)
 
-
-_PASSING = frozenset({"unreachable", "not_pegboard", "server_unavailable", "storage_unavailable"})
 
 _ENDS: Mapping[str, tuple[str, str]] = {
     State.REJECTED: ("approval_rejected", "said no"),

@@ -14,6 +14,7 @@ from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
 from pegboard.cli.text import line, review_title
 from pegboard.cli.there import NoBrowserOption, go_on
+from pegboard.cli.whence import came_from, submitter_of
 
 LABELS = {"opened_why": "why", "outcome_why": "why so", "conditions": "conditions"}
 
@@ -152,6 +153,7 @@ def _facts(review: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "review", f"{review_title(review.get('kind', ''))}, {review.get('state', '')}"
     yield "release", str(review.get("release") or "none yet")
     yield "asked for by", f"{review.get('opened_by', '')} on {_moment(review.get('opened_at'))}"
+    yield from _origin(review.get("origin"))
     for name, label in LABELS.items():
         if review.get(name):
             yield label, review[name]
@@ -169,6 +171,24 @@ def _facts(review: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for comment in review.get("comments") or ():
         yield "said", f"{comment.get('author', '')} on {_moment(comment.get('at'))}: {comment.get('text', '')}"
     yield "page", str(review.get("page", ""))
+
+
+def _origin(origin: Any) -> Iterator[tuple[str, str]]:
+    """Where its code comes from; nothing where it was not submitted, or is not for whoever asks."""
+    if not isinstance(origin, Mapping):
+        return
+    yield "submitted by", f"{submitter_of(origin)} on {_moment(origin.get('submitted_at'))}"
+    if origin.get("message"):
+        yield "what is new", str(origin["message"])
+    yield from came_from(origin)
+    if origin.get("same_code"):
+        yield "code", "the same files as in the release that was live before it"
+    if origin.get("first"):
+        yield "packages", "all are new: nothing of it was live before"
+    for each in origin.get("packages") or ():
+        yield "package", f"{each.get('name', '')}: {each.get('before') or 'not there'} → {each.get('now') or 'gone'}"
+    for each in origin.get("warnings") or ():
+        yield "warning", f"{each.get('code', '')} {each.get('place', '')}: {each.get('what', '')}"
 
 
 def _moment(at_ms: Any) -> str:

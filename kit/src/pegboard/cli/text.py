@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from typing import Any
 
 # Whole sequences first (ECMA-48: CSI, then the strings OSC, DCS, SOS, PM and APC, then two-byte escapes), so that
@@ -36,3 +38,12 @@ REVIEWS = {"security": "Security", "privacy": "Legal and privacy", "genai": "Gen
 def review_title(kind: Any) -> str:
     """What people call a kind of review; options and --json have the kind itself."""
     return REVIEWS.get(kind) or line(kind)
+
+
+def moment(at_ms: Any) -> str:
+    """A time in milliseconds since the epoch, in UTC; empty where there is none."""
+    if not isinstance(at_ms, int) or isinstance(at_ms, bool):
+        return ""
+    with suppress(ValueError, OverflowError, OSError):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms / 1000))
+    return ""

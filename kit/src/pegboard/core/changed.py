@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 WORDS = {
@@ -18,6 +19,7 @@ WORDS = {
     "waiting": "Release that waits",
     "release": "Deployed release",
     "source": "Where its code is",
+    "ends_at_ms": "Closes on",
 }
 """Fields that read badly with their own name."""
 
@@ -41,7 +43,7 @@ def words(field: str) -> str:
 
 
 def _told(name: str, before: Any, after: Any) -> Told:
-    was, now = _lines(before), _lines(after)
+    was, now = (_lines(_moment(each) if name.endswith("_ms") else each) for each in (before, after))
     if isinstance(before, list | dict) or isinstance(after, list | dict):
         return Told(
             words(name),
@@ -49,6 +51,13 @@ def _told(name: str, before: Any, after: Any) -> Told:
             tuple(line for line in now if line not in was),
         )
     return Told(words(name), was, now)
+
+
+def _moment(value: Any) -> Any:
+    """A time in milliseconds since the epoch, as people read it; anything else as it is."""
+    if not isinstance(value, int):
+        return value
+    return f"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _lines(value: Any) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def _policies(before: Declaration | None, after: Declaration) -> Iterator[Change
             yield change.model_copy(update={"opens": name in new})
 
 
-_OPENS_MORE: Final = ("egress", "secrets", "requests", "smoke")
+_OPENS_MORE: Final = ("egress", "secrets", "requests", "smoke", "proxy")
 """Parts of a manifest of which a new entry opens something."""
 
 

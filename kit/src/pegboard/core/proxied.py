@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import re
+import ssl
+from base64 import b64decode
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ PORT: Final = "{port}"
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=]+)-----END CERTIFICATE-----")
 _NUMBERS: Final = re.compile(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}")
 _PORTS: Final = {"http": 80, "https": 443}
 _HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
@@ -38,7 +41,7 @@ PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-
 def _is_here(host: str) -> bool:
     """Whether a host is this machine, or what only this machine reaches, in whatever spelling an address may have.
 
-    A name that leads here by the DNS is not seen: such a server has no certificate for it.
+    Where a name leads by the DNS is not seen here: what carries its egress looks at that.
     """
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
@@ -91,6 +94,12 @@ class Proxy(Strict):
 
     command: tuple[str, ...] = Field(default=(), description="program and arguments of the backend")
     url: str = Field(default="", max_length=500, description="of its MCP endpoint; with `command`, on loopback")
+    ca: str = Field(
+        default="",
+        max_length=32_768,
+        description="certificates, in PEM, of the authorities that may vouch for a remote server, and no others; "
+        "left out: those that the machine knows",
+    )
     backend: str = Field(
         default="backend",
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
@@ -109,7 +118,21 @@ class Proxy(Strict):
     concurrency: int = Field(default=8, ge=1, le=256, description="calls that it gets at once")
     result_kb: int = Field(default=1024, ge=1, le=16_384, description="largest answer, in KiB")
 
-    later: ClassVar = ()
+    later: ClassVar = ("ca",)
+
+    @field_validator("ca")
+    @classmethod
+    def _authorities(cls, text: str) -> str:
+        """Certificates alone: a manifest is shown to people, and a key beside them would be, too.
+
+        Kept without line ends, which no text of a declaration has.
+        """
+        found = re.sub(r"\s(?!CERTIFICATE-)", "", text)
+        if _CERTIFICATE.sub("", found):
+            raise ValueError("give certificates in PEM (BEGIN CERTIFICATE … END CERTIFICATE) and nothing else")
+        if found:
+            trusting(found)
+        return found
 
     @field_validator("tools")
     @classmethod
@@ -140,6 +163,8 @@ class Proxy(Strict):
             raise ValueError("secrets go to a process that is started here: for a remote server use headers")
         if self.url:
             self._check_url()
+        if self.ca and (self.command or not self.url):
+            raise ValueError("ca says who may vouch for a remote server: leave it out for one that is started here")
         if self.headers and not self.url:
             raise ValueError("headers are sent over HTTP: without url, give the process its secrets by `secrets`")
         return self
@@ -172,3 +197,21 @@ class Proxy(Strict):
     def told(self, tool: str) -> ProxyTool:
         """What the owner says of a tool; nothing where nothing is said."""
         return self.tools.get(tool, ProxyTool())
+
+
+def trusting(ca: str) -> ssl.SSLContext:
+    """TLS towards a server that only these authorities vouch for; its certificate must have the server's name.
+
+    Args:
+        ca: their certificates, as `Proxy.ca` has them.
+
+    Raises:
+        ValueError: there is one that cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # its default is to verify chain and name
+    try:
+        for certificate in _CERTIFICATE.findall(ca):
+            context.load_verify_locations(cadata=b64decode(certificate, validate=True))
+    except (ValueError, ssl.SSLError) as error:
+        raise ValueError("has a certificate that cannot be read") from error
+    return context

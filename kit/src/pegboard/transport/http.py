@@ -11,7 +11,8 @@ from dataclasses import replace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pegboard.call.agree import METHOD_HEADER
-from pegboard.call.chain import Admitted, Chain, Headers, Refused
+from pegboard.call.chain import Admitted, Chain, Headers
+from pegboard.call.refusing import Refused
 from pegboard.core.challenge import challenge, metadata_url
 from pegboard.core.logs import annotated
 from pegboard.core.readiness import HEALTH_PATH, OK, READY_PATH, SMOKE

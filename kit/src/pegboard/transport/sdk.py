@@ -28,9 +28,10 @@ from mcp_types import (
     TextContent,
 )
 
-from pegboard.call.chain import Admitted, Chain, Refused
+from pegboard.call.chain import Admitted, Chain
 from pegboard.call.context import FOR_NOBODY
 from pegboard.call.ports import ToolResult
+from pegboard.call.refusing import Refused
 from pegboard.core.approval import LONGEST_S
 from pegboard.core.caller import Caller
 from pegboard.core.names import ServerName

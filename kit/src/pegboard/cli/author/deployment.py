@@ -12,11 +12,13 @@ from urllib.parse import quote
 import typer
 
 from pegboard.cli import render
-from pegboard.cli.author.following import Submission, end, follow, moment, release_of
+from pegboard.cli.author.arriving import arrive
+from pegboard.cli.author.following import Submission, end, follow, release_of
 from pegboard.cli.author.releases import ServerArgument, about, server_named
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import line
+from pegboard.cli.text import line, moment
+from pegboard.cli.whence import commit_of, submitter_of
 from pegboard.core.names import ServerName
 
 if TYPE_CHECKING:
@@ -250,7 +252,9 @@ def _elsewhere(hub: HubClient, server: ServerName, to: str, message: str, option
     answer = hub.post(f"submissions/{quote(source, safe='')}/again", {"namespace": to, "message": message})
     submission = Submission(str(target), str(answer.get("id", "")))
     follow(submission, hub.get, options)
-    end(submission, hub.get(submission.path), options)
+    found = hub.get(submission.path)
+    arrive(hub, submission.server, found)
+    end(submission, found, options)
 
 
 def _act(hub: HubClient, server: ServerName, verb: str, body: Mapping[str, Any], options: Options) -> None:
@@ -290,7 +294,8 @@ def _tell(found: Mapping[str, Any], options: Options) -> None:
 
 
 def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "server", str(found.get("server", ""))
+    retired = ", retired: nothing of it runs" if found.get("lifecycle") == "retired" else ""
+    yield "server", f"{found.get('server', '')}{retired}"
     held = f": {found['paused_why']}" if found.get("paused_why") else ""
     yield "rollout", str(found.get("stage", "")) + (f", paused{held}" if found.get("paused") else "")
     until = moment(found.get("until"))
@@ -302,6 +307,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             ready = f"{one.get('ready', 0)} of {one.get('wanted', 0)} replicas ready"
             share = f"{one['percent']} % of the callers" if one.get("percent") is not None else ""
             yield role, ", ".join(part for part in (release_of(one), share, ready) if part)
+            if one.get("submitted_by"):
+                yield "", f"submitted by {', '.join(filter(None, (submitter_of(one), _commit(one))))}"
     scale = found.get("scale")
     if isinstance(scale, Mapping):
         why = ""
@@ -311,6 +318,11 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     watch = found.get("watch")
     if isinstance(watch, Mapping):
         yield from _watched(watch)
+
+
+def _commit(found: Mapping[str, Any]) -> str:
+    commit = commit_of({**found, "commit": str(found.get("commit") or "")[:12]})
+    return f"commit {commit}" if commit else ""
 
 
 def _watched(watch: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

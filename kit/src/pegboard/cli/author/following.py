@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from pegboard.cli import render
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options
+from pegboard.cli.patiently import Patiently
 from pegboard.cli.text import clean, line, review_title
 from pegboard.core.publishing import UNDER_WAY, Severity, State
 from pegboard.core.text import sentence
@@ -26,9 +28,6 @@ MOST_LINES = 12
 
 BUILDER = "machine-"
 """How the platform's own builders are called: who builds is of interest to no author."""
-
-_PASSING = frozenset({"unreachable", "not_pegboard", "server_unavailable", "storage_unavailable", "hub_unavailable"})
-"""Refusals while a hub or an edge starts again: it is asked anew."""
 
 Get = Callable[..., Mapping[str, Any]]
 
@@ -67,18 +66,12 @@ def follow(submission: Submission, get: Get, options: Options, sleep: Callable[[
         KeyboardInterrupt: the person leaves; it goes on without them, and they are told how to look again.
     """
     say = render.hint if options.as_json else render.text
-    after, began, away = 0, 0, False
+    after, began, patiently = 0, 0, Patiently()
     try:
         while True:
-            try:
-                found = get(f"{submission.path}/events", after=str(after), wait_s=str(HELD_S))
-                away = False
-            except Failure as failure:
-                if failure.error["code"] not in _PASSING:
-                    raise
-                if not away:
-                    render.hint(f"{line(failure.error['message'])} Still waiting.")
-                away = True
+            asked = {"after": str(after), "wait_s": str(HELD_S)}
+            found = patiently.ask(partial(get, f"{submission.path}/events", **asked))
+            if found is None:
                 sleep(AWAY_S)
                 continue
             events = [each for each in found.get("events") or () if isinstance(each, Mapping)]
@@ -152,13 +145,6 @@ def release_of(found: Mapping[str, Any]) -> str:
     digest = str(found.get("release") or "")[:12]
     version = str(found.get("version") or "")
     return line(f"{version} ({digest})" if version and digest else version or digest or "no release yet")
-
-
-def moment(at_ms: Any) -> str:
-    """A time in UTC; empty where there is none."""
-    if not isinstance(at_ms, int) or isinstance(at_ms, bool):
-        return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms / 1000))
 
 
 def _row(event: Mapping[str, Any], began: int) -> str:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from pegboard.cli import render
 from pegboard.cli.author.releases import ServerArgument, about, server_named
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options, with_options
+from pegboard.cli.patiently import Patiently
 from pegboard.cli.text import line
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 EVERY_S = 1.0
 """Seconds between two looks with --follow."""
 
+MOST = 1000
+"""Lines that are given at once."""
+
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_PASSING = frozenset({"unreachable", "not_pegboard", "server_unavailable", "storage_unavailable"})
 
 
 @with_options
@@ -39,7 +43,7 @@ def logs(
         str | None, typer.Option("--request-id", help="Of one request, as a refusal or a result names it.")
     ] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From 30s, 10m, 4h or 2d ago.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="So many lines at most.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST, help="So many lines at most.")] = 100,
 ) -> None:
     """Show a server's log: its own output, and every refusal with the reason that its caller was not told.
 
@@ -78,19 +82,16 @@ def _follow(
     """Print what comes. Each look begins at the time of the last line; those of that moment are told once."""
     last = str(lines[-1].get("at", "")) if lines else None
     seen = {_key(each) for each in lines if each.get("at") == last}
-    away = False
+    patiently = Patiently()
     while True:
         time.sleep(EVERY_S)
-        try:
-            found = _lines(hub.get(path, **{**asked, "since": last or asked["since"]}))
-            away = False
-        except Failure as failure:
-            if failure.error["code"] not in _PASSING:
-                raise
-            if not away:
-                render.hint(f"{line(failure.error['message'])} Still waiting.")
-            away = True
+        query = {**asked, "since": last or asked["since"], "limit": str(MOST)}
+        answer = patiently.ask(partial(hub.get, path, **query))
+        if answer is None:
             continue
+        if last and answer.get("more"):
+            render.hint(f"More than {MOST} lines came at once: those before the next are left out here.")
+        found = _lines(answer)
         fresh = [each for each in found if _key(each) not in seen]
         _print(fresh, options)
         if found:

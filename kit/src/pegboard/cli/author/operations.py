@@ -31,7 +31,9 @@ def words(api: Api, operations: Sequence[Operation], stem: str) -> dict[str, str
         "tools": "".join(_tool(each, name) for each, name in zip(operations, names, strict=True)).rstrip("\n"),
         "call": _call(first, names[operations.index(first)]),
         "import_os": "import os\n" if api.secret else "",
-        "credentials": f', headers={{"{python(header)}": {value}}}' if api.secret else "",
+        "headers": f'    headers = {{"{python(header)}": {value}}}\n' if api.secret else "",
+        "credentials": ", headers=headers" if api.secret else "",
+        "secret_for_tests": KEY_FOR_TESTS if api.secret else "",
         "secret_readme": WANTS_KEY if api.secret else "",
         "manifest_top": _manifest(api),
     }
@@ -41,6 +43,7 @@ WRITE_HINTS = (
     "WRITES = ToolAnnotations("
     "read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)\n"
 )
+KEY_FOR_TESTS = '    monkeypatch.setenv("API_TOKEN", "of-these-tests")\n'
 WANTS_KEY = """
 The API wants a secret, `API_TOKEN`. Its value is nowhere in this project: `secrets` in `pegboard.toml` says where.
 """

@@ -20,8 +20,13 @@ from pegboard.core.manifest import FILE_NAME
 LOCK = "uv.lock"
 NEEDED = ("pyproject.toml", FILE_NAME, LOCK)
 GIT_S = 300.0
-_PROTOCOLS = "https:ssh:git:file"
-"""Ways that git may fetch by: `ext::`, for one, would run a program that an address names."""
+_WAYS = "https:ssh:file"
+"""Ways that git may fetch by: `ext::`, for one, would run a program that an address names, and over `http:` or `git:`
+whoever is on the way could change what is submitted."""
+
+_WAYS_HERE = "http"
+_HERE = ("-c", "http.proxy=", "-c", "http.followRedirects=false")
+"""From this machine itself, where nobody is on the way: and git may be led to no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +151,22 @@ def cloned(address: str, into: Path) -> Origin:
     """Bring what `URL` or `URL@REF` names into a folder, and nothing of it is run.
 
     Raises:
-        Failure: git is not there, or does not get it.
+        Failure: git is not there, may not fetch in that way, or does not get it.
     """
     url, ref = split_ref(address)
     if url.startswith("-") or ref.startswith("-"):
         raise Failure.usage(f"--git {address} is no repository's address.")
+    here = _is_here(url)
+    ways = _WAYS_HERE if here else _WAYS
+    fetch = (*(_HERE if here else ()), "-C", str(into), "fetch", "--quiet")
     for step in (
         ["init", "--quiet", "--", str(into)],
-        ["-C", str(into), "fetch", "--quiet", "--depth", "1", "--", url, ref or "HEAD"],
+        [*fetch, "--depth", "1", "--", url, ref or "HEAD"],
         ["-C", str(into), "-c", "core.symlinks=true", "checkout", "--quiet", "FETCH_HEAD"],
     ):
-        done = _run(step, Path.cwd())
+        done = _run(step, Path.cwd(), ways)
+        if done is not None and "does not support shallow" in done.stderr:  # it only serves files
+            done = _run([*fetch, "--", url, ref or "HEAD"], Path.cwd(), ways)
         if done is None:
             raise Failure.usage("git is not installed.", "Install git, or submit a folder.")
         if done.returncode:
@@ -164,6 +174,23 @@ def cloned(address: str, into: Path) -> Origin:
             message = f"{without_credentials(url)} at {ref or 'HEAD'} cannot be had: {said}"
             raise Failure.here(ExitStatus.FAILED, "not_cloned", message, "Is it there, and may you read it?")
     return Origin("git", without_credentials(url), _git(["rev-parse", "HEAD"], into))
+
+
+def _is_here(url: str) -> bool:
+    """Whether an address is one of this machine over HTTP.
+
+    Raises:
+        Failure: it would be fetched in a way in which others may change it.
+    """
+    from pegboard.cli.http import trusts_proxies
+
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if scheme not in ("http", "git"):
+        return False
+    if scheme == "http" and not trusts_proxies(url):
+        return True
+    message = f"--git {without_credentials(url)}: over {scheme}, whoever is on the way can change what you submit."
+    raise Failure.usage(message, "Name it by https://, ssh:// or file://.")
 
 
 def split_ref(address: str) -> tuple[str, str]:
@@ -190,8 +217,8 @@ def _git(arguments: Sequence[str], folder: Path) -> str:
     return done.stdout.strip() if done is not None and done.returncode == 0 else ""
 
 
-def _run(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str] | None:
-    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": _PROTOCOLS, "GIT_OPTIONAL_LOCKS": "0"}
+def _run(arguments: Sequence[str], folder: Path, ways: str = _WAYS) -> subprocess.CompletedProcess[str] | None:
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ways, "GIT_OPTIONAL_LOCKS": "0"}
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments]
     try:
         return subprocess.run(

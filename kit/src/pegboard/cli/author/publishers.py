@@ -9,11 +9,10 @@ from urllib.parse import urlencode
 import typer
 
 from pegboard.cli import render
-from pegboard.cli.author.following import moment
 from pegboard.cli.author.releases import ServerArgument, about, server_named
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import line
+from pegboard.cli.text import line, moment
 from pegboard.core.spiffe import is_spiffe_id
 
 ACTIONS = ("list", "add", "remove")

@@ -10,10 +10,11 @@ from urllib.parse import quote
 import typer
 
 from pegboard.cli import render
-from pegboard.cli.author.following import Submission, end, follow, moment, release_of, tell
+from pegboard.cli.author.following import Submission, end, follow, release_of, tell
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import line
+from pegboard.cli.text import line, moment
+from pegboard.cli.whence import came_from, submitter_of
 from pegboard.core.names import ServerName
 from pegboard.core.text import sentence
 
@@ -164,13 +165,11 @@ def _facts(submission: Submission, found: Mapping[str, Any]) -> Iterator[tuple[s
     yield "release", release_of(found)
     yield "state", str(found.get("state", ""))
     at = moment(found.get("at"))
-    yield "submitted by", f"{found.get('submitted_by', '')}{f' at {at}' if at else ''}"
+    yield "submitted by", f"{submitter_of(found)}{f' at {at}' if at else ''}"
     if found.get("message"):
         yield "what is new", found["message"]
-    if found.get("commit"):
-        where = f" of {found['repository']}" if found.get("repository") else ""
-        yield "commit", f"{found['commit']}{where}{', with changes in no commit' if found.get('dirty') else ''}"
-    for name in ("job", "source", "artifact", "page"):
+    yield from came_from(found)
+    for name in ("source", "artifact", "page"):
         if found.get(name):
             yield name, str(found[name])
     trouble = found.get("trouble")

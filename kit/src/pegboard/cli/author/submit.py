@@ -13,13 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from pegboard.cli import render
+from pegboard.cli.author.arriving import arrive
 from pegboard.cli.author.following import Submission, end, follow
 from pegboard.cli.author.new import INDEX_PATH
 from pegboard.cli.author.packing import Origin, cloned, how_to_move, origin, packed
 from pegboard.cli.author.uv import run_uv, told
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.options import Options, with_options
-from pegboard.cli.text import line
+from pegboard.cli.text import line, moment
+from pegboard.cli.whence import submitter_of
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import FILE_NAME, read_manifest
 from pegboard.core.names import ServerName
@@ -77,13 +79,17 @@ def submit(
 
     with HubClient(options) as hub:
         query = {**whence.query(), "message": message}
-        answer = hub.upload(f"servers/{server}/submissions", archive, SOURCE_TYPE, query)
+        answer, new = hub.upload(f"servers/{server}/submissions", archive, SOURCE_TYPE, query)
         submission = Submission(str(server), str(answer.get("id", "")))
+        if not new:
+            render.hint(_was_there(answer))
         if not waits:
             _left(submission, answer, options)
             return
         follow(submission, hub.get, options)
-        end(submission, hub.get(submission.path), options, said)
+        found = hub.get(submission.path)
+        arrive(hub, submission.server, found)
+        end(submission, found, options, said)
 
 
 def _source(project: Path, git: str | None, checkout: Path) -> tuple[Path, Origin]:
@@ -177,6 +183,13 @@ def _committed(whence: Origin) -> str:
     if not whence.commit:
         return ""
     return f", commit {whence.commit[:10]}{' with changes in no commit' if whence.dirty else ''}"
+
+
+def _was_there(answer: Mapping[str, Any]) -> str:
+    """That the same source was submitted before, and is what is followed now: what is said of it anew is not kept."""
+    who, when = line(submitter_of(answer)), moment(answer.get("at"))
+    said = f", as {line(answer['message'])!r}" if answer.get("message") else ""
+    return f"These very files were submitted already, by {who} at {when} UTC{said}. This is what became of them:"
 
 
 def _left(submission: Submission, answer: Mapping[str, Any], options: Options) -> None:

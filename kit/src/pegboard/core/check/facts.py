@@ -73,23 +73,25 @@ def wanted(lock: bytes, indexes: Iterable[str] | None = None) -> list[Wanted]:
 def asking(package: Wanted, advisories: Advisories) -> Generator[Ask, Answer | None, PackageFacts | None]:
     """Look one version up: yields what to fetch, is sent what came (None: nothing did), and returns what is known.
 
-    None where its index does not say anything of it.
+    None where neither its index nor an advisory says anything of it.
     """
+    listed = advisories.of(package.name, package.version)
+    unasked = PackageFacts(advisories=listed) if listed else None
     if not re.match(r"https?://", package.source):
-        return None
+        return unasked
     address = f"{package.source}/{package.name}/"
     answer = yield Ask(address, ACCEPT)
     files = _files(answer, address) if answer is not None else []
     mine = [each for each in files if is_of(each.name, package.name, package.version)]
     if not mine:
-        return None
+        return unasked
     licence = ""
     if (described := next((each for each in mine if each.metadata), None)) is not None:
         answer = yield Ask(f"{described.url}.metadata")
         licence = licence_in(answer.content) if answer is not None else ""
     taken_back = [each.yanked for each in mine]
     yanked = next((each for each in taken_back if each is not None), None) if None not in taken_back else None
-    return PackageFacts(yanked, advisories.of(package.name, package.version), licence)
+    return PackageFacts(yanked, listed, licence)
 
 
 class _File(NamedTuple):

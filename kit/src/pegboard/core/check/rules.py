@@ -234,7 +234,7 @@ _TABLE: Final[tuple[Rule, ...]] = (
         ERROR,
         "A policy does not parse",
         "A tool without a policy that can be evaluated is refused to everybody.",
-        "Do what the finding says.",
+        "Mend it where the finding says; the policy that `pegboard new` writes is a pattern.",
     ),
     Rule(
         "PB302",
