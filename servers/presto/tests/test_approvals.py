@@ -50,6 +50,14 @@ async def _tables(client: Any) -> dict[str, int]:
     return {table["name"]: table["row_count"] for table in listed if table["comment"].startswith("Written by")}
 
 
+def _written_by_ana(state: Path, names: list[str]) -> None:
+    """Tables of 16 rows, as a process of the server's wrote them long ago."""
+    with duckdb.connect(state / "source.duckdb") as source:
+        for name in names:
+            source.execute(f"CREATE TABLE {name} AS SELECT * FROM range(16)")  # noqa: S608
+    OwnFile(state).write(state / "source.duckdb", [Note(name, "ana", 0) for name in names])
+
+
 async def test_a_cheap_query_runs_at_once_and_an_expensive_one_after_its_caller_said_yes(
     hub: InMemoryHub, era: str
 ) -> None:
@@ -143,13 +151,22 @@ async def test_another_ones_table_is_overwritten_once_the_owner_said_yes_whateve
         assert (written.structured_content["rows_before"], written.structured_content["rows"]) == (16, 1)
 
 
+async def test_a_table_that_another_process_of_the_server_wrote_is_anothers_at_once(
+    hub: InMemoryHub, era: str, tmp_path: Path
+) -> None:
+    async with hub.client("ben", groups=["data-infra"], era=era, elicit=_yes) as ben:
+        assert await _tables(ben) == {}
+        _written_by_ana(tmp_path, ["shared"])
+        await ben.call_tool("overwrite_table", {"table": "shared", "sql": "SELECT 1 AS x"})
+        [request] = hub.approvals.requests
+        assert (request.kind, request.requirement.by, request.state) == ("approval", "owner", State.REQUESTED)
+        assert await _tables(ben) == {"shared": 16}
+
+
 async def test_of_eight_tables_proposed_the_owner_approves_five_and_five_are_dropped(
     hub: InMemoryHub, era: str, tmp_path: Path
 ) -> None:
-    with duckdb.connect(tmp_path / "source.duckdb") as source:
-        for name in MANY:
-            source.execute(f"CREATE TABLE {name} AS SELECT * FROM range(16)")  # noqa: S608
-    OwnFile(tmp_path).write(tmp_path / "source.duckdb", [Note(name, "ana", 0) for name in MANY])
+    _written_by_ana(tmp_path, MANY)
     async with hub.client("ana", groups=["ads-eng"], era=era, elicit=_yes) as client:
         assert _code(await client.call_tool("drop_tables", {"tables": MANY})) == "approval_pending"
         requests = hub.approvals.requests

@@ -27,10 +27,15 @@ queries = ConcurrencyLimit(
 """Of callers' SQL that runs, dry runs included."""
 
 
-def warehouse_of(ctx: Context[Any, Any]) -> Warehouse:
-    """What this server works on."""
+async def warehouse_of(ctx: Context[Any, Any]) -> Warehouse:
+    """What this server works on, with what another of its processes has written meanwhile.
+
+    Raises:
+        ToolError: another is writing, and does not end in time.
+    """
     warehouse = ctx.request_context.lifespan_context
     assert isinstance(warehouse, Warehouse)  # noqa: S101 - what the lifespan yields
+    await warehouse.tables.catch_up()
     return warehouse
 
 
@@ -40,7 +45,7 @@ async def reads_much(sql: str, ctx: Context[Any, Any]) -> bool | Preview:
     Raises:
         ToolError: nobody could approve it: it is refused, or reads more than one may at all.
     """
-    estimate = await warehouse_of(ctx).estimate(sql)
+    estimate = await (await warehouse_of(ctx)).estimate(sql)
     if estimate.planned_mb <= LIMITS.scan_mb:
         return False
     return Preview(
@@ -50,13 +55,13 @@ async def reads_much(sql: str, ctx: Context[Any, Any]) -> bool | Preview:
     )
 
 
-def anothers(table: str, ctx: Context[Any, Any]) -> bool:
+async def anothers(table: str, ctx: Context[Any, Any]) -> bool:
     """Whether somebody else wrote the table that would be overwritten.
 
     Raises:
         ToolError: no table may have this name.
     """
-    tables = warehouse_of(ctx).tables
+    tables = (await warehouse_of(ctx)).tables
     found = tables.now.notes.get(tables.name(table))
     return found is not None and found.by != current_caller().sub
 
@@ -67,7 +72,7 @@ async def what_is_written(table: str, sql: str, ctx: Context[Any, Any]) -> Previ
     Raises:
         ToolError: it would be refused.
     """
-    warehouse = warehouse_of(ctx)
+    warehouse = await warehouse_of(ctx)
     async with queries.turn():
         name, measured = await warehouse.would_write(table, sql)
         sample = await warehouse.query(sql, 5)
@@ -90,13 +95,13 @@ async def what_is_written(table: str, sql: str, ctx: Context[Any, Any]) -> Previ
     )
 
 
-def what_is_dropped(tables: list[str], ctx: Context[Any, Any]) -> Preview:
+async def what_is_dropped(tables: list[str], ctx: Context[Any, Any]) -> Preview:
     """What goes with the one table that is to be decided on.
 
     Raises:
         ToolError: there is no such table of people's own.
     """
-    known = warehouse_of(ctx).tables
+    known = (await warehouse_of(ctx)).tables
     notes = [known.own(name) for name in tables]
     found = [known.now.tables[note.table] for note in notes]
     what = "; ".join(f"drop table {table.name} with {_many(table.rows, 'row')}" for table in found)

@@ -74,6 +74,17 @@ class Tables:
         """Close what is read."""
         self.now.end()
 
+    async def catch_up(self) -> None:
+        """Read from now on what another process of this server has written since, as one that takes over from it, or
+        from which it takes over, may.
+
+        Raises:
+            ToolError: another one is writing, and does not end in time.
+        """
+        if self._kept is not None and self._kept.stamp() != self.now.stamp:
+            async with self._one_at_a_time():
+                pass
+
     def name(self, given: str) -> str:
         """A name that a table of people's own may have.
 

@@ -93,7 +93,7 @@ async def run_query(
     When rows or values were cut, `truncated` is true and `notice` says how to get the rest.
     """
     async with queries.turn():
-        return await warehouse_of(ctx).query(sql, max_rows)
+        return await (await warehouse_of(ctx)).query(sql, max_rows)
 
 
 @server.tool(title="List tables", annotations=_READS)
@@ -104,7 +104,7 @@ async def list_tables(ctx: Context[Any, Any]) -> TableList:
 
     Use it before the first query.
     """
-    return warehouse_of(ctx).list()
+    return (await warehouse_of(ctx)).list()
 
 
 @server.tool(title="Describe a table", annotations=_READS)
@@ -117,7 +117,7 @@ async def describe_table(
 
     Use it before a query names columns of the table.
     """
-    return await warehouse_of(ctx).describe(table)
+    return await (await warehouse_of(ctx)).describe(table)
 
 
 @server.tool(title="Run an expensive query", annotations=_READS)
@@ -131,7 +131,7 @@ async def run_expensive_query(sql: Sql, ctx: Context[Any, Any], max_rows: MaxRow
     on a page, which shows what it would read; repeat the same call once they said yes.
     """
     async with queries.turn():
-        return await warehouse_of(ctx).query(sql, max_rows, costly=True)
+        return await (await warehouse_of(ctx)).query(sql, max_rows, costly=True)
 
 
 @server.tool(title="Overwrite a table", annotations=_WRITES)
@@ -153,7 +153,7 @@ async def overwrite_table(
     table.
     """
     async with queries.turn():
-        name, before, written = await warehouse_of(ctx).overwrite(table, sql, current_caller().sub)
+        name, before, written = await (await warehouse_of(ctx)).overwrite(table, sql, current_caller().sub)
     return WrittenTable(
         table=name,
         rows_before=before,
@@ -181,7 +181,7 @@ async def drop_tables(
     be there any more, none of them.
     """
     async with queries.turn():
-        dropped = await warehouse_of(ctx).drop(tables)
+        dropped = await (await warehouse_of(ctx)).drop(tables)
     return DroppedTables(dropped=[DroppedTable(table=table.name, rows=table.rows) for table in dropped])
 
 
@@ -206,4 +206,4 @@ async def get_revenue_metrics(
         raise ToolError(f"start_day {first} is after end_day {last}: exchange them.")
     if last < ads.FIRST_DAY or first > ads.LAST_DAY:
         raise ToolError(f"There is no data between {first} and {last}: it covers {ads.FIRST_DAY} to {ads.LAST_DAY}.")
-    return await warehouse_of(ctx).revenue(first, last, group_by, limit)
+    return await (await warehouse_of(ctx)).revenue(first, last, group_by, limit)
