@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.approval import State
-from pegboard_hub.approvals import asking, store
+from pegboard.core.approval import LONGEST_S, State
+from pegboard_hub.approvals import asking, due, store
 from pegboard_hub.approvals.model import Door, Request
 from pegboard_hub.approvals.ports import Announcer
 from pegboard_hub.approvals.store import Step
@@ -19,6 +19,9 @@ RUNS_FOR_MS: Final = 20 * 60_000
 
 KEPT_MS: Final = 90 * 24 * 3600 * 1000
 """How long arguments and previews of what is over are kept. Who decided what, when and why stays."""
+
+OVER_BY_MS: Final = 2 * LONGEST_S * 1000
+"""How long after it was made a request is over, whatever became of it."""
 
 AT_A_TIME: Final = 500
 
@@ -41,7 +44,7 @@ async def expire(db: AsyncConnection, now_ms: int) -> list[str]:
     """Expire what is due; gives what was moved."""
     moved: list[str] = []
     for state in (State.REQUESTED, State.APPROVED):
-        for request in await store.due(db, state, now_ms, AT_A_TIME):
+        for request in await due.over(db, state, now_ms, AT_A_TIME):
             await asking.end(db, request, now_ms)
             moved.append(request.id)
     return moved
@@ -52,7 +55,7 @@ async def take_back(db: AsyncConnection, stopped: Collection[str], now_ms: int) 
 
     Whoever stops somebody whose sign-in was stolen must not find its yeses running for days.
     """
-    given = await store.approved_by(db, stopped, AT_A_TIME) if stopped else []
+    given = await due.approved_by(db, stopped, AT_A_TIME) if stopped else []
     if not given:
         return []
     step = Step(now_ms, "clock", why=APPROVER_STOPPED)
@@ -63,9 +66,9 @@ async def take_back(db: AsyncConnection, stopped: Collection[str], now_ms: int) 
 
 async def remind(db: AsyncConnection, announcer: Announcer, now_ms: int) -> None:
     """Announce what will expire soon, once each. What has expired was moved before."""
-    late = await store.expiring(db, now_ms, AT_A_TIME)
+    late = await due.expiring(db, now_ms, AT_A_TIME)
     if late:
-        await store.note_reminded(db, [request.id for request in late], now_ms)
+        await due.note_reminded(db, [request.id for request in late], now_ms)
         await announcer.announce(db, "expiring", [replace(request, reminded_at_ms=now_ms) for request in late])
 
 

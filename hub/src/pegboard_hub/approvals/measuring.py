@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pegboard.core.approval import State
-from pegboard_hub.approvals import store
+from pegboard_hub.approvals import counting, store
 from pegboard_hub.approvals.clock import SKEW_MS
 from pegboard_hub.storage.database import Database
 from pegboard_hub.telemetry.meter import HubMeter
@@ -37,10 +37,10 @@ class Standing:
 async def standing(database: Database, now_ms: int) -> Standing:
     """How approvals stand."""
     async with database.read() as db:
-        counts = await store.count_by_state(db, UNDER_WAY)
-        oldest = await store.oldest_waiting(db, now_ms)
-        unknown = await store.count_unknown(db, now_ms - LATELY_MS)
-        newest = await store.newest_event_at(db)
+        counts = await counting.count_by_state(db, UNDER_WAY)
+        oldest = await counting.oldest_waiting(db, now_ms)
+        unknown = await counting.count_unknown(db, now_ms - LATELY_MS)
+        newest = await counting.newest_event_at(db)
     ahead = newest - now_ms
     return Standing(
         {state: counts.get(state, 0) for state in UNDER_WAY}, oldest, unknown, ahead if ahead > SKEW_MS else 0
@@ -66,7 +66,7 @@ class Measures:
         self._meter.set(APPROVALS_OLDEST, max(waited, 0) / 1000)
         async with self._database.read() as db:
             newest = await store.newest_event(db)
-            moved = await store.count_moved(db, newest if self._seq is None else self._seq, newest)
+            moved = await counting.count_moved(db, newest if self._seq is None else self._seq, newest)
         for state, count in moved.items():
             self._meter.count(APPROVALS_MOVED, state, by=count)
         self._seq = newest

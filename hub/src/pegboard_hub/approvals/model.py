@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text
 
 from pegboard.core.approval import CALLER, OWNER, Kind, Preview, Requirement, State
-from pegboard_hub.registry.model import ACTOR_LENGTH, SERVER_LENGTH
+from pegboard_hub.registry.tables import ACTOR_LENGTH, SERVER_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 approval_requests = Table(

@@ -15,23 +15,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.approval import Answer, Ask, Requirement, State, Told
-from pegboard.core.caller import Caller
-from pegboard.core.errors import TokenRefused
-from pegboard.core.names import ServerName
-from pegboard.core.required import effective_requirement
+from pegboard.core.approval import Answer, Ask, Requirement
 from pegboard.core.revoked import Revoked
-from pegboard.core.stops import CALLER_KINDS, Stops, told
-from pegboard.core.token import REASONS
-from pegboard_hub.approvals import asking, deciding, keeping, measuring, store
-from pegboard_hub.approvals.asking import Question, Standing
+from pegboard.core.stops import Stops
+from pegboard_hub.approvals import deciding, due, keeping, listing, measuring, store
+from pegboard_hub.approvals.admitting import Admitting, Registered
+from pegboard_hub.approvals.answering import Answering, StillThere
 from pegboard_hub.approvals.clock import SteadyClock
 from pegboard_hub.approvals.errors import ApprovalRefused
 from pegboard_hub.approvals.measuring import Measures
@@ -39,10 +34,8 @@ from pegboard_hub.approvals.model import Decider, Door, Page, Place, Reader, Req
 from pegboard_hub.approvals.ports import NOBODY_IS_TOLD, Announcer
 from pegboard_hub.approvals.rights import Owned, keys_of, may_decide, sees, who_decides
 from pegboard_hub.approvals.waiting import Waiting
-from pegboard_hub.identity.keys import Keys, RingVerifier
+from pegboard_hub.identity.keys import Keys
 from pegboard_hub.ledger.channels import Channel
-from pegboard_hub.registry.approving import code_approval
-from pegboard_hub.registry.model import Release
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.visibility import SECURITY, Roles
 from pegboard_hub.storage.database import Database
@@ -58,17 +51,7 @@ MOST_WAITING: Final = 100
 """Where `waiting` stops counting."""
 
 MOST_LISTED: Final = 200
-MOST_HELD: Final = 500
-MOST_HELD_OF_SERVER: Final = 100
-"""Questions that are held open at a time, of all servers and of one; more are answered at once."""
-
-MOST_VERIFIERS: Final = 1000
-
 ANY: Final = Which()
-
-
-Registered = Callable[[str, str, Requirement], Requirement | None]
-"""What the registry requires of a server's tool beside what the server asks for; None where it requires nothing."""
 
 
 async def _always() -> bool:
@@ -114,10 +97,7 @@ class Approvals:
     ) -> None:
         self._database = database
         self._registry = registry
-        self._keys = keys
-        self._public_url = public_url
         self._roles = roles
-        self._revoked = revoked
         self._stops = stops
         self._announcer = announcer
         self._leads = leads
@@ -127,20 +107,29 @@ class Approvals:
         self._clock = clock or SteadyClock()
         self._owned = Owned(lambda: registry.current)
         self._waiting = Waiting(database)
-        self._held: dict[str, int] = {}
-        self._verifiers: OrderedDict[str, RingVerifier] = OrderedDict()
+        self._answering = Answering(
+            database,
+            Admitting(registry, keys, public_url, revoked, stops, registered),
+            public_url,
+            stops,
+            announcer,
+            self._clock,
+            self._owned,
+            self._waiting,
+        )
+        self._forgotten_ms = 0
 
     @property
     def held(self) -> int:
         """How many questions are held open now."""
-        return sum(self._held.values())
+        return self._answering.held
 
     def reader(self, sub: str, groups: Iterable[str]) -> Reader:
         """Somebody who looks at requests, with what they may look at."""
         known = tuple(groups)
         return Reader(sub, known, self._roles().operate(known) or SECURITY in known)
 
-    async def ask(self, channel: Channel, ask: Ask, still_there: Callable[[], Awaitable[bool]] = _always) -> Answer:
+    async def ask(self, channel: Channel, ask: Ask, still_there: StillThere = _always) -> Answer:
         """Find or make what a call needs, wait for people as long as it says, and claim what they approved.
 
         The same question with the same `call_id` is answered with the same claim. It claims nothing while anything
@@ -156,27 +145,10 @@ class Approvals:
             StorageUnavailable: the database takes no writes; nothing was made or claimed.
         """
         try:
-            return await self._asked(channel, ask, still_there)
+            return await self._answering.ask(channel, ask, still_there)
         except ApprovalRefused as error:
             self._meter.count(APPROVALS_REFUSED, error.code)
             raise
-
-    async def _asked(self, channel: Channel, ask: Ask, still_there: Callable[[], Awaitable[bool]]) -> Answer:
-        asking.check(ask)
-        caller = self._caller(channel, ask)
-        ask = self._required(channel, ask)
-        # A server may send megabytes, and nobody else waits for them to be read.
-        question = Question(
-            channel,
-            caller,
-            ask,
-            await asyncio.to_thread(asking.bound, channel, caller, ask),
-            lambda: self._stops().people,
-        )
-        standing = await self._take(question, still_there)
-        if standing.waits and ask.wait_s and not ask.answered and standing.is_about(ask.about):
-            standing = await self._wait(question, standing, still_there)
-        return self._answer(question, standing)
 
     async def over(self, channel: Channel, processes: Sequence[str]) -> None:
         """Note that processes of a server are over: how what they had claimed ended is unknown.
@@ -266,26 +238,26 @@ class Approvals:
     async def inbox(self, reader: Reader, limit: int = 50, after: Place | None = None) -> Page:
         """What waits for the reader's yes, the first to expire first."""
         async with self._database.read() as db:
-            return await store.inbox(
+            return await listing.inbox(
                 db, reader.sub, self._keys_of(reader), self._clock.now_ms(), min(limit, MOST_LISTED), after
             )
 
     async def waiting(self, reader: Reader) -> int:
         """How many requests wait for the reader's yes; it counts no further than `MOST_WAITING`."""
         async with self._database.read() as db:
-            return await store.count_waiting(
+            return await listing.count_waiting(
                 db, reader.sub, self._keys_of(reader), self._clock.now_ms(), MOST_WAITING
             )
 
     async def mine(self, reader: Reader, limit: int = 50, after: Place | None = None, which: Which = ANY) -> Page:
         """What the reader asked for, newest first."""
-        return await self._listed([store.of_person(reader.sub)], limit, after, which)
+        return await self._listed([listing.of_person(reader.sub)], limit, after, which)
 
     async def history(self, reader: Reader, limit: int = 50, after: Place | None = None, which: Which = ANY) -> Page:
         """Everything that the reader may see, newest first."""
-        among = [store.of_person(reader.sub), *store.of_approvers(self._keys_of(reader))]
+        among = [listing.of_person(reader.sub), *listing.of_approvers(self._keys_of(reader))]
         if reader.sees_all:
-            among = [store.all_of_them()]
+            among = [listing.all_of_them()]
         return await self._listed(among, limit, after, which)
 
     def sees(self, reader: Reader, request: Request) -> bool:
@@ -336,15 +308,15 @@ class Approvals:
         """
         now, stopped = self._clock.now_ms(), self._stops().people
         async with self._database.read() as db:
-            void = bool(stopped) and bool(await store.approved_by(db, stopped, 1))
-            if not void and not await store.anything_due(db, now, keeping.RUNS_FOR_MS):
+            void = bool(stopped) and bool(await due.approved_by(db, stopped, 1))
+            if not void and not await due.anything_due(db, now, keeping.RUNS_FOR_MS):
                 return
         async with self._database.write() as db:
             moved = await keeping.expire(db, now)
-            await store.date_claims_anew(db, now)
+            await due.date_claims_anew(db, now)
             moved += await keeping.take_back(db, stopped, now)
             await keeping.remind(db, self._announcer, now)
-            silent = await store.claimed_before(db, now - keeping.RUNS_FOR_MS, keeping.AT_A_TIME)
+            silent = await due.claimed_before(db, now - keeping.RUNS_FOR_MS, keeping.AT_A_TIME)
             moved += await keeping.lose(db, self._announcer, silent, keeping.SILENT, "clock", now)
         self._moved(moved)
 
@@ -364,10 +336,15 @@ class Approvals:
         """Drop the contents of what was over long ago, and bring the metrics up to date."""
         await self._measures.look(self._clock.now_ms())
         before = self._clock.now_ms() - keeping.KEPT_MS
-        while True:
+        while ids := await self._with_contents(before):
             async with self._database.write() as db:
-                if await store.forget_contents(db, before, keeping.AT_A_TIME) < keeping.AT_A_TIME:
-                    return
+                await due.forget_contents(db, ids)
+        # What was made before that is over, and was looked through: with the years it is much.
+        self._forgotten_ms = before - keeping.OVER_BY_MS
+
+    async def _with_contents(self, before_ms: int) -> list[str]:
+        async with self._database.read() as db:
+            return await due.with_contents(db, self._forgotten_ms, before_ms, keeping.AT_A_TIME)
 
     async def _listed(
         self, among: Sequence[ColumnElement[bool]], limit: int, after: Place | None, which: Which
@@ -375,182 +352,10 @@ class Approvals:
         if "\0" in f"{which.server}{which.person}{after.id if after else ''}":
             return Page([], None)  # nothing is called so, and PostgreSQL does not take it
         async with self._database.read() as db:
-            return await store.listed(db, among, which, min(limit, MOST_LISTED), after)
-
-    async def _take(self, question: Question, still_there: Callable[[], Awaitable[bool]]) -> Standing:
-        now = self._clock.now_ms()
-        async with self._database.read() as db:
-            standing = await asking.look(db, question, now)
-        if standing is not None:
-            return standing
-        # A server that has died meanwhile may have been told to be over already: what it claims now, nobody ends.
-        claims = await still_there()
-        now = self._clock.now_ms()
-        async with self._database.write(flushed=True) as db:
-            standing = await asking.take(db, question, now, claims=claims)
-            new = [request for request in standing.requests if request.id in {each.id for each in standing.made}]
-            if waiting := [request for request in new if request.state is State.REQUESTED]:
-                await self._announcer.announce(db, "requested", waiting)
-        self._moved(standing.moved)
-        return standing
-
-    async def _wait(
-        self, question: Question, standing: Standing, still_there: Callable[[], Awaitable[bool]]
-    ) -> Standing:
-        """Wait for people, for as long as the server asked; gives how it stands then."""
-        server = question.channel.server
-        if self.held >= MOST_HELD or self._held.get(server, 0) >= MOST_HELD_OF_SERVER:
-            return standing
-        self._held[server] = self._held.get(server, 0) + 1
-        try:
-            return await self._wait_for_people(question, standing, still_there)
-        finally:
-            self._held[server] -= 1
-            if not self._held[server]:
-                del self._held[server]
-
-    async def _wait_for_people(
-        self, question: Question, standing: Standing, still_there: Callable[[], Awaitable[bool]]
-    ) -> Standing:
-        ids = [request.id for request in standing.requests]
-        loop = asyncio.get_running_loop()
-        until = loop.time() + question.ask.wait_s
-        while standing.waits and not self._waiting.over:
-            with self._waiting.on(ids) as woken:
-                standing = await self._look_again(ids)
-                if not standing.waits:
-                    break
-                try:
-                    async with asyncio.timeout_at(until):
-                        await woken.wait()
-                except TimeoutError:
-                    return standing
-        # The caller may have been stopped while people made up their minds, or have given up.
-        self._caller(question.channel, question.ask)
-        if (
-            standing.waits
-            or self._required(question.channel, question.ask) != question.ask
-            or not await still_there()
-        ):
-            return standing
-        now = self._clock.now_ms()
-        async with self._database.write(flushed=True) as db:
-            standing = await asking.go_on(db, question, ids, now)
-        self._moved(standing.moved)
-        return standing
-
-    async def _look_again(self, ids: Sequence[str]) -> Standing:
-        async with self._database.read() as db:
-            found = await store.by_ids(db, ids)
-        return Standing([found[id_] for id_ in ids])
-
-    def _caller(self, channel: Channel, ask: Ask) -> Caller:
-        """Who asks, verified here and now by the caller's own token.
-
-        Raises:
-            ApprovalRefused: the token is no good or no person's, or caller, server or tool are stopped.
-        """
-        try:
-            caller = self._verifier(channel.server).verify(ask.token, time.time())
-        except TokenRefused as error:
-            message = f"Nobody is asked: {REASONS[error.reason]}."
-            raise ApprovalRefused("token_refused", "token", message, "Sign in again.") from error
-        if self._revoked().voids(caller):
-            raise ApprovalRefused(
-                "token_refused", "token", f"Nobody is asked: {REASONS['token_revoked']}.", "Sign in again."
-            )
-        if caller.sub_type != "person":
-            message = "A service cannot wait for people, so it never runs what needs an approval."
-            raise ApprovalRefused("not_for_services", "token", message, "Have a person make the call.")
-        for kind in CALLER_KINDS:
-            if why := self._stops().why(kind, caller):
-                raise ApprovalRefused("stopped", kind, f"{told(kind, why)}.", "Ask the operators.")
-        self._check_server(channel, ask.tool)
-        return caller
-
-    def _required(self, channel: Channel, ask: Ask) -> Ask:
-        """The question with what must be met, whatever its server asks for: what reviewers have seen in its release,
-        and what the registry requires. A server whose bundle is a moment old gets no less.
-        """
-        # That security wants it, the registry alone says.
-        asked = ask.requirement.model_copy(update={"source": "server"})
-        if ask.kind == "approval":
-            asked = self._reviewed(channel, ask.tool, asked)
-        requirement = self._registered(channel.server, ask.tool, asked)
-        if requirement is None:
-            return ask.model_copy(update={"requirement": asked})
-        # An approval takes a confirmation's place, and no form answers it.
-        answered = "no" if ask.answered == "no" else ""
-        return ask.model_copy(update={"requirement": requirement, "kind": "approval", "answered": answered})
-
-    def _reviewed(self, channel: Channel, tool: str, asked: Requirement) -> Requirement:
-        """What a server asks for, and no less than the code of its release declares."""
-        release = self._release(channel)
-        declared = code_approval(release, tool)[0] if release is not None else None
-        return effective_requirement(asked, declared) or asked
-
-    def _release(self, channel: Channel) -> Release | None:
-        """The release that asks, where it is the one that is deployed: of another nothing is known here."""
-        server = self._registry.current.deployed(channel.server)
-        release = server.release if server is not None else None
-        return release if release is not None and release.digest == channel.release else None
-
-    def _check_server(self, channel: Channel, tool: str) -> None:
-        server = self._registry.current.deployed(channel.server)
-        if server is None:
-            message = f"{channel.server} is not deployed here."
-            raise ApprovalRefused("stopped", "server", message, "Ask its owners.")
-        release = self._release(channel)
-        if release is not None and all(each.name != tool for each in release.tools):
-            message = f"{channel.server} has no tool {tool}."
-            raise ApprovalRefused("invalid", "tool", message, "Name one that its release declares.")
-        if why := server.stopped or server.stopped_tools.get(tool, ""):
-            raise ApprovalRefused("stopped", "tool", f"It is stopped: {why}.", "Ask its owners, or the operators.")
-
-    def _verifier(self, server: str) -> RingVerifier:
-        found = self._verifiers.pop(server, None)
-        if found is None:
-            audience = ServerName.parse(server).resource_url(self._public_url)
-            found = RingVerifier(self._keys.tokens, self._public_url, audience)
-        self._verifiers[server] = found
-        if len(self._verifiers) > MOST_VERIFIERS:
-            self._verifiers.popitem(last=False)
-        return found
-
-    def _answer(self, question: Question, standing: Standing) -> Answer:
-        by_binding = {request.binding: request for request in standing.requests}
-        waiting = [request for request in standing.requests if request.state is State.REQUESTED] or standing.requests
-        if not waiting:  # a no to what never was
-            return Answer(
-                actions=(_NEVER_WAS,) * len(question.actions),
-                claimed=False,
-                page=f"{self._public_url}/approvals",
-                asks="",
-                yours=False,
-                expires_at_ms=self._clock.now_ms(),
-            )
-        caller = question.caller
-        reader = Reader(caller.sub, caller.groups)
-        return Answer(
-            actions=tuple(_told(by_binding.get(binding)) for binding in question.bindings),
-            claimed=standing.claimed,
-            page=f"{self._public_url}/approvals/{waiting[0].id}",
-            asks=self.who_decides(waiting[0], caller.sub),
-            yours=any(self.may_decide(reader, request) for request in waiting),
-            expires_at_ms=min(request.expires_at_ms for request in waiting),
-        )
+            return await listing.listed(db, among, which, min(limit, MOST_LISTED), after)
 
     def _keys_of(self, reader: Reader) -> list[str]:
         return keys_of(reader.sub, reader.groups, self._owned.by(reader.groups))
 
     def _moved(self, ids: Iterable[str]) -> None:
         self._waiting.wake(ids)
-
-
-_NEVER_WAS: Final = Told(id="", state=State.WITHDRAWN, reason=asking.DECLINED)
-
-
-def _told(request: Request | None) -> Told:
-    if request is None:
-        return _NEVER_WAS
-    return Told(id=request.id, state=request.state, reason=request.why, decided_by=request.decided_by_name)

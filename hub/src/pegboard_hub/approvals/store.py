@@ -1,62 +1,40 @@
-"""The tables of approvals: finding requests, making them, and moving them on."""
+"""The tables of approvals: finding requests, making them, and moving them on.
+
+Lists of them are in `listing`, what time does to them in `due`, and what is counted in `counting`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    RowMapping,
-    Select,
-    and_,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    union,
-    union_all,
-    update,
-)
+from sqlalchemy import RowMapping, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.approval import NEXT, OPEN, Preview, Requirement, State
-from pegboard_hub.approvals.clock import SKEW_MS
-from pegboard_hub.approvals.model import (
-    Door,
-    Event,
-    Page,
-    Place,
-    Request,
-    Which,
-    approval_events,
-    approval_requests,
-)
+from pegboard_hub.approvals.model import Door, Event, Request, approval_events, approval_requests
 from pegboard_hub.ledger.model import calls, outcomes
-from pegboard_hub.registry.model import servers
+from pegboard_hub.registry.tables import servers
 from pegboard_hub.storage.database import batches
 
 _t = approval_requests.c
-
-MOST_PARTS = 40
-"""Keys of somebody's requests that are looked for one by one; more than groups and servers that most people have."""
 
 _ID = re.compile("[0-9a-f]{32}")
 """What an id looks like. Others come from addresses and may hold what a database does not take."""
 
 
+@dataclass(frozen=True, slots=True)
 class Step:
     """Who moves a request on, when, why and from which door; the same for all requests of one act."""
 
-    def __init__(self, now_ms: int, door: Door, who: str = "", name: str = "", why: str = "") -> None:
-        self.now_ms = now_ms
-        self.door = door
-        self.who = who
-        self.name = name
-        self.why = why
+    now_ms: int
+    door: Door
+    who: str = ""
+    name: str = ""
+    why: str = ""
 
 
 async def add(db: AsyncConnection, request: Request, request_id: str, step: Step) -> None:
@@ -139,21 +117,6 @@ async def let_go(db: AsyncConnection, ids: Sequence[str]) -> None:
     await db.execute(update(approval_requests).where(_t.id.in_(ids)).values(held=None))
 
 
-async def note_reminded(db: AsyncConnection, ids: Sequence[str], now_ms: int) -> None:
-    """Remember that it was announced that these will expire."""
-    await db.execute(update(approval_requests).where(_t.id.in_(ids)).values(reminded_at_ms=now_ms))
-
-
-async def forget_contents(db: AsyncConnection, before_ms: int, limit: int) -> int:
-    """Drop arguments and previews of requests that are over since before that time; gives of how many."""
-    over = _t.state.not_in([*OPEN, State.CLAIMED])
-    old = select(_t.id).where(_t.requested_at_ms < before_ms, over, _t.arguments != "").limit(limit)
-    ids = list(await db.scalars(old))
-    if ids:
-        await db.execute(update(approval_requests).where(_t.id.in_(ids)).values(arguments="", preview=""))
-    return len(ids)
-
-
 async def held(db: AsyncConnection, bindings: Sequence[str]) -> dict[str, Request]:
     """The request that has each binding now."""
     return {
@@ -231,123 +194,6 @@ async def count_since(db: AsyncConnection, person: str, since_ms: int) -> dict[s
     return {row[0]: row[1] for row in await db.execute(query.group_by(_t.server))}
 
 
-async def count_by_state(db: AsyncConnection, states: Collection[State]) -> dict[State, int]:
-    """How many requests are in each of these states."""
-    query = select(_t.state, func.count()).where(_t.state.in_(states)).group_by(_t.state)
-    return {State(row[0]): row[1] for row in await db.execute(query)}
-
-
-async def oldest_waiting(db: AsyncConnection, now_ms: int) -> int | None:
-    """Since when the one has waited that waits longest, in milliseconds since the epoch; None: nothing waits."""
-    query = select(func.min(_t.requested_at_ms)).where(_t.state == State.REQUESTED, _t.expires_at_ms > now_ms)
-    found = await db.scalar(query)
-    return int(found) if found is not None else None
-
-
-async def inbox(
-    db: AsyncConnection, sub: str, keys: Sequence[str], now_ms: int, limit: int, after: Place | None
-) -> Page:
-    """What waits for somebody's yes, the first to expire first.
-
-    Each key is looked for by itself, in the order of the index, so that neither an inbox of very many nor one of few
-    among very many has all of them looked through. Of a team that owns hundreds of servers the rest is sorted.
-    """
-    parts = []
-    for condition in (*(_t.approver == key for key in keys[:MOST_PARTS]), _among(keys[MOST_PARTS:])):
-        if condition is None:
-            continue
-        part = select(_t.id, _t.expires_at_ms).where(_waits_for(sub, condition, now_ms))
-        if after is not None:
-            later = _t.expires_at_ms > after.at_ms
-            part = part.where(or_(later, and_(_t.expires_at_ms == after.at_ms, _t.id > after.id)))
-        parts.append(part.order_by(_t.expires_at_ms, _t.id).limit(limit + 1))
-    every = union_all(*(select(part.subquery()) for part in parts)).subquery()
-    return await _page(db, select(every).order_by(every.c.expires_at_ms, every.c.id).limit(limit + 1), limit)
-
-
-async def count_waiting(db: AsyncConnection, sub: str, keys: Sequence[str], now_ms: int, most: int) -> int:
-    """How many wait for somebody's yes; it stops counting at `most`."""
-    some = select(_t.id).where(_waits_for(sub, _t.approver.in_(keys), now_ms)).limit(most).subquery()
-    return int(await db.scalar(select(func.count()).select_from(some)) or 0)
-
-
-async def listed(
-    db: AsyncConnection, among: Sequence[ColumnElement[bool]], which: Which, limit: int, after: Place | None
-) -> Page:
-    """Requests that any of `among` lets be seen and that fit, newest first.
-
-    Each is looked for by itself, in the order of an index of its own, so that whoever may see few of very many does
-    not have all of them looked through.
-    """
-    parts = [_newest_first(condition, which, limit, after) for condition in among]
-    if len(parts) == 1:
-        return await _page(db, parts[0], limit)
-    both = union(*(select(part.subquery()) for part in parts)).subquery()
-    first = select(both).order_by(both.c.requested_at_ms.desc(), both.c.id.desc()).limit(limit + 1)
-    return await _page(db, first, limit)
-
-
-def of_person(sub: str) -> ColumnElement[bool]:
-    """What somebody asked for."""
-    return _t.person == sub
-
-
-def of_approvers(keys: Sequence[str]) -> list[ColumnElement[bool]]:
-    """What is for somebody to decide, in parts that have an order in an index each."""
-    rest = _among(keys[MOST_PARTS:])
-    return [*(_t.approver == key for key in keys[:MOST_PARTS]), *([] if rest is None else [rest])]
-
-
-def all_of_them() -> ColumnElement[bool]:
-    """Every request."""
-    return literal(value=True)
-
-
-async def anything_due(db: AsyncConnection, now_ms: int, runs_for_ms: int) -> bool:
-    """Whether time has done anything to any request that is to be written down."""
-    questions = (
-        and_(_t.state.in_(OPEN), _t.expires_at_ms <= now_ms),
-        # Hardly any is, and all may be open: found by its time, and not by a state that an index has too.
-        and_(_t.state.concat("").in_(OPEN), _t.requested_at_ms > now_ms + SKEW_MS),
-        _expires_soon(now_ms),
-        and_(_t.state == State.CLAIMED, _t.claimed_at_ms < now_ms - runs_for_ms),
-        _claimed_in_the_future(now_ms),
-    )
-    return bool(await db.scalar(select(or_(*(select(_t.id).where(each).exists() for each in questions)))))
-
-
-async def due(db: AsyncConnection, state: State, now_ms: int, limit: int) -> list[Request]:
-    """Requests of a state whose time is over, or of which nobody can tell: they were made later than now."""
-    found: dict[str, Request] = {}
-    for over in (_t.expires_at_ms <= now_ms, _t.requested_at_ms > now_ms + SKEW_MS):
-        query = select(approval_requests).where(_t.state == state, over).order_by(_t.expires_at_ms)
-        found |= {request.id: request for request in await _some(db, query, limit)}
-    return list(found.values())[:limit]
-
-
-async def approved_by(db: AsyncConnection, people: Collection[str], limit: int) -> list[Request]:
-    """Requests that one of these people approved and no call has claimed."""
-    query = select(approval_requests).where(_t.state == State.APPROVED, _t.decided_by.in_(people))
-    return await _some(db, query.order_by(_t.expires_at_ms), limit)
-
-
-async def expiring(db: AsyncConnection, now_ms: int, limit: int) -> list[Request]:
-    """Requests that wait, of whose time three quarters are gone, and that were not announced to expire."""
-    query = select(approval_requests).where(_expires_soon(now_ms)).order_by(_t.remind_at_ms)
-    return await _some(db, query, limit)
-
-
-async def claimed_before(db: AsyncConnection, before_ms: int, limit: int) -> list[Request]:
-    """What was claimed before that time and whose end nobody told."""
-    query = select(approval_requests).where(_t.state == State.CLAIMED, _t.claimed_at_ms < before_ms)
-    return await _some(db, query, limit)
-
-
-async def date_claims_anew(db: AsyncConnection, now_ms: int) -> None:
-    """Let what was claimed later than now have been claimed now: a clock was set back, and its time must end, too."""
-    await db.execute(update(approval_requests).where(_claimed_in_the_future(now_ms)).values(claimed_at_ms=now_ms))
-
-
 async def claimed_by(db: AsyncConnection, server: str, processes: Sequence[str]) -> list[Request]:
     """What processes of a server have claimed and whose end nobody told."""
     query = select(approval_requests).where(_t.state == State.CLAIMED, _t.server == server, _t.process.in_(processes))
@@ -388,26 +234,6 @@ async def newest_event(db: AsyncConnection) -> int:
     return int(await db.scalar(select(func.max(approval_events.c.seq))) or 0)
 
 
-async def newest_event_at(db: AsyncConnection) -> int:
-    """When the newest entry of the history was written, in milliseconds since the epoch; 0 while there is none."""
-    newest_first = select(approval_events.c.at_ms).order_by(approval_events.c.seq.desc())
-    return int(await db.scalar(newest_first.limit(1)) or 0)
-
-
-async def count_moved(db: AsyncConnection, after: int, until: int) -> dict[State, int]:
-    """How many requests came into each state with the entries after the one, up to the other."""
-    event = approval_events.c
-    counted = (event.seq > after, event.seq <= until, event.before != event.after)
-    query = select(event.after, func.count()).where(*counted).group_by(event.after)
-    return {State(row[0]): row[1] for row in await db.execute(query)}
-
-
-async def count_unknown(db: AsyncConnection, since_ms: int) -> int:
-    """How many requests have an unknown end that came since that time."""
-    query = select(func.count()).where(_t.state == State.UNKNOWN, _t.ended_at_ms >= since_ms)
-    return int(await db.scalar(query) or 0)
-
-
 async def moved_since(db: AsyncConnection, seq: int, limit: int) -> tuple[int, set[str]]:
     """The requests of which something was noted after that entry, and the newest entry looked at."""
     query = select(approval_events.c.seq, approval_events.c.request).where(approval_events.c.seq > seq)
@@ -433,46 +259,6 @@ async def _note(
         for id_, shown in requests
     ]
     await db.execute(insert(approval_events), rows)
-
-
-async def _some(db: AsyncConnection, query: Select[Any], limit: int) -> list[Request]:
-    return [request_of(row) for row in (await db.execute(query.limit(limit))).mappings()]
-
-
-async def _page(db: AsyncConnection, chosen: Select[Any], limit: int) -> Page:
-    """The requests that were chosen, by id and time, one more than a page has. Rows are long: few are read."""
-    places = [Place(row[1], row[0]) for row in await db.execute(chosen)]
-    found = await by_ids(db, [place.id for place in places[:limit]])
-    after = places[limit - 1] if len(places) > limit else None
-    return Page([found[place.id] for place in places[:limit]], after)
-
-
-def _newest_first(condition: ColumnElement[bool], which: Which, limit: int, after: Place | None) -> Select[Any]:
-    query = select(_t.id, _t.requested_at_ms).where(condition)
-    for column, value in ((_t.server, which.server), (_t.person, which.person), (_t.state, which.state)):
-        if value is not None:
-            query = query.where(column == value)
-    if after is not None:
-        earlier = _t.requested_at_ms < after.at_ms
-        query = query.where(or_(earlier, and_(_t.requested_at_ms == after.at_ms, _t.id < after.id)))
-    return query.order_by(_t.requested_at_ms.desc(), _t.id.desc()).limit(limit + 1)
-
-
-def _waits_for(sub: str, approver: ColumnElement[bool], now_ms: int) -> ColumnElement[bool]:
-    theirs = or_(_t.own, _t.person != sub)
-    return and_(_t.state == State.REQUESTED, approver, _t.expires_at_ms > now_ms, theirs)
-
-
-def _claimed_in_the_future(now_ms: int) -> ColumnElement[bool]:
-    return and_(_t.state == State.CLAIMED, _t.claimed_at_ms > now_ms + SKEW_MS)
-
-
-def _among(keys: Sequence[str]) -> ColumnElement[bool] | None:
-    return _t.approver.in_(keys) if keys else None
-
-
-def _expires_soon(now_ms: int) -> ColumnElement[bool]:
-    return and_(_t.state == State.REQUESTED, _t.remind_at_ms <= now_ms, _t.reminded_at_ms.is_(None))
 
 
 def request_of(row: RowMapping, events: tuple[Event, ...] = ()) -> Request:

@@ -7,30 +7,21 @@ takes 107 bytes for a socket's path (`unix(7)`), so a home that is too deep keep
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import hashlib
-import json
 import os
-import stat
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
-
-SOCKET_PATH_LIMIT = 100
-"""Bytes a socket's path may have here: the kernel's 107 less room for a temporary name beside it."""
+from pegboard_hub.common.files import locked as locked
+from pegboard_hub.common.files import replace_file as replace_file
+from pegboard_hub.common.folders import SOCKET_FOLDER_LIMIT, fingerprint, make, run_folder
+from pegboard_hub.common.folders import SOCKET_PATH_LIMIT as SOCKET_PATH_LIMIT
 
 KERNEL_PATH_LIMIT = 107
 """Bytes of a socket's path that the kernel takes (`unix(7)`)."""
-
-_SOCKET_FOLDER_LIMIT = 32
-_LONGEST_SOCKET = "/s/" + "x" * _SOCKET_FOLDER_LIMIT + "/xxxxxxxx-99.sock"
 
 FOLDERS = {
     "data": 0o700,
@@ -76,13 +67,13 @@ class Home:
         """
         root = Path(path).expanduser().absolute()
         try:
-            _make(root, 0o700)
+            make(root, 0o700)
             root = root.resolve()
             for name, mode in FOLDERS.items():
-                _make(root / name, mode)
-            run = _run_folder(root)
+                make(root / name, mode)
+            run = run_folder(root)
             for name, mode in _RUN_FOLDERS.items():
-                _make(run / name, mode)
+                make(run / name, mode)
         except OSError as error:
             raise unusable(root, error) from error
         return cls(root, run)
@@ -96,7 +87,7 @@ class Home:
     @property
     def instance(self) -> str:
         """Twelve characters that name this instance on this machine: two homes never share them."""
-        return _fingerprint(self.root)
+        return fingerprint(self.root)
 
     @property
     def instance_file(self) -> Path:
@@ -364,7 +355,7 @@ class Home:
     def socket(self, server: ServerName, replica: str = "") -> Path:
         """The socket of a server, or of a replica, in a folder that only the server and the edge may enter."""
         name = _file(server)
-        if len(name) > _SOCKET_FOLDER_LIMIT:
+        if len(name) > SOCKET_FOLDER_LIMIT:
             # A sign that no name has, and a digest too long to look for: nobody names a server so as to share it.
             name = f"{name[:11]}_{hashlib.sha256(name.encode()).hexdigest()[:20]}"
         return self.run / "s" / name / f"{replica or 'mcp'}.sock"
@@ -389,48 +380,11 @@ class Home:
 
     def add_server(self, server: ServerName) -> None:
         """Create the folders that belong to one server, where they are missing."""
-        _make(self.bundle(server).parent, 0o755)
-        _make(self.release(server), 0o755)
-        _make(self.spool(server), 0o700)
-        _make(self.state(server), 0o700)
-        _make(self.socket(server).parent, 0o755)
-
-
-def hub_names(count: int) -> tuple[str, ...]:
-    """What the hubs of an instance are called."""
-    return "hub", *(f"hub-{number}" for number in range(2, count + 1))
-
-
-def read_instance(home: Home) -> dict[str, Any]:
-    """What the last start of this home noted (`Home.instance_file`); empty where there was none.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-    """
-    try:
-        found = json.loads(home.instance_file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        mend = (
-            "say with --grants which servers are granted, and with --sign-in how people sign in (its file, or demo); "
-            "the next start writes it anew"
-        )
-        raise ConfigurationError(str(home.instance_file), ["cannot be read as JSON", mend]) from error
-    return found if isinstance(found, dict) else {}
-
-
-def noted(home: Home) -> dict[str, Any]:
-    """What the last start noted; empty when there is none that can be read."""
-    try:
-        return read_instance(home)
-    except ConfigurationError:
-        return {}
-
-
-def server_of(home: Home) -> str:
-    """The PostgreSQL that a home's data is in, without who signs in there; empty where the data is in the home."""
-    return str(noted(home).get("database") or "")
+        make(self.bundle(server).parent, 0o755)
+        make(self.release(server), 0o755)
+        make(self.spool(server), 0o700)
+        make(self.state(server), 0o700)
+        make(self.socket(server).parent, 0o755)
 
 
 def unusable(root: Path, error: OSError) -> ConfigurationError:
@@ -442,107 +396,6 @@ def unusable(root: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError(f"PEGBOARD_HOME {root}", [f"cannot be used ({what})", mend])
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Change a folder's files while no other process does: the folder itself is locked (flock).
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def replace_file(
-    path: Path, text: str, mode: int = 0o644, *, owner: tuple[int, int] | None = None, sync: bool = False
-) -> None:
-    """Write `text` to `path` so that a reader sees the old content or the new, never a part; parents are created.
-
-    `owner`, user and group id, has it from the first moment; by default it is who runs this. With `sync` it is on
-    the disk before this returns, and survives a loss of power.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            os.fchmod(handle, mode)
-            if owner is not None:
-                os.fchown(handle, *owner)
-            file.write(text)
-            if sync:
-                file.flush()
-                os.fsync(handle)
-        Path(name).replace(path)
-        if sync:
-            _sync_folder(path.parent)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _file(server: ServerName, replica: str = "") -> str:
     # A name has no `~`: no server's files can pass for those of another's replica.
     return f"{server.namespace}.{server.name}" + (f"~{replica}" if replica else "")
-
-
-def _fingerprint(root: Path) -> str:
-    return hashlib.sha256(str(root).encode()).hexdigest()[:12]
-
-
-def _make(folder: Path, mode: int) -> None:
-    """Create a folder with exactly this mode; one that exists is left as it is."""
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if folder.is_dir():
-            return  # another process of this instance was faster
-        raise
-    folder.chmod(mode)
-
-
-def _run_folder(root: Path) -> Path:
-    run = root / "run"
-    if len(os.fsencode(run)) + len(_LONGEST_SOCKET) <= SOCKET_PATH_LIMIT:
-        _make(run, 0o700)
-        return run
-    short = run.readlink() if run.is_symlink() else _short_base() / f"pegboard-{_fingerprint(root)}"
-    _make_private(short)
-    with contextlib.suppress(FileExistsError):
-        run.symlink_to(short)
-    return short
-
-
-def _short_base() -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return Path(runtime) if runtime and len(runtime) <= 40 and os.access(runtime, os.W_OK) else Path("/tmp")  # noqa: S108 - the folder below is checked
-
-
-def _make_private(folder: Path) -> None:
-    """Create a folder in a place where others may write too, and refuse one that somebody else put there."""
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    ours = found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
-    if not stat.S_ISDIR(found.st_mode) or not ours:
-        raise ConfigurationError(
-            str(folder),
-            [
-                "somebody else owns or may change this folder, so no socket goes there",
-                "remove it, or use a shorter PEGBOARD_HOME",
-            ],
-        )

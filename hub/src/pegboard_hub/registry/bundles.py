@@ -25,6 +25,7 @@ from pegboard.core.revoked import Revoked
 from pegboard.core.stops import Stops
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.common.runtimes import MACHINE, known_runtimes, runtime_of
+from pegboard_hub.common.waiting import Waiting
 from pegboard_hub.identity.keys import Keys
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
 from pegboard_hub.registry.store import bundle_versions, save_bundle_versions
@@ -93,6 +94,7 @@ class BundleWriter:
 
     Attributes:
         versions: the newest version of each edge's bundle that was written here, by consumer.
+        written: wakes those who wait for a consumer's bundle, by its name; also once it has none any more.
         signed_at: when all bundles were last signed, in seconds since the epoch; 0 before.
     """
 
@@ -143,6 +145,7 @@ class BundleWriter:
         self._now = 0.0
         self._refresh_of = 0.0
         self.versions: dict[str, int] = {}
+        self.written = Waiting(alone=True)
         self.signed_at = 0.0
 
     @property
@@ -165,7 +168,9 @@ class BundleWriter:
         """`write`, as far as it cannot wait: the edges' bundles, and those of servers that changed themselves."""
         async with self._one_at_a_time:
             # Bundles of thousands of servers take long: the loop goes on answering, and keys may rotate, meanwhile.
+            edges = set(self._edges)
             changed = await asyncio.to_thread(self._take_in, snapshot, now, refresh)
+            self.written.wake(edges - self._edges.keys())
             first = [edge for edge in self._edges if edge in self._due or edge in self._dated]
             return await self._write(first + changed[:PART])
 
@@ -274,6 +279,7 @@ class BundleWriter:
         async with self._database.read() as connection:
             known = await bundle_versions(connection, consumers)
         changed = await asyncio.to_thread(self._replace, consumers, known)
+        self.written.wake(consumers)
         if changed:
             async with self._database.write() as connection:
                 await save_bundle_versions(connection, changed)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from sqlalchemy import and_, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.model import Access, RegisteredServer, history
+from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.tables import history
 
 ActorKind = Literal["person", "operator", "file", "system", "service"]
 

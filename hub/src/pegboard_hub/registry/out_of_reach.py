@@ -45,7 +45,10 @@ def _approved(_server: RegisteredServer, _reviews: list[Outcome], _public_url: s
 
 
 def _retired(server: RegisteredServer, _reviews: list[Outcome], _public_url: str) -> str:
-    return ": ".join(filter(None, ("retired", server.lifecycle_why)))
+    # What is closed by its date says itself what takes its place.
+    named = server.successor is None or server.successor in server.lifecycle_why
+    instead = "" if named else f"; use {server.successor} instead"
+    return ": ".join(filter(None, ("retired", server.lifecycle_why))) + instead
 
 
 def _not_deployed(_server: RegisteredServer, _reviews: list[Outcome], _public_url: str) -> str:

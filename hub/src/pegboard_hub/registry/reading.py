@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.model import releases
+from pegboard_hub.registry.tables import releases
 
 
 class ReleasePlace(NamedTuple):

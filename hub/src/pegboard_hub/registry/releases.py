@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.model import releases
 from pegboard_hub.registry.reviews.model import State, reviews
+from pegboard_hub.registry.tables import releases
 
 
 @dataclass(frozen=True, slots=True)

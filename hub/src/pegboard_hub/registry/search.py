@@ -15,21 +15,14 @@ caller (or the caller is an insider of the server, who may see all). Order, numb
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
 
 from pegboard.core.caller import Caller
-from pegboard.core.errors import PegboardError
-from pegboard_hub.registry.folding import folded
 from pegboard_hub.registry.indexing import (
-    AFTER_TOOLS,
     FIRST_TOOL,
     RANKS,
     TOOLS,
@@ -40,64 +33,20 @@ from pegboard_hub.registry.indexing import (
     set_of,
     tool_texts,
 )
-from pegboard_hub.registry.listing import LISTINGS, Asker, Entities
+from pegboard_hub.registry.listing import LISTINGS, Asker
 from pegboard_hub.registry.model import RegisteredServer, Snapshot
+from pegboard_hub.registry.query import MOST_WORDS, Query, read_query, written
+from pegboard_hub.registry.ranking import Ranking
+from pegboard_hub.registry.strangers import Strangers
 from pegboard_hub.registry.visibility import SECURITY
 
-LONGEST_TEXT = 200
-MOST_WORDS = 8
-MOST_ITEMS = 200
 SERVERS_PER_REQUEST = 400
 """Servers whose tools are worked out for a caller in one request; what is worked out stays known."""
-
-MOST_PLACES = 500
-"""Places to call from, a surface and its channel, of which is remembered what strangers are listed."""
 
 MOST_VIEWS = 4000
 """Kinds of callers that are remembered; some 5 KB each with 10,000 servers."""
 
 FACETS = ("owner", "namespace", "sensitivity", "lifecycle")
-
-
-class QueryRefused(PegboardError):
-    """A query that gets no answer.
-
-    Attributes:
-        field: of `Query`, which is to blame.
-        message: what is wrong, a sentence.
-        mend: what to do, a sentence.
-    """
-
-    def __init__(self, field: str, message: str, mend: str) -> None:
-        self.field = field
-        self.message = message
-        self.mend = mend
-        super().__init__(f"{field}: {message} {mend}")
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is looked for. A filter that is empty lets everything through; of several values one must hold.
-
-    Attributes:
-        text: words, of which each must match; empty to browse in order of name.
-        owner: teams.
-        status: of the live status, as the catalogue's `states` has it.
-        usable_from: a surface: only servers that the caller may reach from there, were they not stopped. It is then
-            also the surface for which tools match.
-        cursor: `Found.next` of the page before, with everything else as it was.
-        limit: most items of a page, from 1 to `MOST_ITEMS`.
-    """
-
-    text: str = ""
-    owner: tuple[str, ...] = ()
-    namespace: tuple[str, ...] = ()
-    sensitivity: tuple[str, ...] = ()
-    lifecycle: tuple[str, ...] = ()
-    status: tuple[str, ...] = ()
-    usable_from: str | None = None
-    cursor: str | None = None
-    limit: int = 50
 
 
 @dataclass(frozen=True)
@@ -154,13 +103,6 @@ class Found:
         return self._facets()
 
 
-class _Position(NamedTuple):
-    """Where a page begins: after the server of that name among those of that rank; before all with an empty name."""
-
-    rank: int = 0
-    after: str = ""
-
-
 @dataclass(slots=True)
 class _View:
     """What one kind of caller may see: all who have the same groups and call from the same place.
@@ -206,7 +148,7 @@ class Catalogue:
         self._index = Index()
         self._listings = LISTINGS
         self._views: OrderedDict[tuple[object, ...], _View] = OrderedDict()
-        self._strangers = _Strangers()
+        self._strangers = Strangers()
         self._status: tuple[Mapping[str, str] | None, int, dict[str, int]] = (None, 0, {})
 
     def follow(self) -> Index:
@@ -220,7 +162,7 @@ class Catalogue:
         Raises:
             QueryRefused: with the field that is to blame.
         """
-        words, position = _read(query)
+        words, position = read_query(query)
         index = self.follow()
         # Where the caller is already, a bot stays in its channel.
         if query.usable_from not in (None, caller.surface) and caller.sub_type == "person":
@@ -240,11 +182,11 @@ class Catalogue:
         for word in found:
             matched &= word.by_facts
         complete = not words or self._work_out(asker, view)
-        search = _Search(index, found, allowed, view.sees, lambda place: self._mask(asker, view, place))
+        search = Ranking(index, found, allowed, view.sees, lambda place: self._mask(asker, view, place))
         places, next_ = search.page(position, query.limit, RANKS * MOST_WORDS if complete else FIRST_TOOL)
         return Found(
             items=tuple(self._hit(asker, view, found, place) for place in places),
-            next=None if next_ is None else _written(next_, query),
+            next=None if next_ is None else written(next_, query),
             counts=Counts((matched & allowed).bit_count(), known.bit_count()),
             _facets=lambda: self._facets(matched, filters),
         )
@@ -358,177 +300,3 @@ class Catalogue:
         if view.insider >> place & 1:
             return (1 << len(server.release.tools)) - 1 if server.release else 0
         return self._listings.mask(asker, server) if view.reachable >> place & 1 else 0
-
-
-class _Strangers:
-    """Servers whose tools are worked out for callers whom none of their policies names.
-
-    All such callers from one place are listed the same tools of a server. So what was worked out for the first of a
-    thousand people serves the others, but for the servers whose policies name one of their groups or themselves.
-    """
-
-    def __init__(self) -> None:
-        self._epoch, self._changes = -1, 0
-        self._named: dict[tuple[str, str], int] = {}
-        self._known: dict[tuple[object, ...], int] = {}
-
-    def known(self, index: Index, asker: Asker) -> int:
-        """The servers to which this caller is a stranger, and whose tools are worked out for such."""
-        self._follow(index)
-        named = 0
-        for principal in asker.principals:
-            named |= self._named.get(principal, 0)
-        return self._known.get(asker.place, 0) & ~named
-
-    def learn(self, index: Index, asker: Asker, worked_out: Mapping[int, Entities]) -> None:
-        """Note what was worked out for a caller.
-
-        Args:
-            index: where the servers stand.
-            asker: the caller.
-            worked_out: what the policies of each server name, by its place.
-        """
-        self._follow(index)
-        strange = [place for place, names in worked_out.items() if names.isdisjoint(asker.principals)]
-        for place in strange:
-            for name in worked_out[place]:
-                self._named[name] = self._named.get(name, 0) | 1 << place
-        if len(self._known) >= MOST_PLACES:
-            self._known.clear()
-        self._known[asker.place] = self._known.get(asker.place, 0) | set_of(strange, len(index.servers))
-
-    def _follow(self, index: Index) -> None:
-        if index.epoch != self._epoch or not index.keeps_since(self._changes):
-            self._named.clear()
-            self._known.clear()
-        elif changed := set_of(index.changed_since(self._changes), len(index.servers)):
-            self._known = {place: known & ~changed for place, known in self._known.items()}
-        self._epoch, self._changes = index.epoch, index.changes
-
-
-class _Search:
-    """One query's matches by rank.
-
-    A server may stand at several ranks at first: that of its facts, and those that its tools would give if the caller
-    may list them. Its real rank is worked out when a page comes to it, and it is told there alone.
-    """
-
-    def __init__(self, index: Index, words: list[Word], allowed: int, sees: int, mask: Callable[[int], int]) -> None:
-        self._index = index
-        self._facts = [(word.word, word.by_facts) for word in words]
-        self._mask = mask
-        self._ranked = {0: allowed}
-        self._by_tools = 0
-        self._real: dict[int, int | None] = {}
-        for word in words:
-            self._by_tools |= word.by_tools & sees
-            self._ranked = _summed(self._ranked, word, sees)
-
-    def page(self, position: _Position, limit: int, end: int) -> tuple[list[int], _Position | None]:
-        """Places from a position on, of ranks below `end`, and where the next page begins; None after the last."""
-        found: list[int] = []
-        reached = position.rank
-        for rank, place in self._from(position, end):
-            if self._by_tools >> place & 1 and self._rank(place) != rank:
-                continue
-            if len(found) == limit:
-                return found, _Position(reached, str(self._index.servers[found[-1]].name))
-            found.append(place)
-            reached = rank
-        goes_on = end < RANKS
-        return found, max(position, _Position(end)) if goes_on else None
-
-    def _from(self, position: _Position, end: int) -> Iterator[tuple[int, int]]:
-        names = self._index.servers
-        for rank in sorted(self._ranked):
-            if not position.rank <= rank < end:
-                continue
-            bits = self._ranked[rank]
-            if rank == position.rank and position.after:
-                low = _after(names, position.after)
-                bits = bits >> low << low
-            for place in members(bits):
-                yield rank, place
-
-    def _rank(self, place: int) -> int | None:
-        """The real rank of a server for this caller; None where a word matches nothing that they may know."""
-        if place not in self._real:
-            self._real[place] = self._worked_out(place)
-        return self._real[place]
-
-    def _worked_out(self, place: int) -> int | None:
-        mask, total = self._mask(place), 0
-        texts = _in(mask, tool_texts(self._index.columns[TOOLS].piece(place))) if mask else []
-        for word, by_facts in self._facts:
-            rank = self._index.rank_of_facts(place, word) if by_facts >> place & 1 else None
-            if texts and (rank is None or rank >= AFTER_TOOLS):
-                kinds = [kind for one in texts if word in one and (kind := kind_of(one, word)) is not None]
-                rank = FIRST_TOOL + min(kinds) if kinds else rank
-            if rank is None:
-                return None
-            total += rank
-        return total
-
-
-def _in(mask: int, texts: list[str]) -> list[str]:
-    return [one for number, one in enumerate(texts) if mask >> number & 1]
-
-
-def _summed(ranked: Mapping[int, int], word: Word, sees: int) -> dict[int, int]:
-    """The sums of what was ranked so far and another word."""
-    found: dict[int, int] = {}
-    for before, some in ranked.items():
-        for rank, bits in enumerate(word.ranks):
-            both = some & bits & sees if FIRST_TOOL <= rank < AFTER_TOOLS else some & bits
-            if both:
-                found[before + rank] = found.get(before + rank, 0) | both
-    return found
-
-
-def _after(servers: list[RegisteredServer], name: str) -> int:
-    """The first place whose server comes after `name`, whether or not there still is one of that name."""
-    low, high = 0, len(servers)
-    while low < high:
-        middle = (low + high) // 2
-        if str(servers[middle].name) <= name:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _read(query: Query) -> tuple[list[str], _Position]:
-    """The folded words of a query, each once, and where its page begins."""
-    if len(query.text) > LONGEST_TEXT:
-        raise QueryRefused("text", f"It is longer than {LONGEST_TEXT} characters.", "Search for fewer words.")
-    words = list(dict.fromkeys(filter(None, map(folded, query.text.split()))))
-    if len(words) > MOST_WORDS:
-        raise QueryRefused("text", f"It has more than {MOST_WORDS} words.", "Search for fewer words.")
-    if not 1 <= query.limit <= MOST_ITEMS:
-        raise QueryRefused(
-            "limit", f"It is not a number from 1 to {MOST_ITEMS}.", "Ask for fewer, then for the next."
-        )
-    return words, _Position() if query.cursor is None else _position(query.cursor, query)
-
-
-def _digest(query: Query) -> str:
-    """Of everything that must stay the same from one page to the next."""
-    asked = replace(query, cursor=None, limit=1)
-    values = [getattr(asked, name) for name in Query.__slots__]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
-
-
-def _written(position: _Position, query: Query) -> str:
-    text = json.dumps([_digest(query), *position], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str, query: Query) -> _Position:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        digest, rank, after = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        digest, rank, after = "", 0, ""
-    if type(rank) is not int or not isinstance(after, str) or digest != _digest(query):
-        raise QueryRefused("cursor", "It is not one of this query.", "Begin again without a cursor.")
-    return _Position(rank, after)

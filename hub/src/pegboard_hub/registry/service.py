@@ -13,6 +13,7 @@ from dataclasses import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.grants import GrantsFile, PublicRegistry, Reviews
+from pegboard_hub.common.waiting import Waiting
 from pegboard_hub.registry import store
 from pegboard_hub.registry.bundles import BundleWriter
 from pegboard_hub.registry.changes import Changing
@@ -66,6 +67,7 @@ class Registry:
         self._imported: Imported | None = None
         self._one_at_a_time = asyncio.Lock()
         self._untold = False
+        self._stands_by = False
         self._revoked = asyncio.Event()
         self._rest = asyncio.Event()
         self._dating_s = 0.0
@@ -81,6 +83,11 @@ class Registry:
     def bundles_signed_at(self) -> float:
         """When all bundles were last signed, in seconds since the epoch; 0 before."""
         return self._bundles.signed_at
+
+    @property
+    def written(self) -> Waiting:
+        """Who waits for a bundle of a consumer, by its name."""
+        return self._bundles.written
 
     def version_of(self, consumer: str) -> int | None:
         """The newest bundle of a consumer that this hub has written or seen; None where it has done neither."""
@@ -178,11 +185,13 @@ class Registry:
 
     async def follow_tables(self) -> bool:
         """Take over what another replica changed; true when it changed something."""
-        async with self._database.read() as connection:
-            newest = await self._newest(connection)
-        if newest is self.current:
-            return False
-        self.current = newest.with_servers({}, newest.seq)
+        # What this hub changes meanwhile must not be taken back by what was read before.
+        async with self._one_at_a_time:
+            async with self._database.read() as connection:
+                newest = await self._newest(connection)
+            if newest is self.current:
+                return False
+            self.current = newest.with_servers({}, newest.seq)
         return True
 
     async def resign(self) -> None:
@@ -248,6 +257,9 @@ class Registry:
                 if not self._leads():
                     await self._stand_by()
                     continue
+                if self._stands_by:
+                    await self._take_over_places()
+                    self._stands_by = False
                 # What another hub changed, this one tells edge and servers.
                 self._untold = self._untold or followed
                 await self.refresh()
@@ -261,9 +273,24 @@ class Registry:
     async def _stand_by(self) -> None:
         """Know the grants file, and take nothing over: who comes to lead looks at everything anew, and signs it."""
         self._imported = None
+        self._stands_by = True
         fault = await self._sources.follow()
         if fault != self.current.fault:
             self.current = replace(self.current, fault=fault)
+
+    async def _take_over_places(self) -> None:
+        """Know where the hub that led before has placed replicas: no history tells those that stand by."""
+        async with self._one_at_a_time:
+            async with self._database.read() as connection:
+                placed = await store.placed(connection)
+            known = {name: server for name, server in self.current.servers.items() if name in placed}
+            moved = {
+                name: replace(server, endpoints=placed[name])
+                for name, server in known.items()
+                if server.endpoints != placed[name]
+            }
+            if moved:
+                self.current = self.current.with_servers(moved, self.current.seq)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Changing]:

@@ -14,12 +14,8 @@ from pegboard.core.bundle import Endpoint
 from pegboard.core.manifest import Manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import ToolDeclaration
-from pegboard_hub.registry.model import (
-    Access,
-    Lifecycle,
-    RegisteredServer,
-    Release,
-    Required,
+from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Required
+from pegboard_hub.registry.tables import (
     approval_requirements,
     bundles,
     grants,
@@ -79,7 +75,18 @@ async def place_server(connection: AsyncConnection, server: RegisteredServer) ->
     await connection.execute(update(servers).where(servers.c.name == str(server.name)).values(endpoints=told))
 
 
+async def placed(connection: AsyncConnection) -> dict[str, tuple[Endpoint, ...]]:
+    """Where the replicas of each submitted server answer, by its name."""
+    query = select(servers.c.name, servers.c.endpoints).where(servers.c.submitted)
+    return {row.name: _endpoints(row) for row in await connection.execute(query)}
+
+
+def _endpoints(row: Any) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint.model_validate(each) for each in row.endpoints)
+
+
 def _row(server: RegisteredServer) -> dict[str, Any]:
+    """What changes of a server by its history; where its replicas answer is not of it."""
     return {
         "name": str(server.name),
         "source": server.source,
@@ -100,7 +107,6 @@ def _row(server: RegisteredServer) -> dict[str, Any]:
         "submitted": server.submitted,
         "ends_at_ms": server.ends_at_ms,
         "successor": server.successor,
-        "endpoints": [each.model_dump(mode="json") for each in server.endpoints],
     }
 
 
@@ -292,7 +298,7 @@ async def _load(connection: AsyncConnection, known: Known, names: Collection[str
             submitted=row.submitted,
             ends_at_ms=row.ends_at_ms,
             successor=row.successor,
-            endpoints=tuple(Endpoint.model_validate(each) for each in row.endpoints),
+            endpoints=_endpoints(row),
         )
         for row in rows
     ]

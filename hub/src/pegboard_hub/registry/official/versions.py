@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard_hub.registry.model import history, releases
+from pegboard_hub.registry.tables import history, releases
 
 
 @dataclass(frozen=True, slots=True)

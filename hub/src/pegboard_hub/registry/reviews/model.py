@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from pegboard_hub.registry.model import ACTOR_LENGTH, Access, RegisteredServer
+from pegboard_hub.registry.model import Access, RegisteredServer
+from pegboard_hub.registry.tables import ACTOR_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, insert, or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.registry.history import RESUME, STOP
-from pegboard_hub.registry.model import Access, RegisteredServer, history, releases
+from pegboard_hub.registry.model import Access, RegisteredServer
 from pegboard_hub.registry.reviews.model import (
     Comment,
     Difference,
@@ -26,6 +26,7 @@ from pegboard_hub.registry.reviews.model import (
     subject_of,
 )
 from pegboard_hub.registry.reviews.rules import ACCESS, access_differences, needed_of
+from pegboard_hub.registry.tables import history, releases
 
 TAKE_BACK = "take back to draft"
 GRANT = "grant"

@@ -10,6 +10,15 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _artifacts()
+    _submissions()
+    _events()
+    _deployments()
+    _replicas()
+    _servers()
+
+
+def _artifacts() -> None:
     op.create_table(
         "artifacts",
         sa.Column("digest", sa.String(length=64), nullable=False, comment="SHA-256 of the content"),
@@ -19,6 +28,9 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_artifacts")),
     )
+
+
+def _submissions() -> None:
     op.create_table(
         "submissions",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -56,6 +68,9 @@ def upgrade() -> None:
     op.create_index("ix_submissions_release", "submissions", ["server", "release"], unique=False)
     op.create_index("ix_submissions_server", "submissions", ["server", "created_at_ms"], unique=False)
     op.create_index("ix_submissions_state", "submissions", ["state"], unique=False)
+
+
+def _events() -> None:
     op.create_table(
         "submission_events",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -71,6 +86,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_submission_events")),
     )
     op.create_index("ix_submission_events", "submission_events", ["submission", "seq"], unique=False)
+
+
+def _deployments() -> None:
     op.create_table(
         "deployments",
         sa.Column("server", sa.String(length=65), nullable=False),
@@ -103,6 +121,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["server"], ["servers.name"], name=op.f("fk_deployments_server_servers")),
         sa.PrimaryKeyConstraint("server", name=op.f("pk_deployments")),
     )
+
+
+def _replicas() -> None:
     op.create_table(
         "replicas",
         sa.Column("server", sa.String(length=65), nullable=False),
@@ -119,6 +140,9 @@ def upgrade() -> None:
         sa.Column("seen_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("server", "release", "id", name=op.f("pk_replicas")),
     )
+
+
+def _servers() -> None:
     op.add_column(
         "servers",
         sa.Column(
