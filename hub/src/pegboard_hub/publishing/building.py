@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import and_, case, func, or_, outerjoin, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, outerjoin, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.publishing import Artifact, State, Trouble, sha256
@@ -20,7 +20,7 @@ from pegboard_hub.publishing.model import submissions
 from pegboard_hub.publishing.orders import CLAIM_S, BuildOrder, BuildResult, Progress, Told
 from pegboard_hub.publishing.submissions import Submission, find
 from pegboard_hub.publishing.transitions import move, tell
-from pegboard_hub.registry.model import servers
+from pegboard_hub.registry.tables import servers
 
 MOST_ATTEMPTS: Final = 5
 """How often an order is given out: by then its trouble is no passing one."""
@@ -29,6 +29,9 @@ PAUSE_MS: Final = 5_000
 """Before the second attempt, in milliseconds; twice as long before each later one."""
 
 LONGEST_PAUSE_MS: Final = PAUSE_MS * 2**MOST_ATTEMPTS
+
+LATELY_MS: Final = 24 * 3600 * 1000
+"""Of a team for which nothing was submitted for so long it does not matter when it was built for, in milliseconds."""
 
 BUILDING: Final = "building"
 WAITING: Final = "waiting for a builder"
@@ -92,17 +95,17 @@ async def _in_turn(connection: AsyncConnection, now_ms: int, gone: Collection[st
         .order_by(submissions.c.created_at_ms, submissions.c.id)
     )
     found = list(await connection.execute(waiting))
-    if len({row.team for row in found}) < 2:
+    teams = sorted({row.team for row in found})
+    if len(teams) < 2:
         return found
-    under_way = func.sum(case((and_(submitted, ~free), 1), else_=0))
-    had = (
-        select(team, under_way, func.coalesce(func.max(heard), 0))
-        .select_from(owned)
-        .where(team.in_(sorted({row.team for row in found})))
-        .group_by(team)
-    )
-    turn = {name: (count, last) for name, count, last in await connection.execute(had)}
-    return sorted(found, key=lambda row: turn[row.team])
+
+    async def by_team(what: ColumnElement[int], which: ColumnElement[bool]) -> dict[str, int]:
+        counted = select(team, what).select_from(owned).where(team.in_(teams), which).group_by(team)
+        return {name: int(count or 0) for name, count in await connection.execute(counted)}
+
+    under_way = await by_team(func.count(), and_(submitted, ~free))
+    last = await by_team(func.max(heard), submissions.c.created_at_ms > now_ms - LATELY_MS)
+    return sorted(found, key=lambda row: (under_way.get(row.team, 0), last.get(row.team, 0)))
 
 
 async def progress(connection: AsyncConnection, id_: str, word: Progress, now_ms: int) -> None:

@@ -50,12 +50,13 @@ class Counting:
         counted_at, compared = self._counted.get(now.server, (0, None))
         if compared is not None and counted_at >= now.updated_at_ms and at - counted_at < COUNT_S * 1000:
             return compared
-        since = now.since_ms
+        since, lately = now.since_ms, now.since_ms - watching.BEFORE_MS
         until = at + 1 if now.stage is Stage.STEPPING else since
         compared = watching.compare(
             await watching.figures(connection, now.server, after.release, since, at + 1, at),
-            await watching.figures(connection, now.server, before.release, since - watching.BEFORE_MS, until, at),
+            await watching.figures(connection, now.server, before.release, lately, until, at),
             rollout,
+            await watching.only_caller(connection, now.server, lately),
         )
         self._counted[now.server] = (at, compared)
         return compared

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, delete, func, select, update
+from sqlalchemy import Row, and_, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.manifest import Manifest
@@ -16,7 +16,7 @@ from pegboard.core.release import Declaration
 from pegboard_hub.publishing.model import artifact_uses, deployments, replicas, submission_events, submissions
 from pegboard_hub.publishing.orders import Observed, Replica
 from pegboard_hub.publishing.rollout import Deployment, Running, Stage
-from pegboard_hub.registry.model import releases
+from pegboard_hub.registry.tables import releases
 from pegboard_hub.storage.database import batches, insert_and_tell_new, insert_new
 
 FOLLOWED: Final = "followed from a folder"
@@ -103,17 +103,19 @@ async def deployables(connection: AsyncConnection, ids: Collection[str]) -> dict
 
 async def last_good(connection: AsyncConnection, server: str, besides: Collection[str]) -> str | None:
     """The submission that was live last and was not rolled back, besides some."""
+    event = submission_events.c
     was_live = (
-        select(submission_events.c.submission, func.max(submission_events.c.seq).label("seq"))
-        .where(submission_events.c.state == State.LIVE)
-        .group_by(submission_events.c.submission)
+        select(event.submission, func.max(event.seq).label("seq"))
+        .join(submissions, submissions.c.id == event.submission)
+        .where(submissions.c.server == server, event.state == State.LIVE)
+        .group_by(event.submission)
         .subquery()
     )
     # Whatever was live before its server was followed from a folder for a while is of another time.
     followed = (
-        select(func.coalesce(func.max(submission_events.c.seq), 0))
-        .join(submissions, submissions.c.id == submission_events.c.submission)
-        .where(submissions.c.server == server, submission_events.c.step == FOLLOWED)
+        select(func.coalesce(func.max(event.seq), 0))
+        .join(submissions, submissions.c.id == event.submission)
+        .where(submissions.c.server == server, event.step == FOLLOWED)
         .scalar_subquery()
     )
     query = (
@@ -124,7 +126,7 @@ async def last_good(connection: AsyncConnection, server: str, besides: Collectio
             submissions.c.state == State.SUPERSEDED,
             submissions.c.id.not_in(sorted(besides)),
             was_live.c.seq > followed,
-            submissions.c.id.in_(select(artifact_uses.c.submission)),
+            exists().where(artifact_uses.c.submission == submissions.c.id),
         )
         .order_by(was_live.c.seq.desc())
         .limit(1)
@@ -143,14 +145,15 @@ async def live_before(
     connection: AsyncConnection, server: str, submission: str, created_at_ms: int
 ) -> Deployable | None:
     """The newest submission before another that ever was live; None where there is none."""
-    was_live = select(submission_events.c.submission).where(submission_events.c.state == State.LIVE)
+    event = submission_events.c
+    was_live = exists().where(event.submission == submissions.c.id, event.state == State.LIVE)
     query = (
         select(submissions.c.id)
         .where(
             submissions.c.server == server,
             submissions.c.id != submission,
             submissions.c.created_at_ms <= created_at_ms,
-            submissions.c.id.in_(was_live),
+            was_live,
         )
         .order_by(submissions.c.created_at_ms.desc())
         .limit(1)

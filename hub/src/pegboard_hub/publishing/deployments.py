@@ -50,11 +50,17 @@ LOOK_S: Final = 0.5
 MOST_TRIES: Final = 20
 """How often a move may fail in a row, for a fault of the hub's own, before its candidate is given up."""
 
+SAID_EVERY: Final = 100
+"""Of so many failures in a row one is logged: they come twice a second."""
+
 _CANNOT: Final = Trouble(
     step="deploying",
     what="The hub could not bring it on its way.",
     mend="Tell the platform team the submission's id: the hub's log says why. What was live goes on.",
 )
+
+SPARE: Final = 100
+"""Releases that are known although no deployment names them: each has all that its code declares."""
 
 MOST_MOVES: Final = 8
 """Of one server in one look: more of them in a row are none that somebody meant."""
@@ -153,7 +159,7 @@ class Deployments:
 
     async def keep(self) -> None:
         """Make the moves that are due, until cancelled. What fails is logged and tried again."""
-        led = False
+        led = away = False
         while True:
             try:
                 leads = self._leads()
@@ -163,7 +169,11 @@ class Deployments:
                     await self.look()
                 else:
                     await self._stand_by()
-                led = leads
+                led, away = leads, False
+            except StorageUnavailable as error:
+                if not away:
+                    log.warning("deployments wait for the database: %s", error)
+                away = True
             except Exception:
                 log.exception("deployments could not be looked at, and are again")
             with suppress(TimeoutError):
@@ -178,6 +188,7 @@ class Deployments:
             found = await store.load(connection)
             await self.learn(connection, _submissions(found.values()))
             await self._heard.follow(connection)
+        self._let_go_of_others(found)
         self._judge(found)
 
     async def look(self) -> None:
@@ -187,18 +198,22 @@ class Deployments:
             waiting = await store.approved(connection)
             await self.learn(connection, [*_submissions(found.values()), *(ids[0] for ids in waiting.values())])
         busy = {name for name, each in found.items() if each.stage is not Stage.SETTLED or each.leaving}
-        for server in sorted(busy | waiting.keys() | self._left_pipeline(found)):
+        busy |= waiting.keys() | self._left_pipeline(found)
+        for server in sorted(busy):
             try:
                 await self._advance(server)
                 self._failed.pop(server, None)
             except StorageUnavailable:
                 raise
             except Exception:
-                log.exception("a deployment could not be moved, and is tried again", extra={"server": server})
+                if self._failed[server] % SAID_EVERY == 0:
+                    log.exception("a deployment could not be moved, and is tried again", extra={"server": server})
                 self._failed[server] += 1
-        async with self._database.read() as connection:
-            found = await store.load(connection)
-            await self.learn(connection, _submissions(found.values()))
+        if busy:
+            async with self._database.read() as connection:
+                found = await store.load(connection)
+                await self.learn(connection, _submissions(found.values()))
+        self._let_go_of_others(found)
         if self._is_as_it_was(found):
             return
         await self._place(found)
@@ -251,7 +266,7 @@ class Deployments:
             async with self._database.read() as connection:
                 now = await store.find(connection, server)
                 seen = await self._see(connection, now)
-            if not seen.submitted and now.live is not None:
+            if not seen.submitted and (now.live or now.candidate):
                 async with self._registry.changing() as changing:
                     await leave(changing, changing.server(server))
                 continue
@@ -304,6 +319,7 @@ class Deployments:
         """
         async with self._registry.changing() as changing:
             after = await self._with_way_back(changing, now, following)
+            await self.learn(changing.connection, _submissions([now, after]))
             check(await store.change(changing.connection, now, after, changing.now_ms))
             made = replace(following, after=after)
             await write(Making(changing, now, made, actor, why, self.known, self._serve))
@@ -366,16 +382,16 @@ class Deployments:
         async with self._database.read() as connection:
             now = await store.find(connection, server)
             await self.learn(connection, _submissions([now]))
-            subject = self.known.get(now.candidate or now.live or "")
+            known = {id_: self.known[id_] for id_ in _submissions([now]) if id_ in self.known}
+            subject = known.get(now.candidate or now.live or "")
             rollout = subject.manifest.rollout if subject else Rollout()
             at = self._now_ms()
-            compared = await self._counting.compare(connection, now, self.known, rollout, at)
+            compared = await self._counting.compare(connection, now, known, rollout, at)
             busy = await watching.calls_per_minute(connection, server, at)
-            running = self.running(now)
+            running = {id_: self._heard.of(server, each.release) for id_, each in known.items()}
             if not self._leads():
                 kept = await store.load_running(connection, server)
-                running = {id_: kept.get((server, self.known[id_].release), NOTHING) for id_ in running}
-        known = {id_: self.known[id_] for id_ in _submissions([now]) if id_ in self.known}
+                running = {id_: kept.get((server, each.release), NOTHING) for id_, each in known.items()}
         return Standing(now, known, running, compared, busy)
 
     @property
@@ -395,6 +411,12 @@ class Deployments:
         """Know these submissions, as far as they can run: they never change again."""
         if missing := {id_ for id_ in ids if id_ not in self.known}:
             self.known |= await store.deployables(connection, missing)
+
+    def _let_go_of_others(self, found: Mapping[str, Deployment]) -> None:
+        """Forget what no deployment names any more; it is read again where somebody wants to go back to it."""
+        named = set(_submissions(found.values()))
+        if len(self.known) > 2 * len(named) + SPARE:
+            self.known = {id_: each for id_, each in self.known.items() if id_ in named}
 
     def running(self, now: Deployment) -> dict[str, Running]:
         """What runs of a deployment, by submission."""

@@ -58,7 +58,3 @@ class PublishingRefused(PegboardError):
 
 class ClaimLost(PegboardError):
     """An order that is not, or no longer, this builder's: what it made is not taken."""
-
-
-class ResultRefused(PegboardError):
-    """A builder told of something that cannot be. The submission has failed with it."""

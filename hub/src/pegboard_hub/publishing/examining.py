@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pegboard.core.archive import ArchiveRefused, unpack
-from pegboard.core.check import Allowed, OtherServer, PackageFacts, Subject, check
+from pegboard.core.check import Allowed, OtherServer, Subject, check
+from pegboard.core.check.facts import Known, from_json
 from pegboard.core.declared import declaration_problems
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.names import ServerName
@@ -173,15 +174,9 @@ def _subject(case: Case, project: Project) -> Subject:
     )
 
 
-def packages_of(told: Mapping[str, Any] | None) -> dict[tuple[str, str], PackageFacts] | None:
+def packages_of(told: Mapping[str, Any] | None) -> Known | None:
     """What a builder told of packages, by name and version; None where nothing of it can be read."""
-    advisories = (told or {}).get("advisories") or {}
     try:
-        known = _FACTS.validate_python(advisories)
-    except ValidationError:
+        return from_json((told or {}).get("advisories") or {}) or None
+    except ValueError:
         return None
-    found = {(name, version): facts for name, versions in known.items() for version, facts in versions.items()}
-    return found or None
-
-
-_FACTS = TypeAdapter(dict[str, dict[str, PackageFacts]])

@@ -42,51 +42,71 @@ REVIEW: Final = "review"
 FURTHER: Final = (State.CHECKED, State.IN_REVIEW, State.APPROVED, State.DEPLOYING, State.LIVE)
 """Where a newer submission must have come for an older one to be of no use any more."""
 
+TAKEN_BACK: Final = (State.SUBMITTED, State.BUILT, State.CHECKED, State.IN_REVIEW, State.APPROVED)
+"""States in which a submission can be taken back: nothing of it runs yet."""
+
 _WAITS: Final = (State.CHECKED, State.IN_REVIEW)
-_FOLLOW: Final = (State.IN_REVIEW, State.FAILED)
 
 
-async def hand_over(changing: Changing, file: GrantsFile, submission: Submission) -> State | None:
-    """Take a checked release over into the registry; where it is then, and None where it was not checked any more."""
-    connection, now_ms, name = changing.connection, changing.now_ms, submission.server
-    if await submissions.newer(connection, submission, FURTHER):
+async def hand_over(changing: Changing, file: GrantsFile, submission: Submission) -> list[str]:
+    """Take a checked release over into the registry; gives the submissions that moved, itself before all others."""
+    if await submissions.newer(changing.connection, submission, FURTHER):
         moved = await _supersede(changing, submission, "a newer one was submitted and checked meanwhile")
-        return State.SUPERSEDED if moved else None
-    server = changing.server(name)
+        return [submission.id] if moved else []
+    server = changing.server(submission.server)
     if why := _closed(server):
-        trouble = Trouble(step=REVIEW, what=why, mend="Bring the server back, and submit the release again.")
-        failed = await move(
-            connection,
-            submission.id,
-            State.CHECKED,
-            State.FAILED,
-            trouble.step,
-            now_ms,
-            what=trouble.what,
-            trouble=trouble.model_dump(mode="json"),
-        )
-        return State.FAILED if failed else None
+        moved = await _fail_closed(changing, submission, why)
+        return [submission.id] if moved else []
     assert submission.declaration is not None  # noqa: S101 - it is checked
     declared = Release.of(submission.declaration)
-    following = Following(changing, file, await store.imported(connection))
-    waits = await following.take_submitted(name, declared, submission.actor, submission.provenance.message)
-    for older in await submissions.listed(connection, name, _WAITS):
-        if older.created_at_ms < submission.created_at_ms:
-            await _supersede(changing, older, f"release {declared.digest[:12]} takes its place")
-    if waits:
-        return await _waits(changing, submission)
-    approval = await _covered(changing, file, name)
-    done = await move(
-        connection,
+    following = Following(changing, file, await store.imported(changing.connection))
+    waits = await following.take_submitted(
+        submission.server, declared, submission.actor, submission.provenance.message
+    )
+    older = await _take_place(changing, submission, declared)
+    moved = await (_waits(changing, submission) if waits else _approve(changing, file, submission))
+    return [*([submission.id] if moved else []), *older]
+
+
+async def _fail_closed(changing: Changing, submission: Submission, why: str) -> bool:
+    trouble = Trouble(step=REVIEW, what=why, mend="Bring the server back, and submit the release again.")
+    return await move(
+        changing.connection,
+        submission.id,
+        State.CHECKED,
+        State.FAILED,
+        trouble.step,
+        changing.now_ms,
+        what=trouble.what,
+        trouble=trouble.model_dump(mode="json"),
+    )
+
+
+async def _take_place(changing: Changing, submission: Submission, declared: Release) -> list[str]:
+    """End the older ones that wait; gives them."""
+    found = await submissions.listed(changing.connection, submission.server, _WAITS)
+    return [
+        older.id
+        for older in found
+        if older.created_at_ms < submission.created_at_ms
+        and await _supersede(changing, older, f"release {declared.digest[:12]} takes its place")
+    ]
+
+
+async def _approve(changing: Changing, file: GrantsFile, submission: Submission) -> bool:
+    """Approve what no review is concerned by."""
+    server = changing.server(submission.server)
+    approval = await _covered(changing, file, submission.server)
+    return await move(
+        changing.connection,
         submission.id,
         State.CHECKED,
         State.APPROVED,
         "waiting for its turn to be deployed",
-        now_ms,
+        changing.now_ms,
         what="nothing that a review looks at differs" if reviewed(file, server) else "nobody reviews its namespace",
         access=submissions.told(approval),
     )
-    return State.APPROVED if done else None
 
 
 async def _covered(changing: Changing, file: GrantsFile, name: str) -> Approval | None:
@@ -98,7 +118,7 @@ async def _covered(changing: Changing, file: GrantsFile, name: str) -> Approval 
     return None if adds is None else Approval(adds, together(server.granted, adds))
 
 
-async def _waits(changing: Changing, submission: Submission) -> State | None:
+async def _waits(changing: Changing, submission: Submission) -> bool:
     server = changing.server(submission.server)
     found = await round_of(changing.connection, server)
     kinds = ", ".join(TITLES[kind] for kind in found)
@@ -111,15 +131,10 @@ async def _waits(changing: Changing, submission: Submission) -> State | None:
         changing.now_ms,
         what=f"reviews: {kinds}",
     )
-    if not moved:
-        return None
-    # The same release again, to which somebody said no: nothing is asked anew.
-    again = replace(submission, state=State.IN_REVIEW)
-    return State.FAILED if await _rejected(changing, server, again) else State.IN_REVIEW
-
-
-TAKEN_BACK: Final = (State.SUBMITTED, State.BUILT, State.CHECKED, State.IN_REVIEW, State.APPROVED)
-"""States in which a submission can be taken back: nothing of it runs yet."""
+    if moved:
+        # The same release again, to which somebody said no: nothing is asked anew.
+        await _rejected(changing, server, replace(submission, state=State.IN_REVIEW))
+    return moved
 
 
 async def take_back(changing: Changing, submission: Submission, actor: Actor, why: str) -> bool:
@@ -166,10 +181,23 @@ async def settle(changing: Changing) -> list[str]:
         if not server.submitted:
             moved += await leave(changing, server)
             continue
-        for each in await submissions.listed(changing.connection, str(server.name), _FOLLOW):
+        for each in await _following(changing, server):
             if await _settle_alone(changing, server, each):
                 moved.append(each.id)
     return moved
+
+
+async def _following(changing: Changing, server: RegisteredServer) -> list[Submission]:
+    """What waits for people, and what they said no to where it is the last of the release that still waits.
+
+    Of all others that failed, however many there are, nobody opens a review again.
+    """
+    connection, name = changing.connection, str(server.name)
+    found = await submissions.listed(connection, name, (State.IN_REVIEW,))
+    if server.waiting is None:
+        return found
+    newest = await submissions.listed(connection, name, release=server.waiting.digest, limit=1)
+    return found + [each for each in newest if each.state is State.FAILED]
 
 
 async def _settle_alone(changing: Changing, server: RegisteredServer, submission: Submission) -> bool:
@@ -201,10 +229,9 @@ async def _settle_alone(changing: Changing, server: RegisteredServer, submission
 async def _settle(changing: Changing, server: RegisteredServer, submission: Submission) -> bool:
     if submission.release is None:
         return False
-    waits = server.waiting is not None and server.waiting.digest == submission.release
     if submission.state is State.FAILED:
-        return waits and await _reopened(changing, server, submission)
-    if waits:
+        return await _reopened(changing, server, submission)
+    if server.waiting is not None and server.waiting.digest == submission.release:
         return await _rejected(changing, server, submission)
     if await store.is_approved(changing.connection, submission.server, submission.release):
         return await _approved(changing, server, submission)
@@ -258,9 +285,6 @@ async def _rejected(changing: Changing, server: RegisteredServer, submission: Su
 async def _reopened(changing: Changing, server: RegisteredServer, submission: Submission) -> bool:
     if submission.trouble is None or submission.trouble.step != REVIEW or _no(await _round(changing, server)):
         return False
-    same = await submissions.listed(changing.connection, submission.server, release=submission.release, limit=1)
-    if same[0].id != submission.id:
-        return False  # it was submitted again since: that one waits
     return await move(
         changing.connection,
         submission.id,

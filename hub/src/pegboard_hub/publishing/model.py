@@ -18,7 +18,7 @@ from sqlalchemy import (
     false,
 )
 
-from pegboard_hub.registry.model import ACTOR_LENGTH, SERVER_LENGTH
+from pegboard_hub.registry.tables import ACTOR_LENGTH, SERVER_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 _COUNTED = BigInteger().with_variant(Integer, "sqlite")

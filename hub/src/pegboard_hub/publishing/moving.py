@@ -12,7 +12,7 @@ from typing import Any, Final
 from pegboard.core.publishing import State
 from pegboard_hub.publishing import deployment_store as store
 from pegboard_hub.publishing.deployment_store import Deployable
-from pegboard_hub.publishing.rollout import Deployment, Move, Next, Stage
+from pegboard_hub.publishing.rollout import LOOK, Deployment, Move, Next, Stage
 from pegboard_hub.publishing.transitions import move, tell
 from pegboard_hub.registry.changes import Changing
 from pegboard_hub.registry.history import PEGBOARD, Actor
@@ -141,7 +141,7 @@ async def _switch(making: Making) -> None:
 
 async def _back(making: Making) -> None:
     left, live, what = some(making.now.live), some(making.following.after.live), making.what
-    trouble = {"step": "watching", "what": making.following.what, "mend": "Mend it, and submit it again."}
+    trouble = {"step": "watching", "what": making.following.what, "mend": LOOK}
     rolled = State.ROLLED_BACK
     await making.move(left, State.LIVE, rolled, rolled.value, what=what, who=making.by, trouble=trouble)
     again = f"{making.digits(left)} was rolled back: {what}"

@@ -200,7 +200,6 @@ class Desired(BaseModel):
 
 
 ReplicaState = Literal["starting", "ready", "asleep", "failing", "stopping"]
-REPLICA_STATES: Final = ("starting", "ready", "asleep", "failing", "stopping")
 
 
 class Replica(BaseModel):

@@ -53,18 +53,23 @@ async def sign_anew(
     if count:
         told()
     after = ""
-    while True:
-        async with database.read() as connection:
-            part = await submissions.signed(connection, after)
-        if not part:
-            break
-        count += await _sign(database, signing, now_ms, part, serving=False)
-        after = part[-1].id
+    while part := await _signed(database, after):
+        # Of all releases that ever were signed hardly any is to be signed anew: no other is read.
+        if others := [id_ for id_, signature in part if not signing.believes(signature)]:
+            async with database.read() as connection:
+                found = await submissions.found(connection, others)
+            count += await _sign(database, signing, now_ms, found, serving=False)
+        after = part[-1][0]
     signing.settled(keys)
     if count:
         log.info("releases were signed anew", extra={"releases": count})
         told()
     return count
+
+
+async def _signed(database: Database, after: str) -> list[tuple[str, str]]:
+    async with database.read() as connection:
+        return await submissions.signatures(connection, after)
 
 
 async def _sign(

@@ -287,9 +287,9 @@ def _starting(now: Deployment, seen: Seen) -> Next | None:
 def _stepping(now: Deployment, seen: Seen) -> Next | None:
     found = seen.of(now.candidate)
     if trouble := _failing(found):
-        return _fail(now, seen, Trouble(step=f"at {now.percent} percent", what=trouble, mend=_LOOK))
+        return _fail(now, seen, Trouble(step=f"at {now.percent} percent", what=trouble, mend=LOOK))
     if seen.worse:
-        return _fail(now, seen, Trouble(step=f"at {now.percent} percent", what=seen.worse, mend=_LOOK))
+        return _fail(now, seen, Trouble(step=f"at {now.percent} percent", what=seen.worse, mend=LOOK))
     if now.paused or now.until_ms is None or seen.now_ms < now.until_ms:
         return None
     return _step_or_switch(now, seen)
@@ -408,7 +408,8 @@ def _settled(now: Deployment, seen: Seen) -> Deployment:
     )
 
 
-_LOOK: Final = "Look at its logs, mend it, and submit it again."
+LOOK: Final = "Look at its logs, mend it, and submit it again."
+"""What an author does about most that can happen to a release."""
 
 
 def _failing(found: Running) -> str:
@@ -429,4 +430,4 @@ def _never_ready(found: Running, seen: Seen) -> Trouble:
         return Trouble(step="starting", what=what, mend="Ask the operators: `pegboard status` shows the runtime.")
     said = f": {found.last_words}" if found.last_words else ""
     what = f"{found.ready(seen.now_ms)} of {seen.needed} replicas were ready {limit}{said}"
-    return Trouble(step="starting", what=what, mend=_LOOK)
+    return Trouble(step="starting", what=what, mend=LOOK)

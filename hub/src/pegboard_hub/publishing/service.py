@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Final
 
 from pegboard.core.publishing import Event, State
+from pegboard_hub.common.waiting import Waiting
 from pegboard_hub.publishing import artifacts, building, rights, submissions
 from pegboard_hub.publishing.artifacts import Content, Kind
 from pegboard_hub.publishing.errors import PublishingRefused
@@ -28,11 +29,13 @@ from pegboard_hub.publishing.submissions import Queue, Submission
 from pegboard_hub.publishing.submitting import Submitting
 from pegboard_hub.publishing.sweeping import AT_REST
 from pegboard_hub.publishing.transitions import state_of
-from pegboard_hub.publishing.waiting import ORDERS, Waiting
 from pegboard_hub.publishing.working import LOOK_S, Working
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.visibility import Roles
 from pegboard_hub.storage.database import Database
+
+ORDERS: Final = "orders"
+"""What builders wait for; submissions are waited for by their ids."""
 
 AT_ONCE: Final = 2
 """Archives that are read at once: each may unfold to what `core.archive` allows."""
@@ -114,9 +117,9 @@ class Publishing:
     async def listed(
         self, server: str, states: Collection[State] = (), *, before: tuple[int, str] | None = None, limit: int = 50
     ) -> list[Submission]:
-        """Submissions of a server, newest first; who may know of them is the door's to ask."""
+        """Submissions of a server, newest first, without what is long; who may know of them is the door's to ask."""
         async with self._database.read() as connection:
-            return await submissions.listed(connection, server, states, before=before, limit=limit)
+            return await submissions.listed(connection, server, states, before=before, limit=limit, whole=False)
 
     async def events(self, submission: str, after: int = 0, wait_s: float = 0.0) -> Sequence[Event]:
         """What happened to a submission after the event of that number; held until there is more, or for `wait_s`.
@@ -148,7 +151,7 @@ class Publishing:
 
         async def look() -> BuildOrder | None:
             async with self._database.read() as connection:
-                if not await submissions.listed(connection, states=(State.SUBMITTED,), limit=1):
+                if not await submissions.any_to_build(connection):
                     return None
             async with self._database.write() as connection:
                 return await building.claim(connection, builder, self._now_ms(), gone)

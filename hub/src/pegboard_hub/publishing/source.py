@@ -14,7 +14,6 @@ from pegboard.core.publishing import sha256
 from pegboard_hub.publishing.errors import PublishingRefused
 
 LOCK: Final = "uv.lock"
-PYPROJECT: Final = "pyproject.toml"
 POLICIES: Final = "policies/"
 POLICY: Final = ".cedar"
 PINS: Final = "tools.pins.json"

@@ -28,7 +28,7 @@ from pegboard_hub.publishing.refusals import DeploymentRefused
 from pegboard_hub.publishing.rollout import DRAIN_S, Deployment, Seen, Stage, back, begin, give_up, hurry
 from pegboard_hub.registry.errors import ChangeRefused
 from pegboard_hub.registry.history import Actor
-from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.model import Lifecycle, RegisteredServer
 from pegboard_hub.registry.record import check_why
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.registry.store import is_approved
@@ -248,6 +248,9 @@ class Steering:
         if not found.submitted:
             message = f"{server} is followed from a folder of the operator’s: its releases are not submitted."
             raise DeploymentRefused("not_now", "server", message, "Change what is in the folder.")
+        if found.lifecycle is Lifecycle.RETIRED:
+            message = f"{server} is retired: nothing of it runs."
+            raise DeploymentRefused("not_now", "server", message, "Bring it back first, on its page.")
         try:
             return check_why(why)
         except ChangeRefused as error:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard.core.publishing import (
@@ -32,6 +32,9 @@ MOST_LISTED: Final = 100
 
 MOST_EVENTS: Final = 500
 """Events that are read at once."""
+
+LONG: Final = ("artifact", "declaration", "packages", "findings")
+"""Columns that may be megabytes each, and are nothing to who lists submissions."""
 
 STANDING: Final = (*sorted(UNDER_WAY), State.IN_REVIEW, State.LIVE)
 """States in which submitting the same again answers with what is there."""
@@ -165,6 +168,7 @@ async def listed(
     before: tuple[int, str] | None = None,
     oldest_first: bool = False,
     limit: int = MOST_LISTED,
+    whole: bool = True,
 ) -> list[Submission]:
     """Submissions, newest first.
 
@@ -176,10 +180,12 @@ async def listed(
         before: only after this place in the order, as `created_at_ms` and `id`.
         oldest_first: in the other order; `before` does not go with it.
         limit: most of them.
+        whole: with what is long of each (`LONG`); else without.
     """
     created = submissions.c.created_at_ms
     order = (created, submissions.c.id) if oldest_first else (created.desc(), submissions.c.id.desc())
-    query = select(submissions).order_by(*order).limit(limit)
+    columns = [each for each in submissions.c if whole or each.name not in LONG]
+    query = select(*columns).order_by(*order).limit(limit)
     if server is not None:
         query = query.where(submissions.c.server == server)
     if states:
@@ -190,6 +196,11 @@ async def listed(
         at_ms, id_ = before
         query = query.where(or_(created < at_ms, and_(created == at_ms, submissions.c.id < id_)))
     return [_submission(row) for row in await connection.execute(query)]
+
+
+async def any_to_build(connection: AsyncConnection) -> bool:
+    """Whether any is to be built, or is being built."""
+    return bool(await connection.scalar(select(exists().where(submissions.c.state == State.SUBMITTED))))
 
 
 async def newer(connection: AsyncConnection, than: Submission, states: Collection[State]) -> str | None:
@@ -232,15 +243,11 @@ async def found(connection: AsyncConnection, ids: Collection[str]) -> list[Submi
     ]
 
 
-async def signed(connection: AsyncConnection, after: str, limit: int = 200) -> list[Submission]:
-    """Those that are signed, in order of id, after one of them."""
-    query = (
-        select(submissions)
-        .where(submissions.c.signature.is_not(None), submissions.c.id > after)
-        .order_by(submissions.c.id)
-        .limit(limit)
-    )
-    return [_submission(row) for row in await connection.execute(query)]
+async def signatures(connection: AsyncConnection, after: str, limit: int = 200) -> list[tuple[str, str]]:
+    """Ids of those that are signed, each with its signature, in order of id, after one of them."""
+    columns = submissions.c
+    signed = select(columns.id, columns.signature).where(columns.signature.is_not(None), columns.id > after)
+    return [(id_, text) for id_, text in await connection.execute(signed.order_by(columns.id).limit(limit))]
 
 
 async def sign(connection: AsyncConnection, submission: str, before: str, signature: str) -> None:
@@ -285,14 +292,14 @@ def _approval(told: Mapping[str, Mapping[str, Any]]) -> Approval:
 
 
 def _submission(row: Any) -> Submission:
-    said: Mapping[str, Any] = row._mapping
+    said: Mapping[str, Any] = {**dict.fromkeys(LONG), **row._mapping}
     return Submission(
         **{
             **said,
             "state": State(said["state"]),
             "artifact": Artifact.model_validate(said["artifact"]) if said["artifact"] else None,
             "declaration": Declaration.model_validate(said["declaration"]) if said["declaration"] else None,
-            "findings": tuple(Finding.model_validate(each) for each in said["findings"]),
+            "findings": tuple(Finding.model_validate(each) for each in said["findings"] or ()),
             "trouble": Trouble.model_validate(said["trouble"]) if said["trouble"] else None,
             "provenance": Provenance.model_validate(said["provenance"]),
             "access": _approval(said["access"]) if said["access"] else None,

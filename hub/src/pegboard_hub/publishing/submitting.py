@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
@@ -30,10 +30,13 @@ from pegboard_hub.registry.visibility import Roles
 from pegboard_hub.storage.database import Database
 
 RECEIVED_AT_ONCE: Final = 3
-"""Archives that are received at once: each is in memory whole until it is kept."""
+"""Archives that are received, read and kept at once: each is in memory whole meanwhile."""
 
 SENT_AT_ONCE: Final = 2
-"""Of them, by one person or service."""
+"""Of them, by one person or service; what else they send waits for its turn."""
+
+MOST_SENT: Final = 20
+"""Archives that one person or service may have on their way at once, waiting or not."""
 
 RECEIVED_S: Final = 120
 """Seconds in which one must have come."""
@@ -74,28 +77,40 @@ class Submitting:
         self._begun = begun
         self._over = over
         self._senders: Counter[str] = Counter()
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(SENT_AT_ONCE))
         self._receiving = asyncio.Semaphore(RECEIVED_AT_ONCE)
 
     @asynccontextmanager
-    async def receiving(self, who: Submitter) -> AsyncIterator[None]:
-        """While an archive is received and read: a few at once, since each is held whole. Others wait for their turn.
+    async def receiving(self, who: Submitter, receive: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+        """An archive, and the room that it takes until it is dealt with: a few at once, since each is held whole.
+
+        Others wait for their turn before anything of theirs is received.
+
+        Args:
+            who: sends it.
+            receive: gives it.
 
         Raises:
-            PublishingRefused: they send as many already, or it took too long.
+            PublishingRefused: they send too many already, or its turn and it itself took too long to come.
         """
-        if self._senders[who.sub] >= SENT_AT_ONCE:
-            message = f"You send {SENT_AT_ONCE} archives at this moment, which is the most."
+        if self._senders[who.sub] >= MOST_SENT:
+            message = f"You send {MOST_SENT} archives at this moment, which is the most."
             raise PublishingRefused("busy", message, "Send one after the other.")
         self._senders[who.sub] += 1
         try:
-            async with asyncio.timeout(RECEIVED_S), self._receiving:
-                yield
+            async with asyncio.timeout(RECEIVED_S) as limit, self._turns[who.sub], self._receiving:
+                archive = await receive()
+                limit.reschedule(None)  # what becomes of it has limits of its own
+                yield archive
         except TimeoutError:
-            message = f"The archive did not come within {RECEIVED_S} seconds."
+            if not limit.expired():
+                raise
+            message = f"The archive did not come within {RECEIVED_S} seconds, waiting for its turn included."
             raise PublishingRefused("busy", message, "Try again later.") from None
         finally:
             self._senders[who.sub] -= 1
-            self._senders += Counter()  # who sends nothing is forgotten
+            if not self._senders[who.sub]:  # who sends nothing is forgotten
+                del self._senders[who.sub], self._turns[who.sub]
 
     async def submit(
         self,
@@ -121,10 +136,15 @@ class Submitting:
         """
         async with self._at_once:
             project = await read(self._reading(), archive)
+        passed_over: list[str] = []
         async with self._registry.changing() as changing:
             found, new = await self._begin(changing, who, server, project, provenance, teams)
+            if new:
+                passed_over = await self._skip_older(changing, server, found.id)
         if new:
             self._begun(found.id)
+        for each in passed_over:
+            self._over(each)
         return found, new
 
     async def again(
@@ -141,20 +161,24 @@ class Submitting:
             source is not kept any more.
         """
         found = await self._find(who, submission)
-        try:
-            archive = await artifacts.get(self._database, found.source)
-        except artifacts.Damaged:
-            archive = None
-        if archive is None:
-            message = "Its source is not kept any more."
-            raise PublishingRefused("not_kept", message, "Submit the project from its folder.")
         name = ServerName.parse(found.server).name
         told = provenance.model_copy(
             update={
                 each: getattr(found.provenance, each) for each in ("kind", "repository", "commit", "dirty", "job")
             }
         )
-        return await self.submit(who, f"{namespace}/{name}", archive, told, teams)
+        async with self.receiving(who, lambda: self._source(found)) as archive:
+            return await self.submit(who, f"{namespace}/{name}", archive, told, teams)
+
+    async def _source(self, of: Submission) -> bytes:
+        try:
+            archive = await artifacts.get(self._database, of.source)
+        except artifacts.Damaged:
+            archive = None
+        if archive is None:
+            message = "Its source is not kept any more."
+            raise PublishingRefused("not_kept", message, "Submit the project from its folder.")
+        return archive
 
     async def _begin(
         self,
@@ -188,7 +212,6 @@ class Submitting:
         await artifacts.put(connection, "source", Content.of(project.archive), now_ms)
         id_ = await submissions.begin(connection, server, project.digest, provenance, who.sub, who.kind, now_ms)
         await artifacts.use(connection, id_, [project.digest])
-        await self._skip_older(changing, server, id_)
         await changing.note(server, who.actor, "submit release", provenance.message, {"submission": (None, id_)})
         return await _there(connection, id_), True
 
@@ -215,19 +238,18 @@ class Submitting:
             rights.check_open(known)
         return known
 
-    async def _skip_older(self, changing: Changing, server: str, newest: str) -> None:
-        """What waits for a builder and was given to none is not built any more: something newer is there."""
-        for each in await submissions.listed(changing.connection, server, (State.SUBMITTED,)):
-            if each.id != newest and each.builder is None:
-                await move(
-                    changing.connection,
-                    each.id,
-                    State.SUBMITTED,
-                    State.SUPERSEDED,
-                    "superseded",
-                    changing.now_ms,
-                    what="a newer one was submitted before it was built",
-                )
+    async def _skip_older(self, changing: Changing, server: str, newest: str) -> list[str]:
+        """What waits for a builder and was given to none is not built: something newer is there; gives those."""
+        connection, why = changing.connection, "a newer one was submitted before it was built"
+        return [
+            each.id
+            for each in await submissions.listed(connection, server, (State.SUBMITTED,))
+            if each.id != newest
+            and each.builder is None
+            and await move(
+                connection, each.id, State.SUBMITTED, State.SUPERSEDED, "superseded", changing.now_ms, what=why
+            )
+        ]
 
     async def take_back(self, who: Submitter, submission: str, why: str) -> Submission:
         """End a submission before anything of it runs.

@@ -29,6 +29,9 @@ NAMED: Final = ("live", "candidate", "previous", "leaving")
 
 _NAMED = union_all(*(select(deployments.c[name]).where(deployments.c[name].is_not(None)) for name in NAMED))
 
+_USED = submissions.c.id.in_(select(artifact_uses.c.submission))
+"""What still has bytes: of all that ever were submitted it is little, after some years."""
+
 _OVER = and_(submissions.c.state.in_(AT_REST), submissions.c.id.not_in(_NAMED))
 """What is over: its bytes may go."""
 
@@ -44,9 +47,9 @@ async def sweep(connection: AsyncConnection, now_ms: int, most_of_a_server: int)
     nth = func.row_number().over(
         partition_by=submissions.c.server, order_by=(submissions.c.created_at_ms.desc(), submissions.c.id)
     )
-    signed = select(submissions.c.id, nth.label("nth")).where(submissions.c.signature.is_not(None)).subquery()
+    signed = select(submissions.c.id, nth.label("nth")).where(_USED, submissions.c.signature.is_not(None)).subquery()
     newest = select(signed.c.id).where(signed.c.nth <= KEPT_OF_A_SERVER)
-    old = and_(_OVER, submissions.c.updated_at_ms < now_ms - KEPT_MS, submissions.c.id.not_in(newest))
+    old = and_(_USED, _OVER, submissions.c.updated_at_ms < now_ms - KEPT_MS, submissions.c.id.not_in(newest))
     await connection.execute(
         delete(artifact_uses).where(artifact_uses.c.submission.in_(select(submissions.c.id).where(old)))
     )
@@ -60,8 +63,7 @@ async def make_room(connection: AsyncConnection, server: str, most: int) -> int:
     kept = await _kept_of(connection, server)
     if kept <= most:
         return kept
-    used = submissions.c.id.in_(select(artifact_uses.c.submission))
-    over = select(submissions.c.id).where(_OVER, used, submissions.c.server == server)
+    over = select(submissions.c.id).where(_USED, _OVER, submissions.c.server == server)
     for oldest in list(await connection.scalars(over.order_by(submissions.c.created_at_ms))):
         await artifacts.let_go(connection, [oldest])
         kept = await _kept_of(connection, server)

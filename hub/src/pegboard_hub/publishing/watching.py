@@ -8,8 +8,9 @@
 
 Where too little is known of the release before, half of the calls may fail, and nothing is said of the rest.
 
-Any caller can make calls that fail, or that are denied. So what one caller alone meets is no reason to go back, once
-others have called too.
+Any caller can make calls that fail, or that are denied. So what one caller alone meets is no reason to go back: some
+calls of others must meet it as well, and nothing is said until they came. Only where nobody else has called the
+server for a week does the word of one do; nobody else would meet the release that is taken back, either.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ UNKNOWN_BEFORE: Final = 50.0
 """Percent of calls that may fail where nobody knows how many did before."""
 
 FEW: Final = 5
-"""Calls of others from which on they count against what one caller alone meets."""
+"""Calls of others without which nothing is said of what one caller meets."""
 
 _Z: Final = 1.645
 """Of a one-sided 95 %: how sure a share must be before it counts as more."""
@@ -59,14 +60,14 @@ class Figures:
         errors: of them, that failed.
         denials: that its policies did not allow, beside `calls`.
         durations_ms: of calls that ended well.
-        without: the same without one caller: without the one with most that went wrong, and with most calls.
+        without: the same without one caller, by who that is: the one with most that went wrong, and with most calls.
     """
 
     calls: int = 0
     errors: int = 0
     denials: int = 0
     durations_ms: tuple[float, ...] = field(default=(), repr=False)
-    without: tuple[Figures, ...] = field(default=(), repr=False)
+    without: Mapping[str, Figures] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, callers: Mapping[str, Figures]) -> Figures:
@@ -75,8 +76,10 @@ class Figures:
             return cls()
         worst = max(callers, key=lambda sub: callers[sub].errors + callers[sub].denials)
         busiest = max(callers, key=lambda sub: callers[sub].calls + callers[sub].denials)
-        without = (_sum(each for sub, each in callers.items() if sub != one) for one in (worst, busiest))
-        return replace(_sum(callers.values()), without=tuple(without))
+        without = {
+            one: _sum(each for sub, each in callers.items() if sub != one) for one in dict.fromkeys((worst, busiest))
+        }
+        return replace(_sum(callers.values()), without=without)
 
     @property
     def median_ms(self) -> float | None:
@@ -118,15 +121,26 @@ class Compared:
     unsaid: str = ""
 
 
-def compare(after: Figures, before: Figures, rollout: Rollout) -> Compared:
-    """Whether a release does worse than the one before, by what its manifest allows."""
+def compare(after: Figures, before: Figures, rollout: Rollout, only: str) -> Compared:
+    """Whether a release does worse than the one before.
+
+    Args:
+        after: of the newer release.
+        before: of the one before.
+        rollout: what the newer one's manifest allows.
+        only: who alone has called the server lately (`only_caller`); empty: several have.
+    """
     if not after.enough:
         came = after.calls + after.denials
         return Compared(after, before, unsaid=f"{came} of {MINIMUM_CALLS} calls that are wanted have come")
     worse = _worse(after, before, rollout, MINIMUM_CALLS)
-    for others in after.without if worse else ():
-        if others.calls + others.denials >= FEW and not _worse(others, before, rollout, FEW):
+    for one, others in after.without.items() if worse else ():
+        came = others.calls + others.denials
+        if came >= FEW and not _worse(others, before, rollout, FEW):
             return Compared(after, before, unsaid=f"{worse}; one caller alone meets it")
+        if came < FEW and one != only:
+            so_far = f"one caller alone meets it, and {came} of {FEW} calls of others that are wanted have come"
+            return Compared(after, before, unsaid=f"{worse}; {so_far}")
     return Compared(after, before, worse)
 
 
@@ -226,6 +240,16 @@ def _sum(each: Iterable[Figures]) -> Figures:
         sum(part.denials for part in parts),
         tuple(duration for part in parts for duration in part.durations_ms),
     )
+
+
+async def only_caller(connection: AsyncConnection, server: str, since_ms: int) -> str:
+    """Who made every call of a server that was allowed since then; empty: several made some, or nobody did."""
+    allowed = select(calls.c.sub).where(calls.c.server == server, calls.c.kind == "intent", calls.c.at_ms >= since_ms)
+    newest = await connection.scalar(allowed.order_by(calls.c.at_ms.desc()).limit(1))
+    if newest is None:
+        return ""
+    another = await connection.scalar(allowed.where(calls.c.sub != newest).limit(1))
+    return "" if another is not None else str(newest)
 
 
 async def calls_per_minute(connection: AsyncConnection, server: str, now_ms: int) -> float:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from pegboard.core.grants import GrantsFile
 from pegboard.core.publishing import State, Trouble
+from pegboard_hub.common.waiting import Waiting
 from pegboard_hub.publishing import artifacts, building, handing, submissions
 from pegboard_hub.publishing.artifacts import Damaged
 from pegboard_hub.publishing.bounds import MIB
@@ -27,7 +28,6 @@ from pegboard_hub.publishing.signing import Signing
 from pegboard_hub.publishing.submissions import Submission
 from pegboard_hub.publishing.sweeping import sweep
 from pegboard_hub.publishing.transitions import move
-from pegboard_hub.publishing.waiting import Waiting
 from pegboard_hub.registry.changes import Changing
 from pegboard_hub.registry.service import Registry
 from pegboard_hub.storage.database import Database
@@ -40,6 +40,9 @@ LOOK_S: Final = 2.0
 
 PUT_OFF_S: Final = 30.0
 """Seconds for which one that could not be worked on lets others go before it."""
+
+MOST_FINDINGS: Final = 500
+"""Of a check that are kept, errors first; all of them are counted. A made-up project can have a hundred thousand."""
 
 MOST_FAILURES: Final = 5
 """How often working on one may fail, for want of whatever, before it fails itself."""
@@ -174,7 +177,7 @@ class Working:
     async def _check(self, submission: Submission, file: GrantsFile) -> None:
         """BUILT → CHECKED, signed; or FAILED, with what was found."""
         checked = await self._examined(submission, file)
-        findings = [each.model_dump(mode="json") for each in checked.findings]
+        findings = [each.model_dump(mode="json") for each in checked.findings[:MOST_FINDINGS]]
         async with self._database.write() as connection:
             now_ms = self._now_ms()
             if checked.trouble is not None:
@@ -211,11 +214,12 @@ class Working:
                 return await self._reading().check(case, source, told)
 
     async def _hand_over(self, submission: Submission, file: GrantsFile) -> None:
+        moved: list[str] = []
         async with self._registry.changing() as changing:
             found = await submissions.find(changing.connection, submission.id)
             if found is not None and found.state is State.CHECKED:
-                await handing.hand_over(changing, file, found)
-        self._waiting.wake([submission.id])
+                moved = await handing.hand_over(changing, file, found)
+        self._waiting.wake(moved)
         self._say_approved()
 
     async def _settle(self, changing: Changing) -> Callable[[], None] | None:
