@@ -140,6 +140,10 @@ edge_ids = [{{ include "pegboard.id" (dict "root" . "component" "edge") | quote 
 scale_on = {{ .Values.runtime.scaleOn | quote }}
 image_registries = {{ .Values.runtime.imageRegistries | toJson }}
 pull_secret = {{ .Values.image.pullSecret | quote }}
+most_memory_mb = {{ .Values.runtime.most.memoryMb | int }}
+most_cpu_millis = {{ .Values.runtime.most.cpuMillis | int }}
+most_disk_mb = {{ .Values.runtime.most.diskMb | int }}
+most_replicas = {{ .Values.runtime.most.replicas | int }}
 
 [[edges]]
 namespace = {{ .Release.Namespace | quote }}

@@ -32,18 +32,24 @@ class Acknowledging:
         self._door = f"{door}/acknowledgement"
         self._published: Acknowledgement | None = None
         self._told: Acknowledgement | None = None
+        self._news = asyncio.Event()
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=str(hub_socket)), base_url="http://hub", timeout=10
         )
 
     def published(self, word: Acknowledgement | None) -> None:
         """Note what the files say that Envoy was given."""
-        self._published = word
+        if word != self._published:
+            self._published = word
+            self._news.set()
 
     async def run(self) -> None:
         """Tell until cancelled."""
         wait, fault = LOOK_S, ""
         while True:
+            if self._published is None or self._published == self._told:
+                await self._news.wait()
+            self._news.clear()
             try:
                 await self.tell()
                 wait, fault = LOOK_S, ""

@@ -33,7 +33,7 @@ from pegboard_hub.edge.snapshot import PATIENCE, EdgeSnapshot, Gate, Patience
 from pegboard_hub.edge.standing import EdgeStanding
 from pegboard_hub.edge.statistics import EdgeStatistics
 from pegboard_hub.edge.tls import Certificate
-from pegboard_hub.telemetry import table
+from pegboard_hub.telemetry import edge_table as table
 from pegboard_hub.telemetry.exposition import Sample
 
 logger = logging.getLogger(__name__)
@@ -271,6 +271,10 @@ class EdgeAgent:
                 if str(error) != fault:
                     logger.warning("the access log cannot be rotated and goes on growing: %s", error)
                 fault = str(error)
+            except Exception as error:  # it must not take along what keeps the edge true to its bundle
+                if repr(error) != fault:
+                    logger.exception("the access log could not be rotated")
+                fault = repr(error)
             await asyncio.sleep(ROTATION_LOOK_S)
 
 

@@ -17,7 +17,7 @@ from pegboard_hub.edge.clusters import CLUSTER_PREFIX, HUB, answering_for_itself
 from pegboard_hub.edge.envoy import Json, discovery, extension, typed, watched
 from pegboard_hub.edge.mutual import Identity, from_some, to_one
 from pegboard_hub.edge.remote import Remote, remote_cluster
-from pegboard_hub.edge.replicas import addresses, behind_one, has_replicas
+from pegboard_hub.edge.replicas import addresses, behind_one, has_addresses, has_replicas
 from pegboard_hub.edge.snapshot import Gate
 from pegboard_hub.edge.tls import inspector
 
@@ -45,6 +45,8 @@ def through_gate(cluster: Json, gate: Gate) -> Json:
     there = Remote(gate.host, gate.port, gate.spiffe_id)
     if name == HUB:
         return _at(answering_for_itself(remote_cluster(name, there, gate.own, name)), cluster)
+    if gate.direct and has_addresses(cluster):
+        return cluster
     server = ServerName.parse(name.removeprefix(CLUSTER_PREFIX))
     remote = _at(remote_cluster(name, there, gate.own, name_of(server)), cluster)
     if not has_replicas(cluster):

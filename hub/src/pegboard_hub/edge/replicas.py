@@ -176,6 +176,11 @@ def has_replicas(cluster: Json) -> bool:
     return bool(_noted(_endpoints(cluster)[0]))
 
 
+def has_addresses(cluster: Json) -> bool:
+    """Whether all its endpoints are at ports, where each proves who it is, and none at a socket of the instance's."""
+    return not any("pipe" in each for each in addresses(cluster))
+
+
 def with_leaving(cluster: Json, before: Json) -> Json:
     """The cluster with those replicas of the one before it whose release has no other: routes may name it still."""
     known = {_release(each) for each in _endpoints(cluster)}

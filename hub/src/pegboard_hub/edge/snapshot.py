@@ -109,12 +109,14 @@ class Gate:
         port: TCP port of its gate.
         spiffe_id: who the gate must be.
         own: this edge's certificate, and whose count.
+        direct: servers that have addresses of their own are gone to there, and not through the gate.
     """
 
     host: str
     port: int
     spiffe_id: str
     own: Identity
+    direct: bool = False
 
 
 NOBODY = Identity(Path(), Path())

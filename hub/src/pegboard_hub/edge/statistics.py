@@ -18,7 +18,7 @@ from pegboard_hub.edge.rates import STATUS
 from pegboard_hub.edge.revoked import REVOKED
 from pegboard_hub.edge.rules import GRANTS, HELD, RULE_NAMES, not_held
 from pegboard_hub.edge.stops import STOPPED
-from pegboard_hub.telemetry import table
+from pegboard_hub.telemetry import edge_table as table
 from pegboard_hub.telemetry.exposition import Line, Sample, bound_text, lines
 
 PATTERN = (

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
 from pegboard.core.bundle import edge_consumer
 from pegboard_hub.common.joining import EdgeWord
-from pegboard_hub.registry.model import ACTOR_LENGTH
+from pegboard_hub.registry.tables import ACTOR_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 edges = Table(

@@ -163,7 +163,12 @@ def _waits_in_vain(pod: Json) -> tuple[str, str] | None:
 
 def _last_failure(status: Json, container: Json, resources: Resources) -> str:
     if status.get("phase") == "Failed" and status.get("reason") == "Evicted":
-        return f"was evicted: {_short(status.get('message'))}"
+        said = _short(status.get("message"))
+        # Of others, as of a node that is full, the kubelet's words have neither.
+        if "ephemeral" in said or "EmptyDir" in said:
+            limit = f"{resources.disk_mb} MiB (resources.disk_mb)"
+            return f"was ended: it has more on the disk than its limit of {limit} allows: {said}"
+        return f"was evicted: {said}"
     return _ended(container.get("lastState", {}).get("terminated"), resources)
 
 

@@ -102,6 +102,7 @@ def _check(release: DesiredRelease, settings: ClusterSettings) -> None:
     for what, asked, most in (
         ("memory_mb", resources.memory_mb, settings.most_memory_mb),
         ("cpu_millis", resources.cpu_millis, settings.most_cpu_millis),
+        ("disk_mb", resources.disk_mb, settings.most_disk_mb),
     ):
         if asked > most:
             words = f"resources.{what} is {asked}, and {most} is the most that a replica may have here"

@@ -38,6 +38,7 @@ AGENT_USER, PULL_USER, SERVER_USER, GROUP = 65531, 65532, 65533, 65530
 
 ROOT: Final = "/pegboard"
 RELEASE: Final = f"{ROOT}/release"
+FETCHED: Final = f"{ROOT}/fetched"
 TOLD: Final = f"{ROOT}/told"
 DOOR: Final = f"{ROOT}/door"
 SPOOL: Final = f"{ROOT}/spool"
@@ -50,16 +51,24 @@ SPIFFE: Final = "/spiffe-workload-api"
 
 SECRET_KEY_PATTERN: Final = r"[-._a-zA-Z0-9]{1,253}"  # noqa: S105 - of names of keys
 
-_SIZES: Final[Mapping[str, str]] = {
-    "release": "2Gi",
-    "told": "64Mi",
-    "door": "1Mi",
-    "spool": "1Gi",
-    "state": "1Gi",
-    "work": "512Mi",
-    "agent": "128Mi",
+_SIZES_MB: Final[Mapping[str, int]] = {
+    "release": 2048,
+    "fetched": 1024,
+    "told": 64,
+    "door": 1,
+    "spool": 1024,
+    "agent": 128,
 }
-"""Every folder that somebody writes, with what it may hold. Past it the pod is evicted, and says so."""
+"""Every folder that the platform's own write, with what it may hold."""
+
+_NOT_THE_SERVERS: Final = ("agent", "fetched")
+"""What the agent counts itself, and what is empty again before the server starts."""
+
+_AUTHORS: Final = ("state", "work")
+"""Folders that the author's code writes: each may hold `disk_mb` of the manifest."""
+
+_LOGS_MB: Final = 128
+"""What the kubelet keeps of a container's log before it turns it over, and some more."""
 
 LAUNCH: Final = Path("/opt/pegboard/launch.py")
 """`runtime/launch.py`, where the platform's image has it."""
@@ -130,7 +139,7 @@ def pod_template(
         "initContainers": [_agent(settings), _pull(release, settings)],
         "containers": [_server(server, release, manifest, image, of_server, settings)],
         "volumes": [
-            *({"name": name, "emptyDir": {"sizeLimit": size}} for name, size in _SIZES.items()),
+            *({"name": name, "emptyDir": {"sizeLimit": f"{size}Mi"}} for name, size in _sizes(manifest).items()),
             {"name": "order", "configMap": {"name": of_release, "defaultMode": 0o444}},
             {"name": "channel", "secret": {"secretName": of_release, "defaultMode": 0o440}},
             {"name": "identity", "csi": {"driver": settings.spiffe_csi, "readOnly": True}},
@@ -145,6 +154,20 @@ def pod_template(
         # Another turn makes another template, so that the Deployment brings new pods, which read secrets anew.
         metadata["annotations"] = {TURN: str(release.turn)}
     return {"metadata": metadata, "spec": spec}
+
+
+def _sizes(manifest: ServerManifest) -> Mapping[str, int]:
+    """MiB that each folder may hold. Past it the pod is evicted, and says so."""
+    return {**_SIZES_MB, **dict.fromkeys(_AUTHORS, manifest.resources.disk_mb)}
+
+
+def _disk(manifest: ServerManifest) -> int:
+    """MiB that the server's container counts towards the pod, which together may hold that of all folders and logs.
+
+    `disk_mb` is of the author's folders together, so once is enough: what one has, the other has not.
+    """
+    platforms = sum(size for name, size in _SIZES_MB.items() if name not in _NOT_THE_SERVERS)
+    return platforms + manifest.resources.disk_mb + _LOGS_MB
 
 
 def _spread(key: str, labels: Mapping[str, str]) -> Json:
@@ -193,20 +216,20 @@ def _agent(settings: ClusterSettings) -> Json:
 def _pull(release: DesiredRelease, settings: ClusterSettings) -> Json:
     arguments = [
         *("--order", ORDER, "--artifact", release.artifact.digest, "--release", release.release),
-        *("--releases", f"{TOLD}/releases.sock", "--into", RELEASE),
+        *("--releases", f"{TOLD}/releases.sock", "--fetched", FETCHED, "--into", RELEASE),
     ]
     return {
         "name": "pull",
         "image": settings.image,
         "command": ["python", "-I", "-u", "-m", "pegboard_hub.runtime.kubernetes.pull"],
         "args": arguments,
-        "env": [{"name": "HOME", "value": WORK}, {"name": "TMPDIR", "value": WORK}],
+        "env": [{"name": "HOME", "value": FETCHED}, {"name": "TMPDIR", "value": FETCHED}],
         "resources": _resources(cpu=100, most_cpu=2000, memory=512, disk=2048),
         "securityContext": {**_CONFINED, "runAsUser": PULL_USER, "runAsGroup": GROUP},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "release", "mountPath": RELEASE},
-            {"name": "work", "mountPath": WORK},
+            {"name": "fetched", "mountPath": FETCHED},
             {"name": "order", "mountPath": ORDER, "readOnly": True},
             {"name": "told", "mountPath": TOLD, "readOnly": True},
         ],
@@ -239,7 +262,7 @@ def _server(
             cpu=max(10, resources.cpu_millis // 4),
             most_cpu=resources.cpu_millis,
             memory=resources.memory_mb,
-            disk=4608,
+            disk=_disk(manifest),
         ),
         "securityContext": {**_CONFINED, "runAsUser": SERVER_USER, "runAsGroup": GROUP},
         "terminationMessagePolicy": "FallbackToLogsOnError",

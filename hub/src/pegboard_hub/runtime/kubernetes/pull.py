@@ -140,6 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--artifact", required=True, help="digest of the artifact that this pod is for")
     parser.add_argument("--release", required=True, help="digest of the release that this pod is for")
     parser.add_argument("--releases", type=Path, required=True, help="socket that leads to the runtime")
+    parser.add_argument("--fetched", type=Path, required=True, help="folder of files on their way")
     parser.add_argument("--into", type=Path, required=True, help="folder of the release")
     options = parser.parse_args(arguments)
     try:
@@ -154,13 +155,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _pull(options: argparse.Namespace, uv: Path) -> None:
-    fetched = options.into.parent / "work" / "fetched"
-    store = PodStore(fetched, at_socket(options.releases))
+    store = PodStore(options.fetched / "files", at_socket(options.releases))
     try:
         await pull(options.order, options.artifact, options.release, store, options.into, uv)
     finally:
         await store.close()
-        remove_tree(fetched)
+        _empty(options.fetched)
 
 
 def _empty(folder: Path) -> None:

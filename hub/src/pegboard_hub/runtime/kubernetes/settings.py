@@ -95,6 +95,7 @@ class ClusterSettings(_Strict):
     node_selector: dict[str, str] = {}
     most_memory_mb: int = Field(default=8192, ge=64, description="of one replica; what asks for more is not started")
     most_cpu_millis: int = Field(default=8000, ge=50)
+    most_disk_mb: int = Field(default=16_384, ge=64)
     most_replicas: int = Field(default=20, ge=1)
 
     @field_validator("image_registries")
