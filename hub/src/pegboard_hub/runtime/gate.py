@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from pegboard.core.errors import BundleRefused, ConfigurationError
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard.core.spiffe import is_spiffe_id
-from pegboard_hub.common.home import Home, hub_names, noted, replace_file
+from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.noted import hub_names, noted
+from pegboard_hub.common.tasks import begin, end
 from pegboard_hub.edge.clusters import HUB
 from pegboard_hub.edge.command import envoy_arguments
 from pegboard_hub.edge.command import ready as envoy_ready
@@ -41,7 +42,6 @@ from pegboard_hub.runtime.table import edge_process
 
 logger = logging.getLogger(__name__)
 
-GATE = "gate"
 LOOK_S = 1.0
 """How often it is looked which servers and which edges there are, in seconds."""
 
@@ -139,10 +139,7 @@ class EdgeGate:
     async def stop(self) -> None:
         """End it, and what goes through it."""
         await self._supervisor.stop([[EDGE]])
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(*self._tasks)
         await self._door.close()
         self._status.remove()
 
@@ -199,7 +196,7 @@ class EdgeGate:
         return await envoy_ready(self.home, listens="[]" not in self._written["gate-lds.json"])
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+        self._tasks.append(begin(work, name))
 
 
 async def _at_once() -> None:

@@ -8,7 +8,7 @@ import time
 import typer
 
 from pegboard_hub.common.home import Home
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 
 NOT_THERE = 5
 STALE_S = 30.0

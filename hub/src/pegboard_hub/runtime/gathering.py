@@ -27,7 +27,7 @@ from pegboard_hub.common.no_tls import NO_TLS
 from pegboard_hub.runtime import procfs
 from pegboard_hub.runtime.isolation import Isolation
 from pegboard_hub.runtime.processes import State, Supervised
-from pegboard_hub.telemetry import table
+from pegboard_hub.telemetry import supervisor_table as table
 from pegboard_hub.telemetry.exposition import Sample, read, write
 
 logger = logging.getLogger(__name__)

@@ -6,15 +6,16 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pegboard.core.bundle import Ages
 from pegboard.core.errors import ConfigurationError, PegboardError
 from pegboard_hub.common.certificates import TlsFiles, open_pair
-from pegboard_hub.common.home import Home, hub_names, replace_file
+from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.noted import hub_names
 from pegboard_hub.common.settings import ServiceSettings
+from pegboard_hub.common.tasks import begin, end
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.edge.command import drain, envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
@@ -225,7 +226,7 @@ class Instance:
         """
         home, public_url = self.home, self._settings.public_url
         self._supervisor.tell()
-        self._tasks.append(asyncio.create_task(LogRotation(home).run(), name="rotate logs"))
+        self._tasks.append(begin(LogRotation(home).run(), "rotating logs"))
         self._report.step(f"grants are those of {self._settings.grants}")
         self._report.step(f"people sign in by {_login(self._sign_in)}")
         self._report.step(f"isolation is {self.isolation.mode}: {self.isolation.why}")
@@ -256,14 +257,14 @@ class Instance:
             self._report.problem(f"the prober does not start, so the status of servers is unknown; see {log}")
         await self._grants_watch.look()
         self._status.started = time.time()
-        self._tasks.append(asyncio.create_task(self._grants_watch.run(), name="grants watch"))
+        self._tasks.append(begin(self._grants_watch.run(), "watching the grants"))
         edges = EdgesWatch(self.home, self._report, self._status)
-        self._tasks.append(asyncio.create_task(edges.run(), name="edges watch"))
+        self._tasks.append(begin(edges.run(), "watching edges"))
         if self._settings.notify is not None:
             notify = NotifyWatch(self.home, self._report, self._status)
-            self._tasks.append(asyncio.create_task(notify.run(), name="notify watch"))
+            self._tasks.append(begin(notify.run(), "watching notifications"))
         if self._settings.follows:
-            self._follow = asyncio.create_task(self._following.run(), name="follow the grants file")
+            self._follow = begin(self._following.run(), "following the grants file")
 
     async def stop(self) -> None:
         """End everything: the edge first, so that no new call arrives; the hub last, so that records still do.
@@ -271,13 +272,12 @@ class Instance:
         The prober ends with the edge: what is ended on purpose is not told as down.
         """
         if self._follow is not None:
-            await _end(self._follow)  # first, so that nothing is started any more
+            await end(self._follow, tidily=True)  # first, so that nothing is started any more
         await self._submitted.hold()
         servers = [str(server) for server in self.servers.names]
         await self._supervisor.stop([[EDGE, PROBER], [*servers, *self._submitted.processes]])
         await self._submitted.close()
-        for task in self._tasks:
-            await _end(task)
+        await end(*self._tasks)
         self._status.remove()
         self.home.gathered.unlink(missing_ok=True)
 
@@ -326,7 +326,7 @@ class Instance:
 
     async def _start_edge(self) -> None:
         agent = self._agent
-        working = asyncio.create_task(agent.run(), name="edge agent")
+        working = begin(agent.run(), "the edge's agent")
         self._tasks.append(working)
         gathering = Gathering(
             self.home,
@@ -335,7 +335,7 @@ class Instance:
             lambda: len(self.servers.names),
             agent.metrics,
         )
-        self._tasks.append(asyncio.create_task(gathering.run(), name="gather metrics"))
+        self._tasks.append(begin(gathering.run(), "gathering metrics"))
         rendered = asyncio.create_task(agent.rendered.wait())
         await asyncio.wait({working, rendered}, timeout=EDGE_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
         if not agent.rendered.is_set():
@@ -344,9 +344,3 @@ class Instance:
         home = self.home
         spec = edge_process(home, self.isolation, envoy_command(home), lambda: envoy_ready(home), lambda: drain(home))
         await self._supervisor.require(self._supervisor.start(spec), EDGE_LIMIT_S)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

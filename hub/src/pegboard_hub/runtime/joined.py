@@ -24,7 +24,7 @@ from pegboard_hub.common.certificates import TlsFiles, open_pair
 from pegboard_hub.common.home import Home, replace_file
 from pegboard_hub.common.joining import LONGEST_FAULT, MOST_FAULTS, EdgeWord, JoinFile, read_join_file
 from pegboard_hub.common.settings import ServiceSettings
-from pegboard_hub.common.tasks import end
+from pegboard_hub.common.tasks import begin, end
 from pegboard_hub.edge.agent import EdgeAgent, Joined
 from pegboard_hub.edge.command import drain, envoy_arguments, envoy_command
 from pegboard_hub.edge.command import ready as envoy_ready
@@ -75,6 +75,7 @@ class JoinedSettings:
         workload_api: address of the Workload API that an edge on another machine has its identity from; empty where
             somebody else keeps the files of it in its home.
         trust_domains: whose SPIFFE IDs count there.
+        direct: servers that have addresses of their own are gone to there, and not through the gate.
     """
 
     home: Path
@@ -85,6 +86,7 @@ class JoinedSettings:
     tls: TlsFiles | None = None
     workload_api: str = ""
     trust_domains: tuple[str, ...] = ()
+    direct: bool = False
 
 
 class JoinedEdge:
@@ -113,7 +115,7 @@ class JoinedEdge:
         self.home = Home.open(settings.home)
         # Of an instance on another machine the hub's door is a socket in this home: a tunnel makes it.
         self.instance = self.home if self.join.gate else Home.at(self.join.instance)
-        self._gate = _gate(self.home, self.join)
+        self._gate = _gate(self.home, self.join, direct=settings.direct)
         _check_identity(settings, self.home, self.join)
         self._lock = preflight.lock(self.home)
         preflight.check_port(settings.port, settings.bind)
@@ -213,7 +215,7 @@ class JoinedEdge:
         self._supervisor.kill()
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+        self._tasks.append(begin(work, name))
 
     async def _or_removed(self, event: asyncio.Event) -> None:
         """Wait for an event, or for the hub's word that this edge is none any more."""
@@ -278,11 +280,11 @@ def _join(settings: JoinedSettings) -> JoinFile:
     return read_join_file(settings.join or kept)
 
 
-def _gate(home: Home, join: JoinFile) -> Gate | None:
+def _gate(home: Home, join: JoinFile, *, direct: bool) -> Gate | None:
     if join.gate is None:
         return None
     own = Identity(home.edge_svid, home.edge_trust)
-    return Gate(join.gate.host, join.gate.port, join.gate.spiffe_id, own)
+    return Gate(join.gate.host, join.gate.port, join.gate.spiffe_id, own, direct)
 
 
 def _check_identity(settings: JoinedSettings, home: Home, join: JoinFile) -> None:

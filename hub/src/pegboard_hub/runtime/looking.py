@@ -13,7 +13,8 @@ import typer
 
 from pegboard.core.bundle import BUNDLE_TYPE, MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.jose import Verifier
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted
 from pegboard_hub.runtime import detached, procfs
 from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.options import JsonOption as JsonOption

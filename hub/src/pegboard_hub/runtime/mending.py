@@ -25,6 +25,7 @@ _MENDS: Final = (
     ),
     ("SIGKILL", "if nobody ended it, the kernel did, which it does for memory (resources.memory_mb)"),
     ("status 3", "its code declares other tools than when it was submitted: let them not depend on where it runs"),
+    ("Read-only file system", "write to the folder PEGBOARD_STATE, which stays, or to the one it is started in"),
     ("ended with status", "its last words say why"),
     ("was ended by", "code that is not Python's can end so; its last words may say more"),
 )

@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import FOLDERS, Home, noted, unusable
+from pegboard_hub.common.home import FOLDERS, Home, unusable
+from pegboard_hub.common.noted import noted
 from pegboard_hub.identity.directory import is_loopback, is_loopback_host
 from pegboard_hub.runtime import procfs
 from pegboard_hub.storage.errors import DatabaseUnreadable

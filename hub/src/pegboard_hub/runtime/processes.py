@@ -150,7 +150,11 @@ class Supervised:
         pause = self._timing.first_pause
         while not self._stopping.is_set():
             began = time.monotonic()
-            await self._one_life()
+            try:
+                await self._one_life()
+            except Exception as error:  # whatever it is: nobody else would start it again
+                logger.exception("%s could not be watched", self.spec.name)
+                self._become(State.DOWN, f"could not be watched ({type(error).__name__}: {error})")
             if self._stopping.is_set():
                 break
             if time.monotonic() - began >= self._timing.steady:
@@ -262,14 +266,16 @@ class Supervised:
         pids = list(procfs.tree(pid))
         used = sum(procfs.private_memory(each) for each in pids) // 2**20
         if spec.memory_mb is not None and used > spec.memory_mb:
-            return f"used {used} MiB of memory; its limit is {spec.memory_mb} (resources.memory_mb)"
+            # One that forks without end is known by it, whichever limit it meets first.
+            many = f" in {len(pids)} processes" if len(pids) > 2 * SANDBOX else ""
+            return f"used {used} MiB of memory{many}; its limit is {spec.memory_mb} (resources.memory_mb)"
         if spec.processes is not None and (count := sum(map(procfs.threads, pids))) > spec.processes + SANDBOX:
             return f"had {count} processes and threads; its limit is {spec.processes} (resources.processes)"
         if spec.open_files is not None:
             full = any(procfs.open_files(each) >= spec.open_files for each in pids)
             self._full = self._full + 1 if full else 0
             if self._full > LOOKS_FULL:
-                return f"had {spec.open_files} files open and went on so; its limit (resources.open_files)"
+                return f"had {spec.open_files} files open, as many as it may (resources.open_files), and closed none"
         return ""
 
     async def _filled(self, pid: int) -> str:

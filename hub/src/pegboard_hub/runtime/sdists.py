@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import unquote, urlsplit
 
 import httpx2
@@ -24,6 +26,9 @@ from pegboard_hub.runtime.workshop import Workshop
 BUILD_TIMEOUT_S = 300
 READ_TIMEOUT_S = 30
 FETCH_TIMEOUT_S = 60
+WHOLE_S = 600
+"""Seconds between two parts of a file that is fetched, and for all of it."""
+
 MOST_BYTES = 512 * 1024 * 1024
 
 EPOCH = 315_532_800
@@ -126,36 +131,46 @@ class SdistBuilder:
             raise ReleaseFailed(f"uv.lock gives no digest of {sdist.name}; run `uv lock`")
         kept = self._kept / f"{sdist.sha256}.tar.gz"
         if not kept.exists():
-            content = await fetched(sdist.url, sdist.name)
-            if hashlib.sha256(content).hexdigest() != sdist.sha256:
-                raise ReleaseFailed(f"{sdist.name}: what {sdist.url} gives is not what uv.lock has")
             kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(".part")
-            part.write_bytes(content)
-            part.replace(kept)
+            part = kept.with_name(f".{sdist.sha256}.{token_hex(4)}.part")
+            try:
+                if await fetch(sdist.url, sdist.name, part) != sdist.sha256:
+                    raise ReleaseFailed(f"{sdist.name}: what {sdist.url} gives is not what uv.lock has")
+                part.replace(kept)
+            finally:
+                part.unlink(missing_ok=True)
         return kept
 
 
-async def fetched(url: str, name: str) -> bytes:
-    """What an index gives at `url`; nothing of it is verified here.
+async def fetch(url: str, name: str, into: Path) -> str:
+    """Write what an index gives at `url` into a file; gives its SHA-256, in hex. Nothing else of it is verified here.
+
+    It goes part by part, and is whole in nobody's memory: the process that keeps everybody's builds, too.
 
     Raises:
         OutsideFailed: it cannot be had; it may be another time.
         ReleaseFailed: it is larger than anything that is fetched.
+        OSError: the file cannot be written.
     """
-    async with httpx2.AsyncClient(follow_redirects=True, timeout=FETCH_TIMEOUT_S) as client:
-        content = bytearray()
-        try:
-            async with client.stream("GET", url) as response:
-                response.raise_for_status()
+    digest, size = hashlib.sha256(), 0
+    try:
+        async with (
+            asyncio.timeout(WHOLE_S),
+            httpx2.AsyncClient(follow_redirects=True, timeout=FETCH_TIMEOUT_S) as client,
+            client.stream("GET", url) as response,
+        ):
+            response.raise_for_status()
+            with into.open("wb") as file:
                 async for part in response.aiter_bytes():
-                    content += part
-                    if len(content) > MOST_BYTES:
+                    size += len(part)
+                    if size > MOST_BYTES:
                         raise ReleaseFailed(f"{name} is larger than {MOST_BYTES // 2**20} MiB")
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            words = str(error) or type(error).__name__
-            raise OutsideFailed(f"{name} cannot be fetched from {url}: {words}") from error
-    return bytes(content)
+                    digest.update(part)
+                    file.write(part)
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        words = str(error) or type(error).__name__
+        raise OutsideFailed(f"{name} cannot be fetched from {url}: {words}") from error
+    return digest.hexdigest()
 
 
 def _check_of(file: str, sdist: SourceDistribution) -> None:

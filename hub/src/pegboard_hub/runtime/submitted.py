@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +11,7 @@ import httpx2
 
 from pegboard.core.names import ServerName
 from pegboard_hub.common.home import Home
+from pegboard_hub.common.tasks import begin, end
 from pegboard_hub.edge.agent import EdgeAgent
 from pegboard_hub.packages.shelf import Shelf, platform_wheels
 from pegboard_hub.runtime.building.builder import Builder
@@ -112,17 +112,14 @@ class Submitted:
         self._report.step(f"submitted servers are built {self._at_once} at once")
         self._groups.clear()
         building = builders(self._home, self._hub, self._builder, f"{NAME}-{uuid4().hex[:12]}", self._at_once)
-        work = [each.run() for each in building] + [self._conversation.run(), self._door.run()]
-        self._tasks = [asyncio.create_task(each, name="submitted servers") for each in work]
+        work = {f"builder {number}": each.run() for number, each in enumerate(building)}
+        work |= {"talking to the hub": self._conversation.run(), "the runtime's door": self._door.run()}
+        self._tasks = [begin(each, name) for name, each in work.items()]
 
     async def hold(self) -> None:
         """Build and start nothing any more; what runs goes on until it is ended in its order."""
         self._runtime.hold()
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(*self._tasks, tidily=True)
         self._tasks.clear()
 
     async def close(self) -> None:

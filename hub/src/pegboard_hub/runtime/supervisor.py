@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from pegboard.core.errors import PegboardError
+from pegboard_hub.common.tasks import begin, end
 from pegboard_hub.runtime.processes import ProcessSpec, Supervised, Timing
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Supervisor:
     def tell(self) -> None:
         """Begin to tell the world, before there is a process: a start may take minutes until the first."""
         if self._telling is None:
-            self._telling = asyncio.create_task(self._tell(), name="tell the status")
+            self._telling = begin(self._tell(), "telling the status")
 
     def process(self, name: str) -> Supervised | None:
         """The process of that name, if it was started and not removed."""
@@ -94,9 +95,7 @@ class Supervisor:
             await asyncio.gather(*(self._stop(name) for name in wave if name in self._processes))
         await asyncio.gather(*(self._stop(name) for name in list(self._lives)))
         if self._telling is not None:
-            self._telling.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._telling
+            await end(self._telling)
 
     async def remove(self, name: str) -> None:
         """End a process for good, if there is one of that name, and forget it."""
@@ -126,9 +125,7 @@ class Supervisor:
         if (life := self._lives.pop(name, None)) is not None:
             # It ends by itself and cleans up after its process; one that was just starting must be told.
             await asyncio.wait({life}, timeout=SETTLE_S)
-            life.cancel()
-            with suppress(asyncio.CancelledError):
-                await life
+            await end(life, tidily=True)
 
     async def _tell(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pegboard.core.archive import ArchiveRefused, File, pack, unpack
-from pegboard.core.check.facts import to_json
+from pegboard.core.check.facts import Known, to_json
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.manifest import FILE_NAME, Manifest, read_manifest
 from pegboard.core.names import ServerName
@@ -146,7 +146,7 @@ class Builder:
             OSError: a file cannot be written.
         """
         folder = self._home.build(number)
-        remove_tree(folder)
+        await asyncio.to_thread(remove_tree, folder)
         folder.mkdir(parents=True, mode=0o711)
         try:
             try:
@@ -164,10 +164,7 @@ class Builder:
             await asyncio.to_thread(remove_tree, folder)
 
     async def _build(self, folder: Path, server: ServerName, archive: bytes, tell: Tell) -> Made:
-        await tell("unpacking", f"{len(archive) // 1024 + 1} KiB")
-        # In threads: everybody's processes are kept by this one, and how long a stranger's files take is theirs.
-        project, files = folder / "source" / server.name, await asyncio.to_thread(unpack, archive)
-        await asyncio.to_thread(_write, files, project)
+        project, files = await self._unpacked(folder, server, archive, tell)
         source = await asyncio.to_thread(Source.read, project, project)
         if (declared := read_manifest(project).name) != server.name:
             raise ReleaseFailed(f"pegboard.toml names it {declared!r}, and it was submitted as {server}")
@@ -178,7 +175,8 @@ class Builder:
         shop.folder.mkdir(mode=0o711)
         python = await self._python()
         gathered = await self._gather(shop, source, python, tell)
-        packed = pack(dict(_project(files, read_manifest(project))))
+        packed = await asyncio.to_thread(pack, dict(_project(files, read_manifest(project))))
+        own = (*gathered.own, (packed, "project"))
         artifact = Artifact(
             server=str(server),
             source=sha256(archive),
@@ -188,32 +186,56 @@ class Builder:
             kit=next((file.version for file in gathered.files if _is_kit(file)), ""),
             files=tuple(sorted(gathered.files, key=lambda file: (file.name, file.sha256))),
         )
-        for content, _ in (*gathered.own, (packed, "project")):
-            self._store.keep(content, sha256(content), "the build")
+        await self._install(shop, artifact, own, tell)
+        declares, known, sbom = await self._described(shop, project, artifact, tell)
+        if self._installed is not None:
+            self._installed.take(shop.folder, server, artifact)
+        return Made(
+            artifact,
+            declares.model_copy(update={"artifact": artifact.digest}),
+            own,
+            sbom,
+            tuple(file for file in artifact.files if file.origin == "index"),
+            sandboxed=self._isolation.now.mode is Mode.BUBBLEWRAP,
+            advisories=to_json(known),
+        )
+
+    async def _unpacked(
+        self, folder: Path, server: ServerName, archive: bytes, tell: Tell
+    ) -> tuple[Path, dict[str, File]]:
+        """The project's folder, and what is in it.
+
+        In threads, as all that takes long: this process keeps everybody's, and how long a stranger's files
+        take is theirs.
+        """
+        await tell("unpacking", f"{len(archive) // 1024 + 1} KiB")
+        project, files = folder / "source" / server.name, await asyncio.to_thread(unpack, archive)
+        await asyncio.to_thread(_write, files, project)
+        return project, files
+
+    async def _install(
+        self, shop: Workshop, artifact: Artifact, own: Iterable[tuple[bytes, str]], tell: Tell
+    ) -> None:
+        for content, _ in own:
+            await asyncio.to_thread(self._store.keep, content, sha256(content), "the build")
         await tell("fetching", f"{len(artifact.files)} packages")
         await self._store.fetch(artifact)
         await tell("installing", "")
-        remove_tree(shop.folder)
+        await asyncio.to_thread(remove_tree, shop.folder)
         await install(shop, artifact, self._store)
+
+    async def _described(
+        self, shop: Workshop, project: Path, artifact: Artifact, tell: Tell
+    ) -> tuple[Declaration, Known, bytes]:
+        """What its code declares, what is known of its packages, and what it is made of."""
         await tell("reading its tools", "")
         shop.make_ready()
         locks = await asyncio.to_thread(Locks.of, project, _backend(read_manifest(project)))
         async with asyncio.TaskGroup() as both:
             asking = both.create_task(known_of(locks, self._indexes(), shop.environment))
             describing = both.create_task(shop.describe())
-        declares = describing.result()
         sbom = await self._sbom(shop, project, components(artifact.files, locks.npm))
-        if self._installed is not None:
-            self._installed.take(shop.folder, server, artifact)
-        return Made(
-            artifact,
-            declares.model_copy(update={"artifact": artifact.digest}),
-            (*gathered.own, (packed, "project")),
-            sbom,
-            tuple(file for file in artifact.files if file.origin == "index"),
-            sandboxed=self._isolation.now.mode is Mode.BUBBLEWRAP,
-            advisories=to_json(asking.result()),
-        )
+        return describing.result(), asking.result(), sbom
 
     async def _gather(self, shop: Workshop, source: Source, python: str, tell: Tell) -> _Files:
         """Every file that it is installed from: own packages built, packages of others found in the lock file."""
@@ -231,12 +253,14 @@ class Builder:
             elif (sdist := _sdist(source.unbuilt, name)) is not None:
                 await tell("building", f"{name}, which has no wheel")
                 sdists = SdistBuilder(shop, self._home.artifact_file("sdists"), self._indexes())
-                found.add_own(await sdists.build(sdist, wheels), version)
+                built = await sdists.build(sdist, wheels)
+                await asyncio.to_thread(found.add_own, built, version)
             else:
                 raise ReleaseFailed(f"{name} {version} has no wheel for this machine; choose another version of it")
         for package_folder in source.packages:
             await tell("building", package_folder.name)
-            found.add_own(await PackageBuilder(shop).build(source, package_folder, wheels))
+            built = await PackageBuilder(shop).build(source, package_folder, wheels)
+            await asyncio.to_thread(found.add_own, built)
         await self._gather_backend(shop, source.project, python, found, tell)
         return found
 
@@ -249,7 +273,7 @@ class Builder:
         folder = project / manifest.proxy.backend
         found.files += await backend.wheels(shop, folder, python, self._indexes())
         if (packed := await backend.modules(shop, folder, found.files, self._store)) is not None:
-            found.add_own(packed, prefix=BACKEND, kind="file")
+            await asyncio.to_thread(found.add_own, packed, prefix=BACKEND, kind="file")
 
     def _kit_file(self, version: str) -> ArtifactFile:
         kept = self._kit(version)

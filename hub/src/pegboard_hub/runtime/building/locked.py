@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, platform_tags
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from pegboard.core.check.dependencies import is_of
 from pegboard.core.errors import ConfigurationError
@@ -104,7 +105,7 @@ def wheel_of(package: dict[str, Any], python: str) -> ArtifactFile | None:
     Raises:
         ReleaseFailed: it has one without a digest, not from an index, or of another package.
     """
-    order = {tag: place for place, tag in enumerate(_tags(python))}
+    order = _order(python)
     best: tuple[int, dict[str, Any], str] | None = None
     for wheel in package.get("wheels", []):
         url = str(wheel.get("url", ""))
@@ -133,6 +134,12 @@ def wheel_of(package: dict[str, Any], python: str) -> ArtifactFile | None:
     )
 
 
+@cache
+def _order(python: str) -> dict[Tag, int]:
+    """The place of each tag that fits this machine, the best first: some thousands, for every package."""
+    return {tag: place for place, tag in enumerate(_tags(python))}
+
+
 def _tags(python: str) -> Iterator[Tag]:
     major, minor = (int(part) for part in python.split("."))
     platforms = list(platform_tags())
@@ -145,8 +152,3 @@ def _tags_of(file_name: str) -> Iterable[Tag]:
         return parse_wheel_filename(file_name)[3]
     except InvalidWheelFilename:
         return ()
-
-
-def same_name(one: str, other: str) -> bool:
-    """Whether two spellings are one package's name."""
-    return canonicalize_name(one) == canonicalize_name(other)

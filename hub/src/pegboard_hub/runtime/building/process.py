@@ -18,6 +18,7 @@ from typing import Final
 
 import httpx2
 
+from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.asking import NotTheHub, ask_sealed
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.runtimes import RuntimeFile, digest_of
@@ -29,7 +30,7 @@ from pegboard_hub.runtime.building.builder import Builder
 from pegboard_hub.runtime.building.orders import builders, clear_builds
 from pegboard_hub.runtime.growing import GrowingIsolation
 from pegboard_hub.runtime.hub_door import ANSWER_S, HubDoor
-from pegboard_hub.runtime.isolation import Isolation, Mode, choose
+from pegboard_hub.runtime.isolation import SETTING, Isolation, Mode, choose
 from pegboard_hub.runtime.machine.artifacts import ArtifactStore
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,12 @@ logger = logging.getLogger(__name__)
 GROUNDS_EVERY_S: Final = 15.0
 GROUNDS_AGAIN_S: Final = 1.0
 BEAT_S: Final = 10.0
+
+IN_A_POD: Final = (
+    "in a pod a sandbox needs user namespaces and a whole /proc (docs/guides/kubernetes.md, Building); where the "
+    "cluster gives neither, only off is left, which keeps nothing apart"
+)
+"""What to do where the isolation that is asked for does not work."""
 
 LONGEST_NAME: Final = 60
 """Characters of what a builder calls itself to the hub, beside the number of each build at once."""
@@ -83,7 +90,7 @@ class BuilderProcess:
     def __init__(self, settings: BuilderSettings, hub: httpx2.AsyncBaseTransport) -> None:
         self._settings = settings
         self._home = Home.open(settings.home)
-        self.isolation = choose(settings.isolation, self._home, (), Path(sys.executable))
+        self.isolation = _chosen(settings.isolation, self._home)
         credential = settings.credential.credential
         self._digest = digest_of(credential)
         self._client = httpx2.AsyncClient(
@@ -171,6 +178,13 @@ class BuilderProcess:
         while True:
             (self._home.root / "beat").touch()
             await asyncio.sleep(BEAT_S)
+
+
+def _chosen(setting: str, home: Home) -> Isolation:
+    try:
+        return choose(setting, home, (), Path(sys.executable))
+    except ConfigurationError as error:
+        raise ConfigurationError(SETTING, [*error.problems, IN_A_POD]) from error
 
 
 def name_of(credential: RuntimeFile) -> str:

@@ -7,13 +7,15 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from pegboard.core.publishing import Artifact, ArtifactFile
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime.confined import ReleaseFailed
-from pegboard_hub.runtime.sdists import fetched
+from pegboard_hub.runtime.sdists import fetch
 
 AT_ONCE = 8
 """Files that are fetched at the same time."""
@@ -69,7 +71,10 @@ class ArtifactStore:
         kept = self._home.artifact_file(file.sha256)
         if not _used(kept):
             async with self._fetching:
-                self.keep(await fetched(file.url, file.name), file.sha256, file.url)
+                with self._part(file.sha256) as part:
+                    if await fetch(file.url, file.name, part) != file.sha256:
+                        raise _another(file.url, file.sha256)
+                    part.replace(kept)
         return kept
 
     async def own(self, digest: str) -> Path:
@@ -104,15 +109,21 @@ class ArtifactStore:
             OSError: it cannot be written.
         """
         if hashlib.sha256(content).hexdigest() != digest:
-            raise ReleaseFailed(f"what {place} gives is not what was locked: its digest differs from {digest[:12]}…")
+            raise _another(place, digest)
         kept = self._home.artifact_file(digest)
-        part = kept.with_name(f".{digest}.{os.getpid()}.part")
-        try:
+        with self._part(digest) as part:
             part.write_bytes(content)
             part.replace(kept)
+        return kept
+
+    @contextmanager
+    def _part(self, digest: str) -> Iterator[Path]:
+        """Where a file comes to be: another place each time, since two may have it made at once."""
+        part = self._home.artifact_file(f".{digest}.{token_hex(4)}.part")
+        try:
+            yield part
         finally:
             part.unlink(missing_ok=True)
-        return kept
 
     def _of_platform(self, file: ArtifactFile) -> Path:
         found = self._platform().get(file.sha256)
@@ -122,6 +133,10 @@ class ArtifactStore:
                 "pegboard`, and submit again"
             )
         return found
+
+
+def _another(place: str, digest: str) -> ReleaseFailed:
+    return ReleaseFailed(f"what {place} gives is not what was locked: its digest differs from {digest[:12]}…")
 
 
 def _used(kept: Path) -> bool:

@@ -7,7 +7,6 @@ waits in the socket's queue, and is answered by the next one.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
@@ -28,8 +27,8 @@ from pegboard_hub.publishing.orders import Role
 from pegboard_hub.runtime import credentials
 from pegboard_hub.runtime.cgroups import Groups
 from pegboard_hub.runtime.growing import GrowingIsolation
+from pegboard_hub.runtime.machine.last_words import last_words, one_line
 from pegboard_hub.runtime.machine.room import Room, room_here
-from pegboard_hub.runtime.mending import LOGGER
 from pegboard_hub.runtime.permissions import ids, prepare_replica
 from pegboard_hub.runtime.probes import Doors, Use
 from pegboard_hub.runtime.processes import Failure, State, Supervised
@@ -48,13 +47,9 @@ MEMORY_S = 5.0
 """How often it is asked how much memory a replica has, in seconds."""
 
 LARGEST_BUNDLE = 16 * 1024 * 1024
-LAST_WORDS = 64 * 1024
-"""Bytes of a log's end that are read for why its process ended."""
-
 DIGITS = 8
 """Of a release's digest, in the names of its replicas."""
 
-LONGEST_WORDS = 500
 ACCEPTED = "accepted.jws"
 
 
@@ -120,7 +115,7 @@ class Replica:
         self._memory: tuple[float, int | None] = (0.0, None)
         self.waits = False
         self.turn = 0
-        self._ready = False
+        self._well = False
 
     @property
     def name(self) -> str:
@@ -221,7 +216,7 @@ class Replica:
         """Ask it how it does. Never raises."""
         process = self.process
         if process is None or process.state is not State.LIVE:
-            self.use, self.used, self._ready = None, False, False
+            self.use, self.used, self._well = None, False, False
             return
         use = await self._doors.use()
         if use is not None:
@@ -232,8 +227,7 @@ class Replica:
         # Which tools of a foreign server are blocked may change while it runs.
         if self._of_start != self._start_of(process) or self._program.manifest.proxy is not None:
             await self._look_at_smoke(process)
-        passed = self._of_start == self._start_of(process)
-        self._ready = passed and (role is not Role.CANDIDATE or not self._smoke)
+        self._well = role is not Role.CANDIDATE or not self._smoke
 
     def observed(self) -> orders.Replica:
         """How it does."""
@@ -260,6 +254,18 @@ class Replica:
         return self._failure
 
     @property
+    def _known(self) -> bool:
+        """Whether the process that answers now made its smoke calls: what one before it passed is not this one's."""
+        process = self.process
+        if process is None or process.state is not State.LIVE:
+            return False
+        return self._of_start == self._start_of(process)
+
+    @property
+    def _ready(self) -> bool:
+        return self._known and self._well
+
+    @property
     def rising(self) -> bool:
         """Whether its process is on its way up, and may still get there."""
         return self.process is not None and not self._ready and not self.hopeless
@@ -269,7 +275,7 @@ class Replica:
         """Whether it will not come up by waiting: it never did, and was tried."""
         process = self.process
         if process is None or process.was_live.is_set() or process.last_failure is None:
-            return bool(self._smoke) and not self._ready
+            return self._known and bool(self._smoke) and not self._well
         what = process.last_failure.what
         final = {f"ended with status {status}" for status in (DOES_NOT_FIT, DECLARES_OTHERWISE)}
         return what in final or what.startswith("was not ready") or process.starts > 3
@@ -285,7 +291,7 @@ class Replica:
         if process.state is State.LIVE:
             if self._ready:
                 return "ready"
-            return "failing" if self._smoke and self._of_start == self._start_of(process) else "starting"
+            return "failing" if self._smoke and self._known else "starting"
         return "failing" if process.last_failure is not None and process.starts > 1 else "starting"
 
     def _memory_mb(self) -> int | None:
@@ -303,14 +309,14 @@ class Replica:
 
     async def _look_at_smoke(self, process: Supervised) -> None:
         outcome: dict[str, str] = {}
-        manifest = self._program.manifest
+        manifest, start = self._program.manifest, self._start_of(process)
         if manifest.smoke or manifest.proxy is not None:
             status, outcome = await self._doors.smoke()
             if not status or (manifest.smoke and not outcome):
                 return  # they are under way
         bad = {one_line(tool): one_line(word) for tool, word in outcome.items() if word != OK}
         self._smoke = bad or None
-        self._of_start = self._start_of(process)
+        self._of_start = start
         if bad:
             self._failure = one_line("; ".join(f"smoke call of {tool}: {word}" for tool, word in bad.items()))
         self._site.changed()
@@ -411,30 +417,3 @@ def _copy_plain(path: Path, target: Path, owner: tuple[int, int]) -> None:
             output.write(file.read(LARGEST_BUNDLE))
             if is_root():
                 os.fchown(copy, *owner)
-
-
-def one_line(text: str) -> str:
-    """An author's words as a line of text, whatever is in them."""
-    return "".join(sign if sign.isprintable() else " " for sign in text[:LONGEST_WORDS])
-
-
-def last_words(log: Path) -> str:
-    """The last error that a process logged, or its last line; empty where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_WORDS))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    last = ""
-    for line in reversed(lines):
-        last = last or ("" if LOGGER in line else line.strip())
-        with suppress(ValueError, TypeError, AttributeError, RecursionError):
-            said = json.loads(line)
-            if said.get("logger") == LOGGER:  # our own word of it
-                continue
-            if said.get("level") in ("error", "critical"):
-                exception = str(said.get("exception") or "").strip().splitlines()
-                words = str(said.get("message"))
-                return f"{words}: {exception[-1]}" if exception else words
-    return last[:LONGEST_WORDS]

@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from uuid import uuid4
 
 from pegboard.core.errors import ConfigurationError
@@ -23,9 +22,9 @@ from pegboard_hub.runtime.credentials import resolve_secrets
 from pegboard_hub.runtime.hub_door import HubAway
 from pegboard_hub.runtime.machine.artifacts import ArtifactStore
 from pegboard_hub.runtime.machine.installing import Installed, install
+from pegboard_hub.runtime.machine.judging import Step, judged
 from pegboard_hub.runtime.machine.replica import Replica, Site, replica_id
 from pegboard_hub.runtime.machine.scaling import Load, Scaling, renewed, scaled, woken
-from pegboard_hub.runtime.mending import mend_of
 from pegboard_hub.runtime.programs import Program
 from pegboard_hub.runtime.verified import RENEWED_S, NotSigned, NotStarted, check_egress, check_release
 from pegboard_hub.runtime.workshop import Workshop
@@ -50,8 +49,6 @@ LONGEST_AGAIN_S = 60.0
 
 DRAIN_S = 30.0
 """How long the calls under way at a replica that ends may take to their end, in seconds."""
-
-Step = Literal["fetching", "installing", "starting", "running", "stopping", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +92,7 @@ class ReleaseRun:
         self._heard_at = time.monotonic()
         self._unsigned_at: float | None = None
         self._waits = ""
+        self._hindered = ""
 
     @property
     def wanted(self) -> DesiredRelease:
@@ -116,12 +114,14 @@ class ReleaseRun:
     def observed(self) -> ObservedRelease:
         """How it does."""
         replicas = [*self._replicas.values(), *(replica for _, replica in self._closing.values())]
+        # A replica may be ready, or fail, since the last look: what is said of both is of one moment.
+        step, trouble = self._judged()
         return ObservedRelease(
             server=str(self.server),
             release=self._wanted.release,
-            step=self._step,
+            step=step,
             replicas=tuple(replica.observed() for replica in replicas),
-            trouble=self._trouble,
+            trouble=trouble,
             notes=(self._waits,) if self._waits else (),
         )
 
@@ -209,6 +209,7 @@ class ReleaseRun:
                 self._check_anew()
                 self._unsigned_at = None
                 await self._bring(program)
+                self._hindered = ""
             except NotSigned:
                 if not self._may_go_on():
                     await self._close_all(drained=True)
@@ -217,7 +218,7 @@ class ReleaseRun:
                 await self._close_all(drained=True)
                 return  # why is said by who tries again
             except OSError as error:
-                self._fail(Trouble(step="starting", what=str(error), mend="it is tried again by itself"))
+                self._hindered = str(error)
             await asyncio.gather(*(replica.look(self._wanted.role) for replica in self._replicas.values()))
             self._judge()
             await self._pause(self._until_next_look())
@@ -354,25 +355,20 @@ class ReleaseRun:
         for number in list(self._replicas):
             await self._replicas.pop(number).close()
 
+    def _judged(self) -> tuple[Step, Trouble | None]:
+        """What there is to say of it now; before it is installed that is what was said of that last."""
+        if self._step not in ("starting", "running"):
+            return self._step, self._trouble
+        return judged(self._replicas.values(), self._hindered, self._waits)
+
     def _judge(self) -> None:
-        """What is said of the release, from how its replicas do."""
-        replicas = list(self._replicas.values())
-        states = [replica.state for replica in replicas]
-        hopeless = [replica for replica in replicas if replica.hopeless]
-        if hopeless and "ready" not in states:
-            failure = hopeless[0].failure or "it does not answer"
-            mend = "see its log (`pegboard logs`), mend it and submit again"
-            mend = f"{found}; {mend}" if (found := mend_of(failure)) else mend
-            self._fail(Trouble(step="starting", what=f"does not come up: {failure}", mend=mend), step="starting")
-            return
-        if self._waits and set(states) == {"asleep"}:
-            mend = (
-                "it starts by itself when others end; ask for less memory in pegboard.toml, or for a larger machine"
-            )
-            self._fail(Trouble(step="starting", what=self._waits, mend=mend), step="starting")
+        """Tell of it, where there is something else to say than before."""
+        step, trouble = self._judged()
+        if trouble is not None:
+            self._fail(trouble, step)
             return
         self._trouble = None
-        self._become("running" if "ready" in states or set(states) == {"asleep"} else "starting")
+        self._become(step)
 
     def _fail(self, trouble: Trouble, step: Step = "failed") -> None:
         if trouble != self._trouble:
