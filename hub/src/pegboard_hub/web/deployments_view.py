@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from pegboard.core.manifest import Rollout
+from pegboard.core.publishing import Provenance
 from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.publishing.model import submissions
 from pegboard_hub.publishing.orders import Replica, Role
@@ -18,8 +19,10 @@ from pegboard_hub.publishing.rollout import MINIMUM_CALLS, NOTHING, Running, Sta
 from pegboard_hub.publishing.standing import Standing
 from pegboard_hub.publishing.steering import Who
 from pegboard_hub.publishing.watching import Compared, Figures
-from pegboard_hub.registry.model import RegisteredServer, releases
+from pegboard_hub.registry.model import RegisteredServer
+from pegboard_hub.registry.tables import releases
 from pegboard_hub.web.parts import Parts
+from pegboard_hub.web.submission_shapes import CameFrom
 
 STATUSES: dict[Reason, int] = {"not_yours": 403, "unknown": 404, "not_now": 409, "invalid": 422}
 """What each reason of a `DeploymentRefused` is over HTTP."""
@@ -31,7 +34,7 @@ Action = Literal["promote", "rollback", "pause", "resume", "scale", "restart"]
 LONGEST_WHY = 1000
 
 
-class DeployedRelease(BaseModel):
+class DeployedRelease(CameFrom):
     """A release that runs, or is kept to go back to. Times are milliseconds since the epoch."""
 
     submission: str
@@ -40,7 +43,6 @@ class DeployedRelease(BaseModel):
     state: str = Field(description="of its life: deploying, live, superseded, rolled back, failed, …")
     step: str = Field(description="what it is at, or waits for")
     message: str = Field(description="what is new in it; text of whoever submitted it")
-    submitted_by: str
     submitted_at: int
     percent: int = Field(description="of the callers that it has")
     ready: int = Field(description="replicas that answer")
@@ -135,6 +137,7 @@ class DeploymentDetail(BaseModel):
     """What runs of a server, and what is on its way. Times are milliseconds since the epoch."""
 
     server: str
+    lifecycle: str = Field(description="of the server; nothing of one that is retired runs")
     stage: Stage
     since: int = Field(description="when the stage began")
     until: int | None = Field(description="when it ends by itself; null: it waits for something")
@@ -176,6 +179,7 @@ async def deployment_detail(parts: Parts, server: RegisteredServer, *, may: bool
     live = standing.known.get(now.live or "")
     return DeploymentDetail(
         server=name,
+        lifecycle=server.lifecycle.value,
         stage=now.stage,
         since=now.since_ms,
         until=now.until_ms,
@@ -256,8 +260,9 @@ def _release(row: Mapping[Any, Any], standing: Standing) -> DeployedRelease:
         version=row["semver"] or "",
         state=row["state"],
         step=row["step"],
-        message=(row["provenance"] or {}).get("message", ""),
+        **Provenance.model_validate(row["provenance"]).model_dump(),
         submitted_by=row["actor"],
+        submitted_by_kind=row["actor_kind"],
         submitted_at=row["created_at_ms"],
         percent=percent,
         ready=sum(each.state == "ready" for each in running.replicas),

@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.2
 """How often a hub looks whether the internal door is its own to open, in seconds."""
 
+ENDS_S = 2
+"""Seconds that requests under way still have at the end. Questions that are held would take longer, and a hub that
+still runs after 5 s is killed (`runtime.processes`)."""
+
 
 class Door(uvicorn.Server):
     """One uvicorn server beside another in the same loop; signals are handled once, for both."""
@@ -33,7 +37,7 @@ class Door(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 server_header=False,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=ENDS_S,
             )
         )
 

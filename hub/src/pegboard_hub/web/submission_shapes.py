@@ -149,6 +149,18 @@ class SubmissionReview(BaseModel):
     page: str
 
 
+class CameFrom(BaseModel):
+    """Where code comes from. Who submitted it is sure; the rest is their word: untrusted text."""
+
+    submitted_by: str = Field(description="a person, a service by its SPIFFE ID, or the operator; the token says it")
+    submitted_by_kind: Literal["person", "service", "operator"]
+    kind: str = Field(description="folder, git, ci or operator")
+    repository: str = Field(description="its address; empty where nobody said")
+    commit: str
+    dirty: bool = Field(description="there were changes that are in no commit")
+    job: str = Field(description="address of the CI job; empty where nobody said")
+
+
 class SubmissionSummary(BaseModel):
     """A submission. Times are milliseconds since the epoch."""
 
@@ -167,7 +179,7 @@ class SubmissionSummary(BaseModel):
     page: str
 
 
-class SubmissionDetail(SubmissionSummary):
+class SubmissionDetail(CameFrom, SubmissionSummary):
     """A submission with all that there is to know of it."""
 
     trouble: TroubleBody | None
@@ -176,15 +188,33 @@ class SubmissionDetail(SubmissionSummary):
         description="what differs from the release that served before it, or from nothing"
     )
     reviews: list[SubmissionReview]
-    kind: str = Field(description="folder, git, ci or operator")
-    repository: str
-    commit: str
-    dirty: bool
-    job: str
     sbom: str | None = Field(description="digest of the CycloneDX document")
     artifact: str | None = Field(description="digest of what was built")
     sandboxed: bool | None = Field(description="its tools were read in a sandbox; null before")
     attempt: int = Field(description="how often it was given to a builder")
+
+
+class ChangedPackage(BaseModel):
+    """A package that is not as in the release that was live before. Empty: it was not there, or is not any more."""
+
+    name: str
+    before: str
+    now: str
+
+
+class ReleaseOrigin(CameFrom):
+    """Where the code of a release that is reviewed comes from."""
+
+    submission: str
+    page: str = Field(description="the submission, with all that it changes")
+    submitted_at: int = Field(description="milliseconds since the epoch")
+    message: str = Field(description="what is new, as whoever submitted it says")
+    source: str = Field(description="digest of what was submitted")
+    same_code: bool = Field(description="the source is the one that was live before")
+    first: bool = Field(description="nothing of the server was live before, so all its packages are new")
+    packages: list[ChangedPackage] = Field(description="that differ from those of what was live before")
+    more_packages: int = Field(description="further ones that differ, and are not told")
+    warnings: list[FindingBody] = Field(description="of the hub's own check; they keep nothing from happening")
 
 
 class SubmissionsAnswer(BaseModel):

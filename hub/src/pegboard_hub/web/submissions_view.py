@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from pegboard.core.differences import differences
-from pegboard.core.publishing import State
 from pegboard.core.text import sentence
 from pegboard_hub.common.requests import refuse
+from pegboard_hub.publishing.deployment_store import live_before
 from pegboard_hub.publishing.errors import STATUSES, PublishingRefused
 from pegboard_hub.publishing.submissions import Submission
 from pegboard_hub.registry import store
 from pegboard_hub.registry.errors import ChangeRefused, NameTaken, TooManyDrafts, UnknownServer
 from pegboard_hub.web.knowing import no_server
+from pegboard_hub.web.origins import Origin
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.submission_shapes import (
+    ChangedPackage,
     FindingBody,
+    ReleaseOrigin,
     SubmissionChange,
     SubmissionDetail,
     SubmissionReview,
@@ -25,12 +28,11 @@ from pegboard_hub.web.submission_shapes import (
     TroubleBody,
 )
 
+CAME_FROM = {"kind", "repository", "commit", "dirty", "job"}
+"""What is told of where a project came from, beside its message, which has a place of its own."""
+
 MOST_CHANGES = 500
 """Differences that are told of one submission."""
-
-SERVED = (State.LIVE, State.SUPERSEDED, State.ROLLED_BACK)
-MOST_LOOKED_AT = 10
-"""Earlier submissions among which the one that served before is looked for."""
 
 
 @contextmanager
@@ -74,12 +76,36 @@ async def detail(parts: Parts, found: Submission) -> SubmissionDetail:
         findings=[FindingBody(**each.model_dump(mode="json")) for each in found.findings],
         changes=await _changes(parts, found),
         reviews=await _reviews(parts, found),
-        **found.provenance.model_dump(include={"kind", "repository", "commit", "dirty", "job"}),
+        **found.provenance.model_dump(include=CAME_FROM),
         sbom=found.sbom,
         artifact=artifact.digest if artifact else None,
         sandboxed=found.sandboxed,
         attempt=found.attempt,
     )
+
+
+def release_origin(parts: Parts, origin: Origin) -> ReleaseOrigin:
+    """Where a release that is reviewed comes from."""
+    found = origin.submission
+    return ReleaseOrigin(
+        submission=found.id,
+        page=page_of(parts, found),
+        submitted_by=found.actor,
+        submitted_by_kind=found.actor_kind,
+        submitted_at=found.created_at_ms,
+        **found.provenance.model_dump(include={*CAME_FROM, "message"}),
+        source=found.source,
+        same_code=origin.same_code,
+        first=origin.first,
+        packages=[ChangedPackage(**each._asdict()) for each in origin.packages],
+        more_packages=origin.more,
+        warnings=[FindingBody(**each.model_dump(mode="json")) for each in origin.warnings],
+    )
+
+
+def page_of(parts: Parts, found: Submission) -> str:
+    """Where people look at a submission."""
+    return f"{parts.public_url}/servers/{found.server}/submissions/{found.id}"
 
 
 def _summary(parts: Parts, found: Submission, version: str) -> dict[str, Any]:
@@ -96,7 +122,7 @@ def _summary(parts: Parts, found: Submission, version: str) -> dict[str, Any]:
         "submitted_by_kind": found.actor_kind,
         "at": found.created_at_ms,
         "updated_at": found.updated_at_ms,
-        "page": f"{parts.public_url}/servers/{found.server}/submissions/{found.id}",
+        "page": page_of(parts, found),
     }
 
 
@@ -104,10 +130,9 @@ async def _changes(parts: Parts, found: Submission) -> list[SubmissionChange]:
     """What a release says otherwise than the one that served before it; all of it where none did."""
     if found.declaration is None:
         return []
-    place = (found.created_at_ms, found.id)
-    earlier = await parts.publishing.listed(found.server, SERVED, before=place, limit=MOST_LOOKED_AT)
-    # A superseded one may never have been built.
-    before = next((each.declaration for each in earlier if each.declaration is not None), None)
+    async with parts.database.read() as connection:
+        last = await live_before(connection, found.server, found.id, found.created_at_ms)
+    before = last.declaration if last else None
     return [
         SubmissionChange(what=f"{each.subject} {each.field}".strip(), before=each.before, after=each.after)
         for each in differences(before, found.declaration)[:MOST_CHANGES]

@@ -20,7 +20,7 @@ from pegboard_hub.approvals.errors import ApprovalRefused
 from pegboard_hub.approvals.model import Page, Place, Reader, Which
 from pegboard_hub.approvals.model import Request as Approval
 from pegboard_hub.common.requests import Refused, refuse
-from pegboard_hub.registry.model import ACTOR_LENGTH
+from pegboard_hub.registry.tables import ACTOR_LENGTH
 from pegboard_hub.registry.visibility import is_person
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.bodies import body_of, read_model

@@ -16,8 +16,8 @@ from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry import releases
 from pegboard_hub.registry.ending import NO_ENDING, Ending
 from pegboard_hub.registry.errors import ChangeRefused
-from pegboard_hub.registry.model import SERVER_LENGTH
 from pegboard_hub.registry.record import LONGEST_WHY
+from pegboard_hub.registry.tables import SERVER_LENGTH
 from pegboard_hub.registry.visibility import is_person
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.bodies import body_of, not_so, read_model

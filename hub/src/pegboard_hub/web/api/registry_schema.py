@@ -9,14 +9,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pegboard.core.declared import LONGEST_TITLE
 from pegboard.core.manifest import MOST_LINKS, Sensitivity
 from pegboard.core.names import NAME_LENGTH, NAME_PATTERN, PERSON_SURFACES
-from pegboard_hub.registry.model import SERVER_LENGTH
+from pegboard_hub.registry.query import LONGEST_TEXT
 from pegboard_hub.registry.record import (
     LONGEST_CHANNEL,
     LONGEST_DESCRIPTION,
     LONGEST_WHY,
 )
-from pegboard_hub.registry.search import LONGEST_TEXT
 from pegboard_hub.registry.status import ServerState
+from pegboard_hub.registry.tables import SERVER_LENGTH
 from pegboard_hub.web.api.schema import AccessLists, ServerSummary, ToolSummary
 from pegboard_hub.web.paging import MOST_ON_A_PAGE, AskedPage
 

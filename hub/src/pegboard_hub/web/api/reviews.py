@@ -35,9 +35,12 @@ from pegboard_hub.web.api.schema import (
 from pegboard_hub.web.api.views import lists
 from pegboard_hub.web.failures import refusal_of
 from pegboard_hub.web.knowing import knows, looks_after
+from pegboard_hub.web.origins import origin_of
 from pegboard_hub.web.paging import AskedPage, cursor_of, place_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.questions import LONGEST
+from pegboard_hub.web.submission_shapes import ReleaseOrigin
+from pegboard_hub.web.submissions_view import release_origin
 
 
 def _server(text: str) -> str:
@@ -112,7 +115,7 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
     if server is None or not knows(parts, caller, server):
         raise UnknownReview(review_id)
     waits = any(each.id == review.id for each in await _waiting(parts, caller))
-    hidden = ("opened_why", "checklist", "changes", "comments", "requested")
+    hidden = ("opened_why", "checklist", "changes", "comments", "requested", "origin")
     told: dict[str, Any] = dict.fromkeys(hidden) | {"outcome_why": ""}
     if looks_after(parts, caller, server):
         words = reviewing.rights.checklist(review) if review.open else tuple(review.checklist)
@@ -123,6 +126,7 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
             "checklist": [ReviewItem(item=each, holds=review.checklist.get(each, False)) for each in words],
             "changes": [ReviewChange(**change._asdict()) for change in review.changes],
             "requested": lists(review.subject.requested),
+            "origin": await _origin(parts, review),
             "comments": [ReviewComment(at=each.at_ms, author=each.author, text=each.text) for each in said],
         }
     return ReviewDetail(
@@ -130,6 +134,14 @@ async def _detail(parts: Parts, caller: Caller, review_id: str) -> ReviewDetail:
         **told,
         version=review.version,
     )
+
+
+async def _origin(parts: Parts, review: Review) -> ReleaseOrigin | None:
+    if not review.subject.release:
+        return None
+    async with parts.database.read() as connection:
+        found = await origin_of(connection, review.server, review.subject.release)
+    return release_origin(parts, found) if found else None
 
 
 async def _waiting(parts: Parts, caller: Caller) -> list[Review]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pegboard_hub.registry.status import ServerState
 from pegboard_hub.web.questions import LONGEST
+from pegboard_hub.web.submission_shapes import ReleaseOrigin
 
 
 class WhoAmI(BaseModel):
@@ -331,4 +332,7 @@ class ReviewDetail(ReviewSummary):
     checklist: list[ReviewItem] | None = Field(description="null for those who are not involved")
     changes: list[ReviewChange] | None = Field(description="null for those who are not involved")
     comments: list[ReviewComment] | None = Field(description="null for those who are not involved")
+    origin: ReleaseOrigin | None = Field(
+        description="where its code comes from; null where it was not submitted, and for those who are not involved"
+    )
     version: int

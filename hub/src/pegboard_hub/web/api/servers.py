@@ -13,9 +13,9 @@ from pegboard_hub.common.requests import Refused, refuse
 from pegboard_hub.registry import releases, store
 from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import Access, RegisteredServer, Release
+from pegboard_hub.registry.query import Query as Search
+from pegboard_hub.registry.query import QueryRefused
 from pegboard_hub.registry.releases import Outcome, Pinned
-from pegboard_hub.registry.search import Query as Search
-from pegboard_hub.registry.search import QueryRefused
 from pegboard_hub.registry.visibility import insider
 from pegboard_hub.web.api.auth import SignedIn
 from pegboard_hub.web.api.bodies import invalid

@@ -6,6 +6,7 @@ look at. A service submits with a token for nothing else (scope `submit`), to se
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -80,11 +81,10 @@ def _add_submit(router: APIRouter, parts: Parts) -> None:
     ) -> Response:
         who, server = submitter(caller), f"{namespace}/{name}"
         with refusals_told():
-            async with parts.publishing.receiving(who):
-                archive = await read_body(request, LARGEST_SOURCE)
-            found, new = await parts.publishing.submit(
-                who, server, archive, asked.provenance, owners_for(parts, caller.groups)
-            )
+            async with parts.publishing.receiving(who, partial(read_body, request, LARGEST_SOURCE)) as archive:
+                found, new = await parts.publishing.submit(
+                    who, server, archive, asked.provenance, owners_for(parts, caller.groups)
+                )
         return await _answer(parts, request, caller, found, 202 if new else 200)
 
 

@@ -41,9 +41,6 @@ SMALL = 64 * 1024
 HOLD_S = 5.0
 """Seconds for which a question for news is held open when there are none."""
 
-LOOK_S = 0.05
-"""How often news are looked for meanwhile, in seconds."""
-
 MOST_HELD = 4
 """Questions of one edge that are held open at a time. It asks one after the other, also after a restart."""
 
@@ -145,7 +142,7 @@ def joined_edge_door(parts: Parts) -> APIRouter:
         try:
             news = await _news(parts, edge, tag, paces.setdefault(edge.digest, Pace()))
         finally:
-            held[edge.digest] -= 1
+            let_go(held, edge.digest)
         try:
             edge = _edge(parts, request)  # it may have been removed meanwhile
         except EdgeRemoved as error:
@@ -194,15 +191,24 @@ class Pace:
 
 async def _news(parts: Parts, edge: JoinedEdge, tag: str, pace: Pace) -> News:
     path = parts.rotation.keys.home.joined_edge_bundle(edge.name)
-    deadline = time.monotonic() + HOLD_S
-    # A file that another part of the hub replaces sets no event here.
-    while tag_of(path) in ("", tag) and time.monotonic() < deadline:
-        await asyncio.sleep(LOOK_S)
-        if edge.name not in parts.edges.names:
-            break
-    if tag_of(path) not in ("", tag):
+
+    async def look() -> str:
+        return tag_of(path)
+
+    def over(seen: str) -> bool:
+        return seen not in ("", tag) or edge.name not in parts.edges.names
+
+    found = await parts.registry.written.until(edge.consumer, look, over, HOLD_S)
+    if found not in ("", tag):
         await pace.turn()
     return await asyncio.to_thread(read_news, path, parts.rotation.keys.home.bundle_keys, tag)
+
+
+def let_go(held: Counter[str], digest: str) -> None:
+    """Count one question less that is held open; of who has none nothing is kept."""
+    held[digest] -= 1
+    if not held[digest]:
+        del held[digest]
 
 
 def read_news(path: Path, keys: Path, tag: str) -> News:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import Counter
 
 from fastapi import APIRouter, Request
@@ -16,7 +15,7 @@ from pegboard_hub.common.requests import refuse
 from pegboard_hub.ledger.errors import DeliveryRefused
 from pegboard_hub.packages.shelf import Shelf
 from pegboard_hub.publishing.orders import BUILDING, PLATFORM_WHEEL, RELEASE_KEYS, Grounds, KitFile
-from pegboard_hub.web.internal.edges import HOLD_S, LOOK_S, proved, read_news, tag_of
+from pegboard_hub.web.internal.edges import HOLD_S, let_go, proved, read_news, tag_of
 from pegboard_hub.web.internal.operator import bearer_token, check_builder, check_runtime
 from pegboard_hub.web.parts import Parts
 
@@ -45,14 +44,15 @@ def pod_door(parts: Parts) -> APIRouter:
         if held[digest] >= MOST_PODS:
             raise refuse(429, "rate_limited", "Questions of this server are open already.", "Wait for their answers.")
         held[digest] += 1
+
+        async def look() -> bool:
+            return tag_of(path) not in ("", tag)
+
         try:
-            deadline = time.monotonic() + HOLD_S
-            # A file that another part of the hub replaces sets no event here.
-            while tag_of(path) in ("", tag) and time.monotonic() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_S)
+            await parts.registry.written.until(channel.server, look, bool, HOLD_S)
             news = await asyncio.to_thread(read_news, path, home.bundle_keys, tag)
         finally:
-            held[digest] -= 1
+            let_go(held, digest)
         return proved(digest, nonce, 200, news._asdict())
 
     return router

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -157,10 +158,10 @@ def _add_operator(router: APIRouter, parts: Parts) -> None:
     ) -> SubmissionDetail:
         check_operator(parts, request)
         with refusals_told():
-            async with parts.publishing.receiving(AT_THE_MACHINE):
-                archive = await read_body(request, LARGEST_SOURCE)
             provenance = asked.provenance.model_copy(update={"kind": "operator"})
-            found, _ = await parts.publishing.submit(AT_THE_MACHINE, f"{namespace}/{name}", archive, provenance)
+            receive = partial(read_body, request, LARGEST_SOURCE)
+            async with parts.publishing.receiving(AT_THE_MACHINE, receive) as archive:
+                found, _ = await parts.publishing.submit(AT_THE_MACHINE, f"{namespace}/{name}", archive, provenance)
         return await detail(parts, found)
 
     @router.get(f"{PREFIX}/submissions/{{submission}}")

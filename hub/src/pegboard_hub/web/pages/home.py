@@ -20,8 +20,8 @@ from pegboard_hub.ledger.questions import Search
 from pegboard_hub.registry.explain import bound_to, visible_tools
 from pegboard_hub.registry.first_steps import first_commands
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer
+from pegboard_hub.registry.query import Query
 from pegboard_hub.registry.reviews.model import TITLES, Kind, Review
-from pegboard_hub.registry.search import Query
 from pegboard_hub.registry.status import RuntimeStatus, ServerState
 from pegboard_hub.web.calls import live_since, reader_of
 from pegboard_hub.web.knowing import looks_after, owned
@@ -76,8 +76,9 @@ class HomeView:
     """Everything the home page shows within its frame.
 
     Attributes:
-        mine: servers of the person's teams; `more_mine` are not shown.
+        mine: servers of the person's teams that are not retired; `more_mine` are not shown.
         servers: others: those that are open to the person first.
+        all_open: whether all of those others are open to the person.
         reaches_any: whether the chosen person gets into at least one server.
         browse: address of all servers that are open to the person.
         server_count: those that can be called.
@@ -93,6 +94,7 @@ class HomeView:
     mine: tuple[ServerView, ...]
     more_mine: int
     servers: tuple[ServerView, ...]
+    all_open: bool
     reaches_any: bool
     browse: str
     calls: tuple[Call, ...]
@@ -113,7 +115,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
     """What the home page shows to one person, or to nobody in particular."""
     snapshot, status = parts.registry.current, parts.status.read()
     caller = viewer.caller if viewer else None
-    mine = list(owned(parts, caller)) if caller else []
+    mine = [s for s in owned(parts, caller) if s.lifecycle is not Lifecycle.RETIRED] if caller else []
     open_ones = _open(parts, caller)
     shown = _others(parts, mine, open_ones)
     names = [str(server.name) for server in (*mine[:MOST_MINE], *shown)]
@@ -136,6 +138,7 @@ async def home_view(parts: Parts, viewer: Viewer | None) -> HomeView:
         mine=views(mine[:MOST_MINE]),
         more_mine=max(len(mine) - MOST_MINE, 0),
         servers=views(shown),
+        all_open=all(server in open_ones for server in shown),
         reaches_any=bool(open_ones),
         browse=with_query("/servers", [*viewer.query, ("use", viewer.caller.surface)]) if viewer else "/servers",
         calls=tuple(calls),
@@ -211,6 +214,9 @@ def _told_needs(
         now, here = standing(status, server), with_query(f"/servers/{server.name}", viewer.query)
         if now.state in NEEDY:
             yield Need(f"{server.name} is {now.word}", here)
+        elif server.lifecycle is Lifecycle.DRAFT and server.submitted:
+            runs = f"{here.partition('?')[0]}/deployment"
+            yield Need(f"{server.name} was submitted, and was never live: see how far it came", runs)
         elif server.lifecycle is Lifecycle.DRAFT:
             submit = f"/servers/{server.name}/access"
             yield Need(f"{server.name} is a draft: submit it once it is whole", submit)

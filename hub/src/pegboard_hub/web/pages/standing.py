@@ -111,7 +111,9 @@ def banners(
     if said := _LIFECYCLES.get(server.lifecycle):
         kind, title, text = said
         words = (_said(server.lifecycle_why), text, _ending(server), _next_step(server))
-        yield Banner(kind, title, " ".join(filter(None, words)))
+        instead = server.successor if server.lifecycle in _ENDING else None
+        onward = (f"/servers/{instead}", f"Look at {instead}") if instead else ("", "")
+        yield Banner(kind, title, " ".join(filter(None, words)), *onward)
     if server.waiting is not None and server.lifecycle in REACHABLE:
         text = "The release before it goes on until then."
         yield Banner("warn", "A new release waits for reviews.", text)
@@ -122,11 +124,13 @@ def _said(why: str) -> str:
 
 
 def _ending(server: RegisteredServer) -> str:
-    """When a server that is deprecated closes, and what takes its place."""
-    if server.lifecycle is not Lifecycle.DEPRECATED:
+    """When a server that is deprecated closes, and what takes its place, also once it is closed."""
+    if server.lifecycle not in _ENDING:
         return ""
-    day = f"It closes on {day_of(server.ends_at_ms)} (UTC)." if server.ends_at_ms is not None else ""
-    return " ".join(filter(None, (day, f"Use {server.successor} instead." if server.successor else "")))
+    ends = server.ends_at_ms if server.lifecycle is Lifecycle.DEPRECATED else None
+    day = f"It closes on {day_of(ends)} (UTC)." if ends is not None else ""
+    named = server.successor is None or server.successor in server.lifecycle_why
+    return " ".join(filter(None, (day, "" if named else f"Use {server.successor} instead.")))
 
 
 def _next_step(server: RegisteredServer) -> str:
@@ -135,6 +139,8 @@ def _next_step(server: RegisteredServer) -> str:
         return ""
     return f"Next, its owners submit its code: pegboard submit --namespace {server.name.namespace}."
 
+
+_ENDING = (Lifecycle.DEPRECATED, Lifecycle.RETIRED)
 
 _LIFECYCLES = {
     Lifecycle.DRAFT: ("warn", "A draft.", "Nobody can call it, and few know of it."),

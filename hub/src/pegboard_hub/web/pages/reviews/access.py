@@ -30,16 +30,11 @@ from pegboard_hub.web.impact_view import ImpactView, impact_view, known_people
 from pegboard_hub.web.knowing import known_server
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Framer, with_query
-from pegboard_hub.web.pages.freshness import keep_fresh, told_now
+from pegboard_hub.web.pages.freshness import told_now
 from pegboard_hub.web.pages.onward import see_other, sign_in_again_path
 from pegboard_hub.web.pages.recent import is_recent, recently_authenticated, with_filled_in
-from pegboard_hub.web.pages.reviews.forms import (
-    AccessRow,
-    access_rows,
-    version_of,
-    written_access,
-)
-from pegboard_hub.web.pages.reviews.reviews import Row, rows_of
+from pegboard_hub.web.pages.reviews.forms import AccessRow, access_rows, version_of, written_access
+from pegboard_hub.web.pages.reviews.inbox import Row, rows_of
 from pegboard_hub.web.parts import Parts
 
 PATH = "/servers/{namespace}/{name}/access"
@@ -134,9 +129,6 @@ class AccessView:
 
 def add_access_page_routes(router: APIRouter, parts: Parts, framer: Framer) -> None:
     """Add the routes of the page."""
-
-    async def fresh(request: Request) -> None:
-        await keep_fresh(parts, request)
 
     @router.get(PATH)
     async def look(request: Request, session: HereSession, namespace: str, name: str) -> HTMLResponse:

@@ -15,7 +15,8 @@ from pegboard.core.manifest import Sensitivity
 from pegboard.core.names import PERSON_SURFACES
 from pegboard_hub.ledger.model import Figures
 from pegboard_hub.registry.model import Lifecycle
-from pegboard_hub.registry.search import Hit, Query, QueryRefused
+from pegboard_hub.registry.query import Query, QueryRefused
+from pegboard_hub.registry.search import Hit
 from pegboard_hub.web.pages.frame import Frame, Framer, with_query
 from pegboard_hub.web.pages.standing import Standing, standing
 from pegboard_hub.web.parts import Parts

@@ -40,8 +40,8 @@ from pegboard_hub.web.pages.freshness import keep_fresh
 from pegboard_hub.web.pages.onward import see_other
 from pegboard_hub.web.pages.servers import deployment_words as words
 from pegboard_hub.web.pages.servers.deployment_words import Choice, Offer
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import Head, framed, head
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import Head, framed, head
 from pegboard_hub.web.pages.servers.way import Step, way_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.submissions_view import versions
@@ -265,7 +265,7 @@ def _kept(detail: DeploymentDetail) -> Iterator[tuple[str, DeployedRelease]]:
     if detail.candidate is not None:
         yield "On its way", detail.candidate
     if detail.live is not None:
-        yield "Live", detail.live
+        yield ("Live until it was retired" if words.retired(detail) else "Live"), detail.live
     if detail.previous is not None:
         yield "To go back to", detail.previous
 

@@ -9,6 +9,7 @@ from pegboard.core.publishing import State
 from pegboard.core.text import sentence
 from pegboard_hub.publishing.rollout import Stage
 from pegboard_hub.publishing.submissions import Submission
+from pegboard_hub.registry.model import Lifecycle
 from pegboard_hub.web.deployments_view import Action, DeployedRelease, DeploymentDetail
 from pegboard_hub.web.pages.frame import moment
 
@@ -50,6 +51,8 @@ class Choice(NamedTuple):
 
 def headline(detail: DeploymentDetail) -> tuple[str, str]:
     """Tone and words of what stands first."""
+    if retired(detail):
+        return "denied", "It is retired: nothing of it runs"
     if unwell(detail):
         return "denied", f"Release {named(detail.live)} has all calls, and does not answer"
     if detail.paused:
@@ -59,6 +62,11 @@ def headline(detail: DeploymentDetail) -> tuple[str, str]:
     if detail.stage is Stage.STARTING and detail.going_back:
         return "open", "It goes back: the last release comes up"
     return "open", _HEADLINES[detail.stage]
+
+
+def retired(detail: DeploymentDetail) -> bool:
+    """Whether its server was retired: what was live then is kept, and runs no more."""
+    return detail.lifecycle == Lifecycle.RETIRED
 
 
 def unwell(detail: DeploymentDetail) -> bool:
@@ -71,6 +79,9 @@ def unwell(detail: DeploymentDetail) -> bool:
 
 def lines(detail: DeploymentDetail) -> Iterator[str]:
     """What is so now, a sentence each."""
+    if retired(detail):
+        yield "Should it be brought back, the release that was live takes the calls again."
+        return
     if unwell(detail) and detail.live is not None:
         yield (
             sentence(detail.live.trouble)
@@ -108,7 +119,7 @@ def _of_stage(detail: DeploymentDetail) -> Iterator[str]:
 def last_trouble(detail: DeploymentDetail, listed: Sequence[Submission]) -> Submission | None:
     """The newest submission, where it came to nothing and nothing newer is on its way."""
     newest = listed[0] if listed else None
-    if newest is None or newest.state not in _ENDED or detail.candidate is not None:
+    if newest is None or newest.state not in _ENDED or detail.candidate is not None or retired(detail):
         return None
     return newest
 
@@ -125,6 +136,8 @@ def choices(listed: Sequence[Submission], versions: dict[str, str]) -> tuple[Cho
 
 def offers(detail: DeploymentDetail, tried: Sequence[Choice]) -> Iterator[Offer]:
     """The switches that do something now, each with what it will do."""
+    if retired(detail):
+        return
     known = get_args(Action)
     yield from (each for each in _all(detail, tried) if each.action in known)
 

@@ -40,8 +40,8 @@ from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, DEFAULT_SURFACE, Frame, Framer, Viewer
 from pegboard_hub.web.pages.freshness import told_now
 from pegboard_hub.web.pages.onward import see_other
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import editable
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import editable
 from pegboard_hub.web.parts import Parts
 
 NEW = "/servers/new"

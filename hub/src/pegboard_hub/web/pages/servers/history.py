@@ -19,8 +19,8 @@ from pegboard_hub.registry.model import RegisteredServer
 from pegboard_hub.registry.visibility import oversees, told_history
 from pegboard_hub.web.knowing import knows, looks_after, owned
 from pegboard_hub.web.pages.frame import Framer, with_query
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import Head, framed, head
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import Head, framed, head
 from pegboard_hub.web.parts import Parts
 
 PATH = "/history"

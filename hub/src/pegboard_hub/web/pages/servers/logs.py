@@ -17,8 +17,8 @@ from pegboard_hub.web.deployments_view import DeploymentDetail, deployment_detai
 from pegboard_hub.web.logs_view import AskedLogs, lines_of
 from pegboard_hub.web.pages.frame import Frame, Framer
 from pegboard_hub.web.pages.servers.deployment import looked_after
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import Head, head
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import Head, head
 from pegboard_hub.web.parts import Parts
 
 PATH: Final = f"{SERVER}/logs"

@@ -22,9 +22,10 @@ from pegboard_hub.web.pages.frame import Framer
 from pegboard_hub.web.pages.freshness import keep_fresh, told_now
 from pegboard_hub.web.pages.onward import see_other
 from pegboard_hub.web.pages.recent import is_recent, recently_authenticated
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import TABS
 from pegboard_hub.web.pages.servers.required import GROUP, PLACE, TIMES, person
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import TABS, security
+from pegboard_hub.web.pages.servers.security import security
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.requirements_view import STATUSES, requiring_refusal
 

@@ -34,8 +34,8 @@ from pegboard_hub.web.pages.frame import Frame, Framer
 from pegboard_hub.web.pages.freshness import keep_fresh
 from pegboard_hub.web.pages.onward import see_other
 from pegboard_hub.web.pages.servers.deployment import acting, is_partial, looked_after, person
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import Head, head
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import Head, head
 from pegboard_hub.web.pages.servers.way import Step, lasted, way_of
 from pegboard_hub.web.parts import Parts
 from pegboard_hub.web.submissions_view import refusals_told
@@ -82,9 +82,13 @@ _SERVED: Final = "It was live before. The deployment’s page goes back to it, i
 
 
 class Moment(NamedTuple):
-    """One event of its way, and how long it took until the next; empty for the last."""
+    """One event of its way, by whom, and how long it took until the next; empty for the last.
+
+    Which builder took it says nothing to its author: nobody is named then.
+    """
 
     event: Event
+    who: str
     took: str
 
 
@@ -249,6 +253,10 @@ def _moments(events: list[Event], found: Submission, now_ms: int) -> tuple[Momen
     ends: list[int | None] = [each.at_ms for each in events[1:]]
     ends.append(now_ms if found.state in UNDER_WAY else None)
     return tuple(
-        Moment(event, lasted((end - event.at_ms) / 1000) if end is not None else "")
+        Moment(
+            event,
+            event.who if event.who != found.builder else "",
+            lasted((end - event.at_ms) / 1000) if end is not None else "",
+        )
         for event, end in zip(events, ends[: len(events)], strict=True)
     )

@@ -31,11 +31,12 @@ from pegboard_hub.web.pages.approvals.looking import asks_of, reader_of
 from pegboard_hub.web.pages.browser import Form, HereSession
 from pegboard_hub.web.pages.frame import CLIENT, Frame, Framer, Viewer, with_query
 from pegboard_hub.web.pages.onward import see_other
+from pegboard_hub.web.pages.servers.head import PATH as SERVER
+from pegboard_hub.web.pages.servers.head import Head, framed, head
 from pegboard_hub.web.pages.servers.schemas import written
-from pegboard_hub.web.pages.servers.server import PATH as SERVER
-from pegboard_hub.web.pages.servers.server import Head, framed, head, hints
 from pegboard_hub.web.pages.servers.tool_form import Field, fields_of, read_form
 from pegboard_hub.web.pages.servers.tool_result import Shown, shown_result
+from pegboard_hub.web.pages.servers.tools import hints
 from pegboard_hub.web.parts import Parts
 
 PATH = f"{SERVER}/try"
