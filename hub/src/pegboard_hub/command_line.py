@@ -11,7 +11,8 @@ from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S
 from pegboard.core.errors import ConfigurationError
 from pegboard.core.token import MAX_LIFETIME_S
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
-from pegboard_hub.common.home import Home, hub_names, read_instance
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import hub_names, read_instance
 from pegboard_hub.common.settings import DEMO, HubSettings, ServiceSettings
 
 

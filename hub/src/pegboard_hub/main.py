@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -18,6 +18,7 @@ from pegboard_hub.command_line import read_settings
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.settings import HubSettings
+from pegboard_hub.common.tasks import begin, end
 from pegboard_hub.opening import open_hub
 from pegboard_hub.publishing.overview import Measures
 from pegboard_hub.storage.schema import schema_of
@@ -46,36 +47,17 @@ async def serve(home: Home, settings: HubSettings) -> None:
         public, far = Door(app), Door(FarDoor(app))
         internal = LeadersDoor(lambda: Door(internal_app(parts)), home.internal_socket, lambda: parts.locks.leads)
         with listen(home.hub_door(settings.name)) as listener, listen(home.far_hub_door(settings.name)) as outer:
-            _on_signals([public, far])
+            _on_signals(_ending([public, far]))
             internal.look()
-            keepers = [
-                asyncio.create_task(internal.run()),
-                asyncio.create_task(parts.registry.watch(settings.poll_s, settings.resign_s)),
-                asyncio.create_task(parts.registry.watch_revoked()),
-                asyncio.create_task(_tidy(parts)),
-                asyncio.create_task(parts.rotation.run()),
-                asyncio.create_task(parts.status.keep()),
-                asyncio.create_task(parts.health.follow()),
-                asyncio.create_task(parts.stopping.keep()),
-                asyncio.create_task(parts.edges.keep()),
-                asyncio.create_task(parts.approvals.keep()),
-                asyncio.create_task(parts.notifying.run()),
-                asyncio.create_task(parts.deployments.keep()),
-                asyncio.create_task(parts.closing.keep()),
-                asyncio.create_task(parts.publishing.run()),
-                asyncio.create_task(Measures(parts.database, parts.meter, lambda: parts.locks.leads).keep()),
-            ]
-            if not parts.database.embedded:
-                keepers += [asyncio.create_task(each) for each in _between_hubs(parts)]
+            keepers = _keep(parts, settings, internal, _ending([public, far]))
             facts = {"public_url": settings.public_url, "home": str(home.root), "database": parts.database.shown}
             log.info("hub ready", extra=facts)
             await asyncio.gather(public.serve(sockets=[listener]), far.serve(sockets=[outer]))
             parts.approvals.release()
             parts.publishing.release()
+            parts.registry.written.release()
             await internal.close()
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            await end(*keepers)
     log.info("hub ended")
 
 
@@ -89,26 +71,58 @@ def _spare_what_stays() -> None:
     gc.freeze()
 
 
-def _on_signals(doors: list[Door]) -> None:
-    def end() -> None:
+def _ending(doors: list[Door]) -> Callable[[], None]:
+    """What ends the hub."""
+
+    def end_them() -> None:
         for door in doors:
             door.should_exit = True
 
+    return end_them
+
+
+def _on_signals(ending: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, ending)
 
 
-def _between_hubs(parts: Parts) -> tuple[Coroutine[Any, Any, None], ...]:
+def _keep(
+    parts: Parts, settings: HubSettings, internal: LeadersDoor, ending: Callable[[], None]
+) -> list[asyncio.Task[None]]:
+    """Begin all that a hub does beside answering. A hub without some of it is none: it ends, and is started again."""
+    work = {
+        "internal door": internal.run(),
+        "registry": parts.registry.watch(settings.poll_s, settings.resign_s),
+        "revocations": parts.registry.watch_revoked(),
+        "tidying": _tidy(parts),
+        "rotation of keys": parts.rotation.run(),
+        "status": parts.status.keep(),
+        "health": parts.health.follow(),
+        "stops": parts.stopping.keep(),
+        "edges": parts.edges.keep(),
+        "approvals": parts.approvals.keep(),
+        "notifications": parts.notifying.run(),
+        "deployments": parts.deployments.keep(),
+        "closing": parts.closing.keep(),
+        "submissions": parts.publishing.run(),
+        "measures": Measures(parts.database, parts.meter, lambda: parts.locks.leads).keep(),
+    }
+    return [begin(each, name, ending) for name, each in (work | _between_hubs(parts)).items()]
+
+
+def _between_hubs(parts: Parts) -> dict[str, Coroutine[Any, Any, None]]:
     """What a hub does because there may be others."""
-    return (
-        parts.locks.run(),
-        parts.identity.revocations.follow(),
-        parts.stops.follow(),
-        parts.rules.follow(),
-        parts.identity.surfaces.follow(),
-        parts.approvals.follow(),
-    )
+    if parts.database.embedded:
+        return {}
+    return {
+        "leading": parts.locks.run(),
+        "others' revocations": parts.identity.revocations.follow(),
+        "others' stops": parts.stops.follow(),
+        "others' rules": parts.rules.follow(),
+        "others' surfaces": parts.identity.surfaces.follow(),
+        "others' approvals": parts.approvals.follow(),
+    }
 
 
 async def _tidy(parts: Parts) -> None:

@@ -25,10 +25,11 @@ from pegboard_hub.dev import people
 from pegboard_hub.dev.log import show
 from pegboard_hub.dev.making import ProjectInPlace
 from pegboard_hub.dev.reloading import Reloading
-from pegboard_hub.runtime.commands import Progress, ProgressHandler, on_signals
+from pegboard_hub.runtime.commands import on_signals
 from pegboard_hub.runtime.instance import Instance, InstanceSettings
 from pegboard_hub.runtime.launching import leave_no_core
 from pegboard_hub.runtime.preflight import find_uv
+from pegboard_hub.runtime.progress import Progress, ProgressHandler
 
 NAMESPACE = "dev"
 HOME = Path(".pegboard") / "dev"

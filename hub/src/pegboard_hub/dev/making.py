@@ -95,7 +95,8 @@ class ProjectInPlace:
         command = [str(_python(project)), "-I", "-B", "-m", "pegboard.describe", "--project", str(project)]
         status, out, err = await _run(command, project, dict(os.environ), DESCRIBE_S)
         if status != 0:
-            raise ReleaseFailed(err.strip() or f"its tools cannot be read: status {status}")
+            ended = f"its module ends the process as it is imported (status {status}); importing must only declare"
+            raise ReleaseFailed(err.strip() or ended)
         try:
             declaration = Declaration.model_validate_json(out)
         except ValidationError as error:

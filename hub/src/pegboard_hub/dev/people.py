@@ -57,11 +57,6 @@ def who_may(manifest: Manifest, directory: DemoDirectory) -> list[str]:
     return sorted(found, key=lambda name: name not in owners)
 
 
-def who_may_not(manifest: Manifest, directory: DemoDirectory) -> list[str]:
-    """The others."""
-    return [name for name in directory.people if name not in who_may(manifest, directory)]
-
-
 def read_directory(text: str) -> DemoDirectory:
     """The people of a file's text."""
     return load_toml(DemoDirectory, text, "directory.toml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text
 
-from pegboard_hub.registry.model import SERVER_LENGTH
+from pegboard_hub.registry.tables import SERVER_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 WHY_LENGTH = 200

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pegboard_hub.health.model import WHY_LENGTH
 from pegboard_hub.health.probe import Kind
-from pegboard_hub.registry.model import SERVER_LENGTH
 from pegboard_hub.registry.status import ProbedState
+from pegboard_hub.registry.tables import SERVER_LENGTH
 
 DOOR = "/internal/v1/health"
 

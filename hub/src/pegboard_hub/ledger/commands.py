@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from pegboard_hub.common.database_url import EMBEDDED, FILE_VARIABLE, VARIABLE, read_database_url
-from pegboard_hub.common.home import Home, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import server_of
 from pegboard_hub.ledger.verify import CannotVerify, Verdict, verify_server
 from pegboard_hub.ledger.verify import verify as count_again
 

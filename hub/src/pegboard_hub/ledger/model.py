@@ -17,7 +17,7 @@ from typing import Literal
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text
 
 from pegboard.core.record import CODE_LENGTH, ID_LENGTH, TOKEN_ID_LENGTH
-from pegboard_hub.registry.model import SERVER_LENGTH
+from pegboard_hub.registry.tables import SERVER_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 Kind = Literal["intent", "denial", "edge"]

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pegboard_hub.ledger.model import calls, counted, outcomes, refusal_counts, rejected_records
 from pegboard_hub.ledger.reading import Unreadable
-from pegboard_hub.registry.model import tools
+from pegboard_hub.registry.tables import tools
 from pegboard_hub.storage.database import add_up, insert_and_tell_new
 
 HOUR_MS = 3_600_000

@@ -30,7 +30,7 @@ from pegboard_hub.ledger.model import (
     usage_days,
     usage_totals,
 )
-from pegboard_hub.registry.model import releases, tools
+from pegboard_hub.registry.tables import releases, tools
 from pegboard_hub.storage.database import add_up, insert_and_tell_new, insert_new
 
 Rows = Mapping[str, Mapping[str, Any]]

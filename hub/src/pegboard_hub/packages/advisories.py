@@ -16,14 +16,14 @@ from pegboard.core.check.facts import Advisories
 from pegboard.core.errors import ConfigurationError
 
 SETTING: Final = "PEGBOARD_ADVISORIES"
-"""A folder of them at any depth, or zip archives beside one another with `:` between their paths."""
+"""Folders of them at any depth, as files or in zip archives, or such archives; with `:` between their paths."""
 
 
 def kept_advisories(names: Collection[str]) -> Advisories:
     """The operator's advisories of these packages; none where they keep none. It takes seconds for large archives.
 
     Raises:
-        ConfigurationError: they cannot be read.
+        ConfigurationError: they cannot be read, or a place has none: who names it relies on what should be there.
     """
     places = [Path(each) for each in os.environ.get(SETTING, "").split(os.pathsep) if each]
     try:
@@ -33,11 +33,20 @@ def kept_advisories(names: Collection[str]) -> Advisories:
 
 
 def _documents(place: Path) -> Iterator[bytes]:
-    if place.is_dir():
-        for path in sorted(place.rglob("*.json")):
-            yield path.read_bytes()
-        return
-    with zipfile.ZipFile(place) as archive:
-        for name in sorted(archive.namelist()):
-            if name.endswith(".json"):
-                yield archive.read(name)
+    found = False
+    for path in sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else [place]:
+        for content in _in(path, named=path == place):
+            found = True
+            yield content
+    if not found:
+        raise FileNotFoundError(f"{place} has no advisories")
+
+
+def _in(path: Path, *, named: bool) -> Iterator[bytes]:
+    if path.suffix == ".json":
+        yield path.read_bytes()
+    elif path.suffix == ".zip" or named:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if name.endswith(".json"):
+                    yield archive.read(name)

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, BigInteger, Column, Integer, String, Table, Text
 
 from pegboard.core.coarse import NO_RULE_SET, RuleSet
 from pegboard_hub.registry.history import Actor
-from pegboard_hub.registry.model import ACTOR_LENGTH
+from pegboard_hub.registry.tables import ACTOR_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 rule_versions = Table(

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from pegboard.core.spiffe import SCHEME, is_spiffe_id
-from pegboard_hub.common.home import Home, noted, replace_file
+from pegboard_hub.common.home import Home, replace_file
+from pegboard_hub.common.noted import noted
 from pegboard_hub.services.authority import LONGEST_S, SETTLE_S, Authority
 from pegboard_hub.services.material import Svid
 

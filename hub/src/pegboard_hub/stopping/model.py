@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
 from pegboard.core.stops import StopKind
 from pegboard_hub.registry.history import Actor
-from pegboard_hub.registry.model import ACTOR_LENGTH
+from pegboard_hub.registry.tables import ACTOR_LENGTH
 from pegboard_hub.storage.metadata import metadata
 
 NAME_LENGTH = 2048

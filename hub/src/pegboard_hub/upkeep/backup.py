@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pegboard_hub.common.home import Home, noted, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted, server_of
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import schema_of
 from pegboard_hub.upkeep.archive import write_archive

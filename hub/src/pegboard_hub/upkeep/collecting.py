@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pegboard_hub.common.home import Home, noted, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted, server_of
 from pegboard_hub.edge.accesslog import AccessLog
 from pegboard_hub.storage.copies import copy_database
 from pegboard_hub.upkeep.files import read_own

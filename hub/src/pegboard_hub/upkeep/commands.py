@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from pegboard_hub.common.home import Home, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import server_of
 from pegboard_hub.common.settings import DEMO
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 from pegboard_hub.upkeep.backup import Backup, back_up, default_name
 from pegboard_hub.upkeep.members import GRANTS, Part
 from pegboard_hub.upkeep.restore import Restored

@@ -13,11 +13,13 @@ from typing import Annotated
 import typer
 
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted
 from pegboard_hub.common.settings import DEMO
-from pegboard_hub.runtime.commands import DEFAULT_HOME, DEMO_LOGIN, NOBODY_IS_TOLD, HomeOption
+from pegboard_hub.runtime.as_before import DEMO_LOGIN, NOBODY_IS_TOLD
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.looking import JsonOption, look
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.welcome import DEFAULT_PORT
 from pegboard_hub.upkeep.checks import artifacts, login, machine, notify, place, records, running, trust
 from pegboard_hub.upkeep.finding import Check, Facts, Finding, State, warning

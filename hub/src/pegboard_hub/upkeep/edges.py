@@ -6,25 +6,32 @@ import asyncio
 import json
 import logging
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.certificates import CERTIFICATE, KEY, TlsFiles, noted_files
-from pegboard_hub.common.home import Home, noted, unusable
+from pegboard_hub.common.home import Home, unusable
+from pegboard_hub.common.noted import noted
 from pegboard_hub.common.tasks import end
 from pegboard_hub.edge.link import Removed
 from pegboard_hub.identity.directory import is_loopback
 from pegboard_hub.runtime import preflight
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption, Progress, ProgressHandler, checked, on_signals
+from pegboard_hub.runtime.commands import on_signals
 from pegboard_hub.runtime.gate import EdgeGate, GateSettings
 from pegboard_hub.runtime.joined import JoinedEdge, JoinedSettings
 from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.preflight import HIGHEST_PORT, LOWEST_PORT
+from pegboard_hub.runtime.progress import Progress, ProgressHandler
+from pegboard_hub.runtime.up_options import checked
 from pegboard_hub.services.material import spiffe_id_in
 from pegboard_hub.upkeep.hub_door import HubDoor
 
@@ -32,6 +39,8 @@ DOOR = "/internal/v1/edges"
 
 INSTANCE_LOOK_S = 0.5
 """How often a gate that waits for its instance looks, in seconds."""
+
+STDOUT = Path("-")
 
 REMOVED = 3
 """Exit status of an edge that the hub has removed: whoever starts processes must not start it again."""
@@ -51,7 +60,10 @@ NameArgument = Annotated[str, typer.Argument(help="What the edge is called.")]
 @edge.command("add")
 def add(
     name: NameArgument,
-    out: Annotated[Path, typer.Option("--out", help="File that the edge is joined with; it holds its credential.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="File that the edge is joined with; it holds its credential. `-` is stdout."),
+    ],
     home: HomeOption = DEFAULT_HOME,
     spiffe_id: Annotated[
         str, typer.Option("--spiffe-id", show_default=False, help="Of an edge on another machine, who it is.")
@@ -74,21 +86,34 @@ def add(
       pegboard edge up --join second.join --home /srv/pegboard-second --port 8401
     """
     way = _way(Home.at(home), gate_at, spiffe_id)
-    # Made first, and for nobody else: a credential must have a place to go.
+    with _only_ours(out) as place:
+        with HubDoor(Home.at(home)) as hub:
+            joined = hub.ask("POST", DOOR, {"name": name, **({"spiffe_id": spiffe_id} if spiffe_id else {})})
+        joined |= {"gate": way} if way else {}
+        place.write(json.dumps(joined, indent=1) + "\n")
+    file = "FILE" if out == STDOUT else str(out)
+    words = f"edge {name} may join, with {file}: pegboard edge up --join {file} --home … --port …"
+    typer.echo(words, err=out == STDOUT)
+
+
+@contextmanager
+def _only_ours(out: Path) -> Iterator[TextIO]:
+    """Where a credential goes, made before there is one: a file of ours alone, or a pipe; never a terminal."""
+    if out == STDOUT:
+        if sys.stdout.isatty():
+            raise typer.BadParameter("--out -: a credential is shown on no terminal: send it on, or name a file.")
+        yield sys.stdout
+        return
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise typer.BadParameter(f"--out {out}: {error.strerror}.") from error
     try:
-        with HubDoor(Home.at(home)) as hub:
-            joined = hub.ask("POST", DOOR, {"name": name, **({"spiffe_id": spiffe_id} if spiffe_id else {})})
-        joined |= {"gate": way} if way else {}
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(joined, indent=1) + "\n")
+            yield file
     except BaseException:
         out.unlink(missing_ok=True)
         raise
-    print(f"edge {name} may join, with {out}: pegboard edge up --join {out} --home … --port …")
 
 
 @edge.command("remove")
@@ -185,6 +210,13 @@ def up(
         list[str] | None,
         typer.Option(envvar="PEGBOARD_TRUST_DOMAIN", show_default=False, help="Trust domain whose IDs count there."),
     ] = None,
+    direct: Annotated[
+        bool,
+        typer.Option(
+            "--direct",
+            help="Go to servers that have addresses of their own, as pods have, there and not through the gate.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems.")] = False,
 ) -> None:
     """Run an edge that was added, until Ctrl-C. It starts from its own last good files while the hub is away.
@@ -198,7 +230,7 @@ def up(
     if workload_api and not trust_domain:
         raise typer.BadParameter("with --workload-api name whose IDs count: --trust-domain example.org.")
     tls, domains = _tls(home, tls_cert, tls_key), tuple(trust_domain or ())
-    settings = JoinedSettings(home, port, join, bind, mtls_port, tls, workload_api, domains)
+    settings = JoinedSettings(home, port, join, bind, mtls_port, tls, workload_api, domains, direct)
     progress = Progress(quiet)
     logging.basicConfig(level=logging.WARNING, handlers=[ProgressHandler(progress)])
     try:

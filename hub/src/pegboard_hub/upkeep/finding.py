@@ -8,7 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pegboard_hub.common.home import Home, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import server_of
 
 
 class State(StrEnum):

@@ -13,8 +13,8 @@ import typer
 
 from pegboard.core.errors import ConfigurationError, unreadable
 from pegboard_hub.common.home import Home, replace_file
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 from pegboard_hub.upkeep.hub_door import HubDoor
 
 DOOR = "/internal/v1/registry"

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import FOLDERS, Home, server_of
+from pegboard_hub.common.home import FOLDERS, Home
+from pegboard_hub.common.noted import server_of
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.storage.errors import DatabaseUnreadable
 from pegboard_hub.storage.schema import Schema, open_to_read, revisions

@@ -23,10 +23,10 @@ from pegboard_hub.common.logs import configure_logging
 from pegboard_hub.common.runtimes import KnownRuntime, digest_of, known_runtimes, new_runtime, read_runtime_file
 from pegboard_hub.runtime.building.orders import at_once
 from pegboard_hub.runtime.building.process import BuilderProcess, BuilderSettings
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
 from pegboard_hub.runtime.isolation import SETTING
 from pegboard_hub.runtime.launching import leave_no_core
 from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 
 runtime = typer.Typer(
     name="runtime",

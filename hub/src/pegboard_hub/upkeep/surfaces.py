@@ -13,9 +13,10 @@ from urllib.parse import urlencode
 import typer
 
 from pegboard.core.jose import new_private_key, public_jwks
-from pegboard_hub.common.home import Home, read_instance
-from pegboard_hub.runtime.commands import DEFAULT_HOME, HomeOption
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import read_instance
 from pegboard_hub.runtime.looking import JsonOption
+from pegboard_hub.runtime.options import DEFAULT_HOME, HomeOption
 from pegboard_hub.upkeep.hub_door import HubDoor, HubRefused
 
 DOOR = "/internal/v1/surfaces"

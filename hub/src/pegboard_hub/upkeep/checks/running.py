@@ -10,7 +10,7 @@ import httpx2
 
 from pegboard.core.errors import ConfigurationError, Unreachable
 from pegboard_hub.common.certificates import noted_files, trusting
-from pegboard_hub.common.home import noted
+from pegboard_hub.common.noted import noted
 from pegboard_hub.runtime import preflight, procfs
 from pegboard_hub.upkeep.finding import Facts, Finding, must_mend, plural, span, warning, well
 from pegboard_hub.upkeep.hub_door import HubDoor, HubRefused

@@ -15,7 +15,8 @@ from pegboard.core.errors import BundleRefused, ConfigurationError
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard_hub.common.certificates import TlsFiles, covers, noted_files, open_pair
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted
 from pegboard_hub.identity.leaks import read_leaks
 from pegboard_hub.identity.ring import KeyState, Purpose, RingKey, read_ring
 from pegboard_hub.identity.sealing import read_sealing_key

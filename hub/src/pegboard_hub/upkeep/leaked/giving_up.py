@@ -29,7 +29,8 @@ from pegboard.core.bundle import EDGE, Bundle, edge_consumer, open_bundle
 from pegboard.core.errors import BundleRefused, ConfigurationError, PegboardError, Unreachable
 from pegboard.core.jose import Jwk, Verifier
 from pegboard.core.names import ServerName
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted
 from pegboard_hub.identity.keys import open_keys
 from pegboard_hub.identity.leaks import Given, Leak, Purpose, add_leak, leaked_kids, read_leaks
 from pegboard_hub.identity.ring import KeyState, read_ring

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pegboard.core.errors import ConfigurationError
-from pegboard_hub.common.home import Home, locked, noted, replace_file
+from pegboard_hub.common.home import Home, locked, replace_file
+from pegboard_hub.common.noted import noted
 from pegboard_hub.identity.sealing import KEY_BYTES, read_sealing_key
 from pegboard_hub.services.authority import TRUST_DOMAIN, Authority
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from pegboard.core.bundle import MAX_AGE_S, STOPS_MAX_AGE_S, Ages
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.database_url import EMBEDDED, read_database_url
-from pegboard_hub.common.home import Home, read_instance, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import read_instance, server_of
 from pegboard_hub.common.settings import DEMO
 from pegboard_hub.edges.service import Edges
 from pegboard_hub.identity.keys import open_keys

@@ -18,7 +18,8 @@ from pegboard.core.names import ServerName, api_audience
 from pegboard.core.scopes import SCOPE_API, SERVER_SCOPES
 from pegboard.core.token import TOKEN_TYPE
 from pegboard_hub.common.certificates import noted_files, trusting
-from pegboard_hub.common.home import Home, noted
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import noted
 from pegboard_hub.identity.leaks import NOBODY, TRYING
 from pegboard_hub.identity.secrets import new_id
 
