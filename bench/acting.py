@@ -91,16 +91,20 @@ async def taken_back(pegboard: Instance, chat: Acting, ana: Browser, rounds: int
             assert (await _called(chat.http, chat.url, token)).status_code == 200
             page = await ana.get(f"{chat.url}/acting?client={chat.client_id}")
             await ana.press(page, "end")
-            began = time.perf_counter()
-
-            async def until(layer: str, http: httpx2.AsyncClient, url: str) -> None:
-                while (await _called(http, url, token)).status_code != 401:  # noqa: B023
-                    await asyncio.sleep(0.02)
-                found[layer].append(time.perf_counter() - began)  # noqa: B023
-
-            await asyncio.gather(until("edge", chat.http, chat.url), until("socket", behind, "http://server"))
+            asked = ("edge", chat.http, chat.url), ("socket", behind, "http://server")
+            took = await asyncio.gather(*(_refused_after(http, url, token) for _, http, url in asked))
+            for (layer, *_), each in zip(asked, took, strict=True):
+                found[layer].append(each)
     for layer, took in found.items():
         print(f"taken back, {layer}: p50 {median(took):.2f} s, worst {max(took):.2f} s, of {rounds}")
+
+
+async def _refused_after(http: httpx2.AsyncClient, url: str, token: str) -> float:
+    """Seconds from now until a token is refused."""
+    began = time.perf_counter()
+    while (await _called(http, url, token)).status_code != 401:
+        await asyncio.sleep(0.02)
+    return time.perf_counter() - began
 
 
 async def _called(http: httpx2.AsyncClient, url: str, token: str) -> httpx2.Response:

@@ -31,7 +31,6 @@ from sqlalchemy import insert, text
 
 from bench import keeping
 from pegboard.core.approval import Action, Ask, Preview, Requirement, State
-from pegboard_hub.approvals import store
 from pegboard_hub.approvals.asking import new_ids
 from pegboard_hub.approvals.errors import ApprovalRefused
 from pegboard_hub.approvals.model import Decider, Verdict, approval_requests, approver_of
@@ -97,7 +96,7 @@ async def questions(approvals: Approvals, presto: Asking) -> dict[str, Question]
     callers = ("ana", "fay", "pat", "sol", "lea")  # each within what one person's calls may ask for
     asks = [Ask.model_validate(await presto.question(each, {"n": 1})) for each in callers]
     asked_by = {ask.token: each for ask, each in zip(asks, callers, strict=True)}
-    sue, dice = Decider("sue", ("security",), "Sue"), random.Random(1)  # noqa: S311
+    sue, dice = Decider("sue", ("security",), "Sue"), random.Random(1)
     first = await approvals.inbox(team)
     assert first.after is not None
     after, one = first.after, first.requests[0].id
@@ -115,7 +114,7 @@ async def questions(approvals: Approvals, presto: Asking) -> dict[str, Question]
 
     async def due() -> None:
         async with presto.hub.parts.database.read() as db:
-            await store.anything_due(db, int(time.time() * 1000), 1_200_000)
+            await due.anything_due(db, int(time.time() * 1000), 1_200_000)
 
     return {
         "inbox of the team that half of it waits for": lambda: approvals.inbox(team),

@@ -101,7 +101,7 @@ def _print(cells: list[Cell]) -> None:
     print(f"{'rival':16}{'era':8}{'c':>3}{'calls/s':>9}{'p50 ms':>9}{'p99 ms':>9}  CPU µs a call")
     for cell in cells:
         found = cell.figures()
-        roles = "  ".join(f"{role} {spent:.0f}" for role, spent in found["cpu_us"].items())  # type: ignore[attr-defined]
+        roles = "  ".join(f"{role} {spent:.0f}" for role, spent in cell.cpu_a_call().items())
         row = f"{cell.rival:16}{cell.era:8}{cell.concurrency:3}{found['rate']:9}"
         print(f"{row}{found['p50_ms']!s:>9}{found['p99_ms']!s:>9}  {roles}")
         if not cell.latencies:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -108,7 +109,7 @@ def main() -> None:
                     hub.ask("POST", f"/internal/v1/stops{path}", {"kind": "person", "name": "fay", "why": "x"})
                     answered = time.monotonic()
                     for name, caller in callers.items():
-                        first = _first(asked, lambda caller=caller, state=state: getattr(caller, state))  # type: ignore[misc]
+                        first = _first(asked, partial(getattr, caller, state))
                         times[name].append(first - answered)
                     time.sleep(0.5)
         for what, times in (("a stop holds, s", stopped), ("a resume holds, s", resumed)):

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -72,7 +72,11 @@ async def own(folder: Path) -> AsyncIterator[Client]:
         yield client
 
 
-WAYS: dict[str, Callable[[Path], object]] = {"direct": direct, "kit's own": own, "behind the proxy": proxied}
+WAYS: dict[str, Callable[[Path], AbstractAsyncContextManager[Client]]] = {
+    "direct": direct,
+    "kit's own": own,
+    "behind the proxy": proxied,
+}
 
 
 def cpu_s() -> float:
@@ -102,7 +106,7 @@ async def main() -> None:
         for number in range(ROUNDS):
             for way, opened in WAYS.items():
                 folder = Path(name) / f"{number}"
-                async with opened(folder) as client:  # type: ignore[attr-defined]
+                async with opened(folder) as client:
 
                     async def call(client: Client = client) -> object:
                         return await client.call_tool("echo", {"text": "hello"})

@@ -1,6 +1,6 @@
 """What the Kubernetes runtime costs: objects of a release, looks at a namespace, and the sidecar of each pod.
 
-    python bench/kubernetes.py [--releases 300]
+    .venv/bin/python bench/kubernetes.py [--releases 300] [--save]
 
 The namespace is in memory, so what a look takes is the runtime's own work, without its requests' way.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench import keeping
 from pegboard.core.names import ServerName
 from pegboard_hub.edge.command import envoy_arguments
 from pegboard_hub.edge.mutual import Identity
@@ -55,8 +56,9 @@ class Memory(Cluster):
         self.asked += 1
         return self.objects.get((kind, name))
 
-    async def list(self, kind: str, labels: Mapping[str, str]) -> Any:  # noqa: ARG002 - all are ours
-        """All of a kind."""
+    async def list(self, kind: str, labels: Mapping[str, str]) -> Any:
+        """All of a kind: all of them are ours."""
+        del labels
         self.asked += 1
         return [each for (found, _), each in self.objects.items() if found == kind], "1"
 
@@ -67,13 +69,14 @@ class Memory(Cluster):
         return manifest
 
 
-async def looks(count: int) -> None:
+async def looks(count: int) -> dict[str, float]:
     """Print how long looks at a namespace of so many releases take, and what they ask."""
     servers = [ServerName("prod", f"server-n{number}") for number in range(count)]
     wanted = [(server, release(server=server)) for server in servers]
     began = time.process_time()
     made = [release_objects(server, each, settings(), CREDENTIAL, KEYS) for server, each in wanted]
-    print(f"objects of a release: {(time.process_time() - began) / count * 1000:.2f} ms of a processor")
+    figures = {"releases": count, "objects_ms": round((time.process_time() - began) / count * 1000, 2)}
+    print(f"objects of a release: {figures['objects_ms']:.2f} ms of a processor")
     objects = unique(each for of in made for each in of)
     there = Memory()
     applying = Applying(there, "kubernetes")
@@ -84,12 +87,15 @@ async def looks(count: int) -> None:
         took = (time.process_time() - worked) * 1000
         asked = there.asked - asked
         print(f"{count} releases, {len(objects)} objects, {what}: {took:.0f} ms of a processor, {asked} requests")
+        figures |= {f"{what.replace(' ', '_')}_ms": round(took), f"{what.replace(' ', '_')}_requests": asked}
+    return figures
 
 
-def sidecar() -> None:
-    """Print what the sidecar of a pod holds of memory."""
+def sidecar() -> dict[str, int]:
+    """Print what the sidecar of a pod holds of memory, in MiB."""
     python = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=True).stdout
-    print(f"the agent's Python, everything imported: {int(python) / 1024:.0f} MiB")
+    figures = {"python_mib": round(int(python) / 1024)}
+    print(f"the agent's Python, everything imported: {figures['python_mib']} MiB")
     folder = Path(tempfile.mkdtemp(prefix="pgb"))
     try:
         authority = Authority(folder / "ca", "acme.com", settle_s=0)
@@ -105,21 +111,29 @@ def sidecar() -> None:
         time.sleep(2)
         status = Path(f"/proc/{envoy.pid}/status").read_text().splitlines()
         shown = {line.split(":")[0]: line.split()[1] for line in status if line.startswith(("VmRSS", "RssAnon"))}
-        print(f"its Envoy: {int(shown['VmRSS']) / 1024:.0f} MiB, of which its own {int(shown['RssAnon']) / 1024:.0f}")
+        figures |= {
+            "envoy_mib": round(int(shown["VmRSS"]) / 1024),
+            "envoy_own_mib": round(int(shown["RssAnon"]) / 1024),
+        }
+        print(f"its Envoy: {figures['envoy_mib']} MiB, of which its own {figures['envoy_own_mib']}")
         envoy.terminate()
         envoy.wait()
     finally:
         shutil.rmtree(folder)
+    return figures
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print, and keep it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--releases", type=int, default=300)
+    parser.add_argument("--save", action="store_true", help="keep the results in bench/results/kubernetes.json")
     options = parser.parse_args()
-    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
-    asyncio.run(looks(options.releases))
-    sidecar()
+    before = keeping.load_average()
+    print(f"load average {before}, {os.cpu_count()} cores")
+    figures = {**asyncio.run(looks(options.releases)), **sidecar()}
+    if options.save:
+        print(keeping.save("kubernetes", [before, keeping.load_average()], **figures))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _channels(release: str) -> list[Channel]:
 
 
 async def _fill(hub: Hub, channels: list[Channel], total: int) -> float:
-    chance = random.Random(7)  # noqa: S311 - figures, not secrets
+    chance = random.Random(7)  # figures, not secrets
     records = _records(chance, total)
     spent = 0.0
     batch: list[dict[str, Any]] = []

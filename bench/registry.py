@@ -169,7 +169,7 @@ def questions(servers: int) -> dict[str, Callable[[random.Random], bytes]]:
         number = dice.randrange(servers)
         return {"server": name_of(number), "tool": declaration(number).tools[number % 20].name}
 
-    kept = [question(random.Random(number)) for number in range(500)]  # noqa: S311
+    kept = [question(random.Random(number)) for number in range(500)]
 
     def words(dice: random.Random) -> str:
         one = dice.choice(NOUNS)
@@ -250,7 +250,7 @@ async def measure(running: Running, servers: int, people: int, seconds: float) -
     rows = []
     print(f"{'':32}{'a second':>9}{'p50 ms':>9}{'p99 ms':>9}{'hub µs':>9}{'edge µs':>9}")
     for what, ask in questions(servers).items():
-        dice = random.Random(what)  # noqa: S311
+        dice = random.Random(what)
         order = [dice.randrange(people) for _ in range(20_000)]
         requests = [_signed(ask(dice), tokens[person], what) for person in order]
         _ask(running.port, requests, WARM_S)
@@ -334,7 +334,7 @@ def _like(database: Path) -> dict[str, float]:
         " (SELECT 1 FROM tools t WHERE t.server = s.name AND t.release = s.release"
         " AND (t.name LIKE :w OR t.title LIKE :w)) ORDER BY name LIMIT 20"
     )
-    dice, took = random.Random("like"), []  # noqa: S311
+    dice, took = random.Random("like"), []
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         for _ in range(40):
             word = dice.choice((*NOUNS, team(dice.randrange(TEAMS)), "zebra"))

@@ -51,10 +51,15 @@ def archive() -> bytes:
     return pack(files)
 
 
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="pgbbench", dir="/tmp"))
+    folder.chmod(0o755)
+    return folder
+
+
 async def main() -> None:
     """Measure, and print a line each."""
-    folder = Path(tempfile.mkdtemp(prefix="pgbbench", dir="/tmp"))
-    folder.chmod(0o755)  # noqa: ASYNC240 - nothing else runs yet
+    folder = _folder()
     home = Home.open(folder / "home")
     isolation = GrowingIsolation(choose("auto", home, [], preflight.find_envoy()))
     prepare(home, isolation.now, [])

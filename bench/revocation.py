@@ -22,7 +22,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.calls.ordinary import constant, cost
+from bench.calls.ordinary import answered, constant, cost
 from pegboard.core.bundle import Ages
 from pegboard.core.caller import Caller
 from pegboard.core.coarse import RuleSet
@@ -38,7 +38,7 @@ from pegboard_hub.registry.model import Access, RegisteredServer, Release, Snaps
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 from tests.hub.company import presto
-from tests.system.edge_rig import bundled, running_edge, until
+from tests.system.edge_rig import bundled, running_edge
 
 REVOKED = (0, 1_000, 10_000)
 SERVERS = (2, 100, 1_000)
@@ -60,12 +60,12 @@ def at_the_edge(calls: int) -> None:
             known = sessions(count)
             edge.publish(server, revoked=known)
             token = edge.token(server.server, groups=["group-0"])
-            until(lambda: edge.call(f"/mcp/{server.server}", token).status_code == 200, "it is live")  # noqa: B023
+            answered(edge, server.server, token, 200)
             time.sleep(1)  # Envoy has taken the list
             costs = [cost(edge, server.server, "group-0", calls) for _ in range(3)]
             began = time.monotonic()
             edge.publish(server, revoked=Revoked(known.sessions | {"session"}))
-            until(lambda: edge.call(f"/mcp/{server.server}", token).status_code == 401, "it counts")  # noqa: B023
+            answered(edge, server.server, token, 401)
             print(f"{count:8} {median(costs):10.0f} {time.monotonic() - began:15.2f}", flush=True)
             edge.publish(server)
 

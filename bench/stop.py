@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import httpx2
 
-from bench.calls.ordinary import constant, cost
+from bench.calls.ordinary import answered, constant, cost
 from pegboard.core.stops import Stops
-from tests.system.edge_rig import bundled, running_edge, until
+from tests.system.edge_rig import bundled, running_edge
 from tests.system.stop_load import CALLERS, Load, loaded, machine, resume, stop, write_grants
 
 STOPPED = (0, 1_000, 10_000)
@@ -92,9 +92,8 @@ def at_the_edge(calls: int) -> None:
             people = {f"person-{number}": "it leaks" for number in range(count)}
             edge.publish(server, stops=Stops(people={**people, "last": "it leaks"} if count else {}))
             token, last = (edge.token(server.server, groups=["group-0"], sub=sub) for sub in ("ana", "last"))
-            until(lambda: edge.call(f"/mcp/{server.server}", token).status_code == 200, "it is live")  # noqa: B023
-            wanted = 403 if count else 200
-            until(lambda: edge.call(f"/mcp/{server.server}", last).status_code == wanted, "it counts")  # noqa: B023
+            answered(edge, server.server, token, 200)
+            answered(edge, server.server, last, 403 if count else 200)
             print(
                 f"{count:8} {median(cost(edge, server.server, 'group-0', calls) for _ in range(3)):10.0f}",
                 flush=True,

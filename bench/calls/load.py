@@ -20,7 +20,7 @@ PATIENCE_S = 30.0
 """A call that has no answer so long after the others is given up."""
 
 _NUMBERS = count(1)
-_DICE = random.Random(7)  # noqa: S311 - the order of calls
+_DICE = random.Random(7)  # the order of calls
 
 
 @dataclass(slots=True)

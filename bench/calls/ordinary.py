@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from bench.calls.bursts import on_cpu_us
-from tests.system.edge_rig import Rig, tool_call
+from tests.system.edge_rig import Rig, tool_call, until
 
 
 async def constant(scope: Any, receive: Any, send: Any) -> None:
@@ -18,6 +18,11 @@ async def constant(scope: Any, receive: Any, send: Any) -> None:
             {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
         )
         await send({"type": "http.response.body", "body": b"{}"})
+
+
+def answered(edge: Rig, server: str, token: str, status: int) -> None:
+    """Wait until a call of a server is answered with this status."""
+    until(lambda: edge.call(f"/mcp/{server}", token).status_code == status, f"{server} answers {status}")
 
 
 def cost(edge: Rig, name: str, group: str, calls: int) -> float:

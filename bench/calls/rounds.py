@@ -45,6 +45,11 @@ class Cell:
     cpu_us: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
+    def cpu_a_call(self) -> dict[str, float]:
+        """Microseconds by role; none where no call was answered."""
+        calls = len(self.latencies)
+        return {role: round(spent / calls, 1) for role, spent in self.cpu_us.items()} if calls else {}
+
     def figures(self) -> dict[str, object]:
         """What is kept: medians of rounds, percentiles of all calls, CPU a call by role. Times are milliseconds."""
         calls = len(self.latencies)
@@ -58,7 +63,7 @@ class Cell:
             "rates": [round(rate, 1) for rate in self.rates],
             "p50_ms": round(ranked[calls // 2] * 1000, 2) if calls else None,
             "p99_ms": round(ranked[min(calls - 1, calls * 99 // 100)] * 1000, 2) if calls else None,
-            "cpu_us": {role: round(spent / calls, 1) for role, spent in self.cpu_us.items()} if calls else {},
+            "cpu_us": self.cpu_a_call(),
             "faults": dict(self.faults),
         }
 

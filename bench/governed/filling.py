@@ -22,8 +22,9 @@ from pegboard_hub.common.home import Home
 from pegboard_hub.registry import store
 from pegboard_hub.registry.changes import Change, Changing
 from pegboard_hub.registry.history import PEGBOARD
-from pegboard_hub.registry.model import Access, Lifecycle, Release, Snapshot, policies, releases, tools
-from pegboard_hub.registry.model import servers as servers_
+from pegboard_hub.registry.model import Access, Lifecycle, Release, Snapshot
+from pegboard_hub.registry.tables import policies, releases, tools
+from pegboard_hub.registry.tables import servers as servers_
 from pegboard_hub.storage.database import Database
 from pegboard_hub.storage.migrate import migrate
 
@@ -89,7 +90,7 @@ def owners_of(number: int) -> tuple[str, ...]:
 
 def declaration(number: int) -> Declaration:
     """What the deployed release of one server declares. One of its policies is its own."""
-    dice = random.Random(number)  # noqa: S311
+    dice = random.Random(number)
     owner, (noun, place) = team(number), (dice.choice(NOUNS), dice.choice(PLACES))
     policies = {
         "open": "permit (principal, action, resource);",
