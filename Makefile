@@ -5,7 +5,8 @@ UV := .tools/bin/uv
 IN := .venv/bin/
 
 # The Python that uv comes with and is told of: python3.11 where there is one, else a python3 that is new enough.
-PYTHON := $(shell for name in python3.11 python3; do \
+# Not the clone's own: in a terminal that has that first it would be found, and it has no pip.
+PYTHON := $(shell PATH="$$(printf %s "$$PATH" | sed 's|$(CURDIR)/.venv/bin:||g')"; for name in python3.11 python3; do \
 	path=$$(command -v $$name) && $$path -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$path && break; done)
 
 export UV_PYTHON_DOWNLOADS := never
@@ -44,6 +45,8 @@ debian:  # as root on Debian they are installed; elsewhere that is said, and lef
 
 # Twice the two cores that CI has: half of a worker's time it waits for processes that its tests started.
 WORKERS := 4
+# Of the long tests several start hubs, edges and builds at once, and some watch how fast things go.
+HEAVY_WORKERS := 2
 
 test: install debian  ## everything that must hold before a change goes in
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check test-servers
@@ -64,7 +67,7 @@ servers/%/.venv/.installed: servers/%/uv.lock servers/%/pyproject.toml kit/pypro
 	@touch $@
 
 test-heavy: install debian  ## the long tests, each by its name and with its time
-	$(IN)pytest -m heavy -v --durations=0 --durations-min=1
+	$(IN)pytest -n $(HEAVY_WORKERS) --dist loadgroup --no-loadscope-reorder -m heavy -v --durations=0 --durations-min=1
 
 explore: install  ## look for new examples against every property and model, for as long as you let it
 	@while HYPOTHESIS_PROFILE=explore $(IN)pytest -n $(WORKERS) -q -m "not heavy" \

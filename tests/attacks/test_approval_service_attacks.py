@@ -25,7 +25,7 @@ from pegboard_hub.approvals.model import Verdict
 from pegboard_hub.approvals.service import Approvals
 from pegboard_hub.common.home import Home
 from pegboard_hub.ledger.channels import Channel
-from pegboard_hub.registry.model import servers
+from pegboard_hub.registry.tables import servers
 from pegboard_hub.stopping.service import MACHINE
 from pegboard_hub.upkeep.backup import back_up
 from pegboard_hub.upkeep.restore import RESTORED, restore

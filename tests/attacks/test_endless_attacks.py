@@ -116,7 +116,9 @@ async def test_an_archive_of_an_index_that_is_read_for_ever_is_given_up(
 
 
 @pytest.mark.anyio
-async def test_a_file_of_an_index_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_of_an_index_that_does_not_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sdists, "MOST_BYTES", 1024 * 1024)
 
     async def endless(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,7 +132,7 @@ async def test_a_file_of_an_index_that_does_not_end_is_given_up(monkeypatch: pyt
     host, port = server.sockets[0].getsockname()
     async with asyncio.timeout(20):
         with pytest.raises(ReleaseFailed, match="larger than 1 MiB"):
-            await sdists.fetched(f"http://{host}:{port}/x-1.tar.gz", "x")
+            await sdists.fetch(f"http://{host}:{port}/x-1.tar.gz", "x", tmp_path / "x")
     server.close()
 
 

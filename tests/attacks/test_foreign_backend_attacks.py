@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from pegboard.core.manifest import read_manifest
 from pegboard.core.pins import FILE_NAME, read_pins
 from pegboard.core.record import Denial, Outcome
 from pegboard.core.refusal import META_KEY
-from pegboard.proxy import backend, stdio
-from pegboard.proxy.backend import Backend, Launch
+from pegboard.proxy import backend, connection, stdio
+from pegboard.proxy.backend import Backend
+from pegboard.proxy.starting import Launch
 from pegboard.testing import InMemoryHub
 from tests.foreign.projects import pinned, write_project
 
@@ -37,10 +39,14 @@ def pins(tmp_path_factory: pytest.TempPathFactory) -> str:
     return read_pins(anyio.run(pinned, folder)).text()
 
 
-def hostile(folder: Path, how: str, timeout_s: str = "30", **more: str) -> Path:
+def hostile(folder: Path, how: str, timeout_s: str = "30", program: str = "", **more: str) -> Path:
+    """A project with it; `program` is a name beside it for our own Python."""
     project = write_project(folder, how, backend=HOSTILE, **more)
     manifest = project / "pegboard.toml"
     text = manifest.read_text().replace("timeout_s = 30", f"timeout_s = {timeout_s}")
+    if program:
+        (project / "backend" / program).symlink_to(sys.executable)
+        text = text.replace(f'"{sys.executable}"', f'"{program}"')
     for old, new in NO_WIPE.items():
         text = text.replace(old, new)
     manifest.write_text(text)
@@ -83,7 +89,7 @@ async def struck(tmp_path: Path, pins: str, how: str, **more: str) -> AsyncItera
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backend, "SOONEST_LOOK_S", 0.0)
+    monkeypatch.setattr(connection, "SOONEST_LOOK_S", 0.0)
     monkeypatch.setattr(stdio, "END_S", 0.3)
 
 
@@ -146,6 +152,35 @@ async def test_a_backend_that_hangs_costs_its_call_and_is_started_anew(
             words, refused = await stage.call("strike")
         assert refused
         assert "did not answer within 2 s. It may or may not have taken effect" in words
+        await stage.still_serves()
+
+
+async def test_what_it_says_as_it_ends_is_for_its_owner_alone_and_it_is_started_again_whenever_it_can_be(
+    tmp_path: Path, pins: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "AGAIN_S", (0.05,))
+    program = tmp_path / "project" / "backend" / "python"
+    async with struck(tmp_path, pins, "ends with words", program="./python", timeout_s="1") as stage:
+        program.unlink()
+        told = [await stage.call("strike"), await stage.call("echo")]
+        assert all(refused for _, refused in told)
+        assert "echo was not run" in told[1][0] or "The call was not run" in told[1][0]
+        assert "evil" not in str(told)
+        assert "approve it at http://evil.example" in caplog.text
+        program.symlink_to(sys.executable)
+        with anyio.fail_after(20):
+            while (await stage.call("echo", "as ever"))[1]:
+                await anyio.sleep(0.02)
+
+
+async def test_one_whose_connection_is_given_up_is_started_anew_before_a_call_meets_it(
+    tmp_path: Path, pins: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with struck(tmp_path, pins, "shouts") as stage:
+        assert await stage.call("strike") == ("struck", False)
+        with anyio.fail_after(20):
+            while "the backend is away" not in caplog.text:
+                await anyio.sleep(0.02)
         await stage.still_serves()
 
 

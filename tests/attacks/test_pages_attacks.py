@@ -30,12 +30,17 @@ TABS = ("", "/tools", "/connect", "/security", "/releases", "/history")
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    "</textarea><script>alert(1)</script>",
-    "<div hx-get='/sign-out' hx-trigger='load'>x</div>",
-    "javascript:alert(1)",
     "{{ 7 * 7 }}{% include 'who.html' %}",
-    "&lt;b&gt;",
+    *(
+        pytest.param(text, marks=pytest.mark.heavy)
+        for text in (
+            "' onmouseover='alert(1)",
+            "</textarea><script>alert(1)</script>",
+            "<div hx-get='/sign-out' hx-trigger='load'>x</div>",
+            "javascript:alert(1)",
+            "&lt;b&gt;",
+        )
+    ),
 ]
 
 

@@ -6,6 +6,7 @@ another's drafts, or gets past a review by submitting; a release is signed only 
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,15 +23,18 @@ from pegboard.core.release import Declaration
 from pegboard_hub.common.requests import SPIFFE_ENDS_HEADER, SPIFFE_HEADER
 from pegboard_hub.common.settings import HubSettings, ServiceSettings
 from pegboard_hub.publishing.orders import BuildResult
+from pegboard_hub.publishing.reading import Here
 from pegboard_hub.publishing.rights import Submitter
 from pegboard_hub.publishing.serving import egress_of
+from pegboard_hub.publishing.source import Submitted
+from pegboard_hub.publishing.submitting import MOST_SENT, SENT_AT_ONCE
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
 from pegboard_hub.registry.model import Lifecycle
 from pegboard_hub.registry.reviews.model import Kind
 from tests.folders import new_folder
 from tests.hub.company import API, Company, Hub, found_company, opened
-from tests.hub.publishing_rig import Build, Builder, Project, build, found, released, submit, work
+from tests.hub.publishing_rig import FROM_FOLDER, Build, Builder, Project, build, found, released, submit, work
 from tests.hub.reviewing import decide, decide_all, open_ones, register, server
 
 pytestmark = pytest.mark.anyio
@@ -460,12 +464,48 @@ class TestFloods:
 
     async def test_nobody_sends_so_many_at_once_that_others_wait(self, hub: Hub) -> None:
         sam = Submitter("sam", "person", ("search-eng",))
-        async with hub.parts.publishing.receiving(sam), hub.parts.publishing.receiving(sam):
+        receiving = hub.parts.publishing.receiving
+
+        async def nothing() -> bytes:
+            return b""
+
+        async with receiving(sam, nothing), receiving(sam, nothing):
+            waits = [asyncio.create_task(submit(hub, "sam", "dev/wiki", WIKI)) for _ in range(MOST_SENT - 2)]
+            await asyncio.wait(waits, timeout=0.2)
+            assert not any(each.done() for each in waits)
             refused = await submit(hub, "sam", "dev/wiki", WIKI)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
             other = Project("ads-tool", said={"owner": '"ads-eng"'})
             assert (await submit(hub, "ana", "dev/ads-tool", other)).status_code == 202
-        assert (await submit(hub, "sam", "dev/wiki", WIKI)).status_code == 202
+        assert sorted({(await each).status_code for each in waits}) == [200, 202]
+
+    async def test_what_is_slow_to_read_does_not_pile_up_in_memory(self, hub: Hub) -> None:
+        goes_on, held = asyncio.Event(), []
+
+        class Slow(Here):
+            async def project(self, archive: bytes) -> Submitted:
+                held.append(archive)
+                await goes_on.wait()
+                return await super().project(archive)
+
+        async def receive() -> bytes:
+            received.append(Project(f"wiki-{'abcde'[len(received)]}").archive)
+            return received[-1]
+
+        async def send() -> None:
+            async with publishing.receiving(sam, receive) as archive:
+                await publishing.submit(sam, "dev/wiki", archive, FROM_FOLDER)
+
+        received: list[bytes] = []
+        sam, publishing = Submitter("sam", "person", ("search-eng",)), hub.parts.publishing
+        with pytest.warns(UserWarning, match="without limits"):
+            publishing.reading = Slow()
+        sent = [asyncio.create_task(send()) for _ in range(5)]
+        await asyncio.wait(sent, timeout=0.2)
+        assert len(received) == len(held) == SENT_AT_ONCE
+        goes_on.set()
+        await asyncio.gather(*sent, return_exceptions=True)
+        assert len(received) == 5
 
     @pytest.mark.parametrize(
         "query",

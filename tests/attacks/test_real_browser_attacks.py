@@ -89,7 +89,13 @@ TARGETS: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("path", TARGETS)
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/x-www-form-urlencoded",
+        *(pytest.param(kind, marks=pytest.mark.heavy) for kind in ("text/plain", "multipart/form-data")),
+    ],
+)
 def test_a_form_of_another_port_is_refused_although_the_cookies_came(
     pegboard: Instance, page: Page, evil: str, path: str, kind: str
 ) -> None:

@@ -149,15 +149,36 @@ ALONE = [
 ]
 
 
+OTHERS = [
+    ({"sam": 4, "ana": 4}, "one caller alone meets it"),
+    ({"sam": 4}, "one caller alone meets it, and 4 of 5 calls of others that are wanted have come"),
+    ({}, "one caller alone meets it, and 0 of 5 calls of others that are wanted have come"),
+]
+
+
+@pytest.mark.parametrize(("others", "said"), OTHERS, ids=["others called", "few called", "nobody else called yet"])
 @pytest.mark.parametrize(("how", "made"), ALONE, ids=[how for how, _ in ALONE])
-async def test_no_caller_takes_anothers_release_back_by_calls_of_their_own(rig: Rig, how: str, made: Any) -> None:
+async def test_no_caller_takes_anothers_release_back_by_calls_of_their_own(
+    rig: Rig, how: str, made: Any, others: dict[str, int], said: str
+) -> None:
     fourth, at = await watched(rig), int(rig.clock() * 1000)
-    await rig.deliver(4, of_callers("after", {"sam": 4, "ana": 4}, at), made(at))
+    await rig.deliver(4, of_callers("after", others, at), made(at))
     rig.clock.pass_s(3)
     await rig.look()
     assert await rig.state(fourth) == ("live", "watching"), how
     watch = (await rig.hub.api("pat", f"servers/{SERVER}/deployment")).json()["watch"]
-    assert watch["unsaid"].endswith("one caller alone meets it")
+    assert watch["unsaid"].endswith(said)
+
+
+async def test_who_alone_calls_a_server_has_its_bad_release_taken_back(rig: Rig) -> None:
+    now = int(rig.clock() * 1000)
+    await rig.deliver(2, of_callers("before", {"eve": 40}, now - 60_000))
+    fourth = await rig.approve(4)
+    await rig.look()
+    await rig.deliver(4, of_callers("after", {"eve": 40}, int(rig.clock() * 1000), status="tool_error"))
+    rig.clock.pass_s(3)
+    await rig.look()
+    assert (await rig.state(fourth))[0] == "rolled back"
 
 
 async def test_no_caller_keeps_a_bad_release_by_calls_of_their_own_that_go_well(rig: Rig) -> None:

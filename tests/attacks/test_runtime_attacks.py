@@ -22,10 +22,10 @@ from pegboard.core.release import Declaration, ToolDeclaration
 from pegboard_hub.common.home import Home
 from pegboard_hub.registry.sources import Declarations
 from pegboard_hub.runtime import preflight
-from pegboard_hub.runtime.commands import Progress
 from pegboard_hub.runtime.confined import ReleaseFailed
 from pegboard_hub.runtime.isolation import choose
 from pegboard_hub.runtime.permissions import prepare
+from pegboard_hub.runtime.progress import Progress
 from pegboard_hub.runtime.releases import ReleaseMaker
 from tests.system.runtime_kit import ONE, TWO, short_folder, site, write_project
 

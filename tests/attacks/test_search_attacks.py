@@ -16,7 +16,8 @@ import pytest
 from pegboard.core.caller import Caller
 from pegboard_hub.registry.explain import visible_tools
 from pegboard_hub.registry.model import RegisteredServer
-from pegboard_hub.registry.search import Catalogue, Query, QueryRefused
+from pegboard_hub.registry.query import Query, QueryRefused
+from pegboard_hub.registry.search import Catalogue
 from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server
 
 SECRET = "delete_payroll"

@@ -5,6 +5,7 @@ import sys
 import time
 
 import anyio
+import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import ToolAnnotations
 
@@ -77,6 +78,10 @@ def pid() -> str:
 if __name__ == "__main__":
     if sys.argv[1:] and sys.argv[1] == "http":
         mcp.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
+    elif sys.argv[1:] and sys.argv[1] == "https":
+        address, port, chain, key = sys.argv[2:]
+        served = mcp.streamable_http_app(host=address)
+        uvicorn.run(served, host=address, port=int(port), ssl_certfile=chain, ssl_keyfile=key, log_level="error")
     else:
         mcp.run("stdio")
     time.sleep(0)

@@ -11,8 +11,9 @@ from pegboard.core.manifest import Manifest
 from pegboard.core.names import ServerName
 from pegboard.core.release import Declaration, ToolDeclaration
 from pegboard_hub.registry.model import Access, Lifecycle, RegisteredServer, Release, Snapshot
+from pegboard_hub.registry.query import Query
 from pegboard_hub.registry.record import record_of
-from pegboard_hub.registry.search import Catalogue, Found, Query
+from pegboard_hub.registry.search import Catalogue, Found
 
 URL = "http://localhost:8400"
 EVERYBODY = "permit (principal, action, resource);"

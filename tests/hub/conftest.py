@@ -22,7 +22,7 @@ SERVER = "postgresql"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test marked `both_databases` runs on each: on PostgreSQL among the heavy ones, where the mark says so.
 
-    Those of stores do so always. Those of pages and protocols meet the same stores again.
+    Stores where hubs meet (races, bounds, changes) do so always; the others speak to the same database layer.
     """
     chosen = any("database_kind" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if chosen or "database_kind" not in metafunc.fixturenames:
@@ -73,6 +73,15 @@ def company(database_url: str, request: pytest.FixtureRequest) -> Iterator[Compa
 async def hub(company: Company) -> AsyncIterator[Hub]:
     async with opened(company) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+async def asked() -> AsyncIterator[Hub]:
+    """One hub for all cases of a module that only ask, and are refused: nothing they do may change it."""
+    root = new_folder()
+    async with opened(found_company(root)) as found:
+        yield found
+    shutil.rmtree(root)
 
 
 @pytest.fixture

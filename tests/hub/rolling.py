@@ -36,7 +36,8 @@ from pegboard_hub.publishing.steering import Steering
 from pegboard_hub.registry import store
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
-from pegboard_hub.registry.model import Access, Lifecycle, Release, releases
+from pegboard_hub.registry.model import Access, Lifecycle, Release
+from pegboard_hub.registry.tables import releases
 from pegboard_hub.web.parts import Parts
 from tests.hub.company import GRANTED, OPERATOR, Company, Hub, opened
 

@@ -53,9 +53,9 @@ async def test_an_allowed_caller_is_told_so_and_nothing_else(hub: Hub) -> None:
     ],
 )
 async def test_a_refused_caller_is_told_the_layer_the_rule_and_what_they_would_read(
-    hub: Hub, asker: str, question: dict[str, str], decided: tuple[str, str, str]
+    asked: Hub, asker: str, question: dict[str, str], decided: tuple[str, str, str]
 ) -> None:
-    answer = (await hub.check(asker, question)).json()
+    answer = (await asked.check(asker, question)).json()
     assert (answer["allowed"], (answer["layer"], answer["rule"], answer["reason"])) == (False, decided)
     assert (answer["refusal"]["layer"], answer["refusal"]["reason"]) == (decided[0], decided[2])
     assert "Ask " in answer["refusal"]["message"]
@@ -125,10 +125,10 @@ async def test_a_batch_is_answered_in_its_order(hub: Hub) -> None:
     ],
 )
 async def test_a_wrong_question_names_its_field_alone_and_within_a_batch(
-    hub: Hub, question: dict[str, Any], status: int, code: str, field: str
+    asked: Hub, question: dict[str, Any], status: int, code: str, field: str
 ) -> None:
-    alone = await hub.check("pat", question)
-    batch = await hub.check("pat", {"questions": [{"server": "prod/presto"}, question]})
+    alone = await asked.check("pat", question)
+    batch = await asked.check("pat", {"questions": [{"server": "prod/presto"}, question]})
     for response, named in ((alone, field), (batch, f"questions.1.{field}")):
         error = response.json()["error"]
         assert (response.status_code, error["code"], error["layer"]) == (status, code, "hub")
@@ -155,8 +155,8 @@ async def test_a_wrong_question_names_its_field_alone_and_within_a_batch(
         (" " * 3_000_000, 413),
     ],
 )
-async def test_a_body_that_is_no_question_is_refused_in_the_one_shape(hub: Hub, body: str, status: int) -> None:
-    response = await hub.check("pat", body)
+async def test_a_body_that_is_no_question_is_refused_in_the_one_shape(asked: Hub, body: str, status: int) -> None:
+    response = await asked.check("pat", body)
     assert response.status_code == status
     error = response.json()["error"]
     assert set(error) == {"code", "message", "layer", "reason", "what_to_do", "request_id"}

@@ -11,7 +11,6 @@ import httpx2
 import pytest
 
 from pegboard.core.publishing import Trouble
-from tests.conformance.openapi import hold
 from tests.folders import new_folder
 from tests.hub.asked import ids
 from tests.hub.company import Company, found_company, opened
@@ -95,6 +94,8 @@ def hub(company: Company, approval: str, submission: str) -> Iterator[Served]:
 
 
 def held(hub: Served, approval: str, submission: str, examples: int) -> Counter[str]:
+    from tests.conformance.openapi import hold  # Schemathesis: most of a second, in each worker that collects this
+
     headers = {"Authorization": f"Bearer {hub.token('pat')}"}
     document = httpx2.get(f"{hub.url}/api/v1/openapi.json", headers=headers, timeout=60).json()
     known = KNOWN | {"/api/v1/approvals/": {"id": approval}, "/api/v1/submissions/": {"submission": submission}}
@@ -106,6 +107,8 @@ def test_the_api_is_as_its_document_says(hub: Served, approval: str, submission:
 
 
 def test_the_official_api_is_as_we_describe_it(hub: Served) -> None:
+    from tests.conformance.openapi import hold  # Schemathesis: most of a second, in each worker that collects this
+
     known = {"/v0.1/servers/": {"name": "localhost.pegboard/presto", "version": "latest"}}
     seen = hold(description(hub.app), hub.url, LOCAL, 10, known)
     versions = "/v0.1/servers/{name}/versions"

@@ -61,6 +61,7 @@ async def told(hub: Approvals, channel: Channel, ask: Ask) -> Answer:
             return await hub.ask(channel, ask)
 
 
+@pytest.mark.both_databases(heavy=True)
 async def test_of_a_thousand_replays_at_once_one_claims(hub: Hub, company: Company) -> None:
     presto = Asking.of(hub, company)
     asked = await presto.ask("ana")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from typer.testing import CliRunner
 
+from pegboard.core.check.facts import to_json
 from pegboard.core.errors import ConfigurationError
+from pegboard.core.publishing import State
 from pegboard_hub.common.asking import NotTheHub
 from pegboard_hub.common.home import Home
 from pegboard_hub.common.joining import NONCE_HEADER
 from pegboard_hub.common.runtimes import RuntimeFile, digest_of, known_runtimes, new_runtime
+from pegboard_hub.packages.advisories import SETTING as ADVISORIES
+from pegboard_hub.packages.facts import look_up
 from pegboard_hub.packages.shelf import Shelf
 from pegboard_hub.publishing.orders import (
     ARTIFACTS,
@@ -31,15 +36,17 @@ from pegboard_hub.publishing.orders import (
     BuildResult,
     Grounds,
 )
+from pegboard_hub.runtime.building.knowing import Locks, known_of
 from pegboard_hub.runtime.building.process import BuilderProcess, BuilderSettings
 from pegboard_hub.runtime.commands import up
+from pegboard_hub.runtime.confined import OutsideFailed
 from pegboard_hub.upkeep.runtimes import runtime
 from pegboard_hub.web.app import internal_app
 from pegboard_hub.web.internal.edges import proved
 from tests.hub import test_building
 from tests.hub.company import Company, Hub
 from tests.hub.machine_rig import INDEX, Releases
-from tests.hub.publishing_rig import Project, found, submit
+from tests.hub.publishing_rig import LOCK, Builder, Project, build, found, submit, work
 from tests.hub.test_building import (  # noqa: F401 - the same promises
     home,
     releases,
@@ -135,6 +142,44 @@ async def test_a_hub_gives_its_orders_to_a_builder_elsewhere_and_what_it_has_of_
     # The project of these tests locks a kit that nobody has, and its author is told so by this builder.
     assert "pegboard 0.9.0, is not one that this Pegboard has" in now.trouble.what
     assert (now.builder or "").startswith("other-")
+
+
+PYPI = "https://pypi.org/simple"
+EVIL = """
+[[package]]
+name = "evil"
+version = "1"
+source = { registry = "https://pypi.org/simple" }
+wheels = [{ url = "https://pypi.org/evil-1-py3-none-any.whl", hash = "sha256:%s", size = 1 }]
+""" % ("2" * 64)
+
+
+async def test_what_a_builders_advisories_know_as_malicious_is_not_released(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the operator's folder, where it is built, to the author who reads why; builds wait while it is empty."""
+    monkeypatch.setenv(ADVISORIES, str(tmp_path))
+    away = httpx2.MockTransport(lambda _: httpx2.Response(503))
+    monkeypatch.setattr("pegboard_hub.runtime.building.knowing.look_up", partial(look_up, transport=away))
+    project = Project(more={"uv.lock": LOCK + EVIL})
+    locks = Locks((project.files["uv.lock"].content,))
+    with pytest.raises(OutsideFailed, match="has no advisories"):
+        await known_of(locks, [PYPI], tmp_path)
+    evil = {"package": {"ecosystem": "PyPI", "name": "evil"}, "versions": ["1"]}
+    advisory = {"id": "MAL-2026-7", "summary": "sends keys away", "affected": [evil]}
+    (tmp_path / "MAL-2026-7.json").write_text(json.dumps(advisory))
+    known = to_json(await known_of(locks, [PYPI], tmp_path))
+    id_ = (await submit(hub, "sam", "dev/wiki", project)).json()["id"]
+    builder = Builder(hub)
+    order = await builder.claim()
+    assert order is not None
+    made = build(order, await builder.source(order), project)
+    await builder.hand_in(made)
+    await builder.tell(order, made.result.model_copy(update={"advisories": known}))
+    await work(hub)
+    now = await found(hub, id_)
+    assert now.state == State.FAILED
+    assert [each.code for each in now.findings if each.severity == "error"] == ["PB405"]
 
 
 async def test_what_to_build_by_comes_sealed_from_the_hub_alone(credential: RuntimeFile, tmp_path: Path) -> None:

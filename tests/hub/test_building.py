@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -282,15 +283,16 @@ async def test_an_index_that_is_away_is_tried_again(releases: Releases, home: Ho
 async def test_a_package_that_is_not_what_was_locked_is_never_installed(
     releases: Releases, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def other(_url: str, _name: str) -> bytes:
-        return b"poison"
+    async def other(_url: str, _name: str, into: Path) -> str:
+        await asyncio.to_thread(into.write_bytes, b"poison")
+        return sha256(b"poison")
 
-    monkeypatch.setattr("pegboard_hub.runtime.machine.artifacts.fetched", other)
+    monkeypatch.setattr("pegboard_hub.runtime.machine.artifacts.fetch", other)
     result = await built(releases, home, needs_away(releases))
     assert result.trouble is not None
     assert "is not what was locked" in result.trouble.what
     assert not result.again
-    assert list((home.root / "artifacts").glob("ab*")) == []
+    assert [each for each in (home.root / "artifacts").iterdir() if "abab" in each.name] == []
 
 
 @pytest.mark.parametrize(
@@ -308,10 +310,10 @@ async def test_a_package_that_is_not_what_was_locked_is_never_installed(
 async def test_nothing_is_fetched_of_where_an_author_says_but_of_the_operators_indexes(
     releases: Releases, home: Home, monkeypatch: pytest.MonkeyPatch, before: str, now: str
 ) -> None:
-    async def asked(url: str, _name: str) -> bytes:
+    async def asked(url: str, _name: str, _into: Path) -> str:
         pytest.fail(f"{url} was asked")
 
-    monkeypatch.setattr("pegboard_hub.runtime.machine.artifacts.fetched", asked)
+    monkeypatch.setattr("pegboard_hub.runtime.machine.artifacts.fetch", asked)
     result = await built(releases, home, changed(needs_away(releases), "uv.lock", before, now))
     assert result.trouble is not None
     assert "of no index which may be used: 'away'" in result.trouble.what

@@ -115,17 +115,17 @@ async def test_a_change_that_changes_nothing_leaves_nothing_behind(hub: Hub) -> 
         ("nonsense", 1),
     ],
 )
-async def test_what_cannot_stand_in_a_record_is_refused_by_its_field(hub: Hub, field: str, value: Any) -> None:
+async def test_what_cannot_stand_in_a_record_is_refused_by_its_field(asked: Hub, field: str, value: Any) -> None:
     with pytest.raises(ChangeRefused) as refused:
-        await register(hub, **{field: value})
+        await register(asked, **{field: value})
     assert refused.value.field.startswith(field)
-    assert "prod/lookup" not in hub.parts.registry.current.servers
+    assert "prod/lookup" not in asked.parts.registry.current.servers
 
 
 @pytest.mark.parametrize("name", ["prod/presto", "Prod/lookup", "lookup", "prod/look up", "prod/a/b"])
-async def test_a_name_that_is_taken_or_is_none_is_refused(hub: Hub, name: str) -> None:
+async def test_a_name_that_is_taken_or_is_none_is_refused(asked: Hub, name: str) -> None:
     with pytest.raises(ChangeRefused, match=r"^server: "):
-        await register(hub, name)
+        await register(asked, name)
 
 
 async def test_nothing_of_a_transaction_that_fails_is_kept(hub: Hub) -> None:

@@ -327,6 +327,7 @@ async def door(company: Company) -> AsyncIterator[httpx2.AsyncClient]:
         yield http
 
 
+@pytest.mark.heavy
 async def test_a_code_and_a_connection_survive_the_hubs_violent_death(company: Company, process: Process) -> None:
     client = StockClient(URL, httpx2.AsyncClient(), client_id="pegboard-cli")
 

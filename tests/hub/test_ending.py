@@ -11,8 +11,9 @@ import pytest
 from pegboard_hub.identity.person import PersonFacts
 from pegboard_hub.registry.ending import Closing
 from pegboard_hub.registry.model import Lifecycle
-from tests.hub.company import Company
+from tests.hub.company import URL, Company, plain
 from tests.hub.rolling import SERVER, Rig, declared, payload_of, rig_of
+from tests.oauth import Browser
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +44,9 @@ async def test_callers_are_told_why_until_when_and_what_to_use_instead(rig: Rig)
     assert notice.endswith("(UTC). Use prod/presto instead.")
     page = await rig.hub.public.get(f"/servers/{SERVER}", params={"as": "ana"})
     assert "Use prod/presto instead." in page.text
+    assert '<a href="/servers/prod/presto">Look at prod/presto</a>' in page.text
+    listed = await rig.hub.public.get("/servers", params={"as": "ana", "q": SERVER})
+    assert "(UTC). Use prod/presto instead." in listed.text
 
 
 async def test_it_closes_by_itself_at_its_date_and_its_replicas_end(rig: Rig) -> None:
@@ -94,3 +98,28 @@ async def test_a_retired_server_is_not_deprecated_and_one_brought_back_has_no_en
     pat = PersonFacts("pat", "Pat", ("platform",))
     moved = await parts.reviewing.move(pat, SERVER, "bring back", "it is used", None)
     assert (moved.lifecycle, moved.ends_at_ms) == (Lifecycle.LIVE, None)
+
+
+async def test_what_is_retired_says_what_to_use_and_has_nothing_to_decide_but_to_bring_it_back(rig: Rig) -> None:
+    await rig.live(1)
+    ending = {"ends_at": int(rig.clock() * 1000) + DAY_MS, "successor": "prod/presto"}
+    assert (await rig.post("pat", "deprecate", why="it is old", **ending)).status_code == 200
+    assert (await rig.post("pat", "retire", why="it is older now")).status_code == 200
+    pat = Browser(URL, rig.hub.public)
+    await pat.sign_in("pat")
+    page = plain((await pat.get(f"{URL}/servers/{SERVER}/deployment")).text)
+    assert "It is retired: nothing of it runs" in page
+    assert "Use prod/presto instead. Look at prod/presto" in page
+    assert "Bring it back" in page
+    assert "Go back" not in page
+    assert "takes all calls" not in page
+    assert "100 percent" not in page
+    for action in ("rollback", "promote", "pause", "resume", "scale", "restart"):
+        answer = await rig.post("pat", f"deployment/{action}", why="try it")
+        assert (answer.status_code, answer.json()["error"]["message"]) == (
+            409,
+            f"{SERVER} is retired: nothing of it runs.",
+        )
+    detail = (await rig.hub.api("pat", f"servers/{SERVER}")).json()
+    assert detail["out_of_reach"] == "retired: it is older now; use prod/presto instead"
+    assert "Lifecycle, Why so, Closes on, Successor" in plain((await pat.get(f"{URL}/servers/{SERVER}/history")).text)

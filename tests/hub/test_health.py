@@ -25,7 +25,7 @@ from pegboard_hub.storage.errors import StorageUnavailable
 from tests.folders import new_folder
 from tests.hub.company import Company, Hub, beside, opened
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 PROBER = "prober-token-of-the-test"
 PRESTO = "prod/presto"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -63,8 +65,8 @@ def changed(**changes: Any) -> dict[str, Any]:
     return made
 
 
-def render(values: dict[str, Any]) -> list[dict[str, Any]]:
-    with helm.Chart.load(CHART) as chart:
+def render(values: dict[str, Any], chart_at: Path = CHART) -> list[dict[str, Any]]:
+    with helm.Chart.load(chart_at) as chart:
         chart.validate_schema(values)
         made = chart.render(values, name="pegboard", namespace="pegboard")
     texts = [text for name, text in made.items() if name.endswith(".yaml")]
@@ -76,7 +78,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whole": VALUES,
     "without the runtime": changed(runtime__enabled=False, runtime__secret=""),
     "without an edge yet": changed(edges__members=[]),
-    "with a sandbox in its builders": changed(builder__sandbox="bubblewrap", builder__replicas=3),
+    "with a sandbox in its builders": changed(
+        builder__sandbox="bubblewrap", builder__replicas=3, builder__advisories="advisories"
+    ),
     "without builders": changed(builder__enabled=False, builder__secret="", builder__sandbox=""),
     "behind a balancer of the company's": changed(
         edges__service={"type": "ClusterIP", "port": 8443},
@@ -233,6 +237,7 @@ def test_the_runtime_is_told_of_the_cluster_what_it_reads() -> None:
     assert settings.namespace == "pegboard-servers"
     assert settings.hub.spiffe_id == "spiffe://acme.com/ns/pegboard/sa/pegboard-hub"
     assert settings.egress == {"db.acme.com:5432": ("10.9.0.0/24",)}
+    assert (settings.most_memory_mb, settings.most_disk_mb) == (8192, 16_384)
     service = named("Service", "pegboard-hub")
     assert settings.hub.port in [each["port"] for each in service["spec"]["ports"]]
     labels = named("StatefulSet", "pegboard-hub")["spec"]["template"]["metadata"]["labels"]
@@ -294,6 +299,74 @@ def test_a_builder_is_kept_apart_as_the_operator_chose_or_does_not_start(sandbox
     assert spec.get("hostUsers", True) is (sandbox != "bubblewrap")
 
 
+def test_builders_look_at_the_advisories_that_the_operator_keeps_on_a_volume() -> None:
+    (builds,) = dict(pods("with a sandbox in its builders"))["pegboard-builder"]["containers"]
+    place = next(each["value"] for each in builds["env"] if each["name"] == "PEGBOARD_ADVISORIES")
+    mount = next(each for each in builds["volumeMounts"] if each["mountPath"] == place)
+    assert mount["readOnly"] is True
+    volumes = {
+        each["name"]: each for each in dict(pods("with a sandbox in its builders"))["pegboard-builder"]["volumes"]
+    }
+    assert volumes[mount["name"]]["persistentVolumeClaim"] == {"claimName": "advisories", "readOnly": True}
+
+
+HUB, EDGES, RUNTIME, BUILDER = (
+    "pegboard-hub",
+    {"pegboard-edge-a", "pegboard-edge-b"},
+    "pegboard-runtime",
+    "pegboard-builder",
+)
+
+
+def workloads(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        each["metadata"]["name"]: each for each in render(values) if each["kind"] in ("Deployment", "StatefulSet")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "rolls"),
+    [
+        ({"image__digest": f"sha256:{'b' * 64}"}, {HUB, *EDGES, RUNTIME, BUILDER}),
+        ({"hub__grants": "[reviews]\n"}, set()),
+        ({"hub__processes": 3}, {HUB}),
+        ({"runtime__egress": {"db.acme.com:5432": ["10.9.1.0/24"]}}, {RUNTIME}),
+        ({"runtime__quota": {"pods": "400"}}, set()),
+        ({"builder__atOnce": 2}, {BUILDER}),
+        ({"builder__replicas": 3}, set()),
+        ({"edges__members": [*VALUES["edges"]["members"], {"name": "c", "joinSecret": "pegboard-edge-c"}]}, set()),
+        ({"edges__from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}, set()),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else None,
+)
+def test_an_upgrade_replaces_the_pods_of_what_changed_and_no_others(change: dict[str, Any], rolls: set[str]) -> None:
+    """And changes no field that the API lets nobody change, for which Helm would fail halfway."""
+    before, after = workloads(VALUES), workloads(changed(**change))
+    assert before.keys() <= after.keys()
+    spec = {name: (before[name]["spec"], after[name]["spec"]) for name in before}
+    assert {name for name, (was, now) in spec.items() if was["template"] != now["template"]} == rolls
+    for fixed in ("selector", "serviceName", "volumeClaimTemplates"):
+        assert [name for name, (was, now) in spec.items() if was.get(fixed) != now.get(fixed)] == []
+
+
+def test_an_upgrade_runs_the_migration_anew_whatever_became_of_the_last_one() -> None:
+    """A finished Job cannot be changed: it is a hook, whose last run is deleted before the next."""
+    for kind in ("Job", "ServiceAccount", "NetworkPolicy"):
+        said = named(kind, "pegboard-migration")["metadata"]["annotations"]
+        assert "pre-upgrade" in said["helm.sh/hook"].split(",")
+        assert said["helm.sh/hook-delete-policy"] == "before-hook-creation"
+
+
+def test_the_next_version_of_the_chart_is_in_no_selector_and_in_no_pod(tmp_path: Path) -> None:
+    """Only what changed is replaced: a version in labels would be in every pod."""
+    shutil.copytree(CHART, tmp_path / "pegboard")
+    about = tmp_path / "pegboard" / "Chart.yaml"
+    said = about.read_text()
+    about.write_text(re.sub(r"(?m)^(version|appVersion): .*$", r'\1: "99.9.9"', said))
+    assert about.read_text() != said
+    assert render(VALUES, tmp_path / "pegboard") == rendered()
+
+
 def test_taking_the_chart_away_leaves_the_servers() -> None:
     namespace = named("Namespace", "pegboard-servers")
     assert namespace["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
@@ -302,7 +375,8 @@ def test_taking_the_chart_away_leaves_the_servers() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"edges__members": []}, "pegboard edge add a"),
+        ({"edges__members": []}, "pegboard edge add a --home /var/lib/pegboard/home --out -"),
+        ({"edges__members": []}, "--from-file=join.json && rm join.json"),
         ({"builder__enabled": False}, "Nothing builds what is submitted"),
         ({}, "no sandbox (builder.sandbox: process)"),
     ],

@@ -142,6 +142,15 @@ async def test_servers_that_nobody_can_call_are_not_counted(hub: Hub) -> None:
         values = {"lifecycle": Lifecycle.RETIRED, "lifecycle_why": "it ends"}
         await changing.apply(Change("dev/scratch", Actor("pat"), "retire", "it ends", values=values))
     assert "<dt>Servers</dt><dd>1</dd>" in await hub.page()
+    assert ">dev/scratch</a>" not in await hub.page(**{"as": "pat"})
+
+
+async def test_servers_are_called_open_to_somebody_only_where_all_that_are_shown_are(hub: Hub) -> None:
+    assert "<h2>Open to Ana</h2>" in await hub.page(**{"as": "ana"})
+    shown = await hub.page(**{"as": "sam"})
+    assert "Not for Sam." in plain(shown)
+    assert "<h2>Servers</h2>" in shown
+    assert "<h2>Open to Sam</h2>" not in shown
 
 
 @pytest.mark.parametrize(

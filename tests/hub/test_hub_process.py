@@ -21,7 +21,7 @@ def hub(company: Company) -> Iterator[Process]:
     process.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.heavy)])
 def test_a_signal_ends_it_cleanly(hub: Process, company: Company, number: signal.Signals) -> None:
     process = hub.start(*arguments(company))
     hub.ready()
@@ -33,6 +33,7 @@ def test_a_signal_ends_it_cleanly(hub: Process, company: Company, number: signal
     assert lines[-1]["message"] == "hub ended"
 
 
+@pytest.mark.heavy
 def test_acknowledged_records_survive_its_violent_death(hub: Process, company: Company) -> None:
     token = company.open_channel("prod/presto", "r")
     process = hub.start(*arguments(company))

@@ -355,9 +355,9 @@ async def test_a_company_logins_people_are_those_who_are_signed_in(hub: Hub, mon
     ],
 )
 async def test_a_change_that_cannot_be_is_refused_with_its_field(
-    hub: Hub, body: Any, status: int, named: str
+    asked: Hub, body: Any, status: int, named: str
 ) -> None:
-    response = await ask(hub, "pat", body)
+    response = await ask(asked, "pat", body)
     assert response.status_code == status, response.text
     assert named in response.json()["error"]["message"]
 

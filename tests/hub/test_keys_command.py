@@ -33,6 +33,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, home: Any) -> tuple[in
     return status, out, err
 
 
+@pytest.mark.heavy
 def test_a_rotation_nobody_is_there_to_wait_for_ends_by_itself(
     hub: Process, company: Company, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_rotation_that_waits_names_for_whom_and_is_joined(
     assert (status, out) == (0, f"tokens: {found['rotations'][0]['kid']} signs now\n")
 
 
+@pytest.mark.heavy
 def test_a_hub_that_is_killed_meanwhile_goes_on_and_is_waited_for(hub: Process, company: Company) -> None:
     fleet = Fleet(company)
     hub.has_read_status()

@@ -288,6 +288,7 @@ def test_every_joined_edge_that_lives_is_waited_for_and_named(
         assert not known & before
 
 
+@pytest.mark.heavy
 def test_an_edge_that_lives_and_goes_on_with_its_old_keys_is_named(
     running: Process, stopped: Company, tmp_path: Path
 ) -> None:
@@ -394,7 +395,7 @@ def killed_at(home: Home, module: str, name: str) -> None:
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
 
 
-OFTEN = (0, 3)
+OFTEN = (3,)
 """Steps at which it is killed in every run of the tests; at the others in the long ones."""
 
 AT = [
@@ -429,6 +430,7 @@ def test_killed_at_any_step_a_hub_that_starts_goes_on(stopped: Company, module: 
     nothing_believes(home, before)
 
 
+@pytest.mark.heavy
 def test_a_hub_that_runs_goes_on_for_a_command_that_was_killed(running: Process, stopped: Company) -> None:
     home, before = stopped.home, kids(stopped.home)
     killed_at(home, *STEPS[0][:2])

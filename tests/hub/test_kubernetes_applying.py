@@ -274,6 +274,21 @@ async def test_a_watch_that_is_cut_misses_nothing(rig: Rig, error: int | None) -
     assert "512 MiB" in seen.releases[0].replicas[0].last_failure
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('Usage of EmptyDir volume "work" exceeds the limit "1Gi".', "its limit of 1024 MiB (resources.disk_mb)"),
+        ("The node was low on resource: memory.", "was evicted: The node was low on resource"),
+    ],
+)
+async def test_a_pod_that_is_evicted_says_what_it_used_too_much_of(rig: Rig, said: str, told: str) -> None:
+    await rig.until(lambda seen: states(seen) == ["ready"])
+    (pod,) = rig.cluster.pods()
+    rig.cluster.say(pod, phase="Failed", reason="Evicted", message=said)
+    seen = await rig.until(lambda seen: "failing" in states(seen))
+    assert any(told in each.last_failure for each in seen.releases[0].replicas)
+
+
 async def test_somebody_else_s_deployment_of_our_name_stands_and_the_release_says_so(
     cluster: FakeCluster, there: Cluster, tmp_path: Any
 ) -> None:

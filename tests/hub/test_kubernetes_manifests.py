@@ -96,6 +96,24 @@ def test_every_folder_that_is_written_has_a_limit_and_none_is_the_nodes() -> Non
             assert volume["emptyDir"]["sizeLimit"]
 
 
+def mib(quantity: str) -> int:
+    assert quantity.endswith("Mi")
+    return int(quantity[:-2])
+
+
+def test_what_a_servers_code_writes_is_held_to_its_disk_mb_by_the_kubelet() -> None:
+    """Each of its folders by itself; both together, and what else it writes, by the pod's sum."""
+    for disk_mb in (64, 4096):
+        spec = pod(release(resources={"disk_mb": disk_mb}))
+        sizes = {each["name"]: mib(each["emptyDir"]["sizeLimit"]) for each in spec["volumes"] if "emptyDir" in each}
+        assert (sizes.pop("work"), sizes.pop("state")) == (disk_mb, disk_mb)
+        assert sizes.pop("fetched") == 1024  # emptied before the server starts
+        limits = {each["name"]: mib(each["resources"]["limits"]["ephemeral-storage"]) for each in containers(spec)}
+        # What the kubelet holds the pod to: the sum of those that run together. All may be full at once, and no more.
+        assert limits["server"] + limits["agent"] - sum(sizes.values()) - disk_mb == 128
+        assert limits["pull"] + limits["agent"] <= limits["server"] + limits["agent"]
+
+
 def test_the_private_key_is_the_agents_alone_and_what_was_installed_cannot_be_changed() -> None:
     spec = pod(release(secrets=SECRETS))
     mounts = {
@@ -137,6 +155,7 @@ def test_what_is_granted_is_reached_and_the_clouds_own_never() -> None:
         (release(egress=["db.acme.com:5432"], granted=("db.acme.com:5432",)), {}, "knows no names"),
         (release(resources={"memory_mb": 65_536}), {}, "8192 is the most"),
         (release(resources={"cpu_millis": 64_000}), {}, "8000 is the most"),
+        (release(resources={"disk_mb": 100_000}), {}, "resources.disk_mb is 100000, and 16384 is the most"),
         (release(image=f"docker.io/evil/presto@sha256:{'b' * 64}"), {}, "registry that is allowed"),
         (release(secrets={"KEY": "file:../../etc/shadow"}), {}, "no Secret can have"),
     ],

@@ -155,10 +155,12 @@ async def test_a_runtime_that_has_not_the_file_yet_is_asked_again_and_says_why(
 def test_the_command_says_why_on_its_last_line_and_ends_with_a_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "into").mkdir()
+    for folder in ("into", "fetched"):
+        (tmp_path / folder).mkdir()
     options = {"order": tmp_path, "artifact": "0" * 64, "release": "0" * 64, "releases": tmp_path / "no.sock"}
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    assert pulling.main([*arguments, f"--into={tmp_path / 'into'}"]) == 1
+    assert pulling.main([*arguments, *(f"--{each}={tmp_path / each}" for each in ("into", "fetched"))]) == 1
+    assert list((tmp_path / "fetched").iterdir()) == []
     assert "documents cannot be read" in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -18,7 +18,7 @@ from pegboard_hub.ledger.model import refusal_counts, rejected_records, usage_da
 from pegboard_hub.ledger.service import Ledger
 from tests.hub.company import Company, Hub, call, denial, edge_refusal, intent, outcome, presto, scratch, who
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 NOW = int(time.time() * 1000)
 HOUR = 3_600_000
@@ -138,7 +138,6 @@ async def test_a_server_cannot_write_in_anothers_name(hub: Hub, company: Company
     assert told == {("prod/presto", "unknown"), ("dev/scratch", "ok")}
 
 
-@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize("token", ["wrong", ""])
 async def test_an_unknown_channel_delivers_nothing(hub: Hub, channel: str, token: str) -> None:
     response = await hub.deliver(token, intent("1", NOW))
@@ -152,7 +151,6 @@ async def test_a_channel_that_is_closed_stops_delivering(hub: Hub, company: Comp
     assert (await hub.deliver(channel, intent("2", NOW))).status_code == 401
 
 
-@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize("text", [None, "{", '{"x": 1}'])
 async def test_without_a_readable_channels_file_nobody_delivers(
     hub: Hub, company: Company, channel: str, text: str | None
@@ -163,7 +161,6 @@ async def test_without_a_readable_channels_file_nobody_delivers(
     assert (await hub.deliver(channel, intent("1", NOW))).status_code == 401
 
 
-@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize(
     ("bad", "named", "problem"),
     [
@@ -264,7 +261,6 @@ async def test_malformed_records_stop_being_a_problem_after_a_week(hub: Hub, cha
     assert len(await rejected(hub)) == 1
 
 
-@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"records": 1}', b'{"records": [], "more": 1}'])
 async def test_a_delivery_of_another_shape_is_refused(hub: Hub, channel: str, body: bytes) -> None:
     headers = {"Authorization": f"Bearer {channel}"}
@@ -327,7 +323,6 @@ async def test_a_refusal_at_the_edge_is_in_the_ledger_once(hub: Hub) -> None:
     assert (call["request_id"], call["duration_ms"]) == ("e1", None)
 
 
-@pytest.mark.both_databases(heavy=True)
 async def test_only_the_supervisors_own_credential_delivers_for_the_edge(
     hub: Hub, company: Company, channel: str
 ) -> None:
@@ -337,7 +332,6 @@ async def test_only_the_supervisors_own_credential_delivers_for_the_edge(
     assert (await hub.deliver_edge(edge_refusal("e1", NOW))).status_code == 401
 
 
-@pytest.mark.both_databases(heavy=True)
 async def test_the_internal_door_is_not_in_the_public_one(hub: Hub, channel: str) -> None:
     headers = {"Authorization": f"Bearer {channel}"}
     response = await hub.public.post("/internal/v1/records", json={"records": []}, headers=headers)
@@ -401,7 +395,6 @@ async def test_minutes_are_those_of_the_release_that_ran(hub: Hub, company: Comp
     assert [call["minutes_saved"] for call in await hub.calls("ana")] == [6, 54]
 
 
-@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize("status", ["tool_error", "crashed", "cancelled", "input_required"])
 async def test_a_call_that_did_not_end_well_saves_nothing(hub: Hub, channel: str, status: str) -> None:
     await hub.deliver(channel, *call("1", NOW, status=status))
@@ -419,7 +412,6 @@ async def test_a_server_cannot_claim_minutes(hub: Hub, channel: str) -> None:
     assert [(call["status"], call["minutes_saved"]) for call in await hub.calls("ana")] == [("unknown", 0)]
 
 
-@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize("tool", ["run_query ", "RUN_QUERY", "echo", "", "no_such_tool"])
 async def test_a_tool_that_the_release_does_not_declare_saves_nothing(hub: Hub, channel: str, tool: str) -> None:
     await hub.deliver(channel, *call("1", NOW, tool=tool))

@@ -99,7 +99,7 @@ def told(page: str) -> list[float]:
     return [float(figure.replace(",", "")) for figure in figures]
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(heavy=True)
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.heavy) for seed in (2, 3))])
 async def test_a_mass_of_records_comes_to_what_a_plain_count_says(company: Company, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a mass of records, no secret
@@ -162,7 +162,7 @@ async def test_what_comes_before_its_release_is_known_is_priced_once_it_is(compa
         assert (await hub.parts.ledger.figures())[0].minutes_saved == 0.2
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(heavy=True)
 async def test_a_saving_beyond_all_measure_counts_as_a_week(company: Company) -> None:
     declared = presto()
     declared["tools"][0]["minutes_saved"] = 1e300

@@ -178,8 +178,8 @@ async def test_a_cursor_that_no_page_gave_is_refused(hub: Hub, cursor: str) -> N
     ],
     ids=str,
 )
-async def test_a_search_that_makes_no_sense_names_the_field(hub: Hub, query: dict[str, Any], field: str) -> None:
-    response = await hub.api("ana", "calls", **query)
+async def test_a_search_that_makes_no_sense_names_the_field(asked: Hub, query: dict[str, Any], field: str) -> None:
+    response = await asked.api("ana", "calls", **query)
     assert response.status_code == 422
     assert field in response.json()["error"]["message"]
 

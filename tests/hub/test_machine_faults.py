@@ -22,7 +22,7 @@ from pegboard_hub.runtime.machine import replica as replica_module
 from pegboard_hub.runtime.machine import run
 from pegboard_hub.runtime.machine.room import Room
 from pegboard_hub.telemetry.exposition import Sample
-from pegboard_hub.telemetry.table import ANSWERS
+from pegboard_hub.telemetry.supervisor_table import ANSWERS
 from tests.hub.machine_rig import TIMING, MachineRig, Releases, commands, machine, until
 from tests.hub.runtime_suite import ONE, desired, of, ready
 from tests.hub.runtime_suite import until as observed
@@ -248,9 +248,16 @@ async def test_calls_under_way_bring_more_replicas_up_to_the_most_and_calm_takes
     monkeypatch.setattr("pegboard_hub.runtime.machine.scaling.CALM_S", 0.5)
     wanted = await release(rig, min=1, max=3, in_flight=2)
     replica = await up(rig, wanted)
-    busy = [asyncio.create_task(rig.ask(replica.address, "time.sleep(4) or 1")) for _ in range(9)]
-    seen = await observed(rig, lambda seen: len(ready(seen, wanted)) == 3)
-    assert sum(each.in_flight for each in ready(seen, wanted)) == 9
+    over = rig.home.state(ServerName.parse(ONE)) / "over"
+    waits = f"[time.sleep(0.02) for _ in iter(lambda: os.path.exists({str(over)!r}), True)] and 1"
+    busy = [asyncio.create_task(rig.ask(replica.address, waits)) for _ in range(9)]
+
+    def wide(seen: Observed) -> bool:
+        found = ready(seen, wanted)
+        return len(found) == 3 and sum(each.in_flight for each in found) == 9
+
+    await observed(rig, wide)
+    over.touch()
     assert await asyncio.gather(*busy) == [1] * 9
     await observed(rig, lambda seen: len(ready(seen, wanted)) == 1 == rig.running(ONE))
 

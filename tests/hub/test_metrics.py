@@ -16,19 +16,11 @@ from pegboard.remote.metrics import ServerMeter
 from pegboard_hub.edge.statistics import ROWS, translated
 from pegboard_hub.runtime.gathering import samples_of
 from pegboard_hub.storage.errors import StorageUnavailable
+from pegboard_hub.telemetry.edge_table import AGENT_METRICS, ENVOY_METRICS
 from pegboard_hub.telemetry.exposition import Sample, lines, write
 from pegboard_hub.telemetry.meter import route_class
-from pegboard_hub.telemetry.table import (
-    AGENT_METRICS,
-    ANSWERS,
-    DROPPED,
-    ENVOY_METRICS,
-    GATHERED,
-    HUB_METRICS,
-    INSTANCE_INFO,
-    ROUTES,
-    SUPERVISOR_METRICS,
-)
+from pegboard_hub.telemetry.supervisor_table import ANSWERS, DROPPED, GATHERED, INSTANCE_INFO, SUPERVISOR_METRICS
+from pegboard_hub.telemetry.table import HUB_METRICS, ROUTES
 from tests.hub.company import Company, Hub, call, denial, edge_refusal
 
 TABLES = (*SERVER_METRICS, *HUB_METRICS, *ENVOY_METRICS, *AGENT_METRICS, *SUPERVISOR_METRICS)

@@ -64,6 +64,7 @@ class Terminal:
     problem = step
 
 
+@pytest.mark.heavy
 async def test_a_running_hub_tells_tries_and_lists(
     company: Company,
     process: Process,

@@ -10,7 +10,7 @@ import pytest
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.notify.settings import SECRETS, open_notify
 from pegboard_hub.notify.signing import headers, read_key
-from pegboard_hub.runtime.commands import NOBODY_IS_TOLD, _notify
+from pegboard_hub.runtime.as_before import NOBODY_IS_TOLD, notifications_of
 from tests.hub.webhooks import KEY, OTHER_KEY, OTHER_SECRET, SECRET, notify_file
 
 URL = 'url = "https://hooks.acme.example/T0/s3cret"'
@@ -113,6 +113,6 @@ def test_messages_are_signed_as_standard_webhooks_says() -> None:
 
 def test_a_start_that_does_not_name_the_file_goes_on_with_that_of_the_last(tmp_path: Path) -> None:
     (tmp_path / "instance.json").write_text(json.dumps({"notify": "/etc/pegboard/notify.toml"}))
-    assert _notify(tmp_path, None) == Path("/etc/pegboard/notify.toml")
-    assert _notify(tmp_path, NOBODY_IS_TOLD) is None
-    assert _notify(tmp_path / "new", None) is None
+    assert notifications_of(tmp_path, None) == Path("/etc/pegboard/notify.toml")
+    assert notifications_of(tmp_path, NOBODY_IS_TOLD) is None
+    assert notifications_of(tmp_path / "new", None) is None

@@ -48,11 +48,11 @@ async def test_dev_what_is_held_back_and_what_is_not_deployed_are_nowhere(compan
 
 
 @pytest.mark.parametrize("name", ["localhost.pegboard%2Fpresto", "localhost.pegboard/presto"])
-async def test_a_name_is_understood_escaped_and_unescaped(hub: Hub, name: str) -> None:
-    latest = (await ask(hub, f"/v0.1/servers/{name}/versions/latest")).json()
+async def test_a_name_is_understood_escaped_and_unescaped(asked: Hub, name: str) -> None:
+    latest = (await ask(asked, f"/v0.1/servers/{name}/versions/latest")).json()
     assert latest["server"]["name"] == PRESTO
-    assert (await ask(hub, f"/v0.1/servers/{name}/versions/1.0.0")).json() == latest
-    assert (await ask(hub, f"/v0.1/servers/{name}/versions")).json()["servers"] == [latest]
+    assert (await ask(asked, f"/v0.1/servers/{name}/versions/1.0.0")).json() == latest
+    assert (await ask(asked, f"/v0.1/servers/{name}/versions")).json()["servers"] == [latest]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ async def test_a_name_is_understood_escaped_and_unescaped(hub: Hub, name: str) -
         "",
     ],
 )
-async def test_any_other_name_or_version_is_not_here(hub: Hub, path: str) -> None:
-    assert (await ask(hub, f"/v0.1/servers/{path}")).status_code == 404
+async def test_any_other_name_or_version_is_not_here(asked: Hub, path: str) -> None:
+    assert (await ask(asked, f"/v0.1/servers/{path}")).status_code == 404
 
 
 async def test_the_operator_names_the_prefix(company: Company) -> None:

@@ -49,9 +49,9 @@ async def test_copilot_cli_verifies_a_server_by_its_name(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("path", ["servers", "servers/a%2Fb/versions", "servers/a%2Fb/versions/latest", "nothing"])
-async def test_a_browser_may_ask_from_any_page(hub: Hub, path: str) -> None:
+async def test_a_browser_may_ask_from_any_page(asked: Hub, path: str) -> None:
     headers = {"origin": "https://vscode.dev", "access-control-request-method": "GET"}
-    answer = await hub.public.options(f"/v0.1/{path}", headers=headers)
+    answer = await asked.public.options(f"/v0.1/{path}", headers=headers)
     assert answer.status_code == 204
     check(answer)
     assert "access-control-allow-credentials" not in answer.headers
@@ -59,8 +59,8 @@ async def test_a_browser_may_ask_from_any_page(hub: Hub, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["servers", "publish", "servers/localhost.pegboard%2Fpresto/versions/1.0.0"])
-async def test_nothing_can_be_changed_here(hub: Hub, method: str, path: str) -> None:
-    answer = await hub.public.request(method, f"/v0.1/{path}", headers=LOCAL, json={})
+async def test_nothing_can_be_changed_here(asked: Hub, method: str, path: str) -> None:
+    answer = await asked.public.request(method, f"/v0.1/{path}", headers=LOCAL, json={})
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, OPTIONS")
     check(answer)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from pegboard_hub.registry.model import releases
+from pegboard_hub.registry.tables import releases
 from pegboard_hub.web.app import public_app
 from tests.hub.company import Company, Hub, opened, presto
 from tests.hub.official import LOCAL, check, description

@@ -79,6 +79,18 @@ async def test_a_release_that_declares_the_same_with_another_package_says_so_on_
     assert "<script>alert" not in page.text
 
 
+async def test_programs_read_of_a_deployment_who_submitted_it_from_which_commit_in_which_job(rig: Rig) -> None:
+    second = await rig.approve(2)
+    said = {"kind": "ci", "repository": "https://git.example.com/x", "commit": "0123abcd", "job": "https://ci/7"}
+    values = {"provenance": said, "actor": "spiffe://example.org/ci/x", "actor_kind": "service"}
+    async with rig.hub.parts.database.write() as connection:
+        await connection.execute(update(submissions).where(submissions.c.id == second).values(**values))
+    await rig.look()
+    told = (await rig.hub.api("pat", f"servers/{SERVER}/deployment")).json()["live"]
+    assert (told["submitted_by"], told["submitted_by_kind"]) == ("spiffe://example.org/ci/x", "service")
+    assert {name: told[name] for name in said} == said
+
+
 @pytest.mark.reviewed
 async def test_who_reviews_a_release_reads_who_submitted_it_and_that_its_code_says_more_than_it_declares(
     hub: Hub,
@@ -94,6 +106,10 @@ async def test_who_reviews_a_release_reads_who_submitted_it_and_that_its_code_sa
     assert "Code that declares the same can do something else" in said
     assert "Nothing of it was live before, so all its packages are new." in said
     assert f"/servers/prod/wiki/submissions/{id_}" in page.text
+    told = (await hub.api("sol", f"reviews/{review.id}")).json()["origin"]
+    assert (told["submission"], told["submitted_by"], told["submitted_by_kind"]) == (id_, "sam", "person")
+    assert (told["first"], told["same_code"], told["packages"]) == (True, False, [])
+    assert (await hub.api("ana", f"reviews/{review.id}")).json()["origin"] is None
     ana = Browser(URL, hub.public)
     await ana.sign_in("ana")
     assert "Where its code comes from" not in plain((await ana.get(f"{URL}/reviews/{review.id}")).text)

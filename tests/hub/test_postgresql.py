@@ -17,7 +17,8 @@ from sqlalchemy import text
 
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.database_url import EMBEDDED, FILE_VARIABLE, anchored, read_database_url
-from pegboard_hub.common.home import Home, server_of
+from pegboard_hub.common.home import Home
+from pegboard_hub.common.noted import server_of
 from pegboard_hub.common.settings import HubSettings
 from pegboard_hub.identity.clients.store import restore as restore_clients
 from pegboard_hub.identity.person import LoginEnded, PersonFacts, SignedIn

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pegboard.core.bundle import EDGE, Bundle, open_bundle
+from pegboard.core.bundle import EDGE, Bundle, Endpoint, open_bundle
 from pegboard.core.jose import Verifier
 from pegboard.core.names import ServerName
 from pegboard.core.rates import NO_LIMITS, LimitsSection
 from pegboard_hub.identity.keys import open_keys
-from pegboard_hub.registry import sources
-from pegboard_hub.registry.model import bundles, grants, releases, servers
+from pegboard_hub.registry import service, sources, store
+from pegboard_hub.registry.changes import Change
+from pegboard_hub.registry.history import PEGBOARD, newest_seq
+from pegboard_hub.registry.tables import bundles, grants, releases, servers
 from tests.hub.company import Company, Hub, beside, opened, plain, presto
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
@@ -228,3 +232,42 @@ async def test_versions_do_not_fall_back_when_the_database_is_lost(company: Comp
         file.unlink()
     async with opened(company):
         assert edge_bundle(company).version >= before
+
+
+async def test_what_was_read_before_takes_back_nothing_that_was_changed_meanwhile(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, read, goes_on = hub.parts.registry, asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: AsyncConnection) -> int:
+        seq = await newest_seq(connection)
+        if not read.is_set():
+            read.set()
+            await goes_on.wait()
+        return seq
+
+    async def note() -> None:
+        async with registry.changing() as changing:
+            await changing.note("prod/presto", PEGBOARD, "look", "somebody looked")
+
+    monkeypatch.setattr(service, "newest_seq", slow)
+    before = registry.current.seq
+    following = asyncio.create_task(registry.follow_tables())
+    await read.wait()
+    noting = asyncio.create_task(note())
+    await asyncio.wait({noting}, timeout=0.2)
+    goes_on.set()
+    await asyncio.gather(following, noting)
+    assert registry.current.seq == before + 1
+
+
+async def test_a_change_leaves_alone_where_another_hub_has_placed_replicas(hub: Hub) -> None:
+    registry, here = hub.parts.registry, Endpoint(address="unix:s/one.sock", release="a" * 64, percent=100)
+    async with registry.changing() as changing:
+        known = await changing.apply(Change("prod/presto", PEGBOARD, "submit", "", values={"submitted": True}))
+    async with hub.parts.database.write() as connection:
+        await store.place_server(connection, replace(known, endpoints=(here,)))
+    async with registry.changing() as changing:
+        await changing.apply(Change("prod/presto", PEGBOARD, "grant", "a test", values={"reason": "another"}))
+    async with hub.parts.database.read() as connection:
+        assert await store.placed(connection) == {"prod/presto": (here,)}

@@ -14,7 +14,8 @@ from sqlalchemy import update
 from pegboard.core.approval import Requirement
 from pegboard_hub.identity.sessions.model import sessions
 from pegboard_hub.registry import history
-from pegboard_hub.registry.model import CANNOT_ASK, approval_requirements
+from pegboard_hub.registry.model import CANNOT_ASK
+from pegboard_hub.registry.tables import approval_requirements
 from pegboard_hub.requiring.service import MACHINE
 from tests.hub.company import OPERATOR, URL, Company, Hub, found_company, opened, plain, presto, scratch
 from tests.hub.test_registry import edge_bundle, own_bundle, rows

@@ -231,7 +231,8 @@ async def test_owners_end_a_server_and_bring_it_back_with_a_reason(
     found = server(hub)
     assert (found.lifecycle, found.lifecycle_why, found.reachable) == (lifecycle, "Trino comes", reachable)
     page = await pat.get(f"{URL}/servers/{PRESTO}/access")
-    assert f"{lifecycle.capitalize()}: Trino comes" in words(page)
+    said = f"{PRESTO} is deprecated" if reachable else "Retired"
+    assert f"{said}: Trino comes" in words(page)
     await pat.press(page, "Change its lifecycle", action="bring back", why="Trino does not come")
     assert server(hub).lifecycle is Lifecycle.LIVE
 

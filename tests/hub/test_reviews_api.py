@@ -39,6 +39,7 @@ async def test_reviews_are_found_by_server_kind_and_state_and_by_what_waits(hub:
     assert await found("pat", waiting="true") == []
 
 
+@pytest.mark.heavy
 async def test_what_waits_longest_is_told_however_much_waits_beside_it_and_no_more_once_it_is_decided(
     hub: Hub,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from pegboard_hub.common.tasks import end
 from pegboard_hub.publishing.deployments import MOST_TRIES
 from pegboard_hub.publishing.rollout import Stage
 from pegboard_hub.publishing.steering import MACHINE
 from pegboard_hub.registry.changes import Change
 from pegboard_hub.registry.history import PEGBOARD
-from pegboard_hub.registry.model import Lifecycle, servers
+from pegboard_hub.registry.model import Lifecycle
+from pegboard_hub.registry.tables import servers
+from pegboard_hub.storage.errors import StorageUnavailable
 from tests.hub.company import OPERATOR, Company, call, denial
 from tests.hub.rolling import SERVER, Rig, declared, rig_of
 
@@ -387,3 +391,33 @@ async def test_a_candidate_that_the_hub_cannot_bring_on_its_way_fails_and_says_s
     assert (await rig.state(second))[0] == "failed"
     assert "could not bring it on its way" in (await rig.told(second))[-1]
     assert rig.endpoints() == {declared(1).digest: 100}
+
+
+async def test_releases_of_long_ago_are_known_no_more_and_can_be_gone_back_to(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pegboard_hub.publishing.deployments.SPARE", 0)
+    await rig.live(1, 2, 3, 4, 5)
+    assert len(rig.deployments.known) < 5
+    answer = await rig.post("pat", "deployment/rollback", why="the first was best", release=declared(1).digest[:12])
+    assert answer.status_code == 200, answer.text
+    await rig.look()
+    assert rig.endpoints()[declared(1).digest] == 100
+
+
+async def test_a_database_that_is_away_is_said_once_and_not_at_every_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = asyncio.Semaphore(0)
+
+    async def away() -> None:
+        looks.release()
+        raise StorageUnavailable("its disk is full")
+
+    monkeypatch.setattr("pegboard_hub.publishing.deployments.LOOK_S", 0.001)
+    monkeypatch.setattr(rig.deployments, "look", away)
+    keeping = asyncio.create_task(rig.deployments.keep())
+    for _ in range(5):
+        await looks.acquire()
+    await end(keeping)
+    assert [each.message for each in caplog.records] == ["deployments wait for the database: its disk is full"]

@@ -96,7 +96,7 @@ class Machine(RuleBasedStateMachine):
         async def calls_per_minute(*_: Any) -> float:
             return self.busy
 
-        def compare(after: Figures, before: Figures, _rollout: Any) -> Compared:
+        def compare(after: Figures, before: Figures, *_: Any) -> Compared:
             return Compared(after, before, self.worse)
 
         for name, told in (("calls_per_minute", calls_per_minute), ("compare", compare)):

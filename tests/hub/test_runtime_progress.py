@@ -15,10 +15,10 @@ import typer
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import preflight
-from pegboard_hub.runtime.commands import Progress, ProgressHandler
 from pegboard_hub.runtime.detached import release
 from pegboard_hub.runtime.options import _own
 from pegboard_hub.runtime.preflight import LEAST_ROOM, check_place
+from pegboard_hub.runtime.progress import Progress, ProgressHandler
 from pegboard_hub.runtime.workshop import _why
 
 Usage = namedtuple("Usage", "total used free")

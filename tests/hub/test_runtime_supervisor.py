@@ -97,6 +97,20 @@ async def until(holds: Callable[[], object], limit: float = PATIENCE_S) -> None:
         await asyncio.sleep(0.02)
 
 
+async def test_a_process_that_cannot_be_watched_for_a_fault_of_ours_is_started_again(stage: Stage) -> None:
+    spec, faults = stage.spec("one"), [ValueError("a fault of ours")]
+
+    async def ready() -> bool:
+        if faults:
+            raise faults.pop()
+        return await spec.ready()
+
+    process = await stage.live(replace(spec, ready=ready))
+    assert (process.restarts, process.state) == (1, State.LIVE)
+    assert process.last_failure is not None
+    assert "could not be watched (ValueError: a fault of ours)" in process.last_failure.what
+
+
 async def test_a_process_that_is_killed_is_started_again(stage: Stage) -> None:
     process = await stage.live(stage.spec("one"))
     first = process.pid

@@ -18,7 +18,8 @@ from pegboard_hub.registry.explain import bound_to, reaches, visible_tools
 from pegboard_hub.registry.folding import folded
 from pegboard_hub.registry.listing import Listings
 from pegboard_hub.registry.model import Lifecycle, RegisteredServer, Snapshot
-from pegboard_hub.registry.search import Catalogue, Query, QueryRefused
+from pegboard_hub.registry.query import Query, QueryRefused
+from pegboard_hub.registry.search import Catalogue
 from pegboard_hub.registry.visibility import insider
 from tests.hub.catalogues import URL, caller, catalogue, every_page, names, policy_of, server, snapshot
 

@@ -76,8 +76,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("client", COMMANDS)
-async def test_a_client_with_a_command_shows_it_ready_to_copy(hub: Hub, client: str) -> None:
-    page = await shown(hub, tab="connect")
+async def test_a_client_with_a_command_shows_it_ready_to_copy(asked: Hub, client: str) -> None:
+    page = await shown(asked, tab="connect")
     assert COMMANDS[client].replace("URL", PRESTO) in page
 
 
@@ -103,16 +103,16 @@ async def test_a_deprecated_server_says_so_beside_its_state(hub: Hub) -> None:
     assert "Deprecated. Use the lake." in plain(page)
 
 
-@pytest.mark.parametrize("tab", ["", "/tools", "/connect", "/security", "/releases", "/history", "/edit", "/try"])
 @pytest.mark.parametrize("server", ["dev/planned", "prod/nothing", "PROD/x", "prod/<b>"])
-async def test_a_draft_of_others_is_answered_as_what_does_not_exist(hub: Hub, server: str, tab: str) -> None:
+async def test_a_draft_of_others_is_answered_as_what_does_not_exist(hub: Hub, server: str) -> None:
     await draft(hub)
     browser = Browser(URL, hub.public)
     await browser.sign_in("fay")
-    response = await browser.get(f"{URL}/servers/{server}{tab}")
-    assert response.status_code == 404
-    assert "No such server here for you" in response.text
-    assert "planned things" not in response.text
+    for tab in ("", "/tools", "/connect", "/security", "/releases", "/history", "/edit", "/try"):
+        response = await browser.get(f"{URL}/servers/{server}{tab}")
+        assert response.status_code == 404, tab
+        assert "No such server here for you" in response.text
+        assert "planned things" not in response.text
 
 
 async def test_a_draft_is_shown_to_its_owners_and_says_that_it_is_one(hub: Hub) -> None:

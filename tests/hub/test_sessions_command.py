@@ -32,6 +32,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, home: Any) -> tuple[in
     return status, capsys.readouterr().out
 
 
+@pytest.mark.heavy
 async def test_the_operator_signs_a_person_out_of_everything(
     hub: Process, company: Company, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,10 +111,10 @@ async def test_a_token_response_is_kept_by_nobody(hub: Hub) -> None:
     ],
 )
 async def test_a_wrong_request_is_refused_in_oauths_words(
-    hub: Hub, change: dict[str, Any], code: str, said: str
+    asked: Hub, change: dict[str, Any], code: str, said: str
 ) -> None:
     form = {name: value for name, value in (GOOD | change).items() if value is not None}
-    response = await hub.public.post("/oauth/token", data=form)
+    response = await asked.public.post("/oauth/token", data=form)
     assert response.status_code == 400
     assert response.json()["error"] == code
     assert said in response.json()["error_description"]

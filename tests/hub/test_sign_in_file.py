@@ -10,7 +10,7 @@ import pytest
 from pegboard.core.errors import ConfigurationError
 from pegboard_hub.identity.settings import SECRETS, open_sign_in, read_sign_in
 from pegboard_hub.runtime import preflight
-from pegboard_hub.runtime.commands import DEMO_LOGIN, _as_before
+from pegboard_hub.runtime.as_before import DEMO_LOGIN, files_and_ages
 
 PROVIDER = """
 [provider]
@@ -169,12 +169,12 @@ def test_what_is_safe_to_reach_is_reached(public_url: str, bind: str, demo: bool
 def test_a_later_start_goes_on_with_the_login_until_the_demo_is_named(tmp_path: Path) -> None:
     noted = {"grants": "/etc/grants.toml", "sign_in": "/etc/sign-in.toml"}
     (tmp_path / "instance.json").write_text(json.dumps(noted))
-    assert _as_before(tmp_path, None, None, None, None)[1] == Path("/etc/sign-in.toml")
-    assert _as_before(tmp_path, None, Path("/other.toml"), None, None)[1] == Path("/other.toml")
-    assert _as_before(tmp_path, None, DEMO_LOGIN, None, None)[1] is None
+    assert files_and_ages(tmp_path, None, None, None, None)[1] == Path("/etc/sign-in.toml")
+    assert files_and_ages(tmp_path, None, Path("/other.toml"), None, None)[1] == Path("/other.toml")
+    assert files_and_ages(tmp_path, None, DEMO_LOGIN, None, None)[1] is None
 
 
 def test_a_start_that_cannot_read_what_was_noted_does_not_fall_back_to_the_demo(tmp_path: Path) -> None:
     (tmp_path / "instance.json").write_text("no JSON")
     with pytest.raises(ConfigurationError):
-        _as_before(tmp_path, tmp_path / "grants.toml", None, None, None)
+        files_and_ages(tmp_path, tmp_path / "grants.toml", None, None, None)

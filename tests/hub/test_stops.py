@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pegboard_hub.registry.model import stops
+from pegboard_hub.registry.tables import stops
 from tests.hub.company import Company, Hub, opened
 from tests.hub.test_registry import edge_bundle, own_bundle, rows
 

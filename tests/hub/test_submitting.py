@@ -21,7 +21,7 @@ from tests.hub.company import URL, Company, Hub
 from tests.hub.publishing_rig import Builder, Project, build, found, released, states, submit, work
 from tests.hub.reviewing import ask, decide, decide_all, open_ones, regroup, server, signed_in, words
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 WIKI = Project()
 NEXT = Project(tools={"find_page": "Find pages, also by their authors. Use it when somebody asks where it stands."})

@@ -9,13 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import event, func, insert, select, text, update
 
-from pegboard.core.publishing import State
+from pegboard.core.publishing import Finding, Severity, State
 from pegboard_hub.publishing.artifacts import PART, Content, Damaged
-from pegboard_hub.publishing.model import artifact_parts, artifacts
+from pegboard_hub.publishing.examining import Checked
+from pegboard_hub.publishing.model import artifact_parts, artifacts, submissions
+from pegboard_hub.publishing.reading import Here
+from pegboard_hub.publishing.submissions import MOST_LISTED
+from pegboard_hub.publishing.working import MOST_FINDINGS
 from tests.hub.company import Hub
 from tests.hub.publishing_rig import Builder, Project, found, released, submit, work
+from tests.hub.reviewing import decide_all
 
 pytestmark = pytest.mark.anyio
 
@@ -123,3 +128,33 @@ async def test_bytes_go_in_and_out_in_parts_and_are_the_same(hub: Hub, size: int
     assert (answer.content, answer.headers["content-length"]) == (content, str(size))
     async with hub.parts.database.read() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM artifact_parts")) == -(-size // PART)
+
+
+async def test_what_waits_for_reviewers_is_approved_however_many_failed_after_it(hub: Hub) -> None:
+    id_ = await released(hub, "sam", "prod/wiki", WIKI)
+    waits = await found(hub, id_)
+    assert waits.state is State.IN_REVIEW
+    async with hub.parts.database.write() as connection:
+        row = (await connection.execute(select(submissions).where(submissions.c.id == id_))).one()._asdict()
+        later = {"state": State.FAILED, "release": None, "signature": None}
+        rows = [
+            row | later | {"id": f"failed-{number}", "created_at_ms": waits.created_at_ms + 1 + number}
+            for number in range(MOST_LISTED)
+        ]
+        await connection.execute(insert(submissions), rows)
+    await decide_all(hub, "prod/wiki")
+    assert (await found(hub, id_)).state is State.APPROVED
+
+
+async def test_of_a_hundred_thousand_findings_some_are_kept_and_all_are_counted(hub: Hub) -> None:
+    one = Finding(code="PB101", severity=Severity.NOTE, place="pegboard.toml", what="it says little", fix="Say more")
+
+    class Many(Here):
+        async def check(self, *_: object) -> Checked:
+            return Checked((one,) * (MOST_FINDINGS + 1))
+
+    with pytest.warns(UserWarning, match="without limits"):
+        hub.parts.publishing.reading = Many()
+    id_ = await released(hub, "sam", "dev/wiki", WIKI)
+    assert len((await found(hub, id_)).findings) == MOST_FINDINGS
+    assert f"{MOST_FINDINGS + 1} notes" in [each.what for each in await hub.parts.publishing.events(id_)]

@@ -16,7 +16,7 @@ from pegboard_hub.upkeep.members import SIGNING_KEYS
 from tests.hub.company import Company, Hub, opened
 from tests.hub.publishing_rig import Builder, Project, found, released, submit, work
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases(heavy=True)]
 
 
 def project(number: int) -> Project:

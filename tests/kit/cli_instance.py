@@ -146,6 +146,7 @@ class Instance:
         started: set when the tool `linger` runs.
         asked: (path, query) of every API request.
         called: the path of every request at the edge that is for a server.
+        unknown_yet: servers that the edge does not know until it was asked once.
         sign_in: its authorization server.
         refused: access tokens that the API takes no more.
         demo: whether it has the demo directory.
@@ -170,6 +171,7 @@ class Instance:
         self.url = url
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.called: list[str] = []
+        self.unknown_yet: set[str] = set()
         self.sign_in = AuthorizationServer(url, self._access)
         self.refused: set[str] = set()
         self.drafts: dict[str, dict[str, Any]] = {}
@@ -330,6 +332,10 @@ class Instance:
         return 201, {"server": body["server"], "lifecycle": "draft"}
 
     async def _edge(self, scope: Any, receive: Any, send: Any) -> None:
+        if (name := scope["path"].removeprefix("/mcp/")) in self.unknown_yet:
+            self.unknown_yet.remove(name)
+            await respond(send, 404, {"error": refusal("unknown_server", "unknown_server").as_json()})
+            return
         claims = _claims(scope)
         self.called.append(scope["path"])
         match scope["path"]:
@@ -381,6 +387,8 @@ LISTED = {
 DETAIL = {
     **{name: value for name, value in LISTED.items() if name != "tools"},
     "out_of_reach": "",
+    "ends_at": 1_800_000_000_000,
+    "successor": f"dev/plain{HOSTILE}",
     "semver": "1.0.3",
     "links": {"docs": "https://wiki.example/desk"},
     "granted": {"groups": ["ads-eng"], "surfaces": ["cli"], "channels": None, "services": None},
@@ -484,6 +492,21 @@ REVIEW = {
     "changes": [{"what": f"tool {HOSTILE}", "before": None, "after": {}}],
     "checklist": [{"item": "Each policy is right", "holds": False}],
     "comments": [{"at": 1_800_000_000_000, "author": "sol", "text": HOSTILE}],
+    "origin": {
+        "submitted_by": "spiffe://example.org/ci/presto",
+        "submitted_by_kind": "service",
+        "submitted_at": 1_800_000_000_000,
+        "message": HOSTILE,
+        "kind": "git",
+        "repository": "https://git.example.org/presto",
+        "commit": "0123abcd",
+        "dirty": True,
+        "job": f"https://ci.example.org/{HOSTILE}",
+        "same_code": False,
+        "first": False,
+        "packages": [{"name": "six", "before": "", "now": "1.17.0"}],
+        "warnings": [{"code": "PB301", "place": "uv.lock", "what": HOSTILE}],
+    },
     "waits_for_you": True,
     "page": "http://localhost:8400/reviews/4bf92f3577b34da6",
 }

@@ -118,7 +118,9 @@ class Guard:
     def _one(self, person: str) -> tuple[int, dict[str, Any]]:
         if self.missing:
             self.missing -= 1
-            return 503, {"error": refusal("server_unavailable")}
+            # As the edge says it while a hub comes back, the hub without its database, and the edge of a server.
+            away = ("hub_unavailable", "storage_unavailable", "server_unavailable")[self.missing % 3]
+            return 503, {"error": refusal(away)}
         self.looked()
         return 200, DETAIL | {"state": self.state, "waits_for_you": person == "ana" and self.state == "requested"}
 

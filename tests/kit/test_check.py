@@ -107,6 +107,7 @@ def checked(capsys: pytest.CaptureFixture[str], folder: Path) -> tuple[int, dict
     """The status, and the document with errors and warnings apart."""
     status = run(["check", str(folder), "--json"])
     told = json.loads(capsys.readouterr().out)
+    assert all(each["code"] and each["place"] and each["fix"] for each in told["findings"])
     told["problems"] = [each for each in told["findings"] if each["severity"] == "error"]
     told["warnings"] = [each for each in told["findings"] if each["severity"] == "warning"]
     return status, told

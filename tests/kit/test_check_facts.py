@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,8 +16,10 @@ from pegboard.advisories import read_advisories
 from pegboard.cli.app import run
 from pegboard.core.check import PackageFacts
 from pegboard.core.check.facts import Advisories, from_json, licence_in, to_json, wanted
+from pegboard.core.errors import ConfigurationError
 from pegboard.lookup import look_up
 from pegboard_hub.packages import facts as hub
+from pegboard_hub.packages.advisories import SETTING, kept_advisories
 from tests.kit.test_check_rules import LOCK, locked
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +176,29 @@ def test_advisories_are_read_from_a_folder_and_from_an_archive(tmp_path: Path) -
         archive.write(tmp_path / "PyPI" / "0.json", "0.json")
     assert [len(read_advisories(tmp_path)), len(read_advisories(tmp_path / "all.zip"))] == [1, 1]
     assert len(read_advisories(None)) == 0
+
+
+def test_the_operators_advisories_are_read_wherever_they_lie_and_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [tmp_path / each for each in ("folder", "shelf/deep", "all.zip")]
+    monkeypatch.setenv(SETTING, os.pathsep.join(map(str, places)))
+    for place in places[:2]:
+        place.mkdir(parents=True)
+    written(places[0], [osv("GHSA-1", versions=["2.0.1"])])
+    for number, archive in enumerate((places[1] / "pypi.zip", places[2])):
+        with pytest.raises(ConfigurationError, match=r"has no advisories|No such file"):
+            kept_advisories({"duckdb"})
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr("any.json", osv(f"MAL-2026-{number}", versions=["2.0.1"]))
+    found = kept_advisories({"duckdb"}).of("duckdb", "2.0.1")
+    assert [each.id for each in found] == ["MAL-2026-0", "MAL-2026-1", "GHSA-1"]
+
+
+async def test_what_is_known_to_be_malicious_is_so_also_while_its_index_is_away() -> None:
+    known = await found(lambda _: httpx2.Response(503), Advisories([osv("MAL-2026-7", versions=["2.0.1"])]))
+    assert known is not None
+    assert known.advisories[0].malicious
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +16,12 @@ import pytest
 
 from pegboard.cli import pending, verbatim
 from pegboard.cli.app import run
-from pegboard.cli.approvals import _body, _facts, _what
+from pegboard.cli.approval_words import body_of, facts_of, what_of
 from pegboard.cli.exit import ExitStatus, Failure
 from pegboard.cli.pending import Pending
 from tests.kit.cli_instance import Instance, running
 from tests.kit.guarding import ID, LATER, Guard
+from tests.kit.terminals import Terminal
 
 DROP = ["call", "dev/guard", "drop", "--as", "ana"]
 URL = "http://127.0.0.1:1"
@@ -235,45 +232,6 @@ def seat(monkeypatch: pytest.MonkeyPatch) -> Seat:
     return seat
 
 
-class Terminal:
-    """The command, with a person at its terminal."""
-
-    def __init__(self, *line: str) -> None:
-        self._master, slave = pty.openpty()
-        command = [sys.executable, "-m", "pegboard.cli", *line]
-        environment = os.environ | {"BROWSER": ""}
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=subprocess.PIPE, stderr=slave, text=True, env=environment
-        )
-        os.close(slave)
-        self.seen = ""
-
-    def until(self, words: str) -> None:
-        """Read on until the words are on the screen."""
-        while words not in self.seen:
-            assert select.select([self._master], [], [], 60)[0], self.seen
-            self.seen += os.read(self._master, 4096).decode()
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def end(self) -> tuple[int, str]:
-        """Status, and what went to stdout. What is left on the screen is read, so that nothing blocks."""
-        with suppress(OSError):  # the other end is closed
-            while chunk := os.read(self._master, 4096):
-                self.seen += chunk.decode()
-        out, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, out
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-        os.close(self._master)
-
-
 CONFIRM = ["call", "dev/guard", "confirm", "--as", "ana"]
 
 
@@ -348,6 +306,7 @@ def test_a_form_of_several_fields_is_asked_until_each_fits_or_is_given_up(
     assert guard.answers == [answer]
 
 
+@pytest.mark.heavy
 def test_ctrl_c_at_a_question_answers_nothing(guard: Guard) -> None:
     with Terminal(*CONFIRM) as person:
         person.until("Go on? [y/N]")
@@ -428,9 +387,9 @@ def test_a_long_line_is_cut_between_words_and_nothing_of_it_is_left_out(monkeypa
 
 
 def test_a_long_batch_and_a_tool_that_says_nothing_are_told_in_a_line() -> None:
-    shown = dict(_facts({"id": "a", "beside": [f"b{number}" for number in range(20)]}))
+    shown = dict(facts_of({"id": "a", "beside": [f"b{number}" for number in range(20)]}))
     assert shown["with it"] == "20 more: b0 b1 b2 b3 b4 b5 b6 b7 …, on the page"
-    assert _what({"what": ""}).startswith("the tool does not say")
+    assert what_of({"what": ""}).startswith("the tool does not say")
 
 
 def test_withdrawing_gives_the_reason(guard: Guard) -> None:
@@ -606,5 +565,5 @@ def test_a_governed_confirmation_waits_on_its_page_where_nobody_sits(
 
 def test_arguments_that_are_no_longer_kept_are_not_told_as_none() -> None:
     told = {"server": "prod/presto", "tool": "drop_tables", "preview": None}
-    assert "no longer kept" in "\n".join(_body(told | {"arguments": None}))
-    assert "without arguments" in "\n".join(_body(told | {"arguments": {}}))
+    assert "no longer kept" in "\n".join(body_of(told | {"arguments": None}))
+    assert "without arguments" in "\n".join(body_of(told | {"arguments": {}}))

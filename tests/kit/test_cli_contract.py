@@ -35,6 +35,11 @@ def _at_the_instance(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Non
 
 STATUSES: list[tuple[int, str, list[str]]] = [
     (0, "live 1.0.0 (abababababab), 75 % of the callers, 2 of 2", ["deployment", "prod/weather", "--as", "ana"]),
+    (
+        0,
+        f"submitted by spiffe://example.org/ci/weather, a service, commit 0123abcd of https://git.example.org/{HARMLESS}",
+        ["deployment", "prod/weather", "--as", "ana"],
+    ),
     (0, f"stepping, paused: {HARMLESS}", ["deployment", "prod/weather", "--as", "ana"]),
     (0, "2 to 4 (pegboard.toml says 1 to 1)", ["deployment", "prod/weather", "--as", "ana"]),
     (0, "40 calls, 2.5 % failed, median 12 ms", ["deployment", "prod/weather", "--as", "ana"]),
@@ -67,10 +72,14 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (0, "echo (stopped)", ["servers", "--as", "ana"]),
     (0, "dev/desk", ["servers", "--as", "ana", "--search", "desk"]),
     (0, f"deprecated: use {HARMLESS}", ["servers", "--as", "ana"]),
-    (0, f"dev/desk is deprecated: use {HARMLESS}.", ["tools", "dev/desk", "--as", "ana"]),
     (0, f"dev/desk is deprecated: use {HARMLESS}.", ["tools", "--all", "--as", "ana"]),
     (0, '"lifecycle": "deprecated"', ["tools", "--all", "--as", "ana", "--json"]),
     (0, '"lifecycle": "deprecated"', ["tools", "dev/desk", "--as", "ana", "--json"]),
+    (
+        0,
+        f"dev/desk is deprecated: use {HARMLESS}; closes on 2027-01-15; use dev/plain{HARMLESS} instead.",
+        ["tools", "dev/desk", "--as", "ana"],
+    ),
     (0, '"lifecycle": "deprecated"', ["servers", "--as", "ana", "--json"]),
     (0, f"for you not open from here: it is retired: {HARMLESS}", ["servers", "dev/gone", "--as", "ana"]),
     (0, "No server that you may know of fits", ["servers", "--as", "gus", "--search", "desk"]),
@@ -112,6 +121,19 @@ STATUSES: list[tuple[int, str, list[str]]] = [
     (0, "Nothing waits for you.", ["reviews", "list", "--waiting", "--as", "ana"]),
     (0, f"tool {HARMLESS}", ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"]),
     (0, "groups ads-eng sales; surfaces cli", ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"]),
+    (
+        0,
+        "spiffe://example.org/ci/presto, a service on 2027-01-15 08:00:00",
+        ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"],
+    ),
+    (
+        0,
+        "0123abcd of https://git.example.org/presto, with changes in no commit",
+        ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"],
+    ),
+    (0, f"CI job https://ci.example.org/{HARMLESS}", ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"]),
+    (0, "package six: not there → 1.17.0", ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"]),
+    (0, f"PB301 uv.lock: {HARMLESS}", ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"]),
     (0, f"sol on 2027-01-15 08:00:00: {HARMLESS}", ["reviews", "show", "4bf92f3577b34da6", "--as", "ana"]),
     (0, "Exit status: 0 done", []),
     (1, "the tool failed: no such table", [*DESK, "fail", "--as", "ana"]),

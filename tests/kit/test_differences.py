@@ -127,6 +127,14 @@ def test_the_manifest(said: dict[str, Any], expected: tuple[str, str, str, bool]
     assert opens == (expected[3] and kind == "changed")
 
 
+def test_how_a_server_of_somebody_elses_is_started_and_what_it_is_told_opens_something() -> None:
+    def proxied(**said: Any) -> Declaration:
+        return declared(entry=None, proxy={"command": ["python", "a.py"], **said})
+
+    assert changes(proxied(), proxied(tell_caller=True)) == [("manifest", "proxy.tell_caller", "changed", True)]
+    assert ("manifest", "proxy.command", "added", True) in changes(proxied(), proxied(command=["python", "b.py"]))
+
+
 def test_what_models_are_told_at_first() -> None:
     told = declared().model_copy(update={"instructions": "Ask first."})
     assert changes(declared(), told) == [("instructions", "", "added", True)]

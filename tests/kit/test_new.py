@@ -46,12 +46,21 @@ def table(folder: Path) -> Path:
     return found
 
 
+def write_documents(folder: Path) -> None:
+    """The APIs that `TEMPLATES` name."""
+    keyed = {"security": [{"s": []}], "components": {"securitySchemes": {"s": SCHEMES[0][0]}}}
+    sample = json.loads(scaffold.sample("openapi", "sample.json"))
+    (folder / "api.json").write_text(json.dumps(document()))
+    (folder / "keyed.json").write_text(json.dumps({**sample, **keyed}))
+
+
 TEMPLATES: dict[str, list[str]] = {
     "a-blank": ["-t", "blank"],
     "a-sql": ["-t", "sql"],
     "a-files": ["-t", "files"],
     "an-api": ["-t", "openapi"],
     "a-writer": ["-t", "openapi", "--operation", "bookRoom", "--operation", "getRoom"],
+    "a-keyed": ["--document", "keyed.json"],
     "evil": ["--document", "api.json"],
 }
 PROVE = """
@@ -74,7 +83,7 @@ sys.exit(f"{status} {wrong}" if status or wrong else 0)
 
 
 def test_each_template_passes_its_own_tests_and_its_check(tmp_path: Path) -> None:
-    (tmp_path / "api.json").write_text(json.dumps(document()))
+    write_documents(tmp_path)
     folders = [make(name, *more, "--group", "finance", "--group", "platform") for name, more in TEMPLATES.items()]
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder / "src") for folder in folders)}
     command = [sys.executable, "-c", PROVE, *(folder.name for folder in folders)]
@@ -231,6 +240,7 @@ def test_an_empty_folder_that_somebody_stands_in_is_filled(tmp_path: Path, monke
 
 
 def test_what_is_made_reads_as_a_linter_and_a_formatter_want_it(tmp_path: Path) -> None:
+    write_documents(tmp_path)
     (tmp_path / "sales.csv").write_text("day,amount\n2026-01-01,3.5\n")
     (tmp_path / "sales.parquet").write_bytes(b"PAR1")
     made = {**TEMPLATES, "csv": ["--data", "sales.csv"], "parquet": ["--data", "sales.parquet"]}

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from pegboard.cli.app import run
-from pegboard.cli.author import following, packing
+from pegboard.cli.author import following, logs, packing
 from pegboard.cli.exit import Failure
 from pegboard.cli.options import Options
 from pegboard.cli.service import Service
 from pegboard.core.archive import unpack
+from tests.kit import cli_instance
 from tests.kit.cli_instance import HARMLESS, Instance, running
 
 MANIFEST = """
@@ -87,6 +91,16 @@ def test_dev_goes_live_and_each_step_is_told_with_its_time(
     assert "pegboard tools dev/weather --as ana" in told
 
 
+def test_live_is_said_once_the_edge_knows_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_instance, "REGISTERED", {"dev/weather"})
+    instance.unknown_yet.add("dev/weather")
+    assert submit(project(tmp_path / "p")) == 0
+    assert instance.unknown_yet == set(), "it was asked for"
+    assert "dev/weather is live" in words(capsys)
+
+
 def test_prod_waits_for_reviews_with_status_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(project(tmp_path / "p"), "--namespace", "prod", "-m", "what is new") == 4
     told = words(capsys)
@@ -113,6 +127,18 @@ def test_json_is_one_document_and_steps_go_to_stderr(
     document = json.loads(found.out)
     assert (document["submission"] if status else document)["server"] == f"{namespace}/weather"
     assert "received" in found.err
+
+
+def test_who_submits_the_same_again_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], instance: Instance
+) -> None:
+    folder = project(tmp_path / "p")
+    (folder / "once.py").write_text("# of this test alone\n")
+    assert submit(folder, "--message", "the first") == 0
+    assert "submitted already" not in words(capsys)
+    assert submit(folder, "--message", "the second") == 0
+    assert "These very files were submitted already, by ana at" in (said := words(capsys))
+    assert "as 'the first'" in said
 
 
 def test_the_same_project_is_the_same_archive_and_without_what_no_release_needs(
@@ -211,6 +237,10 @@ def test_a_repository_is_submitted_as_it_is_committed(tmp_path: Path, instance: 
         ("ext::sh -c touch% /tmp/x", "cannot be had"),
         ("--upload-pack=touch /tmp/x", "is no repository's address"),
         ("file:///nowhere/at/all", "cannot be had"),
+        ("http://git.example.com/sales", "over http, whoever is on the way can change what you submit"),
+        ("git://127.0.0.1/sales", "over git, whoever is on the way can change what you submit"),
+        ("http://localhost.example.com/sales", "whoever is on the way"),
+        ("http://127.0.0.1@git.example.com/sales", "whoever is on the way"),
     ],
 )
 def test_an_address_that_is_none_runs_nothing(
@@ -218,6 +248,19 @@ def test_an_address_that_is_none_runs_nothing(
 ) -> None:
     assert run(["submit", "--git", address, "--as", "ana"]) != 0
     assert told in words(capsys)
+
+
+def test_a_repository_that_this_machine_serves_is_fetched_over_http(tmp_path: Path, instance: Instance) -> None:
+    root = repository(tmp_path / "r")
+    subprocess.run(["git", "-C", str(root), "update-server-info"], check=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/.git@v1"
+        assert run(["submit", "--git", address, "servers/weather", "--as", "ana"]) == 0
+        server.shutdown()
+    [query] = instance.publishing.queries
+    assert (query["kind"], query["repository"]) == ("git", address.removesuffix("@v1"))
 
 
 @pytest.mark.parametrize("inside", ["..", "/etc", "nowhere"])
@@ -343,6 +386,41 @@ def test_a_hub_that_is_away_is_waited_for(capsys: pytest.CaptureFixture[str]) ->
     assert told.count("Still waiting.") == 1
     assert "[ 9.0 s] live live" in told
     assert len(slept) == 2
+
+
+def test_a_log_that_is_followed_tells_each_line_once_and_that_some_are_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pegboard.cli.exit import ExitStatus
+
+    def lines(*texts: str, more: bool = False) -> dict[str, Any]:
+        return {"lines": [{"at": text[0], "text": text} for text in texts], "more": more}
+
+    answers: list[Any] = [
+        lines("1 first", "2 second"),
+        Failure.here(ExitStatus.UNREACHABLE, "hub_unavailable", "The hub does not answer."),
+        lines("5 fifth", more=True),
+        KeyboardInterrupt(),
+    ]
+    asked: list[str | None] = []
+
+    class Hub:
+        def get(self, _path: str, **query: str | None) -> Any:
+            asked.append(query["since"])
+            answer = answers.pop(0)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(logs, "EVERY_S", 0)
+    options = Options(None, None, None, as_json=False, url="http://localhost:1")
+    with pytest.raises(KeyboardInterrupt):
+        logs._follow(Hub(), "logs", {"since": None}, lines("1 first")["lines"], options)  # type: ignore[arg-type]
+    out, err = capsys.readouterr()
+    assert [row.rpartition(" ")[2] for row in out.splitlines()] == ["second", "fifth"]
+    assert err.count("Still waiting.") == 1
+    assert err.count("are left out here") == 1
+    assert asked == ["1", "2", "2", "5"]
 
 
 def test_releases_are_listed_found_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ async def test_the_guide_leads_to_a_governed_server(tmp_path: Path, monkeypatch:
     (project / "policies").mkdir(parents=True)
     (project / "backend").mkdir()
     (project / "pyproject.toml").write_text(block("toml", "package = false"))
-    (project / "pegboard.toml").write_text(block("toml", "[proxy]"))
+    (project / "pegboard.toml").write_text(block("toml", "[proxy.tools.drawers]"))
     (project / "policies" / "everybody.cedar").write_text(block("cedar", "@reason"))
     (project / "policies" / "ads.cedar").write_text(block("cedar", "Group"))
     (project / "backend" / "desk.py").write_text(block("python", "MCPServer"))

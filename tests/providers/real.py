@@ -16,12 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx2
-from canaille import create_app
-from canaille.backends import Backend
-from flask import request
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Page
-from pytest_iam import Server
 
 from pegboard_hub.common.home import replace_file
 from tests.ports import free_port
@@ -171,6 +167,8 @@ class CanailleCompany:
     """Canaille, as `pytest-iam` starts it."""
 
     def __init__(self, server: Any, public_url: str) -> None:
+        from flask import request
+
         self._server = server
         self._backend, models = server.backend, server.models
         self._users: dict[str, Any] = {}
@@ -286,6 +284,11 @@ email_is_verified = true
 @contextmanager
 def canaille_company(public_url: str, folder: Path) -> Iterator[CanailleCompany]:
     """Canaille on a thread of this process, with Pegboard at `public_url` as its client."""
+    # A second of a processor, and only here: each worker collects this file.
+    from canaille import create_app
+    from canaille.backends import Backend
+    from pytest_iam import Server
+
     del folder
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # it is on this machine
     port, key = free_port(), RSAKey.generate_key(2048, auto_kid=True)

@@ -25,6 +25,12 @@ from pegboard_hub.runtime import preflight
 
 Json = dict[str, Any]
 
+VOLUMES = (("configMap", "name"), ("secret", "secretName"), ("persistentVolumeClaim", "claimName"))
+"""Kinds of volumes that somebody else filled, each with the field that names it."""
+
+UNMASKED = ("sh", "-c", 'mount -t proc proc /proc && exec "$@"', "sh")
+"""Puts a whole /proc over the one in which bubblewrap covers places, as a container's runtime does."""
+
 REPOSITORY = Path(__file__).parents[2]
 SETTLE_S = 420
 
@@ -67,7 +73,7 @@ class Node:
         self.network = f"10.251.{os.getpid() % 250}"
         self.address = f"{self.network}.1"
         self.pods: dict[str, Pod] = {}
-        self._last = 1
+        self._numbers: dict[str, int] = {}
         self._etc()
         run("ip", "link", "add", self.bridge, "type", "bridge")
         run("ip", "addr", "add", f"{self.address}/24", "dev", self.bridge)
@@ -97,14 +103,16 @@ class Node:
 
     def name(self, host: str, address: str) -> None:
         """What the cluster's DNS says."""
-        with (self.folder / "etc" / "hosts").open("a") as hosts:
-            hosts.write(f"{address} {host}\n")
+        hosts = self.folder / "etc" / "hosts"
+        if (line := f"{address} {host}\n") not in hosts.read_text():
+            with hosts.open("a") as file:
+                file.write(line)
 
-    def new_network(self) -> tuple[str, str]:
-        """A network namespace, and its address."""
-        self._last += 1
-        namespace, address = f"{self.bridge}-{self._last}", f"{self.network}.{self._last}"
-        wire = f"{self.bridge}v{self._last}"
+    def new_network(self, pod: str) -> tuple[str, str]:
+        """A network namespace, and its address: a pod in another's place has that, as a Service's stays the same."""
+        number = self._numbers.setdefault(pod, len(self._numbers) + 2)
+        namespace, address = f"{self.bridge}-{number}", f"{self.network}.{number}"
+        wire = f"{self.bridge}v{number}"
         run("ip", "netns", "add", namespace)
         run("ip", "link", "add", wire, "type", "veth", "peer", "name", "e0", "netns", namespace)
         run("ip", "link", "set", wire, "master", self.bridge, "up")
@@ -114,12 +122,17 @@ class Node:
         run(*inside, "link", "set", "lo", "up")
         return namespace, address
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """All pods, each at once: nothing here is worth the seconds of an orderly end."""
         for pod in self.pods.values():
             pod.end()
-        for pod in self.pods.values():
-            pod.wait()
-        self._identities.communicate(timeout=30)
+        for pod in list(self.pods.values()):
+            pod.close()
+
+    def close(self) -> None:
+        self.end()
+        self._identities.kill()
+        self._identities.communicate()
         run("ip", "link", "del", self.bridge)
 
 
@@ -149,12 +162,19 @@ class Pod:
         self.spec = spec
         self.namespace = namespace
         self.folder = node.folder / name
-        self.network, self.address = node.new_network()
+        self._begin_anew(claims)
+        self.network, self.address = node.new_network(name)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._group = spec["securityContext"]["fsGroup"]
         self.volumes = {each["name"]: self._volume(each, objects) for each in spec["volumes"]}
         self.volumes |= {each: self._folder(each) for each in claims}
         node.pods[name] = self
+
+    def _begin_anew(self, claims: tuple[str, ...]) -> None:
+        """Of a pod that was here before only its claims stay, and what it said."""
+        for left in self.folder.iterdir() if self.folder.exists() else ():
+            if left.is_dir() and left.name not in claims:
+                shutil.rmtree(left)
 
     def _folder(self, name: str) -> Path:
         place = self.folder / name
@@ -167,7 +187,7 @@ class Pod:
         place = self._folder(volume["name"])
         if "csi" in volume:
             self._identity(place)
-        for kind, key in (("configMap", "name"), ("secret", "secretName")):
+        for kind, key in VOLUMES:
             if kind in volume:
                 found = objects[kind, volume[kind][key]]
                 wanted = {each["key"]: each["path"] for each in volume[kind].get("items", ())} or {
@@ -227,7 +247,14 @@ class Pod:
         for variable, value in given.items():
             made += ["--setenv", variable, value]
         user, group = context["runAsUser"], context["runAsGroup"]
-        made += ["--", "setpriv", f"--reuid={user}", f"--regid={group}", f"--groups={self._group}"]
+        made += [
+            "--",
+            *(UNMASKED if context.get("procMount") == "Unmasked" else ()),
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={group}",
+            f"--groups={self._group}",
+        ]
         made += ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
         said = [*container["command"], *container.get("args", ())]
         return [*made, *(instead or (each.replace("$$", "$") for each in said))]
@@ -302,18 +329,22 @@ class Pod:
             return False
 
     def end(self) -> None:
+        """Begin to end it: with a container's first process goes everything in its namespace of processes."""
         for process in reversed(self.running.values()):
             if process.poll() is None:
                 process.terminate()
 
-    def wait(self) -> None:
+    def close(self) -> None:
+        """End it, and take its network away."""
+        self.end()
         for process in self.running.values():
             with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(5)
             if process.poll() is None:
                 process.kill()
                 process.wait()
         run("ip", "netns", "del", self.network)
+        del self.node.pods[self.name]
 
 
 def above(path: str) -> list[str]:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 
 from pegboard.cli.author.uv import find_uv
+from pegboard.core.names import ServerName
 from pegboard_hub.demo.wire import Reply, Wire
 from tests.system.instance import REPOSITORY, Instance
 
@@ -49,12 +50,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from pathlib import Path
 from typing import Annotated
 
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
 from pegboard import Server, ToolError, authorize_tool, saves
+
+while Path(os.environ.get("PEGBOARD_STATE", ""), "held-VERSION").exists():
+    time.sleep(0.05)
 
 server = Server(instructions="Tides.")
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -111,6 +117,16 @@ class Project:
         self._write(f"src/{self.name}_server/server.py", CODE, named)
         self._write("policies/readers.cedar", POLICY, {})
         self._write("tests/test_tools.py", '"""Nothing to try."""\n', {})
+
+    @contextmanager
+    def held(self, version: str, server: str) -> Iterator[None]:
+        """Whatever starts of a version does not get beyond its start meanwhile."""
+        file = self.instance.home.state(ServerName.parse(server)) / f"held-{version}"
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
 
     def submit(self, namespace: str, message: str = "", *, status: int = 0) -> str:
         """Submit it as its owner, and follow it; gives what was printed."""

@@ -130,6 +130,7 @@ async def test_what_a_person_takes_back_and_an_operator_stops_holds_at_both_laye
     until(lambda: modern(pegboard, token, "tools/list").status_code == 401, "the token is void")
 
 
+@pytest.mark.heavy
 async def test_a_bot_acts_as_the_guide_says(
     pegboard: Instance, ana: Browser, http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:

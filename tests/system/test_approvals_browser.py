@@ -140,6 +140,7 @@ def test_the_number_of_what_waits_moves_no_link_beside_it(rig: Rig, browser: Bro
     page.context.close()
 
 
+@pytest.mark.heavy
 def test_a_list_that_moves_takes_the_focus_from_nobody_and_says_when_it_is_old(rig: Rig, browser: Browser) -> None:
     first = rig.ask({"t": "focus"}, person="lea", tool="drop_tables").actions[0].id
     page = at(browser, rig, "Pat", "/approvals")

@@ -26,7 +26,7 @@ from tests.ports import free_port
 from tests.providers.real import PEOPLE, SECRET, Company, NodeCompany, canaille_company, node_company
 from tests.system.instance import Instance, running
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("company login")]
+pytestmark = [pytest.mark.heavy, pytest.mark.system, pytest.mark.xdist_group("company login")]
 
 PATIENCE_MS = 60_000
 BACK = "http://127.0.0.1:9/callback"

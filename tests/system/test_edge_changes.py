@@ -16,7 +16,7 @@ from pegboard_hub.edge.command import DRAIN_S, drain
 from pegboard_hub.edge.config import ROUTES
 from pegboard_hub.edge.filters import file_of
 from pegboard_hub.edge.rules import COMPILERS
-from pegboard_hub.telemetry.table import EDGE_CONFIG_REJECTED
+from pegboard_hub.telemetry.edge_table import EDGE_CONFIG_REJECTED
 from tests.system.edge_rig import DEADLINE_S, GONE, PRESTO, ROBOT, SCRATCH, Rig, running_edge, tool_call, until
 
 

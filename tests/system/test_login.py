@@ -160,6 +160,7 @@ def test_the_second_sign_in_of_a_browser_asks_nothing(terminal: Terminal, page: 
     assert "flights" in terminal.run(*TABLES)
 
 
+@pytest.mark.heavy
 def test_ten_commands_at_once_with_an_expired_token_renew_it_once(
     pegboard: Instance, terminal: Terminal, page: Page
 ) -> None:

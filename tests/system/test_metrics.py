@@ -19,7 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs.generate.metrics import exported
 from pegboard.core.metrics import SERVER_METRICS
 from pegboard.core.names import ServerName
-from pegboard_hub.telemetry.table import AGENT_METRICS, ENVOY_METRICS, HUB_METRICS, SUPERVISOR_METRICS
+from pegboard_hub.telemetry.edge_table import AGENT_METRICS, ENVOY_METRICS
+from pegboard_hub.telemetry.supervisor_table import SUPERVISOR_METRICS
+from pegboard_hub.telemetry.table import HUB_METRICS
 from tests.attacks.wire import MODERN, modern
 from tests.system.instance import REPOSITORY, Instance
 from tests.system.promtool import needs_promtool, promtool

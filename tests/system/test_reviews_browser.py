@@ -65,6 +65,7 @@ def approve(browser: Browser, url: str, person: str, width: int) -> Page:
     return page
 
 
+@pytest.mark.heavy
 def test_a_release_that_changes_a_tool_is_reachable_once_two_reviewers_approve_it(
     company: Company, browser: Browser
 ) -> None:

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from pegboard.cli.app import app, get_command
 from pegboard_hub.common.home import Home
 from pegboard_hub.runtime import preflight, procfs
-from pegboard_hub.runtime.commands import Progress, ProgressHandler
+from pegboard_hub.runtime.progress import Progress, ProgressHandler
 from tests.ports import free_port
 from tests.system.runtime_kit import ONE, alive, short_folder, status_of, write_project
 
@@ -178,7 +178,8 @@ def test_a_second_ctrl_c_does_not_wait_for_a_server_that_does_not_stop(place: Pl
         until(lambda: gone(started))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_ending_make_ends_what_make_started(place: Place, number: signal.Signals) -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
@@ -200,6 +201,7 @@ def test_ctrl_c_at_make_ends_everything(place: Place) -> None:
         until(lambda: gone(started))
 
 
+@pytest.mark.heavy
 def test_a_server_that_cannot_be_deployed_or_started_does_not_keep_the_others_down(place: Place) -> None:
     write_project(place.folder / "two", "two", describe="import sys; sys.exit('tool x says nothing about access')")
     write_project(place.folder / "four", "four")
@@ -269,6 +271,7 @@ def hear(process: subprocess.Popen[str], words: str, limit: float = PATIENCE_S) 
     return said
 
 
+@pytest.mark.heavy
 def test_what_the_hub_says_of_a_changed_grants_file_reaches_the_terminal(place: Place) -> None:
     grants = place.folder / "grants.toml"
     good = grants.read_text()

@@ -50,6 +50,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "attacks/test_approval_pages_attacks.py": ("approvals",),
     "attacks/test_approval_require_attacks.py": ("approvals",),
     "attacks/test_approval_service_attacks.py": ("approvals",),
+    "attacks/test_approval_state_attacks.py": ("approvals",),
     "attacks/test_approval_whole_attacks.py": ("approvals", "one-meaning", "secrets"),
     "attacks/test_backup_attacks.py": ("authors", "secrets"),
     "attacks/test_egress_attacks.py": ("authors",),

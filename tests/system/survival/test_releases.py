@@ -35,7 +35,11 @@ pytestmark = [
 
 TIDE = "dev/tide"
 LIMIT_S = 180.0
-STEPS = "[rollout]\nsteps = [50]\nstep_minutes = 0.25\nwatch_minutes = 0.25\n"
+STEPS = "[rollout]\nsteps = [50]\nstep_minutes = 0.15\nwatch_minutes = 0.15\n"
+BUSY = 400
+"""Calls a minute with which such a step says something, also after some that were lost."""
+
+CALLERS = ("ana", "pat", "fay", "sam")
 BACK_AGAIN_S = 30.0
 """Within which a killed process serves again on a machine that has much else to do."""
 
@@ -60,10 +64,10 @@ def instance() -> Iterator[Instance]:
 
 @pytest.fixture(scope="module")
 def tide(instance: Instance) -> Iterator[Project]:
-    """Two releases are ready to take over from one another; the second is live."""
+    """Three releases take over from one another in turn: one that left a moment ago would be ready at once."""
     folder = Path(tempfile.mkdtemp(prefix="pgb", dir="/tmp"))
     project = Project(instance, folder)
-    for version in ("v1", "v2"):
+    for version in ("v1", "v2", "v3"):
         project.version(version, STEPS)
         project.submit("dev", version)
     yield project
@@ -100,12 +104,22 @@ class Rollout:
                 await asyncio.sleep(0.05)
         return found
 
-    async def begin(self) -> None:
-        """Have the release take over that does not serve."""
-        await self.until(lambda row: row["stage"] == "settled")
+    async def busy(self) -> None:
+        """Have it called so often that a step of percent is taken."""
+        async with calling(self.tide.instance, TIDE, CALLERS, legacy=(False,), rate=10), asyncio.timeout(LIMIT_S):
+            while True:
+                told = await asyncio.to_thread(self.tide.pegboard, "deployment", TIDE, "--json")
+                if json.loads(told)["calls_per_minute"] >= BUSY:
+                    break
+
+    async def begin(self) -> asyncio.Task[str]:
+        """Have a release take over that does not run; gives the command, which takes longer than some stages."""
+        row = await self.until(lambda row: row["stage"] == "settled")
         listed = await asyncio.to_thread(self.tide.pegboard, "releases", TIDE, "--json")
-        other = next(each["id"] for each in _submissions(json.loads(listed)) if each["state"] != "live")
-        await asyncio.to_thread(self.tide.pegboard, "promote", TIDE, "--release", other, "--why", "in turn")
+        runs = (row["live"], row["leaving"])
+        other = next(each["id"] for each in _submissions(json.loads(listed)) if each["id"] not in runs)
+        words = ("promote", TIDE, "--release", other, "--why", "in turn")
+        return asyncio.create_task(asyncio.to_thread(self.tide.pegboard, *words))
 
     def name_of(self, victim: str) -> str:
         """Its process, as the supervisor calls it."""
@@ -136,17 +150,19 @@ async def test_whatever_is_killed_while_a_release_takes_over_the_one_that_serves
     instance: Instance, tide: Project, victim: str
 ) -> None:
     rollout = Rollout(instance, tide)
+    await rollout.busy()
     for stage in STAGES:
         if stage == "watching" and victim == "candidate":
             continue  # there is none any more
-        async with calling(instance, TIDE, ("ana", "pat", "fay", "sam"), legacy=(False,)) as book:
-            await rollout.begin()
+        async with calling(instance, TIDE, CALLERS, legacy=(False,)) as book:
+            command = await rollout.begin()
             await rollout.until(lambda row, stage=stage: row["stage"] == stage)
             if victim == "candidate":
                 await _comes_up(rollout)
             _kill(rollout, victim)
             killed = time.monotonic()
             await _answered(book, killed)
+            await asyncio.gather(command, return_exceptions=True)  # who was killed may have been about to answer it
             print(f"{victim} killed at {stage}: {len(book.failed)} calls lost, {time.monotonic() - killed:.1f} s")
             end = await rollout.until(lambda row: row["stage"] == "settled")
             served = end["releases"]["live"]
