@@ -159,7 +159,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("its files", "pegboard.core.archive:MOST_FILES", ""),
         Limit("one file that a builder makes", "pegboard_hub.publishing.artifacts:LARGEST", "bytes"),
         Limit("archives that are received at once", "pegboard_hub.publishing.submitting:RECEIVED_AT_ONCE", ""),
-        Limit("of one person or service", "pegboard_hub.publishing.submitting:SENT_AT_ONCE", ""),
+        Limit(
+            "of one person or service; what else they send waits",
+            "pegboard_hub.publishing.submitting:SENT_AT_ONCE",
+            "",
+        ),
+        Limit("that they may have on their way at once", "pegboard_hub.publishing.submitting:MOST_SENT", ""),
         Limit("an archive must have come within", "pegboard_hub.publishing.submitting:RECEIVED_S", "s"),
         Limit("reading or checking one: processor", "pegboard_hub.publishing.reader:CPU_S", "s"),
         Limit("reading or checking one: memory", "pegboard_hub.publishing.reader:MEMORY", "bytes"),

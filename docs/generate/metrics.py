@@ -6,15 +6,9 @@ from collections.abc import Iterable
 
 from docs.generate.markdown import code, table
 from pegboard.core.metrics import LABELS, SERVER_METRICS, UNKNOWN_TOOL, Metric
-from pegboard_hub.telemetry.table import (
-    AGENT_METRICS,
-    ENVOY_METRICS,
-    HUB_METRICS,
-    OF_SERVERS,
-    ROUTES,
-    SERVER_STATES,
-    SUPERVISOR_METRICS,
-)
+from pegboard_hub.telemetry.edge_table import AGENT_METRICS, ENVOY_METRICS
+from pegboard_hub.telemetry.supervisor_table import OF_SERVERS, SUPERVISOR_METRICS
+from pegboard_hub.telemetry.table import HUB_METRICS, ROUTES, SERVER_STATES
 
 HEAD = """\
 # Metrics
