@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,12 +65,11 @@ class Dev:
         path.write_text(text.replace(old, new))
 
 
-@pytest.fixture(scope="module")
-def dev() -> Iterator[Dev]:
+@contextmanager
+def developing() -> Iterator[Dev]:
     folder = Path(tempfile.mkdtemp(prefix="pgd", dir="/tmp"))
     running = Dev(folder)
     try:
-        running.says("Saved files are taken up at once")
         yield running
     finally:
         running.process.send_signal(signal.SIGINT)
@@ -79,6 +79,13 @@ def dev() -> Iterator[Dev]:
             if running.process.poll() is None:
                 os.killpg(running.process.pid, signal.SIGKILL)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def dev() -> Iterator[Dev]:
+    with developing() as running:
+        running.says("Saved files are taken up at once")
+        yield running
 
 
 def test_it_says_how_to_call_it_as_whom_and_where_the_inspector_is(dev: Dev) -> None:
@@ -113,7 +120,15 @@ def test_what_is_saved_answers_what_is_wrong_is_said_and_nothing_of_it_ends_what
     dev.says(r"\| counting \[", begin)
 
 
-@pytest.mark.heavy
+def test_what_is_wrong_while_it_starts_ends_nothing_either() -> None:
+    with developing() as dev:
+        dev.says("dev/scratch is live")
+        dev.save("    return text\n", "    return text)\n")
+        begin = dev.says("Saved files are taken up at once")
+        dev.says("what ran before goes on", begin)
+        assert dev.run("call", "dev/scratch", "echo", "--as", "ana", "--arg", "text=hi") == (0, "hi\n")
+
+
 def test_what_callers_would_see_of_a_change_is_named_when_it_is_saved(dev: Dev) -> None:
     begin = len(dev.said)
     dev.save("    return text", "    return text * 3  #")

@@ -187,8 +187,9 @@ async def _work(
     try:
         await reloading.begin()
         await instance.start()
-        if not instance.servers.has_fault(server):
-            reloading.declaration = (await maker.make(server, files.project, lambda _: None)).declaration
+        if not instance.servers.has_fault(server) and maker.made is not None:
+            # What was saved meanwhile may be no release: it is taken up like all that is saved later.
+            reloading.declaration = maker.made.declaration
         for line in _welcome(settings, server, reloading.declaration, inside, directory.people, who):
             progress.say(line)
         progress.say("Saved files are taken up at once. Ctrl-C ends it.")

@@ -54,6 +54,11 @@ class ProjectInPlace:
         self._made: tuple[State, Release] | None = None
         self._synced: State | None = None
 
+    @property
+    def made(self) -> Release | None:
+        """The last one that was made; None before there was any."""
+        return self._made[1] if self._made is not None else None
+
     async def make(self, server: ServerName, project: Path, report: Report) -> Release:
         """The release of the project as it is now.
 
