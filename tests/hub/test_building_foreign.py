@@ -112,7 +112,7 @@ async def test_a_backends_own_environment_is_laid_from_the_wheels_of_its_own_loc
             b'{"packages": {"node_modules/x": {"resolved": "git+ssh://git@host/x.git"}}}',
             "use a package of the registry",
         ),
-        ("backend/package-lock.json", b'{"packages": {"node_modules/x": {"version": "1"}}}', "has no integrity"),
+        ("backend/package-lock.json", b'{"packages": {"node_modules/x": {"version": "1.2.3"}}}', "has no integrity"),
         ("backend/package-lock.json", b'{"packages": {"../x": {"link": true}}}', "is a link to a folder"),
         ("tools.pins.json", b"{}", "pegboard snapshot"),
     ],
