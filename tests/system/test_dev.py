@@ -92,7 +92,7 @@ def test_it_says_how_to_call_it_as_whom_and_where_the_inspector_is(dev: Dev) -> 
     at = f"http://localhost:{dev.port}"
     dev.says("ana may use echo, note.")
     for words in (
-        "call dev/scratch echo --arg text=… --as ana",
+        "call dev/scratch echo --arg text='is anybody there?' --as ana",
         "May not: sol, lea, gus.",
         f"npx @modelcontextprotocol/inspector --transport http --server-url {at}/mcp/dev/scratch",
         f"{at}/servers/dev/scratch",
