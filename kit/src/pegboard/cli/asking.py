@@ -8,7 +8,9 @@ the question is there so that somebody reads what is about to happen.
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -146,7 +148,21 @@ def ask(question: str) -> str | None:
 
 def typed() -> str:
     """The next line that the person types; empty at the end of the input."""
+    if sys.stdin.isatty():
+        _until_typed()
     return sys.stdin.readline()
+
+
+def _until_typed() -> None:
+    """Wait for a line, or for a signal: one that comes just before a read would be seen only after it."""
+    told, tells = socket.socketpair()
+    with told, tells:
+        tells.setblocking(False)
+        before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+        try:
+            select.select([sys.stdin, told], [], [])
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _fill(fields: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any] | None:
